@@ -1,0 +1,74 @@
+"""The two bilinear maps of the networks, x and W to y, with their gradients.
+
+A layer's geometry is a value; the mean and the variance of a variational layer are the
+same map applied to (x, W_mean) and (x^2, W_variance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+
+class Contraction(Protocol):
+    """y = contract(x, W): linear in both. Shapes are those of the torch functions."""
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The map itself; ``bias`` has one entry an output channel."""
+        ...
+
+    def backward(
+        self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, need_input: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Gradients of sum(grad * y) with respect to ``x`` (when asked for) and ``weight``."""
+        ...
+
+    def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        """Gradient of sum(grad * y) with respect to the bias."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x (..., in), W (out, in) to y (..., out)."""
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return F.linear(x, weight, bias)
+
+    def backward(
+        self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, need_input: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_weight = rows.t() @ x.reshape(-1, x.shape[-1])
+        return (grad @ weight if need_input else None), grad_weight
+
+    def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        return grad.reshape(-1, grad.shape[-1]).sum(0)
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """x (N, in, H, W), W (out, in/groups, h, w) to y (N, out, H', W'), zero padding."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def backward(
+        self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, need_input: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        grad_input, grad_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, self.stride, self.padding, self.dilation, False, (0, 0), self.groups,
+            (need_input, True, False),
+        )  # fmt: skip
+        return grad_input, grad_weight
+
+    def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        return grad.sum((0, 2, 3))

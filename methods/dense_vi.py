@@ -1,0 +1,13 @@
+"""Dense mean-field variational inference."""
+
+from __future__ import annotations
+
+from methods.base import Style
+from methods.variational import VariationalMethod
+
+
+class DenseVI(VariationalMethod):
+    """Mean-field Gaussian VI over all weights with local reparameterisation: the dense reference."""
+
+    name = "dense_vi"
+    style = Style("Dense VI", hue="#3A3A3A", hue_dark="#E0E0E0", marker="square", dash="dash", order=10)

@@ -1,0 +1,208 @@
+"""Linear and convolutional layers with a Gaussian posterior over their kernel.
+
+Which of the three forward passes is taken (local reparameterisation, the mean, fixed
+weights) is decided by ``methods.passes``. Biases are deterministic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from methods import passes
+from methods.contractions import Contraction, Conv2d, Linear
+from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
+
+
+class VariationalLayer(nn.Module):
+    """y = contract(x, W) + bias with W ~ posterior.
+
+    variance_floor is added to the variance of a pre-activation under local
+    reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
+    output_positions: how often each weight is used for one example (for counting FLOPs).
+    """
+
+    posterior: Gaussian
+
+    def __init__(
+        self,
+        contraction: Contraction,
+        posterior: Gaussian,
+        bias: torch.Tensor | None,
+        variance_floor: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.contraction = contraction
+        self.posterior = posterior
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.variance_floor = variance_floor
+        self.output_positions = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        now = passes.current()
+        posterior = self.posterior
+        values = posterior.mean if now.weights is None else now.weights[self]
+        variance = None if now.noise is None else posterior.std.square()
+        if isinstance(posterior, SparseGaussian):
+            result: torch.Tensor = _SparseMap.apply(x, values, variance, self.bias, self, now)
+            return result
+        mean = self.contraction.forward(x, values, self.bias)
+        if variance is None or now.noise is None:
+            return mean
+        moment = self.contraction.forward(x.square(), variance, None)
+        return mean + _Noise.apply(moment, _standard_normal(mean, now.noise), self.variance_floor)
+
+    def sample_weights(self, generator: torch.Generator) -> torch.Tensor:
+        """One draw of the stored weights, for ``passes.weights``."""
+        return self.posterior.sample(generator)
+
+    def extra_repr(self) -> str:
+        density = self.posterior.active / self.posterior.shape.numel()
+        return f"{tuple(self.posterior.shape)}, density={density:.4g}, {self.contraction}"
+
+
+class _SparseMap(torch.autograd.Function):
+    """The contraction over slots, with or without noise; keeps slots and activations only.
+
+    The dense weight is scattered when it is needed and freed at once: between forward and
+    backward nothing of its size exists. This is the seam for sparse kernels.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        values: torch.Tensor,
+        variance: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        layer: VariationalLayer,
+        now: passes.Pass,
+    ) -> torch.Tensor:
+        posterior, contraction = layer.posterior, layer.contraction
+        assert isinstance(posterior, SparseGaussian)
+        out = contraction.forward(x, posterior.scatter(values), bias)
+        slope = None
+        if variance is not None and now.noise is not None:
+            moment = contraction.forward(x.square(), posterior.scatter(variance), None)
+            noise = _standard_normal(out, now.noise)
+            shift, slope = _noise_and_slope(moment, noise, layer.variance_floor)
+            out = out + shift
+        ctx.layer, ctx.consumer, ctx.has_bias = layer, now.on_dense_gradient, bias is not None
+        ctx.save_for_backward(x, values, variance, slope)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, values, variance, slope = ctx.saved_tensors
+        layer: VariationalLayer = ctx.layer
+        posterior, contraction = layer.posterior, layer.contraction
+        assert isinstance(posterior, SparseGaussian)
+        need_input = ctx.needs_input_grad[0]
+        index = posterior.index.long()
+
+        grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
+        grad_values = dense.reshape(-1)[index]
+        if ctx.consumer is not None:
+            ctx.consumer(layer, dense)
+        del dense
+        grad_variance = None
+        if slope is not None:
+            grad_moment = grad * slope
+            grad_square, dense = contraction.backward(
+                grad_moment, x.square(), posterior.scatter(variance), need_input
+            )
+            grad_variance = dense.reshape(-1)[index]
+            if grad_x is not None and grad_square is not None:
+                grad_x = grad_x.addcmul(x, grad_square, value=2)
+        grad_bias = contraction.bias_gradient(grad) if ctx.has_bias else None
+        return grad_x, grad_values, grad_variance, grad_bias, None, None
+
+
+class _Noise(torch.autograd.Function):
+    """sqrt(v + floor) * noise, with derivative 0 in v where v + floor = 0 (where it is infinite)."""
+
+    @staticmethod
+    def forward(ctx: Any, moment: torch.Tensor, noise: torch.Tensor, floor: float) -> torch.Tensor:
+        shift, slope = _noise_and_slope(moment, noise, floor)
+        ctx.save_for_backward(slope)
+        return shift
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None, None
+
+
+def _noise_and_slope(
+    moment: torch.Tensor, noise: torch.Tensor, floor: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The perturbation sqrt(v + floor) * noise and its derivative in v."""
+    # A sum of squares may come out a hair below zero where a convolution is done by FFT or Winograd.
+    root = (moment + floor).clamp_(min=0).sqrt_()
+    return root * noise, torch.where(root > 0, noise / (2 * root), 0)
+
+
+def _standard_normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def variational_twin(layer: nn.Linear | nn.Conv2d, posterior: Gaussian, variance_floor: float) -> VariationalLayer:
+    """The variational layer with the geometry and bias of a plain one."""
+    if isinstance(layer, nn.Linear):
+        return VariationalLayer(Linear(), posterior, layer.bias, variance_floor)
+    stride, dilation = layer.stride, layer.dilation
+    padding = layer.padding
+    assert not isinstance(padding, str)
+    contraction = Conv2d(
+        (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]), layer.groups
+    )
+    return VariationalLayer(contraction, posterior, layer.bias, variance_floor)
+
+
+# -- looking through a module -----------------------------------------------------------------
+
+
+def variational_layers(module: nn.Module) -> list[VariationalLayer]:
+    """All variational layers, in the order of the module tree."""
+    return [m for m in module.modules() if isinstance(m, VariationalLayer)]
+
+
+def sparse_layers(module: nn.Module) -> Iterator[tuple[str, VariationalLayer, SparseGaussian]]:
+    """Name, layer and posterior of every layer that stores slots."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, VariationalLayer) and isinstance(layer.posterior, SparseGaussian):
+            yield name, layer, layer.posterior
+
+
+def scale_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The scale parameters rho of all posteriors."""
+    return [layer.posterior.rho for layer in variational_layers(module)]
+
+
+def mean_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The means of all posteriors."""
+    return [layer.posterior.mean for layer in variational_layers(module)]
+
+
+def is_statistic(buffer: str) -> bool:
+    """Whether a buffer of that name is a running statistic of batch normalisation."""
+    return buffer.rsplit(".", 1)[-1] in {"running_mean", "running_var", "num_batches_tracked"}
+
+
+__all__ = [
+    "DenseGaussian",
+    "SparseGaussian",
+    "VariationalLayer",
+    "is_statistic",
+    "mean_parameters",
+    "scale_parameters",
+    "sparse_layers",
+    "variational_layers",
+    "variational_twin",
+]

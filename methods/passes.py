@@ -1,0 +1,79 @@
+"""What a forward pass through variational layers computes, chosen by context.
+
+The three passes (local reparameterisation, the mean network, one fixed weight sample)
+are a property of the call, not of the layers: outside any context a layer computes its
+mean, and no flag is left behind when a context ends.
+
+    with passes.local_noise(generator): logits = network(x)     # training
+    logits = network(x)                                          # the mean network
+    with passes.weights(draw): logits = network(x)               # one posterior sample
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+#: Called during backward with a layer and the gradient of the loss with respect to its
+#: dense mean tensor (the layer's weight shape). The tensor may be overwritten by the callee.
+GradientConsumer = Callable[[nn.Module, torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How variational layers behave in the current forward pass.
+
+    noise: local reparameterisation draws from it; None computes the mean.
+    weights: fixed weight values (slots of a sparse layer, the full tensor of a dense one) by layer.
+    on_dense_gradient: handed the dense mean-gradient of each sparse layer, layer by layer.
+    """
+
+    noise: torch.Generator | None = None
+    weights: Mapping[nn.Module, torch.Tensor] | None = None
+    on_dense_gradient: GradientConsumer | None = None
+
+
+MEAN = Pass()
+_current: ContextVar[Pass] = ContextVar("forward pass", default=MEAN)
+
+
+def current() -> Pass:
+    """The pass in force here."""
+    return _current.get()
+
+
+@contextmanager
+def _altered(**changes: object) -> Iterator[None]:
+    token = _current.set(replace(_current.get(), **changes))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def local_noise(generator: torch.Generator) -> AbstractContextManager[None]:
+    """Local reparameterisation with noise from ``generator`` (Kingma et al. 2015)."""
+    return _altered(noise=generator, weights=None)
+
+
+def mean() -> AbstractContextManager[None]:
+    """The mean network: y = W_mu * x, no noise."""
+    return _altered(noise=None, weights=None)
+
+
+def weights(draw: Mapping[nn.Module, torch.Tensor]) -> AbstractContextManager[None]:
+    """One fixed weight sample, shared by every example of every batch."""
+    return _altered(noise=None, weights=draw)
+
+
+def dense_gradients(consumer: GradientConsumer | None) -> AbstractContextManager[None]:
+    """Hand ``consumer`` the dense mean-gradient of each sparse layer as backward reaches it.
+
+    Forward passes within the block, of whatever kind, are affected; their backward may come later.
+    """
+    return _altered(on_dense_gradient=consumer)

@@ -1,0 +1,102 @@
+"""Gaussian posteriors over one weight tensor: dense, and sparse in slots.
+
+A sparse posterior stores the sorted flat index of its active coordinates and, of the same
+length s, their means and scale parameters. Parameters, gradients, optimiser state and
+checkpoints therefore have size s; the index *is* the mask gamma of SSVI (Li et al. 2024),
+and inactive weights are exactly zero because they are not there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods.scales import SCALE_MAPS
+
+
+class Gaussian(nn.Module):
+    """Independent q(w_i) = N(mean_i, std_i^2) over the stored coordinates of a weight tensor.
+
+    shape: that of the weight tensor. mean, rho: parameters of one shape; ``std`` is the
+    scale map of ``rho``.
+    """
+
+    mean: nn.Parameter
+    rho: nn.Parameter
+
+    def __init__(self, shape: torch.Size, mean: torch.Tensor, std: torch.Tensor, scale_map: str) -> None:
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.scale_map = scale_map
+        self.mean = nn.Parameter(mean.detach().clone())
+        self.rho = nn.Parameter(SCALE_MAPS[scale_map].rho(std.detach()))
+
+    @property
+    def std(self) -> torch.Tensor:
+        """Standard deviations of the stored coordinates, > 0."""
+        return SCALE_MAPS[self.scale_map].std(self.rho)
+
+    @property
+    def active(self) -> int:
+        """Number of stored coordinates."""
+        return self.mean.numel()
+
+    def kl(self, prior_std: float) -> torch.Tensor:
+        """KL(q || N(0, prior_std^2)) summed over the stored coordinates, in nats, a scalar.
+
+        sum_i log(prior_std/std_i) + (std_i^2 + mean_i^2) / (2 prior_std^2) - 1/2.
+        """
+        std = self.std
+        quadratic = (std.square() + self.mean.square()).sum() / (2 * prior_std**2)
+        return quadratic - std.log().sum() + self.active * (math.log(prior_std) - 0.5)
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """One draw of the stored coordinates, detached."""
+        noise = torch.randn(
+            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+        )
+        return torch.addcmul(self.mean.detach(), self.std.detach(), noise)
+
+
+class DenseGaussian(Gaussian):
+    """All coordinates are stored: ``mean`` and ``rho`` have the shape of the weight tensor."""
+
+
+class SparseGaussian(Gaussian):
+    """Only the coordinates in ``index`` (sorted, flat, int32, length s) are stored.
+
+    A checkpoint with another number of slots loads: the parameters take its size, so load
+    before creating an optimiser.
+    """
+
+    index: torch.Tensor
+
+    def __init__(
+        self, shape: torch.Size, index: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, scale_map: str
+    ) -> None:
+        super().__init__(shape, mean, std, scale_map)
+        if not (index.shape == mean.shape == std.shape) or index.dim() != 1:
+            raise ValueError(f"index, mean and std must be vectors of one length, got {index.shape}")
+        self.register_buffer("index", index.to(torch.int32))
+
+    def set_slots(self, index: torch.Tensor, mean: torch.Tensor, rho: torch.Tensor) -> None:
+        """Replace all slots by ones of another number; parameters become new objects."""
+        self.index = index.to(torch.int32)
+        self.mean = nn.Parameter(mean)
+        self.rho = nn.Parameter(rho)
+
+    def scatter(self, values: torch.Tensor) -> torch.Tensor:
+        """The dense weight tensor with ``values`` (s,) at the active coordinates and zero elsewhere."""
+        dense = values.new_zeros(self.shape)
+        dense.view(-1)[self.index.long()] = values
+        return dense
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        stored = state_dict.get(prefix + "index")
+        if stored is not None and stored.numel() != self.active:
+            empty = self.mean.new_empty(stored.numel())
+            self.set_slots(stored.to(self.index.device), empty, empty.clone())
+        super()._load_from_state_dict(state_dict, prefix, *args)

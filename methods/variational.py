@@ -1,0 +1,147 @@
+"""What dense_vi, static_vi and ssvi share: options, the objective, building posteriors.
+
+The objective is Li et al. 2024: the mean negative log-likelihood of a minibatch under
+local reparameterisation plus kappa * w(e) / N times the KL of all active coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from methods import allocation, convert, layers, passes
+from methods.base import Batch, Equivalent, Method, Progress, Task
+from methods.options import option
+from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
+from methods.streams import Streams
+
+# What the released SSVI code draws initial means and scales from, for every layer.
+RELEASED_MEAN_STD = 0.01
+RELEASED_SCALE = (6e-4, 5e-4)
+
+
+@dataclass(frozen=True)
+class VariationalOptions:
+    """Options of every method that trains Gaussian posteriors."""
+
+    prior_std: float = option(0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)")
+    kl_factor: float = option(0.05, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)")
+    kl_warmup: float = option(
+        0.5, "share of the epochs over which the KL weight rises to its full value", within="[0, 1]"
+    )
+    mean_init: str = option(
+        "network",
+        "initial means: the network's own initial weights, enlarged by 1/sqrt(density) so that a layer's "
+        "outputs keep their variance; or N(0, 0.01^2) in every layer, as released",
+        choices=("network", "released"),
+    )
+    scale_init: str = option(
+        "constant",
+        "initial scales: initial_std everywhere; or |N(6e-4, 5e-4^2)|, as released",
+        choices=("constant", "released"),
+    )
+    initial_std: float = option(0.01, "initial scale when scale_init is constant", within="(0, inf)")
+    scale_map: str = option("softplus", "from parameter to scale", choices=("softplus", "exp"))
+    variance_floor: float = option(
+        0.0, "added to pre-activation variances; the released code has 1e-8", within="[0, inf)"
+    )
+
+
+@dataclass(frozen=True)
+class SparseOptions(VariationalOptions):
+    """Options of methods whose posteriors live on a subspace of fixed size."""
+
+    sparsity: float = option(0.9, "share of the sparsifiable weights removed", within="[0, 1)")
+
+
+class VariationalMethod(Method):
+    """Gaussian posteriors over all kernels, trained on the objective above."""
+
+    Options = VariationalOptions
+
+    def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
+        counts = self.active_counts(network)
+        generator = streams["subspace"]
+
+        def posterior(name: str, weight: torch.Tensor) -> Gaussian:
+            density = counts[name] / weight.numel() if name in counts else 1.0
+            mean, std = self._initial(weight, density, generator)
+            if name not in counts:
+                return DenseGaussian(weight.shape, mean, std, self.options.scale_map)
+            index = torch.randperm(weight.numel(), generator=generator)[: counts[name]].sort().values
+            return SparseGaussian(
+                weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
+            )
+
+        return convert.to_variational(network, posterior, self.options.variance_floor)
+
+    def active_counts(self, network: nn.Module) -> Mapping[str, int]:
+        """Slots a sparse layer, by name; layers not named are dense."""
+        return {}
+
+    def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
+        with passes.local_noise(progress.noise):
+            data = data_loss(module, batch)
+        return data + self.kl_weight(progress) * self.kl(module)
+
+    def kl(self, module: nn.Module) -> torch.Tensor:
+        """KL divergence from the prior, summed over every stored coordinate, in nats."""
+        terms = [layer.posterior.kl(self.options.prior_std) for layer in layers.variational_layers(module)]
+        return torch.stack(terms).sum()
+
+    def kl_weight(self, progress: Progress) -> float:
+        """kappa * w(e) / N, with w a staircase over epochs that reaches 1 after the warm-up."""
+        warmup = self.options.kl_warmup * progress.epochs
+        rise = min(progress.epoch / warmup, 1.0) if warmup > 0 else 1.0
+        return float(self.options.kl_factor * rise / progress.examples)
+
+    @torch.no_grad()
+    def monitor(self, module: nn.Module, progress: Progress) -> dict[str, float]:
+        return {"kl": float(self.kl(module)), "kl_weight": self.kl_weight(progress)}
+
+    def _initial(
+        self, weight: torch.Tensor, density: float, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Initial means and scales of a whole kernel, of its shape."""
+        if self.options.mean_init == "network":
+            mean = weight / density**0.5
+        else:
+            mean = RELEASED_MEAN_STD * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+        if self.options.scale_init == "constant":
+            return mean, torch.full_like(weight, self.options.initial_std)
+        centre, spread = RELEASED_SCALE
+        std = (centre + spread * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)).abs()
+        # exactly 0, whose rho is infinite, is drawn again in the released code; the next float is as good
+        return mean, std.clamp_(min=torch.finfo(weight.dtype).tiny)
+
+
+class SparseVariationalMethod(VariationalMethod):
+    """Posteriors on a random subspace of each sparsifiable layer."""
+
+    Options = SparseOptions
+
+    @classmethod
+    def equivalent(cls, options: Any) -> Equivalent | None:
+        if options.sparsity > 0:
+            return None
+        shared = {f.name: getattr(options, f.name) for f in fields(VariationalOptions)}
+        return Equivalent("dense_vi", shared, "sparsity 0 is dense VI")
+
+    @classmethod
+    def validate(cls, options: Any, network: nn.Module) -> None:
+        """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
+        allocation.uniform(convert.sparsifiable(network), options.sparsity)
+
+    def active_counts(self, network: nn.Module) -> Mapping[str, int]:
+        return allocation.uniform(convert.sparsifiable(network), self.options.sparsity)
+
+
+def data_loss(module: nn.Module, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy of a minibatch in the forward pass in force."""
+    inputs, labels = batch
+    return F.cross_entropy(module(inputs), labels)

@@ -1,0 +1,309 @@
+"""SSVI's invariants (subspace of fixed size, schedule, initialisation of new slots) in real training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import nn
+
+from methods import layers, passes, subspace
+from methods.base import METHODS, Budget, Context, Progress, Stage, Task
+from methods.dense_vi import DenseVI
+from methods.errors import UserError
+from methods.scales import SCALE_MAPS
+from methods.ssvi import ADDITIONS, SSVI, SSVIOptions
+from methods.static_vi import StaticVI
+from methods.streams import Streams
+from methods.variational import SparseOptions, VariationalOptions
+
+TASK = Task((12,), 4, examples=96)
+STEPS = 40
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(12, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 4))
+
+
+def batches(n, seed=1, dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+    for _ in range(n):
+        labels = torch.randint(0, 4, (16,), generator=g)
+        yield torch.randn(16, 12, generator=g, dtype=dtype) + 2 * torch.eye(4, 12, dtype=dtype)[labels], labels
+
+
+class Session:
+    """The loop's part of the contract, in a few lines."""
+
+    def __init__(self, method, steps=STEPS, lr=0.05, optimiser=None, dtype=torch.float32):
+        self.method, self.steps = method, steps
+        self.streams = Streams(0)
+        self.module = method.build(network().to(dtype), self.streams, TASK)
+        groups = [{"params": list(self.module.parameters()), "lr": lr}]
+        self.optimiser = optimiser(groups) if optimiser else torch.optim.SGD(groups, momentum=0.9)
+        self.rows = []
+        progress = Progress("train", 1, 10, 0, steps, TASK.examples, self.streams["noise"])
+        self.context = Context(
+            self.module, self.optimiser, self.streams, TASK, progress, {}, lambda t, r: self.rows.append((t, r))
+        )
+        method.enter_stage(self.context, Stage("train", 10))
+
+    def step(self, batch):
+        context = self.context
+        context.begin_step(batch, context.progress.step + 1)
+        self.method.before_step(context)
+        with passes.dense_gradients(context.gradient_consumer):
+            loss = self.method.loss(self.module, batch, context.progress)
+        self.optimiser.zero_grad()
+        loss.backward()
+        if not context.skip_step:
+            self.optimiser.step()
+        self.method.after_step(context)
+        return loss.item()
+
+    def slots(self):
+        return {name: posterior.index.clone() for name, _, posterior in layers.sparse_layers(self.module)}
+
+
+def ssvi(**options):
+    return SSVI(SSVIOptions(**{"sparsity": 0.7, "replace_every": 5, **options}))
+
+
+@pytest.mark.parametrize("addition", ADDITIONS)
+def test_subspace_keeps_its_size_and_moves_on_schedule(addition):
+    session = Session(ssvi(addition=addition))
+    counts = {name: len(index) for name, index in session.slots().items()}
+    assert counts == {"0": 240 - math.floor(0.7 * 240), "3": 80 - math.floor(0.7 * 80)}
+    last = math.floor(0.75 * STEPS)
+    moved = []
+    for t, batch in enumerate(batches(STEPS), start=1):
+        before = session.slots()
+        session.step(batch)
+        after = session.slots()
+        assert {name: len(index) for name, index in after.items()} == counts
+        for index in after.values():
+            assert (index[1:] > index[:-1]).all()
+        if any(not torch.equal(before[n], after[n]) for n in before):
+            moved.append(t)
+            assert t % 5 == 0
+            assert t < last
+    assert moved, "the subspace never moved"
+
+
+def test_state_has_the_size_of_the_subspace():
+    session = Session(ssvi(sparsity=0.9))
+    for batch in batches(12):
+        session.step(batch)
+    for _, layer, posterior in layers.sparse_layers(session.module):
+        for parameter in (posterior.mean, posterior.rho):
+            assert parameter.shape == parameter.grad.shape == (posterior.active,)
+            assert session.optimiser.state[parameter]["momentum_buffer"].shape == (posterior.active,)
+        assert sum(p.numel() for p in layer.parameters()) == 2 * posterior.active + layer.bias.numel()
+
+
+@pytest.mark.parametrize("added_scale", ["layer_mean", "tiny"])
+def test_new_slots_start_as_specified(added_scale):
+    session = Session(ssvi(added_scale=added_scale, step_on_update=False))
+    updates = 0
+    for t, batch in enumerate(batches(STEPS), start=1):
+        before = {n: (p.index.clone(), p.mean.detach().clone(), p.rho.detach().clone()) for n, _, p in layers.sparse_layers(session.module)}
+        session.step(batch)
+        if t % 5 or t >= 30:
+            continue
+        for name, _, posterior in layers.sparse_layers(session.module):
+            index, mean, rho = before[name]
+            new = ~torch.isin(posterior.index, index)
+            stayed = torch.isin(index, posterior.index)
+            # without the optimiser's step, what stays (removed and re-added too) is untouched
+            assert torch.equal(posterior.mean[~new].detach(), mean[stayed])
+            assert torch.equal(posterior.rho[~new].detach(), rho[stayed])
+            if not new.any():
+                continue
+            updates += 1
+            assert (posterior.mean[new] == 0).all()
+            if added_scale == "layer_mean":
+                torch.testing.assert_close(posterior.rho[new].detach(), rho[stayed].mean().expand(int(new.sum())))
+            else:
+                torch.testing.assert_close(posterior.std[new].detach(), torch.full((int(new.sum()),), 1e-6), rtol=1e-3, atol=0)
+            assert (session.optimiser.state[posterior.mean]["momentum_buffer"][new] == 0).all()
+        # posterior sampling works right after an update
+        for draw in session.method.draws(session.module, 2, torch.Generator().manual_seed(0)):
+            assert torch.isfinite(draw(batch[0])).all()
+    assert updates
+
+
+def test_released_behaviour_forfeits_the_step_on_updates_only():
+    kept = Session(ssvi(step_on_update=False, replace_fraction=0.0))
+    for t, batch in enumerate(batches(STEPS), start=1):
+        before = [p.clone() for p in kept.module.parameters()]
+        kept.step(batch)
+        moved = any(not torch.equal(a, b) for a, b in zip(before, kept.module.parameters(), strict=True))
+        assert moved == (t % 5 != 0 or t >= 30)
+
+
+def test_removed_slots_are_the_lowest_and_added_ones_have_the_largest_gradient():
+    """One update replayed by hand from the dense gradient of the same noisy pass."""
+    session = Session(ssvi(criterion="abs_mean", step_on_update=False), dtype=torch.float64)
+    steps = list(batches(5, dtype=torch.float64))
+    for batch in steps[:4]:
+        session.step(batch)
+    noise = session.streams["noise"].get_state()
+    dense = {}
+    with passes.dense_gradients(lambda layer, g: dense.__setitem__(layer, g.clone())):
+        session.method.loss(session.module, steps[4], session.context.progress).backward()
+    session.streams["noise"].set_state(noise)
+    before = {n: (layer, p.index.long().clone(), p.mean.detach().clone()) for n, layer, p in layers.sparse_layers(session.module)}
+    session.step(steps[4])
+    fraction = subspace.replacement_fraction(5, 30, 0.3)
+    for name, _, posterior in layers.sparse_layers(session.module):
+        layer, index, mean = before[name]
+        n = math.floor(len(index) * fraction)
+        removed = index[mean.abs().argsort()[:n]]
+        survivors = index[~torch.isin(index, removed)]
+        magnitude = dense[layer].abs().view(-1)
+        magnitude[survivors] = -1
+        expected = torch.cat([survivors, magnitude.topk(n).indices]).sort().values
+        assert n > 0
+        assert torch.equal(posterior.index.long(), expected)
+
+
+def test_removed_slots_may_compete_with_the_kl_gradient_too():
+    """With a strong KL, a removed slot's own pull brings it back; on the likelihood alone it would not."""
+    indices = {}
+    for choice in ("likelihood", "likelihood_and_kl"):
+        options = ssvi(removed_gradient=choice, kl_factor=1e4, criterion="snr_exp", kl_warmup=0.0)
+        session = Session(options, lr=1e-7)
+        for batch in batches(5):
+            session.step(batch)
+        indices[choice] = session.slots()["0"]
+    assert not torch.equal(*indices.values())
+
+
+@pytest.mark.parametrize("addition", ["grad_mean", "grad_averaged"])
+def test_extra_passes_touch_neither_statistics_nor_noise(addition):
+    """Up to the first update's choice of coordinates, the run is that of a method without extra passes."""
+    plain, extra = Session(ssvi(replace_fraction=0.0)), Session(ssvi(addition=addition))
+    for batch in batches(5):
+        assert plain.step(batch) == extra.step(batch)
+    assert torch.equal(plain.streams["noise"].get_state(), extra.streams["noise"].get_state())
+    for name in ("1.running_mean", "1.running_var", "1.num_batches_tracked"):
+        assert torch.equal(plain.module.state_dict()[name], extra.module.state_dict()[name])
+    expected = ["mean_pass"] if addition == "grad_mean" else ["noisy_pass"] * 3 + ["dense_gradient"]
+    assert extra.context.events == expected
+
+
+def test_dense_equivalence_at_full_density():
+    """Slots over every coordinate give the losses of plain dense code, step by step."""
+
+    class Full(StaticVI):
+        def active_counts(self, network):
+            return {"0": 240, "3": 80}
+
+    shared = {f.name: f.default for f in fields(VariationalOptions)}
+    full = Session(Full(SparseOptions(**shared, sparsity=0.5)), dtype=torch.float64)
+    dense = Session(DenseVI(VariationalOptions(**shared)), dtype=torch.float64)
+    for batch in batches(20, dtype=torch.float64):
+        assert full.step(batch) == pytest.approx(dense.step(batch), rel=1e-9)
+
+
+def test_static_subspace_never_moves():
+    session = Session(StaticVI(SparseOptions(sparsity=0.7)))
+    before = session.slots()
+    for batch in batches(STEPS):
+        session.step(batch)
+    assert all(torch.equal(before[n], index) for n, index in session.slots().items())
+
+
+def test_methods_of_one_seed_share_initial_weights():
+    dense = Session(DenseVI()).module
+    sparse = Session(ssvi()).module
+    for (_, _, posterior), full in zip(layers.sparse_layers(sparse), layers.variational_layers(dense), strict=True):
+        density = posterior.active / posterior.shape.numel()
+        shared = full.posterior.mean.view(-1)[posterior.index.long()] / density**0.5
+        torch.testing.assert_close(posterior.mean, shared)
+
+
+def test_released_initialisation():
+    dense = DenseVI(VariationalOptions(mean_init="released", scale_init="released"))
+    module = dense.build(nn.Sequential(nn.Linear(400, 300)), Streams(0), TASK)
+    posterior = layers.variational_layers(module)[0].posterior
+    assert posterior.mean.std().item() == pytest.approx(0.01, rel=0.02)
+    assert torch.isfinite(posterior.rho).all()
+    assert posterior.rho.median().item() == pytest.approx(-7.42, abs=0.05)
+
+
+def test_equivalent_configurations_point_to_one():
+    dense = SSVI.equivalent(SSVIOptions(sparsity=0.0))
+    assert dense is not None and dense.method == "dense_vi" and "criterion" not in dense.options
+    assert "dense" in dense.reason
+    same = SSVI.equivalent(SSVIOptions(criterion="snr_abs"))
+    assert same is not None and same.options["criterion"] == "snr"
+    unused = SSVI.equivalent(SSVIOptions(criterion="abs_mean", lam=2.0))
+    assert unused is not None and unused.options["lam"] == 1.0
+    assert SSVI.equivalent(SSVIOptions(criterion="mean_exp", lam=2.0)) is None
+    assert SSVI.equivalent(SSVIOptions()) is None
+
+
+def test_a_layer_left_without_a_weight_is_refused():
+    small = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    with pytest.raises(UserError, match=r"'1' \(6 weights\)|'0' \(4 weights\)"):
+        SSVI.validate(SSVIOptions(sparsity=0.9999999999), small)
+
+
+def test_an_optimiser_with_other_state_is_refused():
+    class Factored(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    self.state[parameter]["rows"] = torch.zeros(3)
+
+    session = Session(ssvi(), optimiser=lambda groups: Factored(groups, momentum=0.9))
+    with pytest.raises(UserError, match="Factored keeps 'rows'"):
+        for batch in batches(10):
+            session.step(batch)
+
+
+def test_recorded_rows_describe_the_updates():
+    session = Session(ssvi(criterion="mean_abs"))
+    for batch in batches(STEPS):
+        session.step(batch)
+    changes = [row for table, row in session.rows if table == "layers"]
+    pairs = [row for table, row in session.rows if table == "criteria_pairs"]
+    steps = [5, 10, 15, 20, 25]
+    assert [row["step"] for row in changes] == [s for s in steps for _ in range(2)]
+    assert {row["layer"] for row in changes} == {"0", "3"}
+    for row in changes:
+        assert row["iou_previous"] == pytest.approx((row["slots"] - row["replaced"]) / (row["slots"] + row["replaced"]))
+        assert 0 <= row["iou_initial"] <= 1
+        assert row["kept_q10"] <= row["kept_q50"] <= row["kept_q90"]
+    first = [r for r in changes if r["step"] == 5]
+    assert all(r["iou_initial"] == r["iou_previous"] for r in first)
+    assert {(r["criterion_a"], r["criterion_b"]) for r in pairs} >= {("abs_mean", "snr"), ("mean_abs", "mean_exp")}
+    assert all(0 <= r["iou"] <= 1 and -1 <= r["rank_correlation"] <= 1 + 1e-9 for r in pairs)
+    assert all(r["iou"] > 0.8 for r in pairs if (r["criterion_a"], r["criterion_b"]) == ("mean_abs", "mean_exp"))
+
+
+def test_methods_are_found_by_their_files():
+    assert {"ssvi", "dense_vi", "static_vi"} <= set(METHODS.names())
+    assert METHODS.get("ssvi") is SSVI
+    with pytest.raises(UserError, match="unknown method 'svi'.*ssvi"):
+        METHODS.get("svi")
+
+
+def test_kl_warm_up_is_a_staircase_that_ends_halfway():
+    method = DenseVI(replace(VariationalOptions(), kl_factor=0.5))
+    progress = Progress("train", 1, 10, 0, 100, 50, torch.Generator())
+    weights = [method.kl_weight(replace(progress, epoch=e)) for e in range(1, 11)]
+    assert weights == pytest.approx([0.5 / 50 * min(2 * e / 10, 1) for e in range(1, 11)])
+
+
+def test_default_stage_is_the_whole_budget():
+    assert ssvi().stages(Budget(7, 3)) == [Stage("train", 7)]
+
+
+def test_scale_maps_exist_for_every_choice():
+    assert set(SCALE_MAPS) == {"softplus", "exp"}

@@ -1,0 +1,171 @@
+"""Selection against brute force; surgery on parameters and optimiser state."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods import subspace
+from methods.errors import UserError
+from methods.posterior import SparseGaussian
+
+few_values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]), min_size=1, max_size=30)
+
+
+@given(few_values, st.data())
+def test_lowest_and_strongest_break_ties_by_position(values, data):
+    n = data.draw(st.integers(0, len(values)))
+    tensor = torch.tensor(values, dtype=torch.float64)
+    by_score = sorted(range(len(values)), key=lambda i: (values[i], i))
+    assert subspace.lowest(tensor, n).tolist() == sorted(by_score[:n])
+    by_magnitude = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    assert subspace.strongest(tensor, n).tolist() == sorted(by_magnitude[:n])
+
+
+def test_nan_scores_go_first():
+    assert subspace.lowest(torch.tensor([1.0, math.nan, 0.0, math.nan]), 2).tolist() == [1, 3]
+
+
+@st.composite
+def layers(draw):
+    size = draw(st.integers(1, 40))
+    index = sorted(draw(st.sets(st.integers(0, size - 1), min_size=1)))
+    n = draw(st.integers(0, len(index)))
+    seed = draw(st.integers(0, 10_000))
+    return size, index, n, seed, draw(st.booleans())
+
+
+@given(layers())
+def test_exchange_against_brute_force(case):
+    size, index, n, seed, readmit = case
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 4, (len(index),), generator=g).double()
+    magnitude = torch.randint(0, 4, (size,), generator=g).double()
+    removed = {index[i] for i in sorted(range(len(index)), key=lambda i: (scores[i].item(), i))[:n]}
+    survivors = set(index) - removed
+    candidates = [c for c in range(size) if c not in survivors]
+    if readmit:
+        candidates.sort(key=lambda c: (-magnitude[c].item(), c))
+    else:
+        candidates.sort(key=lambda c: (c in removed, 0 if c in removed else -magnitude[c].item(), c))
+    expected = survivors | set(candidates[:n])
+
+    change = subspace.exchange(torch.tensor(index, dtype=torch.int32), scores, magnitude, n, readmit)
+    kept = {index[i] for i in change.keep.tolist()}
+    assert kept | set(change.add.tolist()) == expected
+    assert kept.isdisjoint(change.add.tolist())
+    assert not set(change.add.tolist()) & set(index)
+    assert len(expected) == len(index)
+
+
+OPTIMISERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "plain sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, amsgrad=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1, momentum=0.9, centered=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+}
+
+
+def trained(optimiser_name, slots=(2, 3, 5, 7, 11)):
+    index = torch.tensor(slots)
+    posterior = SparseGaussian(
+        torch.Size((4, 4)), index, torch.randn(len(slots)), torch.rand(len(slots)) + 0.1, "softplus"
+    )
+    optimiser = OPTIMISERS[optimiser_name]([posterior.mean, posterior.rho])
+    for _ in range(3):
+        optimiser.zero_grad()
+        (posterior.mean.square().sum() + posterior.rho.sum()).backward()
+        optimiser.step()
+    return posterior, optimiser
+
+
+def by_coordinate(posterior, optimiser):
+    """Every number that belongs to a slot, by coordinate."""
+    table = {}
+    for position, coordinate in enumerate(posterior.index.tolist()):
+        row = [posterior.mean[position].item(), posterior.rho[position].item()]
+        for parameter in (posterior.mean, posterior.rho):
+            for _, value in sorted(optimiser.state.get(parameter, {}).items()):
+                if isinstance(value, torch.Tensor) and value.dim():
+                    row.append(value[position].item())
+        table[coordinate] = row
+    return table
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize(("keep", "add"), [([0, 2, 4], [0, 15]), ([0, 2], [6]), ([0, 1, 2, 3, 4], [1, 4]), ([3], [])])
+def test_state_follows_its_slots(name, keep, add):
+    posterior, optimiser = trained(name)
+    before = by_coordinate(posterior, optimiser)
+    same_size = len(keep) + len(add) == posterior.active
+    mean = posterior.mean
+    kept = {posterior.index[i].item() for i in keep}
+    subspace.apply(
+        posterior, subspace.Change(torch.tensor(keep), torch.tensor(add, dtype=torch.long)), torch.tensor(-3.0), optimiser
+    )
+    assert posterior.index.tolist() == sorted(kept | set(add))
+    assert posterior.index.dtype == torch.int32
+    assert (posterior.mean is mean) == same_size
+    after = by_coordinate(posterior, optimiser)
+    for coordinate in kept:
+        assert after[coordinate] == before[coordinate]
+    for coordinate in add:
+        assert after[coordinate][:2] == [0.0, -3.0]
+        assert not any(after[coordinate][2:])
+    # the optimiser goes on with the parameters there are now, and only with these
+    assert [p for g in optimiser.param_groups for p in g["params"]] == [posterior.mean, posterior.rho]
+    assert set(optimiser.state) <= {posterior.mean, posterior.rho}
+    optimiser.zero_grad()
+    posterior.mean.sum().backward()
+    moved = posterior.mean.detach().clone()
+    optimiser.step()
+    assert (posterior.mean != moved).all()
+
+
+def test_optimisers_with_other_state_are_refused_in_one_line():
+    weight = torch.nn.Parameter(torch.randn(3, 4))
+    optimiser = torch.optim.Adafactor([weight], lr=0.1)
+    weight.sum().backward()
+    optimiser.step()
+    with pytest.raises(UserError, match="Adafactor") as error:
+        subspace.check_optimiser(optimiser)
+    assert "\n" not in str(error.value)
+    lbfgs = torch.optim.LBFGS([weight])
+    lbfgs.step(lambda: weight.square().sum())
+    with pytest.raises(UserError, match="LBFGS"):
+        subspace.check_optimiser(lbfgs)
+    for make in OPTIMISERS.values():
+        fine = make([weight])
+        fine.step()
+        subspace.check_optimiser(fine)
+
+
+def test_replacement_fraction_is_a_cosine_from_alpha_to_zero():
+    fractions = [subspace.replacement_fraction(t, 600, 0.3) for t in range(1, 601)]
+    assert fractions[0] == pytest.approx(0.3, rel=1e-4)
+    assert fractions[-1] == 0.0
+    assert fractions == sorted(fractions, reverse=True)
+    assert fractions[299] == pytest.approx(0.15)
+
+
+def test_published_schedule_replaces_88_mask_loads():
+    """CIFAR, batch 128, 200 epochs: 586 updates before T_end = 58,650, sum of r_t = 87.8."""
+    last = math.floor(0.75 * 200 * 391)
+    updates = range(100, last, 100)
+    assert len(updates) == 586
+    assert sum(subspace.replacement_fraction(t, last, 0.3) for t in updates) == pytest.approx(87.8, abs=0.1)
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
+@settings(max_examples=50)
+def test_overlap(first, second):
+    union = len(first | second)
+    expected = len(first & second) / union if union else 1.0
+    found = subspace.overlap(torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32))
+    assert found == pytest.approx(expected)
