@@ -7,7 +7,7 @@ Local reparameterisation contracts twice a layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +44,15 @@ class KernelCost:
 
 
 @torch.no_grad()
-def trace(module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Record how often each kernel weight is used for one example, by one forward pass of zeros.
+def trace(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    predictors: Iterable[Callable[[torch.Tensor], torch.Tensor]] | None = None,
+) -> None:
+    """Record how often each kernel weight is used for one example, by a forward pass of zeros.
 
-    Sets ``output_positions`` on every kernel layer; running statistics are not touched.
+    Sets ``output_positions`` on every kernel layer that ``predictors`` (by default the module
+    itself) reach; running statistics are not touched.
     """
     hooks = []
 
@@ -61,7 +66,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     parameter = next(module.parameters())
     try:
         module.eval()
-        module(torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
+        for predict in predictors or [module]:
+            predict(torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
     finally:
         module.train(training)
         for hook in hooks:

@@ -1,0 +1,67 @@
+"""Handwritten digits that ship inside scikit-learn: 1,797 real 8x8 scans, no download."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.data.base import Dataset, DatasetOptions, Split, Splits
+from bench.data.splitting import channel_statistics, stratified
+from methods.errors import UserError
+from methods.options import option
+
+_FILE = "datasets/data/digits.csv.gz"
+
+
+@dataclass(frozen=True)
+class DigitsOptions(DatasetOptions):
+    """Sizes of the parts held out of the 1,797 examples; the rest, 1,097 by default, is for training."""
+
+    val: int = option(250, "validation examples", within="[10, 600]")
+    test: int = option(450, "test examples", within="[10, 600]")
+
+
+class Digits(Dataset):
+    """Optical recognition of handwritten digits (Alpaydin and Kaynak 1998), as in scikit-learn.
+
+    Inputs (N, 1, 8, 8), uint8 ink counts 0 to 16; ten classes. Each seed draws its own
+    stratified split, so intervals over seeds cover the choice of examples as well.
+    """
+
+    name = "digits"
+    Options = DigitsOptions
+
+    def load(self, split: torch.Generator) -> Splits:
+        """The three parts that the stream ``split`` draws."""
+        inputs, labels = _examples()
+        chosen = stratified(labels, (self.options.test, self.options.val), split)
+        test, val, train = (Split(inputs[rows], labels[rows]) for rows in chosen)
+        return Splits(train, val, test, 10, *channel_statistics(train.inputs))
+
+
+@cache
+def _examples() -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, labels = np.split(_table(), [64], axis=1)
+    inputs = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 8, 8)
+    return inputs, torch.from_numpy(labels[:, 0].astype(np.int64))
+
+
+def _table() -> np.ndarray:
+    """All examples (1797, 65): the pixels row by row, then the label.
+
+    Read from scikit-learn's own file, because importing scikit-learn takes longer than a run.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise UserError("data set digits: ships inside scikit-learn, which is not installed")
+    file = Path(spec.origin).parent / _FILE
+    if file.exists():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    return np.column_stack(load_digits(return_X_y=True))

@@ -1,0 +1,58 @@
+"""A small convolutional network for images from 8x8 to 32x32."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from torch import nn
+
+from bench.networks.base import Network, NetworkOptions
+from bench.networks.initialisation import he_normal
+from methods.base import Task
+from methods.errors import UserError
+from methods.options import option
+
+
+@dataclass(frozen=True)
+class CNNOptions(NetworkOptions):
+    """Options of ``cnn``."""
+
+    channels: tuple[int, ...] = option(
+        (32, 64, 64), "output channels of each 3x3 convolution", within="[1, inf)"
+    )
+
+
+class CNN(Network):
+    """3x3 convolutions with batch norm and ReLU, global average pooling and a linear classifier.
+
+    The second convolution has stride 2; all others keep the image size.
+    """
+
+    name = "cnn"
+    Options = CNNOptions
+
+    def build(self, task: Task) -> nn.Module:
+        """Layers ``conv1``, ``bn1``, … and ``classifier``; He-normal weights, zero biases.
+
+        Raises ``UserError`` for inputs that are no images (C, H, W), or where no convolution is left.
+        """
+        if len(task.input_shape) != 3:
+            raise UserError(
+                f"network cnn: takes images (channels, height, width), got inputs of {task.input_shape}"
+            )
+        if not self.options.channels:
+            raise UserError("network cnn: channels: needs at least one convolution, got an empty list")
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        width = task.input_shape[0]
+        for number, channels in enumerate(self.options.channels, start=1):
+            stride = 2 if number == 2 else 1
+            # batch norm follows and has a shift of its own: no bias
+            layers[f"conv{number}"] = nn.Conv2d(width, channels, 3, stride=stride, padding=1, bias=False)
+            layers[f"bn{number}"] = nn.BatchNorm2d(channels)
+            layers[f"relu{number}"] = nn.ReLU()
+            width = channels
+        layers["pool"] = nn.AdaptiveAvgPool2d(1)
+        layers["flatten"] = nn.Flatten()
+        layers["classifier"] = nn.Linear(width, task.classes)
+        return he_normal(nn.Sequential(layers))

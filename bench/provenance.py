@@ -1,0 +1,100 @@
+"""Where a result comes from: code, versions, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.execution import Execution
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def provenance(execution: Execution) -> dict[str, Any]:
+    """Code, versions and machine of a run that starts here and now."""
+    return {
+        "git_sha": git_sha(),
+        "ssvi_bench_version": package_version(),
+        "torch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "host": socket.gethostname(),
+        "cpu": cpu_model(),
+        "device": execution.device,
+        "threads": torch.get_num_threads(),
+        "concurrency": execution.concurrency,
+        "executor": execution.executor,
+        "started_at": now(),
+        "argv": sys.argv,
+    }
+
+
+@cache
+def git_sha() -> str | None:
+    """The commit of the code in use, with ``+`` when files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        sha, changes = (
+            subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return sha.strip() + ("+" if changes.strip() else "")
+
+
+@cache
+def package_version() -> str | None:
+    """The installed version of this package, None when it is used without being installed."""
+    try:
+        return version("ssvi-bench")
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class PeakMemory:
+    """Peak resident memory of this process since construction; ``bytes`` is None where it can't be known.
+
+    On Linux the high-water mark can be reset, so that a worker's run does not report an earlier one's.
+    """
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self.known = True
+        except OSError:
+            self.known = False
+
+    @property
+    def bytes(self) -> int | None:
+        """The high-water mark so far."""
+        if not self.known:
+            return None
+        for line in Path(f"/proc/{os.getpid()}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return None

@@ -1,0 +1,305 @@
+"""The one training loop: stages, steps, schedules, checkpoints at epoch ends, resumption.
+
+Everything that decides the next step is in ``state``: a run that is stopped after any
+epoch and resumed gives, on the CPU, the bits of one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import checkpoint
+from bench.evaluation import quick_scores
+from bench.problem import Problem
+from bench.spec import Training
+from bench.store import RunFolder
+from methods import passes
+from methods.base import Context, Progress, Stage
+from methods.streams import Streams
+
+CHECKPOINT = "checkpoint.pt"
+TABLES = ("history", "layers", "criteria_pairs")
+STATUS_SECONDS = 0.5
+
+
+class Stopped(Exception):
+    """The run was asked to stop; it continues from its last checkpoint another time."""
+
+
+class Diverged(Exception):
+    """The loss became NaN or infinite."""
+
+
+@dataclass
+class Counters:
+    """What has been spent so far, over all stages and resumptions. Repeated epochs count once."""
+
+    flops: float = 0.0
+    epochs: int = 0
+    steps: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    events: dict[str, int] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains one run in its folder.
+
+    stage_done: called with the module and the stage after each stage, returns what it found as
+    plain data (kept in checkpoints, so that a finished stage is evaluated once). stop: asked once
+    a minibatch. report: told where training stands. started: ``time.perf_counter()`` at the run's start.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        folder: RunFolder,
+        *,
+        stage_done: Callable[[nn.Module, Stage], dict[str, Any]],
+        stop: Callable[[], bool],
+        checkpoint_seconds: float,
+        report: Callable[[dict[str, Any]], None],
+        started: float,
+    ) -> None:
+        self.problem, self.folder = problem, folder
+        self.stage_done, self.stop, self.report = stage_done, stop, report
+        self.checkpoint_seconds = checkpoint_seconds
+        self.recipe: Training = problem.spec.training
+        self.stages = problem.method.stages(problem.budget)
+        self.streams = Streams(problem.spec.seed, problem.device)
+        self.counters = Counters()
+        self.results: list[dict[str, Any]] = []
+        self.memory: dict[str, Any] = {}
+        self.rewind_points: dict[str, dict[str, torch.Tensor]] = {}
+        self.stage_index, self.epoch, self.step = 0, 0, 0
+        self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
+        self.module: nn.Module
+        self.optimiser: torch.optim.Optimizer
+        self._started, self._wall_before = started, 0.0
+        self._saved_at = time.monotonic()
+        self._reported_at = 0.0
+        self._score: dict[str, float] = {}
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds spent on this run, earlier slices included as far as their last checkpoint."""
+        return self._wall_before + time.perf_counter() - self._started
+
+    def run(self) -> nn.Module:
+        """Train all stages, from the last checkpoint where there is one; returns the trained module.
+
+        Raises ``Stopped`` when asked to stop and ``Diverged`` on a loss that is not finite.
+        """
+        self.module = self.problem.build(self.streams)
+        self._resume()
+        while True:
+            stage = self.stages[self.stage_index]
+            if self.epoch == 0:
+                self._enter(stage)
+            while self.epoch < stage.epochs:
+                self._epoch(stage)
+            if len(self.results) == self.stage_index:
+                started = time.perf_counter()
+                self.results.append(self.stage_done(self.module, stage))
+                self.counters.evaluation_seconds += time.perf_counter() - started
+            if stage is self.stages[-1]:
+                return self.module
+            self.stage_index, self.epoch, self.step = self.stage_index + 1, 0, 0
+            self._save()
+
+    # -- stages --------------------------------------------------------------------------
+
+    def _enter(self, stage: Stage) -> None:
+        if stage.start == "fresh" and self.stage_index > 0:
+            self.module = self.problem.build(self.streams, salt=f"/{stage.name}")
+        elif stage.start == "rewind":
+            self.problem.method.rewind(self.module, self.rewind_points[str(stage.rewind_to)])
+        self.optimiser = make_optimiser(self.problem, self.module)
+        self.problem.method.enter_stage(self._context(stage), stage)
+        if self.stage_index == 0:
+            self._keep_rewind_point()
+
+    def _keep_rewind_point(self) -> None:
+        """Remember the weights if a later stage rewinds to this epoch of the first stage."""
+        if any(s.start == "rewind" and s.rewind_to == self.epoch for s in self.stages):
+            state = {name: value.clone() for name, value in self.module.state_dict().items()}
+            self.rewind_points[str(self.epoch)] = state
+
+    # -- steps ---------------------------------------------------------------------------
+
+    def _epoch(self, stage: Stage) -> None:
+        started = time.perf_counter()
+        self.epoch += 1
+        factor = schedule_factor(self.recipe, self.epoch, stage.epochs)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.module.train()
+        context = self._context(stage)
+        total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
+        for batch in self.problem.training_batches(self.streams):
+            if self.stop():
+                raise Stopped
+            self.step += 1
+            context.begin_step(batch, self.step)
+            loss = self._step(context)
+            total += loss * len(batch[1])
+            if not math.isfinite(loss):
+                raise Diverged(f"loss is {float(loss)} at step {self.step} of stage {stage.name!r}")
+        self.counters.train_seconds += (seconds := time.perf_counter() - started)
+        self.counters.epochs += 1
+        self._end_epoch(stage, float(total) / self.problem.task.examples, seconds)
+
+    def _step(self, context: Context) -> torch.Tensor:
+        method = self.problem.method
+        method.before_step(context)
+        with passes.dense_gradients(context.gradient_consumer):
+            loss = method.loss(self.module, context.batch, context.progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if not context.skip_step:
+            if self.recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+            self.optimiser.step()
+        events = ["step", *context.events]
+        examples = len(context.batch[1])
+        self.counters.flops += examples * sum(method.flops(self.module, event) for event in events)
+        for event in events:
+            self.counters.events[event] = self.counters.events.get(event, 0) + 1
+        self.counters.steps += 1
+        self.counters.images += examples
+        method.after_step(context)
+        return loss.detach()
+
+    def _end_epoch(self, stage: Stage, loss: float, seconds: float) -> None:
+        started = time.perf_counter()
+        method = self.problem.method
+        self._score = quick_scores(self.problem, self.module, self.problem.splits.val)
+        train = {"loss": loss, "lr": self.optimiser.param_groups[0]["lr"], "seconds": seconds}
+        train |= method.monitor(self.module, self._context(stage).progress)
+        here = {"stage": stage.name, "epoch": self.epoch, "step": self.step}
+        for split, values in (("train", train), ("val", self._score)):
+            for metric, value in values.items():
+                self.rows["history"].append({**here, "split": split, "metric": metric, "value": value})
+        for table, rows in self.rows.items():
+            if rows:
+                self.folder.append_rows(table, rows)
+                rows.clear()
+        if self.stage_index == 0:
+            self._keep_rewind_point()
+        self.counters.evaluation_seconds += time.perf_counter() - started
+        if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+            self._save()
+        if time.monotonic() - self._reported_at >= STATUS_SECONDS:
+            self.report(self.position(stage))
+            self._reported_at = time.monotonic()
+
+    def position(self, stage: Stage) -> dict[str, Any]:
+        """Where the run stands, for its status."""
+        return {
+            "stage": stage.name,
+            "stage_index": self.stage_index,
+            "stages": len(self.stages),
+            "epoch": self.epoch,
+            "epochs": stage.epochs,
+            "step": self.step,
+            "steps": stage.epochs * self.problem.budget.steps_per_epoch,
+            "val_accuracy": self._score.get("accuracy"),
+        }
+
+    def _context(self, stage: Stage) -> Context:
+        progress = Progress(
+            stage=stage.name,
+            epoch=max(self.epoch, 1),
+            epochs=stage.epochs,
+            step=self.step,
+            steps=stage.epochs * self.problem.budget.steps_per_epoch,
+            examples=self.problem.task.examples,
+            noise=self.streams["noise"],
+        )
+        return Context(
+            module=self.module,
+            optimiser=self.optimiser,
+            streams=self.streams,
+            task=self.problem.task,
+            progress=progress,
+            memory=self.memory,
+            record=lambda table, row: self.rows[table].append(row),
+        )
+
+    # -- checkpoints ---------------------------------------------------------------------
+
+    def _save(self) -> None:
+        between_stages = self.epoch == 0
+        state = {
+            "stage_index": self.stage_index,
+            "epoch": self.epoch,
+            "step": self.step,
+            "module": self.module.state_dict(),
+            "optimiser": None if between_stages else self.optimiser.state_dict(),
+            "streams": self.streams.state_dict(),
+            "memory": self.memory,
+            "rewind_points": self.rewind_points,
+            "counters": vars(self.counters),
+            "wall_seconds": self.wall_seconds,
+            "results": self.results,
+            "rows": {table: self.folder.count_rows(table) for table in TABLES},
+        }
+        checkpoint.save(self.folder.path / CHECKPOINT, state)
+        self._saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        path = self.folder.path / CHECKPOINT
+        state = checkpoint.load(path, str(self.problem.device)) if path.exists() else None
+        for table in TABLES:
+            self.folder.truncate_rows(table, state["rows"][table] if state else 0)
+        if state is None:
+            return
+        self.stage_index, self.epoch, self.step = state["stage_index"], state["epoch"], state["step"]
+        self.module.load_state_dict(state["module"])
+        if state["optimiser"] is not None:
+            self.optimiser = make_optimiser(self.problem, self.module)
+            self.optimiser.load_state_dict(state["optimiser"])
+        self.streams.load_state_dict(state["streams"])
+        self.memory, self.rewind_points = state["memory"], state["rewind_points"]
+        self.counters = Counters(**state["counters"])
+        self._wall_before = state["wall_seconds"]
+        self.results = state["results"]
+
+
+def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimiser: scales in a group of their own, with their learning rate and no decay."""
+    recipe = problem.spec.training
+    scales = problem.method.scale_parameters(module)
+    known = {id(p) for p in scales}
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [p for p in module.parameters() if id(p) not in known],
+            "lr": recipe.lr,
+            "weight_decay": recipe.weight_decay,
+        }
+    ]
+    if scales:
+        lr = recipe.lr if recipe.lr_scale is None else recipe.lr_scale
+        groups.append({"params": scales, "lr": lr, "weight_decay": 0.0})
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=recipe.momentum)
+    if recipe.optimiser == "rmsprop":
+        return torch.optim.RMSprop(groups, momentum=recipe.momentum)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser](groups)
+
+
+def schedule_factor(recipe: Training, epoch: int, epochs: int) -> float:
+    """What the learning rate is multiplied by in ``epoch`` of 1..``epochs``; cosine would be 0 after the last."""
+    if recipe.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))

@@ -1,0 +1,247 @@
+"""The contract and the loop, by toy methods: stages, rewinding, members, failures, resumption."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bench import checkpoint
+from bench.execution import Execution
+from bench.problem import make_problem
+from bench.run import execute
+from bench.spec import nest, parse_spec
+from bench.store import Store
+from bench.training import CHECKPOINT, make_optimiser, schedule_factor
+from methods.streams import Streams
+from tests import toys  # noqa: F401  (registers the toys)
+
+EVERY_EPOCH = Execution(checkpoint_seconds=0.0)
+#: What must be the same, to the byte, in two runs of one specification.
+RESULTS = ("metrics.json", "history", "layers", "criteria_pairs")
+
+
+def spec(method="toy_two_stage", **options):
+    chosen = {"dataset": "toy_blobs", "network": "toy_network", "method": method}
+    return parse_spec(nest({**chosen, "epochs": 4, "batch_size": 16, "lr": 0.05, **options}))
+
+
+def results(store, run):
+    """Everything a run found, without its clock readings."""
+    folder = store.run(run.run_id)
+    history = [r for r in folder.rows("history") if r["metric"] != "seconds"]
+    with np.load(folder.path / "predictions.npz") as arrays:
+        stored = {name: arrays[name].tobytes() for name in arrays.files}
+    model = {k: v.numpy().tobytes() for k, v in checkpoint.load(folder.path / "model.pt").items()}
+    found = (folder.read("metrics"), history, folder.rows("layers"), folder.rows("criteria_pairs"), stored, model)
+    costs = folder.read("costs")
+    return found, {k: costs[k] for k in ("train_flops", "epochs_total", "steps_total", "events")}
+
+
+RUNS = {
+    "two stages and a rewind": {"method": "toy_two_stage"},
+    "two members": {"method": "toy_two_members"},
+    "ssvi": {"method": "ssvi", "sparsity": 0.5, "replace_every": 3, "addition": "grad_averaged"},
+    "ssvi with adam": {"method": "ssvi", "sparsity": 0.5, "replace_every": 2, "optimiser": "adam", "lr": 0.01},
+    "dense_vi": {"method": "dense_vi", "precision": "float64", "clip_norm": 1.0},
+    "static_vi": {"method": "static_vi", "optimiser": "rmsprop", "lr": 0.001},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_equal_runs_have_the_same_bits(name, tmp_path):
+    run = spec(**RUNS[name])
+    stores = [Store(tmp_path / part, create=True) for part in "ab"]
+    for store in stores:
+        assert execute(run, store, EVERY_EPOCH) == "done"
+    assert results(stores[0], run) == results(stores[1], run)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_stopped_and_resumed_equals_uninterrupted(name, tmp_path):
+    """Stopped again and again, after every possible number of minibatches up to two epochs."""
+    run = spec(**RUNS[name])
+    whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
+    assert execute(run, whole, EVERY_EPOCH) == "done"
+    attempts = 0
+    for patience in [1, 3, 7, 8, 9, 2, 13, 6, 7, 6, 1000]:
+        asked = iter(range(patience))
+        outcome = execute(run, sliced, EVERY_EPOCH, stop=lambda asked=asked: next(asked, None) is None)
+        attempts += 1
+        if outcome == "done":
+            break
+        assert outcome == "preempted"
+        assert sliced.run(run.run_id).status() == "preempted"
+    assert attempts > 5
+    assert sliced.run(run.run_id).status() == "done"
+    assert not (sliced.run(run.run_id).path / CHECKPOINT).exists()
+    assert results(whole, run) == results(sliced, run)
+
+
+def test_rewinding_restores_all_parameters_and_buffers(tmp_path):
+    """The second stage starts from the weights after one epoch of the first, with a fresh optimiser."""
+    run, store = spec(epochs=6), Store(tmp_path, create=True)
+    folder = store.run(run.run_id)
+    asked = iter(range(3 * 6 + 1))  # into the first epoch of the second stage, past its checkpoint
+    assert execute(run, store, EVERY_EPOCH, stop=lambda: next(asked, None) is None) == "preempted"
+    state = checkpoint.load(folder.path / CHECKPOINT)
+    assert state["rewind_points"].keys() == {"1"}
+    assert execute(run, store, EVERY_EPOCH, stop=_after(8)) == "preempted"
+    state = checkpoint.load(folder.path / CHECKPOINT)
+    assert state["stage_index"] == 1
+    start = state["memory"]["start of final"]
+    for name, value in state["rewind_points"]["1"].items():
+        assert torch.equal(start[name], value), name
+    assert start["norm.num_batches_tracked"] == 6  # one epoch of 90 examples in batches of 16
+    assert state["memory"]["entered"] == ["search", "final"]
+
+
+def _after(n):
+    asked = iter(range(n))
+    return lambda: next(asked, None) is None
+
+
+def test_every_stage_has_its_rows(tmp_path):
+    store = Store(tmp_path, create=True)
+    for run, stages, predictors in (
+        (spec(), ["search", "final"], {"mean", "samples"}),
+        (spec("toy_two_members"), ["first", "second"], {"samples"}),
+    ):
+        assert execute(run, store, EVERY_EPOCH) == "done"
+        rows = store.run(run.run_id).read("metrics")["metrics"]
+        assert list(dict.fromkeys(r["stage"] for r in rows)) == stages
+        assert {r["predictor"] for r in rows} == predictors
+        assert {r["split"] for r in rows} == {"val", "test"}
+        history = store.run(run.run_id).rows("history")
+        assert all(r["split"] in ("train", "val") for r in history)
+        assert store.run(run.run_id).read("costs")["epochs_total"] == len({(r["stage"], r["epoch"]) for r in history})
+
+
+def test_two_members_predict_by_averaged_probabilities(tmp_path):
+    run, store = spec("toy_two_members"), Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "done"
+    folder = store.run(run.run_id)
+    problem = make_problem(run)
+    module = problem.build(Streams(run.seed))
+    problem.method.unpack(module, checkpoint.load(folder.path / "model.pt"))
+    module.eval()
+    with torch.no_grad():
+        members = [m(problem.splits.test.inputs).softmax(-1) for m in module]
+    with np.load(folder.path / "predictions.npz") as arrays:
+        stored = arrays["samples/probabilities"]
+        assert (arrays["samples/mutual_information"] > 0).any()
+    np.testing.assert_allclose(stored, torch.stack(members).mean(0).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "words"), [("raise", "exception", "RuntimeError: told to fail in two lines"), ("nan", "nan", "step 3")]
+)
+def test_a_failing_run_is_a_row_with_a_reason(how, kind, words, tmp_path):
+    run, store = spec("toy_failing", how=how), Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "failed"
+    folder = store.run(run.run_id)
+    status = folder.read("status")
+    assert status["status"] == "failed"
+    assert status["error_kind"] == kind
+    assert words in status["error"]
+    assert "\n" not in status["error"]
+    assert not (folder.path / "metrics.json").exists()
+    assert words.split(":")[-1].split()[0] in (folder.path / "run.log").read_text()
+
+
+def test_keyboard_interrupt_is_recorded_and_raised(tmp_path):
+    run, store = spec(), Store(tmp_path, create=True)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, store, EVERY_EPOCH, stop=interrupt)
+    assert store.run(run.run_id).status() == "preempted"
+
+
+def test_packed_model_predicts_as_the_trained_one(tmp_path):
+    run, store = spec("ssvi", sparsity=0.5, replace_every=3), Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "done"
+    folder = store.run(run.run_id)
+    problem = make_problem(run)
+    module = problem.build(Streams(run.seed))
+    problem.method.unpack(module, checkpoint.load(folder.path / "model.pt"))
+    module.eval()
+    with torch.no_grad():
+        logits = problem.method.mean(module)(problem.splits.test.inputs)
+    with np.load(folder.path / "predictions.npz") as arrays:
+        np.testing.assert_allclose(arrays["mean/probabilities"], logits.softmax(-1).numpy(), atol=1e-6)
+
+
+def test_flops_are_those_of_the_steps_really_taken(tmp_path):
+    """An MLP of 8 x 16 and 16 x 3: 176 weights, half of them active; an update adds the dense gradient."""
+    run, store = spec("ssvi", sparsity=0.5, replace_every=3), Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "done"
+    costs = store.run(run.run_id).read("costs")
+    steps, updates = 4 * 6, costs["events"]["dense_gradient"]
+    assert costs["events"]["step"] == costs["steps_total"] == steps
+    assert updates == len(range(3, 18, 3))
+    # the update steps fall on full batches here or on the last one of 90 - 5 * 16 = 10
+    images = sum(10 if t % 6 == 0 else 16 for t in range(3, 18, 3))
+    assert costs["train_flops"] == 2 * (6 * 88 * 4 * 90 + 88 * images)
+    assert costs["dense_vi_train_flops"] == 2 * 6 * 176 * 4 * 90
+    assert costs["deterministic_train_flops"] == 2 * 3 * 176 * 4 * 90
+    assert costs["inference_flops"] == 2 * 88
+    assert costs["density"] == 0.5
+
+
+def test_learning_rates_by_group_and_schedule():
+    run = spec("ssvi", lr=0.1, lr_scale=0.5, weight_decay=0.01)
+    problem = make_problem(run)
+    module = problem.build(Streams(0))
+    groups = make_optimiser(problem, module).param_groups
+    assert [(g["lr"], g["weight_decay"], len(g["params"])) for g in groups] == [(0.1, 0.01, 6), (0.5, 0.0, 2)]
+    assert schedule_factor(run.training, 1, 10) == 1.0
+    assert schedule_factor(run.training, 6, 10) == pytest.approx(0.5)
+    assert schedule_factor(run.training, 10, 10) == pytest.approx(0.0245, abs=1e-4)
+
+
+def test_data_order_is_shared_by_the_methods_of_a_seed():
+    orders = []
+    for method in ("toy_two_stage", "ssvi", "dense_vi"):
+        problem = make_problem(spec(method))
+        streams = Streams(problem.spec.seed)
+        problem.build(streams)
+        orders.append([labels.tolist() for _, labels in problem.training_batches(streams)])
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_evaluation_draws_are_fixed_and_leave_training_noise_alone(tmp_path):
+    run = spec("ssvi", sparsity=0.5)
+    problem = make_problem(run)
+    streams = Streams(run.seed)
+    module = problem.build(streams)
+    before = {k: v.clone() for k, v in streams.state_dict().items()}
+    inputs = problem.splits.test.inputs
+    draws = list(problem.method.draws(module, 3, streams.fresh("evaluation")))
+    module.eval()
+    with torch.no_grad():
+        first = [d(inputs) for d in draws]
+        again = [d(inputs) for d in draws]
+        alone = [d(inputs[7:8]) for d in draws]
+    for a, b, c in zip(first, again, alone, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a[7:8], c)
+    assert not torch.equal(first[0], first[1])
+    assert all(torch.equal(before[k], v) for k, v in streams.state_dict().items())
+
+
+def test_status_and_spec_tell_what_was_run(tmp_path):
+    run, store = spec("ssvi", seed=3), Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "done"
+    folder = store.run(run.run_id)
+    stored = folder.read("spec")
+    assert stored["run_id"] == run.run_id
+    assert parse_spec(stored["config"]) == run
+    assert json.loads(json.dumps(stored["config"])) == stored["config"]
+    status = folder.read("status")
+    assert (status["status"], status["epoch"], status["epochs"], status["attempt"]) == ("done", 4, 4, 1)
+    assert folder.read("provenance")["executor"] == "inline"
