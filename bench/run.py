@@ -5,7 +5,6 @@ Needs neither submitit nor a suite. The run's folder holds everything that is kn
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import socket
@@ -174,7 +173,7 @@ def _one_line(error: Exception) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one cell in this process and print what it scored."""
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
+    parser = cli.parser("bench.run", __doc__)
     cli.add_results(parser)
     cli.add_set(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of every random stream (default 0)")
@@ -188,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.force and folder.path.exists():
         store.set_aside(spec.run_id, "run again by force")
     if folder.is_done():
-        print(f"{spec.run_id} is done already (--force runs it again)")
+        print(f"{spec.run_id} is done already; --force runs it again")
     else:
         outcome = execute(spec, store, Execution(threads=arguments.threads))
         if outcome != "done":

@@ -13,6 +13,7 @@ from bench.networks.base import NETWORKS
 from methods.base import METHODS
 from methods.errors import UserError, unknown
 from methods.options import hashed_dict, option, parse, to_dict
+from methods.options import names as option_names
 from methods.registry import Registry
 
 SCHEMA = 1
@@ -26,11 +27,13 @@ class Training:
     epochs: int = option(40, "passes over the training part", within="[1, inf)")
     batch_size: int = option(64, "examples a step", within="[1, inf)")
     optimiser: str = option("sgd", "update rule", choices=("sgd", "adam", "adamw", "rmsprop"))
-    lr: float = option(0.05, "learning rate of means, biases and normalisation", within="(0, inf)")
+    lr: float = option(0.1, "learning rate of means, biases and normalisation", within="(0, inf)")
     lr_scale: float | None = option(None, "learning rate of posterior scales; null: as lr", within="[0, inf)")
     momentum: float = option(0.9, "momentum of sgd and rmsprop", within="[0, 1)")
     weight_decay: float = option(0.0, "L2 decay of everything but scales", within="[0, inf)")
-    schedule: str = option("cosine", "learning rate over epochs, to 0 for cosine", choices=("cosine", "constant"))
+    schedule: str = option(
+        "cosine", "learning rate over epochs, to 0 for cosine", choices=("cosine", "constant")
+    )
     clip_norm: float | None = option(None, "largest gradient norm; null: no clipping", within="(0, inf)")
 
 
@@ -108,8 +111,10 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
     """
     rest = dict(config)
     if rest.pop("schema", SCHEMA) != SCHEMA:
-        raise UserError(f"{where or 'configuration'}: schema {config['schema']!r}; this version reads {SCHEMA}")
-    chosen = {}
+        raise UserError(
+            f"{where or 'configuration'}: schema {config['schema']!r}; this version reads {SCHEMA}"
+        )
+    chosen: dict[str, Any] = {}
     for section, registry in _SECTIONS.items():
         value = rest.pop(section, None)
         if value is None:
@@ -117,14 +122,16 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         item: Any = registry.get(options.pop("name", None), where)
         if registry is METHODS and options.pop("version", item.version) != item.version:
-            raise UserError(f"{_at(where)}{item.name} is at version {item.version}, the run at {value['version']}")
+            raise UserError(
+                f"{_at(where)}{item.name} is at version {item.version}, the run at {value['version']}"
+            )
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
     valid = {*_SECTIONS, *_RECIPE, *_LEAVES}
     for key in rest:
         if key not in valid:
             raise unknown("key", key, valid, where)
     plain = parse(_Plain, rest, where)
-    return RunSpec(**chosen, **{f: getattr(plain, f) for f in ("training", "evaluation", *_LEAVES)})
+    return RunSpec(**chosen, **{field: getattr(plain, field) for field in (*_RECIPE, *_LEAVES)})
 
 
 def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -173,11 +180,11 @@ def chosen_names(opened: Mapping[str, Any]) -> dict[str, Any]:
 
 def section_keys(names: Mapping[str, Any], where: str = "") -> dict[str, list[str]]:
     """The option names of the recipe and of every section for which ``names`` chooses one."""
-    keys = {section: list(cls.__dataclass_fields__) for section, cls in _RECIPE.items()}
+    keys = {section: option_names(cls) for section, cls in _RECIPE.items()}
     for section, registry in _SECTIONS.items():
         if section in names:
             item: Any = registry.get(names[section], where)
-            keys[section] = list(item.Options.__dataclass_fields__)
+            keys[section] = option_names(item.Options)
     return keys
 
 
@@ -193,7 +200,9 @@ def locate(key: str, keys: Mapping[str, Iterable[str]], where: str = "") -> str 
         return key
     homes = [section for section, names in keys.items() if key in names]
     if len(homes) > 1:
-        raise UserError(f"{_at(where)}key {key!r} is ambiguous; write {' or '.join(f'{h}.{key}' for h in homes)}")
+        raise UserError(
+            f"{_at(where)}key {key!r} is ambiguous; write {' or '.join(f'{h}.{key}' for h in homes)}"
+        )
     return f"{homes[0]}.{key}" if homes else None
 
 
@@ -222,7 +231,11 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def valid_keys(keys: Mapping[str, Iterable[str]]) -> list[str]:
     """Every key that a configuration with these ``section_keys`` may have, in full."""
-    return [*_SECTIONS, *_LEAVES, *(f"{section}.{leaf}" for section, leaves in keys.items() for leaf in leaves)]
+    return [
+        *_SECTIONS,
+        *_LEAVES,
+        *(f"{section}.{leaf}" for section, leaves in keys.items() for leaf in leaves),
+    ]
 
 
 def _at(where: str) -> str:

@@ -58,16 +58,22 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
     if not isinstance(mapping, Mapping):
         raise UserError(f"{prefix}expected a mapping, got {mapping!r}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    types_of = field_types(typing.cast("type", cls))
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         if key not in fields:
             raise unknown("key", key, fields, where)
-        values[key] = _convert(value, field_types(cls)[key], f"{prefix}{key}")
+        values[key] = _convert(value, types_of[key], f"{prefix}{key}")
         _check(fields[key], values[key], f"{prefix}{key}")
     for name, field in fields.items():
         if name not in values and field.default is REQUIRED and field.default_factory is REQUIRED:
             raise UserError(f"{prefix}missing key {name!r}")
     return cls(**values)
+
+
+def names(cls: type) -> list[str]:
+    """The names of the options of ``cls``, in order of declaration."""
+    return [field.name for field in dataclasses.fields(cls)]
 
 
 def to_dict(instance: Any) -> dict[str, Any]:
@@ -136,7 +142,9 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
 def _convert(value: Any, kind: Any, where: str) -> Any:
     """``value`` as ``kind``, accepting only what loses nothing (1 for 1.0, a list for a tuple)."""
     origin = get_origin(kind)
-    if kind is Any or (origin is None and isinstance(kind, type) and isinstance(value, kind) and kind is not int):
+    if kind is Any or (
+        origin is None and isinstance(kind, type) and isinstance(value, kind) and kind is not int
+    ):
         return _finite(value, where)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in get_args(kind):

@@ -16,6 +16,8 @@ from torch import nn
 
 from methods.scales import SCALE_MAPS
 
+SMALLEST_STD = 1e-12
+
 
 class Gaussian(nn.Module):
     """Independent q(w_i) = N(mean_i, std_i^2) over the stored coordinates of a weight tensor.
@@ -36,8 +38,12 @@ class Gaussian(nn.Module):
 
     @property
     def std(self) -> torch.Tensor:
-        """Standard deviations of the stored coordinates, > 0."""
-        return SCALE_MAPS[self.scale_map].std(self.rho)
+        """Standard deviations of the stored coordinates, > 0.
+
+        A scale parameter far below zero underflows to a standard deviation of 0, whose
+        logarithm is infinite: such a weight counts as certain to within ``SMALLEST_STD``.
+        """
+        return SCALE_MAPS[self.scale_map].std(self.rho).clamp_min(SMALLEST_STD)
 
     @property
     def active(self) -> int:

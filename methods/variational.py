@@ -30,7 +30,7 @@ class VariationalOptions:
     """Options of every method that trains Gaussian posteriors."""
 
     prior_std: float = option(0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)")
-    kl_factor: float = option(0.05, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)")
+    kl_factor: float = option(0.02, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)")
     kl_warmup: float = option(
         0.5, "share of the epochs over which the KL weight rises to its full value", within="[0, 1]"
     )
@@ -45,7 +45,7 @@ class VariationalOptions:
         "initial scales: initial_std everywhere; or |N(6e-4, 5e-4^2)|, as released",
         choices=("constant", "released"),
     )
-    initial_std: float = option(0.01, "initial scale when scale_init is constant", within="(0, inf)")
+    initial_std: float = option(0.02, "initial scale when scale_init is constant", within="(0, inf)")
     scale_map: str = option("softplus", "from parameter to scale", choices=("softplus", "exp"))
     variance_floor: float = option(
         0.0, "added to pre-activation variances; the released code has 1e-8", within="[0, inf)"

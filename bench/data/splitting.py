@@ -10,7 +10,7 @@ _CHUNK = 4096
 
 
 def stratified(labels: torch.Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[torch.Tensor]:
-    """Disjoint random parts of ``sizes`` examples, and last what is left: index tensors, each in random order.
+    """Disjoint random parts of ``sizes`` examples, and last what is left: index tensors in random order.
 
     labels: integers (N,). Every part holds each class in proportion to what was left before it,
     up to rounding; how it is rounded does not depend on the seed, so class counts are the same for all.

@@ -1,0 +1,46 @@
+"""What a run is about before anything is trained: its task, its network, the work of a step.
+
+The network is a real one. On torch's meta device it would take no memory, but the first
+operation there imports a compiler for seconds, many times what it takes to build ResNet-18.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from bench.networks.base import NETWORKS
+from bench.problem import make_problem
+from bench.spec import RunSpec
+from methods import costs
+from methods.base import Task
+from methods.streams import Streams
+
+_tasks: dict[str, Task] = {}
+_networks: dict[str, nn.Module] = {}
+_flops: dict[str, float] = {}
+
+
+def task(spec: RunSpec) -> Task:
+    """Input shape, classes and training examples; the data set is loaded for it, once a process."""
+    key = repr(spec.dataset)
+    if key not in _tasks:
+        _tasks[key] = make_problem(spec).task
+    return _tasks[key]
+
+
+def network(spec: RunSpec) -> nn.Module:
+    """The plain network of ``spec``. One object a process: to look at, not to change."""
+    key = repr((spec.dataset, spec.network))
+    if key not in _networks:
+        name, options = spec.network
+        _networks[key] = NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
+    return _networks[key]
+
+
+def training_flops(spec: RunSpec) -> float:
+    """FLOPs of one training step of the plain network, an example."""
+    key = repr((spec.dataset, spec.network))
+    if key not in _flops:
+        costs.trace(network(spec), task(spec).input_shape)
+        _flops[key] = costs.flops(network(spec), "step")
+    return _flops[key]

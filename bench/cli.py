@@ -1,0 +1,112 @@
+"""What every command shares: one-line errors, exit statuses, and the common arguments.
+
+A command is a function ``main(argv: list[str] | None = None) -> int`` and ends in
+
+    if __name__ == "__main__":
+        entry(main)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+#: Errors that mean "the user can mend this". They are looked up among the modules that are
+#: loaded: a command of the read side must not import torch to have its errors printed.
+_USER_ERRORS = (("methods.errors", "UserError"), ("bench.files", "StoreError"))
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
+
+
+def parser(prog: str, doc: str | None) -> Parser:
+    """The parser of ``python -m prog``, described by the module's docstring."""
+    return Parser(prog=f"python -m {prog}", description=doc)
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """``--results DIR``."""
+    parser.add_argument(
+        "--results", metavar="DIR", default="results", help="the results folder (default: results)"
+    )
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """``--set KEY=VALUE``; ``overrides`` reads what was given."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override settings, as in --set epochs=5,method.sparsity=0.9; repeatable",
+    )
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings given by ``--set``: key to value."""
+    from bench.notation import parse_overrides  # here, as it imports methods and with it torch
+
+    return parse_overrides(arguments.overrides)
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """``--where CONDITIONS``, a list for ``bench.filters.parse_where``."""
+    parser.add_argument(
+        "--where",
+        metavar="CONDITIONS",
+        action="append",
+        default=[],
+        help='only some cells, as in --where "sparsity>=0.9,method=ssvi|static_vi"; repeatable',
+    )
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """``--seeds SEEDS``, text for ``bench.notation.parse_seeds``."""
+    parser.add_argument(
+        "--seeds", metavar="SEEDS", help="seeds in place of the usual ones, as in 0-4 or 0,2,5-7"
+    )
+
+
+def entry(main: Callable[[], int]) -> NoReturn:
+    """Run ``main`` as a process: its result is the exit status.
+
+    Bad input is one line ``error: …`` on stderr and status 2; Ctrl-C is status 130; a
+    reader that went away (``| head``) is status 141, silently. Anything else is a bug and
+    keeps its traceback.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # what is still buffered would raise again when the interpreter flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BROKEN_PIPE
+    except Exception as error:
+        if not isinstance(error, _loaded_user_errors()):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = BAD_INPUT
+    sys.exit(status)
+
+
+def _loaded_user_errors() -> tuple[type[Exception], ...]:
+    return tuple(getattr(sys.modules[module], name) for module, name in _USER_ERRORS if module in sys.modules)

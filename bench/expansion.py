@@ -1,0 +1,190 @@
+"""From the grids of one scale to drafts of its cells: products, layers of settings, their checks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import blueprint, recipes
+from bench.notation import parse_seeds
+from bench.plan import Draft, canonical
+from bench.spec import (
+    RunSpec,
+    chosen_names,
+    flatten,
+    locate,
+    open_sections,
+    parse_spec,
+    section_keys,
+    unflatten,
+    valid_keys,
+)
+from methods.base import METHODS
+from methods.errors import UserError, unknown
+from methods.options import names as option_names
+from methods.options import option, parse
+
+OVERRIDES = "--set"
+Seeds = int | str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One scale of a suite: what all its grids share, and the grids."""
+
+    seeds: Seeds = option(doc="seeds of every grid that has none of its own")
+    grids: tuple[Any, ...] = option(doc="each the product over its list-valued keys")
+    base: dict[str, Any] = option({}, "settings of every grid; lists are values here")
+
+
+@dataclass(frozen=True)
+class _GridKeys:
+    """The keys of a grid that are no axis; ``recipe`` and all others are."""
+
+    seeds: Seeds | None = option(None, "in place of the scale's")
+    set: dict[str, Any] = option({}, "settings whose lists are values")
+
+
+_OWN = tuple(option_names(_GridKeys))
+
+
+@dataclass
+class _Layer:
+    """Settings of one origin, sections opened.
+
+    strict: every key must fit every cell. used: keys that fitted some cell. homes: the full
+    keys they stand for in the cell at hand.
+    """
+
+    settings: dict[str, Any]
+    where: str
+    strict: bool = False
+    used: set[str] = field(default_factory=set)
+    homes: dict[str, str] = field(default_factory=dict)
+
+
+class Expansion:
+    """One expansion of one scale. ``place`` is the file and the scale, for error messages."""
+
+    def __init__(self, scale: Scale, place: str, overrides: Mapping[str, Any], seeds: str | None) -> None:
+        self._scale, self._place, self._seeds = scale, place, seeds
+        self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base")
+        self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES)
+        if "method.name" in self._overrides.settings:
+            raise UserError(f"{OVERRIDES}: a method is chosen by --where method=…, not overridden")
+        self._keys: dict[str, dict[str, None]] = {}
+
+    def drafts(self) -> list[Draft]:
+        """Every cell in order: grid by grid, axis by axis, seeds innermost."""
+        drafts = [
+            draft for number, grid in enumerate(self._scale.grids, 1) for draft in self._grid(number, grid)
+        ]
+        if not drafts:
+            raise UserError(f"{self._place}: no grid has a cell")
+        for layer in (self._base, self._overrides):
+            for key in layer.settings:
+                if key not in layer.used:
+                    raise unknown("key", key, valid_keys(self._keys), layer.where)
+        return drafts
+
+    def _grid(self, number: int, grid: Any) -> Iterator[Draft]:
+        where = f"{self._place}: grid {number}"
+        if not isinstance(grid, Mapping):
+            raise UserError(f"{where}: expected a mapping, got {grid!r}")
+        own = parse(_GridKeys, {key: grid[key] for key in _OWN if key in grid}, where)
+        axes = {k: v if isinstance(v, list) else [v] for k, v in grid.items() if k not in _OWN}
+        if self._seeds is not None:
+            seeds = parse_seeds(self._seeds)
+        else:
+            seeds = parse_seeds(self._scale.seeds if own.seeds is None else own.seeds, f"{where}: seeds")
+        for key, values in axes.items():
+            if not values:
+                raise UserError(f"{where}: {key}: an empty list leaves no cell")
+        for point in itertools.product(*axes.values()):
+            settings = dict(zip(axes, point, strict=True))
+            recipe = settings.pop("recipe", None)
+            opened = _disjoint(open_sections(settings, where), open_sections(own.set, f"{where}: set"), where)
+            yield from self._point(recipe, _Layer(opened, where, strict=True), seeds)
+
+    def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> Iterator[Draft]:
+        layers = [self._base, grid]
+        if recipe is not None:
+            layers.insert(0, _Layer(recipes.get(recipe, grid.where).settings(), f"recipe {recipe}"))
+        spec = parse_spec(unflatten(self._merge(layers)), grid.where)
+        written: tuple[str, ...] = tuple(grid.homes.values())
+        overridden: tuple[str, ...] = ()
+        if self._overrides.settings:
+            # parsed once without them, so that an error from here on is theirs
+            before = flatten(spec.to_dict())
+            spec = parse_spec(unflatten(self._merge([*layers, self._overrides])), OVERRIDES)
+            overridden = _changed(before, spec, self._overrides.homes.values())
+        for seed in seeds:
+            yield Draft(spec.with_seed(seed), recipe, written, overridden, grid.where)
+
+    def _merge(self, layers: list[_Layer]) -> dict[str, Any]:
+        """The layers' settings under full keys, later ones winning."""
+        chosen: dict[str, Any] = {}
+        for layer in layers:
+            chosen |= chosen_names(layer.settings)
+        keys = section_keys(chosen, layers[-1].where)
+        for section, options in keys.items():
+            self._keys.setdefault(section, {}).update(dict.fromkeys(options))
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            layer.homes = _homes(layer, keys)
+            layer.used |= set(layer.homes)
+            merged |= {home: layer.settings[key] for key, home in layer.homes.items()}
+        return merged
+
+
+def check_networks(drafts: list[Draft]) -> None:
+    """Build each network once and ask each method whether its options fit it.
+
+    Raises ``UserError`` naming the grid. A method is asked by its class method
+    ``validate(options, network)``, if it has one, once a configuration.
+    """
+    checked = set()
+    for draft in drafts:
+        spec, _ = canonical(draft.spec, draft.where)
+        name, options = spec.method
+        key = repr((spec.dataset, spec.network, spec.method))
+        if key in checked:
+            continue
+        checked.add(key)
+        try:
+            network = blueprint.network(spec)
+            validate = getattr(METHODS.get(name), "validate", None)
+            if validate is not None:
+                validate(options, network)
+        except UserError as error:
+            raise UserError(f"{draft.where}: {error}") from None
+
+
+def _homes(layer: _Layer, keys: Mapping[str, Any]) -> dict[str, str]:
+    homes: dict[str, str] = {}
+    for key in layer.settings:
+        home = locate(key, keys, layer.where)
+        if home is None:
+            if layer.strict:
+                raise unknown("key", key, ["recipe", *_OWN, *valid_keys(keys)], layer.where)
+            continue
+        if home == "seed":
+            raise UserError(f"{layer.where}: seeds are chosen by `seeds` in a suite and by --seeds")
+        if home in homes.values():
+            raise UserError(f"{layer.where}: key {home!r} is given twice")
+        homes[key] = home
+    return homes
+
+
+def _disjoint(first: dict[str, Any], second: dict[str, Any], where: str) -> dict[str, Any]:
+    for key in second:
+        if key in first:
+            raise UserError(f"{where}: key {key!r} is given twice")
+    return first | second
+
+
+def _changed(before: Mapping[str, Any], spec: RunSpec, keys: Any) -> tuple[str, ...]:
+    after = flatten(spec.to_dict())
+    return tuple(key for key in keys if key not in before or before[key] != after[key])

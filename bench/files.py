@@ -1,0 +1,152 @@
+"""Reading and writing the small files of a results folder.
+
+Whatever another process may read is written under a temporary name in the same folder and
+renamed, so a reader sees the old file or the new one. Nothing is fsynced: after a power cut
+the last files of a run may be lost or empty, which reading reports and the launcher repairs
+by running again; a killed process loses nothing that was written.
+
+A results folder may come from elsewhere. Reading follows no link, opens regular files only,
+refuses sizes no run produces, and turns every fault into a ``StoreError`` that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+#: Larger files are refused; the largest that a run writes are far smaller.
+MAX_BYTES = 512 * 2**20
+
+# No link is followed, and opening a named pipe does not wait for its other end.
+_GUARDS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class StoreError(Exception):
+    """A results folder that cannot be read or written as asked; the message is one line."""
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step. A link at ``path`` is replaced, not followed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole lines in one write; a torn last line, left by a killed writer, is cut off first."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _GUARDS
+    try:
+        with open(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
+            size = _checked_size(file.fileno(), path)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(len(complete_lines(file.readall())))
+            file.write(lines)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """The content of a regular file; None where there is no file."""
+    try:
+        with open(os.open(path, os.O_RDONLY | _GUARDS), "rb", buffering=0) as file:
+            _checked_size(file.fileno(), path)
+            return file.readall()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def to_json(obj: Any, where: str) -> str:
+    """``obj`` as one line of standard JSON; NaN and infinities, which JSON has not, become null."""
+    try:
+        try:
+            return json.dumps(obj, allow_nan=False)
+        except ValueError:
+            return json.dumps(_without_nan(obj), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: cannot be written as JSON: {error}") from None
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """The value that ``data`` holds; ``StoreError`` naming ``where`` for anything but standard JSON in UTF-8."""
+    try:
+        text = data.decode()
+        obj = json.loads(text, parse_constant=_refuse_constant)
+        if "\\ud" in text or "\\uD" in text:  # half a surrogate pair is no text that can be stored again
+            json.dumps(obj, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: not JSON: {error}") from None
+    return obj
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write ``obj`` to ``path`` atomically; NaN and infinities become null."""
+    write_bytes(path, to_json(obj, str(path)).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; ``StoreError`` naming the file when it is missing or broken."""
+    data = read_bytes(path)
+    if data is None:
+        raise StoreError(f"{path}: no such file")
+    return parse_json(data, str(path))
+
+
+def complete_lines(data: bytes) -> bytes:
+    """``data`` up to its last newline: what follows is a row whose writer was killed."""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def parse_rows(data: bytes, where: str) -> list[dict[str, Any]]:
+    """The rows of JSON lines, one object a line; an unfinished last line is no row.
+
+    Anything else that is not an object raises ``StoreError`` naming ``where`` and the line.
+    """
+    rows = []
+    for number, line in enumerate(complete_lines(data).split(b"\n")[:-1], start=1):
+        row = parse_json(line, f"{where} line {number}")
+        if not isinstance(row, dict):
+            raise StoreError(f"{where} line {number}: not a row")
+        rows.append(row)
+    return rows
+
+
+def _checked_size(descriptor: int, path: Path) -> int:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path}: not a regular file")
+    if found.st_size > MAX_BYTES:
+        raise StoreError(f"{path}: {found.st_size} bytes; the limit is {MAX_BYTES}")
+    return found.st_size
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not standard")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,115 @@
+"""The folder of one run: a few JSON documents, a few tables of JSON lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.files import (
+    StoreError,
+    append_lines,
+    complete_lines,
+    parse_json,
+    parse_rows,
+    read_bytes,
+    to_json,
+    write_bytes,
+    write_json,
+)
+
+#: What ``status.json`` may say; ``pending`` is a run of which nothing is stored.
+STATUSES = ("pending", "queued", "running", "preempted", "done", "failed", "cancelled")
+
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+_NAME = re.compile(r"[a-z_]{1,40}")
+
+
+class RunFolder:
+    """``DIR/runs/<run_id>``. It need not exist: the first thing written makes it.
+
+    Documents (``spec``, ``status``, ``metrics``, ``costs``, ``provenance``) are JSON objects,
+    replaced as a whole. Tables (``history``, ``layers``, ``criteria_pairs``) are JSON lines,
+    which grow; a row counts once its line is complete. Both are named without suffix.
+    Every fault raises ``StoreError`` with the file's name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+
+    def write(self, name: str, obj: Mapping[str, Any]) -> None:
+        """Replace the document ``name`` atomically; NaN and infinities become null."""
+        write_json(self._for_writing(name, ".json"), obj)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The document ``name``; None where there is none yet."""
+        path = self._file(name, ".json")
+        data = read_bytes(path)
+        if data is None:
+            return None
+        obj = parse_json(data, str(path))
+        if not isinstance(obj, dict):
+            raise StoreError(f"{path}: expected an object, got {type(obj).__name__}")
+        return obj
+
+    def append_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append to the table ``name`` in one write; NaN and infinities become null."""
+        path = self._for_writing(name, ".jsonl")
+        append_lines(path, "".join(to_json(row, str(path)) + "\n" for row in rows).encode())
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of the table ``name``; none where there is no such file."""
+        return parse_rows(self.lines(name), str(self._file(name, ".jsonl")))
+
+    def count_rows(self, name: str) -> int:
+        """How many rows the table ``name`` has."""
+        return self.lines(name).count(b"\n")
+
+    def truncate_rows(self, name: str, n: int) -> None:
+        """Keep the first ``n`` rows of the table ``name``, atomically.
+
+        Raises ``StoreError`` when it has fewer: rows that a checkpoint counted are lost.
+        """
+        path = self._file(name, ".jsonl")
+        lines = self.lines(name).split(b"\n")[:-1]
+        if len(lines) < n:
+            raise StoreError(f"{path}: {len(lines)} rows; at least {n} were expected")
+        if len(lines) > n:
+            write_bytes(path, b"".join(line + b"\n" for line in lines[:n]))
+
+    def lines(self, name: str) -> bytes:
+        """The complete lines of the table ``name`` as they are stored."""
+        return complete_lines(read_bytes(self._file(name, ".jsonl")) or b"")
+
+    def status(self) -> str:
+        """One of ``STATUSES``."""
+        return status_of(self.read("status"), f"{self.path / 'status.json'}")
+
+    def is_done(self) -> bool:
+        """Whether the run finished and has results."""
+        return self.status() == "done"
+
+    def _file(self, name: str, suffix: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise StoreError(f"{self.path}: {name!r} is no name of a document or table")
+        if self.path.is_symlink():
+            raise StoreError(f"{self.path}: is a link")
+        return self.path / (name + suffix)
+
+    def _for_writing(self, name: str, suffix: str) -> Path:
+        path = self._file(name, suffix)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from None
+        return path
+
+
+def status_of(document: Mapping[str, Any] | None, where: str = "status.json") -> str:
+    """The status that a run's document ``status`` tells; ``pending`` when there is none."""
+    status = "pending" if document is None else document.get("status")
+    if not isinstance(status, str) or status not in STATUSES:
+        raise StoreError(f"{where}: unknown status {repr(status)[:60]}")
+    return status

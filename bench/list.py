@@ -1,0 +1,133 @@
+"""What there is to choose from: ``python -m bench.list [KIND …] [--options]``."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench import cli, recipes, suite
+from bench.data.base import DATASETS
+from bench.networks.base import NETWORKS
+from bench.notation import show
+from bench.spec import Evaluation, Training
+from methods.base import METHODS
+from methods.criteria import DESCRIPTIONS
+from methods.options import REQUIRED, describe
+from methods.registry import Registry
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing of a kind: its name, a sentence, and details as pairs of a head and a text."""
+
+    name: str
+    doc: str
+    details: tuple[tuple[str, str], ...] = ()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print every kind, or those asked for."""
+    parser = cli.parser("bench.list", __doc__)
+    parser.add_argument("kind", nargs="*", metavar="KIND", help=f"any of: {', '.join(KINDS)} (default: all)")
+    parser.add_argument(
+        "-v", "--options", action="store_true", help="show each one's options, defaults and valid values"
+    )
+    arguments = parser.parse_args(argv)
+    for kind in arguments.kind:
+        if kind not in KINDS:
+            parser.error(f"unknown kind {kind!r}; valid: {', '.join(KINDS)}")
+    width = max(60, shutil.get_terminal_size((100, 24)).columns)
+    shown = [f"{kind}\n{render(KINDS[kind](), arguments.options, width)}" for kind in arguments.kind or KINDS]
+    print("\n\n".join(shown))
+    return 0
+
+
+def render(entries: list[Entry], details: bool, width: int) -> str:
+    """``entries`` as text of at most ``width`` columns, as far as names allow."""
+    column = max((len(entry.name) for entry in entries), default=0) + 4
+    lines: list[str] = []
+    for entry in entries:
+        lines += _hanging(f"  {entry.name}", entry.doc, column, width)
+        if details:
+            for head, text in entry.details:
+                lines += _hanging(f"      {head}", text, 10, width)
+    return "\n".join(lines)
+
+
+def _hanging(head: str, text: str, column: int, width: int) -> list[str]:
+    """``head``, then ``text`` from ``column`` on: beside it where it fits, below it where not."""
+    indent = " " * column
+    wrapped = textwrap.wrap(text, width - column)
+    if len(head) < column and wrapped:
+        return [f"{head:<{column}}{wrapped[0]}", *(indent + line for line in wrapped[1:])]
+    return [head, *(indent + line for line in wrapped)]
+
+
+def _suites() -> list[Entry]:
+    entries = []
+    for name in suite.names():
+        found = suite.load(name)
+        scales = tuple(
+            (f"{scale}: {len(block.grids)} grids, seeds {show(block.seeds)}", "")
+            for scale, block in found.scales.items()
+        )
+        entries.append(Entry(name, f"{found.question} ({', '.join(found.scales)})", scales))
+    return entries
+
+
+def _plug_ins(registry: Registry[Any]) -> Callable[[], list[Entry]]:
+    def entries() -> list[Entry]:
+        found = [(name, registry.get(name)) for name in registry.names()]
+        return [Entry(name, _first_line(item), _options(item.Options)) for name, item in found]
+
+    return entries
+
+
+def _recipes() -> list[Entry]:
+    found = [(name, recipes.get(name)) for name in recipes.names()]
+    return [
+        Entry(
+            name, recipe.doc, tuple((f"{key}: {show(value)}", "") for key, value in recipe.settings().items())
+        )
+        for name, recipe in found
+    ]
+
+
+def _criteria() -> list[Entry]:
+    return [Entry(name, doc) for name, doc in DESCRIPTIONS.items()]
+
+
+def _settings() -> list[Entry]:
+    sections = {"training": Training, "evaluation": Evaluation}
+    return [Entry(name, _first_line(cls), _options(cls)) for name, cls in sections.items()]
+
+
+def _options(cls: type) -> tuple[tuple[str, str], ...]:
+    rows = []
+    for info in describe(cls):
+        default = "required" if info.default is REQUIRED else f"default {show(info.default)}"
+        valid = f", valid: {info.valid}" if info.valid else ""
+        rows.append((f"{info.name}: {info.type}, {default}{valid}", info.doc))
+    return tuple(rows)
+
+
+def _first_line(item: type) -> str:
+    return (item.__doc__ or "").strip().partition("\n")[0]
+
+
+KINDS: dict[str, Callable[[], list[Entry]]] = {
+    "suites": _suites,
+    "methods": _plug_ins(METHODS),
+    "datasets": _plug_ins(DATASETS),
+    "networks": _plug_ins(NETWORKS),
+    "criteria": _criteria,
+    "recipes": _recipes,
+    "settings": _settings,
+}
+
+
+if __name__ == "__main__":
+    cli.entry(main)

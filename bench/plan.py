@@ -1,0 +1,182 @@
+"""A plan: the cells of one suite at one scale, each a run to train or a pointer to the run that it equals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from bench.notation import show
+from bench.planfile import SCHEMA
+from bench.spec import RunSpec, flatten
+from methods.base import METHODS
+from methods.options import parse
+
+_LONGEST_CHAIN = 10
+#: Labels that every cell has, in this order, besides the seed; the others follow.
+_IDENTITY = ("method", "recipe", "dataset", "network")
+#: Method options that are labels wherever a method has them, whether they vary or not.
+_ALWAYS = ("method.sparsity", "method.criterion")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid.
+
+    labels: what sets it apart, short key to plain value, ``seed`` included. label: the same as
+    text, without the seed, so that cells of one configuration share it.
+    omitted: why it is not trained itself; ``alias_of`` is then the run to look at.
+    """
+
+    labels: dict[str, Any]
+    label: str
+    recipe: str | None
+    spec: RunSpec
+    omitted: str | None = None
+    alias_of: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The id of the cell's own configuration, trained or not."""
+        return self.spec.run_id
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of ``suite`` at ``scale``, in order. reference: labels of what comparisons start from."""
+
+    suite: str
+    scale: str
+    question: str
+    reference: dict[str, Any]
+    cells: tuple[Cell, ...]
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The runs to train, each once, in order."""
+        return [cell.spec for cell in self.cells if cell.omitted is None]
+
+    def to_dict(self, command: str) -> dict[str, Any]:
+        """The plan as its JSON file has it; ``command`` is the line that asked for it."""
+        cells = [
+            {
+                "run_id": cell.run_id,
+                "config_id": cell.spec.config_id,
+                "label": cell.label,
+                "recipe": cell.recipe,
+                "labels": cell.labels,
+                "omitted": cell.omitted,
+                "alias_of": cell.alias_of,
+            }
+            for cell in self.cells
+        ]
+        head = {"schema": SCHEMA, "suite": self.suite, "scale": self.scale, "question": self.question}
+        return {**head, "reference": self.reference, "command": command, "cells": cells}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A cell as its grid wrote it, before labels and aliases.
+
+    written: the full keys that its grid wrote. overridden: those that the command line changed.
+    where: the grid, for errors.
+    """
+
+    spec: RunSpec
+    recipe: str | None
+    written: tuple[str, ...]
+    overridden: tuple[str, ...]
+    where: str
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The resolved configuration under full keys."""
+        return flatten(self.spec.to_dict())
+
+
+class Labeller:
+    """Names the cells of one expansion by what its grids vary."""
+
+    def __init__(self, drafts: Sequence[Draft]) -> None:
+        overridden = dict.fromkeys(key for draft in drafts for key in draft.overridden)
+        written = dict.fromkeys(key for draft in drafts for key in draft.written if not key.endswith(".name"))
+        varying = [key for key in written if len({show(d.settings.get(key, ...)) for d in drafts}) > 1]
+        self._keys = list(dict.fromkeys([*varying, *overridden]))
+        identities = [self._identity(draft) for draft in drafts]
+        self._in_text = [key for key in _IDENTITY[1:] if len({identity[key] for identity in identities}) > 1]
+        leaves = {key: key.rpartition(".")[2] for key in [*_ALWAYS, *self._keys]}
+        taken = Counter([*_IDENTITY, "seed", *leaves.values()])
+        self._short = {key: leaf for key, leaf in leaves.items() if taken[leaf] == 1}
+
+    def labels(self, draft: Draft) -> dict[str, Any]:
+        """Identity, sparsity and criterion, what varies, seed; a key the cell lacks is left out."""
+        identity = {key: value for key, value in self._identity(draft).items() if value is not None}
+        keys = dict.fromkeys([*_ALWAYS, *self._keys])
+        settings = {self._short.get(key, key): draft.settings[key] for key in keys if key in draft.settings}
+        return {**identity, **settings, "seed": draft.spec.seed}
+
+    def text(self, draft: Draft) -> str:
+        """``ssvi criterion=snr sparsity=0.9 recipe=released``: the method and what varies."""
+        values = {self._short.get(k, k): draft.settings[k] for k in self._keys if k in draft.settings}
+        identity = self._identity(draft)
+        values |= {key: identity[key] for key in self._in_text if identity[key] is not None}
+        return " ".join([identity["method"], *(f"{key}={show(value)}" for key, value in values.items())])
+
+    @staticmethod
+    def _identity(draft: Draft) -> dict[str, Any]:
+        spec = draft.spec
+        return dict(
+            zip(_IDENTITY, (spec.method[0], draft.recipe, spec.dataset[0], spec.network[0]), strict=True)
+        )
+
+
+def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
+    """The cells of ``drafts`` in order, with aliases resolved.
+
+    A configuration that its method declares equivalent to another one points to that one,
+    which is planned in front of it when no draft is it. A configuration that an earlier
+    draft has already points to that draft; if its labels are the same too, it is left out.
+    """
+    drafts = list(drafts)
+    resolved = [canonical(draft.spec, draft.where) for draft in drafts]
+    see: dict[str, str] = {}
+    for draft, (_, reason) in zip(drafts, resolved, strict=True):
+        if reason is None:
+            see.setdefault(draft.spec.run_id, labeller.text(draft))
+    result: dict[tuple[str, str], Cell] = {}
+    trained: set[str] = set()
+
+    def add(draft: Draft, omitted: str | None = None, alias_of: str | None = None) -> None:
+        label = labeller.text(draft)
+        cell = Cell(labeller.labels(draft), label, draft.recipe, draft.spec, omitted, alias_of)
+        result.setdefault((cell.run_id, label), cell)
+        if omitted is None:
+            trained.add(cell.run_id)
+
+    for draft, (target, reason) in zip(drafts, resolved, strict=True):
+        run_id = target.run_id
+        if reason is not None:
+            if run_id not in see:
+                stand_in = replace(draft, spec=target)
+                see[run_id] = labeller.text(stand_in)
+                add(stand_in)
+            add(draft, f"{reason}; see {see[run_id]}", run_id)
+        elif run_id not in trained:
+            add(draft)
+        else:
+            add(draft, f"the same configuration; see {see[run_id]}", run_id)
+    return list(result.values())
+
+
+def canonical(spec: RunSpec, where: str = "") -> tuple[RunSpec, str | None]:
+    """The run to train for ``spec``, and why it is another one (None where it is ``spec`` itself)."""
+    reasons: list[str] = []
+    while (same := METHODS.get(spec.method[0]).equivalent(spec.method[1])) is not None:
+        target = METHODS.get(same.method, where)
+        spec = replace(spec, method=(same.method, parse(target.Options, same.options, where)))
+        reasons.append(same.reason)
+        if len(reasons) > _LONGEST_CHAIN:
+            raise RuntimeError(f"{where}: {same.method}.equivalent leads in a circle")
+    return spec, "; ".join(reasons) or None

@@ -1,0 +1,110 @@
+"""Plans as the store keeps them: what was asked for, by suite and scale, so that what is missing can be seen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.files import StoreError
+from bench.folder import RUN_ID
+
+SCHEMA = 1
+#: Suites and scales name folders and files.
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
+#: Folders of a results folder that are no suite; ``all`` means every suite to commands.
+RESERVED = ("runs", "corrupted", "reference", "all")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that a suite asks for, with what the plan alone says of it."""
+
+    run_id: str
+    suite: str
+    scale: str
+    config_id: str | None
+    label: str
+    recipe: str | None
+    labels: Mapping[str, Any]
+
+
+def check_suite(name: object, where: str = "") -> str:
+    """``name`` if it can name a suite; ``StoreError`` otherwise."""
+    if isinstance(name, str) and NAME.fullmatch(name) and name not in RESERVED:
+        return name
+    raise StoreError(f"{where}{': ' if where else ''}{_shown(name)} is no name for a suite (lower-case letters, digits, _ and -)")
+
+
+def check_plan(plan: object, where: str) -> dict[str, Any]:
+    """``plan`` if it is one that this version reads; ``StoreError`` saying what is wrong otherwise."""
+    if not isinstance(plan, dict):
+        raise StoreError(f"{where}: not a plan")
+    schema = plan.get("schema")
+    if schema != SCHEMA:
+        raise StoreError(f"{where}: schema {_shown(schema)}; this version reads {SCHEMA}")
+    check_suite(plan.get("suite"), where)
+    scale, cells = plan.get("scale"), plan.get("cells")
+    if not isinstance(scale, str) or not NAME.fullmatch(scale):
+        raise StoreError(f"{where}: {_shown(scale)} is no name for a scale")
+    if not isinstance(cells, list):
+        raise StoreError(f"{where}: cells: expected a list, got {_shown(cells)}")
+    for number, cell in enumerate(cells):
+        _check_cell(cell, f"{where}: cell {number}")
+    return plan
+
+
+def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """``new`` with the cells of ``old`` that it has not, in front and in their order.
+
+    Cells are the same when run id and label are; the new one then stands in the old one's place.
+    """
+    cells = {(cell["run_id"], cell["label"]): cell for plan in (old, new) if plan for cell in plan["cells"]}
+    return {**new, "cells": list(cells.values())}
+
+
+def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
+    """Every run that ``plans`` ask for, once a suite and scale, in their order; omitted cells are none."""
+    found: dict[tuple[str, str, str], Planned] = {}
+    for plan in plans:
+        for cell in plan["cells"]:
+            if cell.get("omitted") is None:
+                run = Planned(
+                    run_id=cell["run_id"],
+                    suite=plan["suite"],
+                    scale=plan["scale"],
+                    config_id=cell.get("config_id"),
+                    label=cell["label"],
+                    recipe=cell.get("recipe"),
+                    labels=cell.get("labels") or {},
+                )
+                found.setdefault((run.suite, run.scale, run.run_id), run)
+    return list(found.values())
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "label": (str,),
+    "recipe": (str, type(None)),
+    "labels": (dict, type(None)),
+    "omitted": (str, type(None)),
+}
+
+
+def _check_cell(cell: object, where: str) -> None:
+    if not isinstance(cell, dict):
+        raise StoreError(f"{where}: expected an object, got {_shown(cell)}")
+    for key, kinds in _KINDS.items():
+        if not isinstance(cell.get(key), kinds):
+            raise StoreError(f"{where}: {key}: {_shown(cell.get(key))} is not valid")
+    for key in ("run_id", "config_id", "alias_of"):
+        value = cell.get(key)
+        required = key == "run_id" and cell.get("omitted") is None
+        if (required or value is not None) and not (isinstance(value, str) and RUN_ID.fullmatch(value)):
+            raise StoreError(f"{where}: {key}: {_shown(value)} is not 12 hexadecimal digits")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."

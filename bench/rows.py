@@ -1,0 +1,148 @@
+"""Long tables from the run folders' JSON lines and lists: checked columns in arrow.
+
+``checked`` says what a row may hold. Thousands of runs have millions of rows, so plain
+ones are parsed by arrow, many runs at once; whatever is unusual goes through ``checked``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from bench.columns import arrow_type, kinds
+from bench.files import StoreError, parse_rows
+
+_LARGEST = 2**63
+_LONGEST = 10_000
+
+Columns = dict[str, list[Any]]
+
+
+def checked(values: Sequence[Any], kind: str, where: str) -> list[Any]:
+    """``values`` (None allowed) as the Python values of a column type; ``StoreError`` for a wrong one."""
+    found = _converted(values, kind)
+    if found is None:
+        wrong = next(value for value in values if _converted([value], kind) is None)
+        raise StoreError(f"{where}: expected {kind}, got {repr(wrong)[:60]}")
+    return found
+
+
+def columns(rows: Sequence[Any], table: str, where: str) -> Columns:
+    """The columns of ``table`` but ``run_id`` from rows as mappings; a missing key is null, others are ignored."""
+    if not all(type(row) is dict for row in rows):
+        raise StoreError(f"{where}: not a list of rows")
+    return {
+        name: checked([row.get(name) for row in rows], kind, f"{where}: {name}")
+        for name, kind in kinds(table).items()
+        if name != "run_id"
+    }
+
+
+def table_of(parts: Mapping[str, Columns], table: str) -> pa.Table:
+    """One arrow table, ``run_id`` first, from the columns of several runs."""
+    kept = {name: kind for name, kind in kinds(table).items() if name != "run_id"}
+    arrays = [
+        pa.array([v for part in parts.values() for v in part[name]], arrow_type("string" if kind == "name" else kind))
+        for name, kind in kept.items()
+    ]
+    lengths = [len(part[next(iter(kept))]) for part in parts.values()]
+    return _with_run_ids(pa.table(arrays, list(kept)), table, list(parts), lengths)
+
+
+def parse_lines(blobs: Mapping[str, bytes], table: str) -> tuple[pa.Table, dict[str, str]]:
+    """The table of several runs from their complete JSON lines, and why each broken one is left out."""
+    quick = _parse_plain(blobs, table) if all(map(_is_plain, blobs.values())) else None
+    if quick is not None:
+        return quick, {}
+    tables, broken = [], {}
+    for run_id, blob in blobs.items():
+        try:
+            part = columns(parse_rows(blob, f"{table}.jsonl"), table, f"{table}.jsonl")
+            tables.append(table_of({run_id: part}, table))
+        except StoreError as error:
+            broken[run_id] = str(error)
+    return (pa.concat_tables(tables) if tables else empty(table)), broken
+
+
+def empty(table: str) -> pa.Table:
+    """``table`` without a row."""
+    return pa.schema([(name, arrow_type(kind)) for name, kind in kinds(table).items()]).empty_table()
+
+
+def _is_plain(blob: bytes) -> bool:
+    """Whether every line begins the only object on it, in ASCII, without lists or escapes.
+
+    All parsers read such lines alike; that each is complete shows in the number of rows they give.
+    """
+    if not blob:
+        return True
+    data = np.frombuffer(blob, np.uint8)
+    starts = np.flatnonzero(data[:-1] == ord("\n")) + 1
+    objects = np.count_nonzero(data == ord("{"))
+    begun = blob[:1] == b"{" and bool(np.all(data[starts] == ord("{")))
+    return begun and objects == len(starts) + 1 and blob.isascii() and b"[" not in blob and b"\\" not in blob
+
+
+def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
+    """The table of plain lines by arrow's own parser; None where it finds fault with any of them."""
+    fields = [(n, arrow_type("string" if k == "name" else k)) for n, k in kinds(table).items() if n != "run_id"]
+    options = pa.json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
+    data = b"".join(blobs.values())
+    if not data:
+        return empty(table)
+    try:
+        parsed = pa.json.read_json(pa.BufferReader(data), parse_options=options)
+    except pa.ArrowException:
+        return None
+    lengths = [blob.count(b"\n") for blob in blobs.values()]
+    numbers = [c for c in parsed.columns if pa.types.is_floating(c.type)]
+    if parsed.num_rows != sum(lengths) or not all(_finite(c) for c in numbers):
+        return None
+    return _with_run_ids(parsed, table, list(blobs), lengths)
+
+
+def _finite(column: pa.ChunkedArray) -> bool:
+    found = pc.all(pc.is_finite(column)).as_py()
+    return found is None or bool(found)
+
+
+def _with_run_ids(parsed: pa.Table, table: str, run_ids: list[str], lengths: list[int]) -> pa.Table:
+    """``parsed``, whose rows are ``lengths`` of each run in turn, with ``run_id`` and dictionaries."""
+    filled = [(run_id, length) for run_id, length in zip(run_ids, lengths, strict=True) if length]
+    indices = np.repeat(np.arange(len(filled), dtype=np.int32), [length for _, length in filled])
+    names = pa.DictionaryArray.from_arrays(pa.array(indices), pa.array([r for r, _ in filled], pa.string()))
+    result = {"run_id": names}
+    for name, kind in kinds(table).items():
+        if name != "run_id":
+            column = parsed.column(name)
+            result[name] = column.dictionary_encode() if kind == "name" else column
+    return pa.table(result)
+
+
+def _converted(values: Sequence[Any], kind: str) -> list[Any] | None:
+    present = [value for value in values if value is not None]
+    types = set(map(type, present))
+    if kind in ("string", "name"):
+        fits = types <= {str} and max(map(len, present), default=0) <= _LONGEST
+    elif kind == "integer":
+        if float in types and all(v.is_integer() for v in present if type(v) is float):
+            return _converted([int(v) if type(v) is float else v for v in values], kind)
+        fits = types <= {int} and min(present, default=0) >= -_LARGEST and max(present, default=0) < _LARGEST
+    else:
+        if int in types:
+            return _converted([_as_float(v) if type(v) is int else v for v in values], kind)
+        fits = types <= {float} and all(map(math.isfinite, present))
+    return list(values) if fits else None
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

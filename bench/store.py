@@ -1,0 +1,232 @@
+"""The results folder: run folders, the plans of suites, and the tables made from both.
+
+    DIR/schema.json                marks a results folder and says which version wrote it
+    DIR/runs/<run_id>/             one run, whichever suites ask for it
+    DIR/corrupted/<run_id>-<n>/    run folders that could not be trusted, with the reason
+    DIR/<suite>/plan-<scale>.json  what a suite asks for
+    DIR/<suite>/*.parquet          its tables
+
+Nothing here imports torch or a method, and nothing that is read is executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import planfile
+from bench.files import StoreError, parse_json, read_bytes, read_json, write_json
+from bench.folder import RUN_ID, STATUSES, RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SCHEMA", "STATUSES", "RunFolder", "Store", "StoreError", "read_json", "write_json"]
+
+SCHEMA = 1
+_MARK = "schema.json"
+#: What may lie in a folder that is to become a results folder.
+_HARMLESS = ("runs", "corrupted", "reference", "README.md")
+
+
+class Store:
+    """A results folder.
+
+    create: make it where it is missing, and check that it can be written. Raises
+    ``StoreError`` when it is no folder, was written by a newer version, holds something
+    else, or (without ``create``) does not exist.
+    """
+
+    def __init__(self, root: str | Path, create: bool = False) -> None:
+        self.root = Path(root)
+        exists = os.path.lexists(self.root)
+        if exists and not os.path.isdir(self.root):
+            raise StoreError(f"results folder {self.root}: is not a folder")
+        if not create and not exists:
+            raise StoreError(f"results folder {self.root}: does not exist")
+        marked = self._check_schema()
+        if create:
+            self._create(marked)
+
+    # -- runs ----------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of a run, which need not exist."""
+        if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+            raise StoreError(f"{run_id!r} is no run id (12 hexadecimal digits)")
+        return RunFolder(self.root / "runs" / run_id)
+
+    def run_ids(self) -> list[str]:
+        """The runs that have a folder, in the order of their ids."""
+        entries = _entries(self.root / "runs")
+        return sorted(e.name for e in entries if RUN_ID.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
+
+    def check(self, run_id: str) -> str | None:
+        """Why the folder of a run can't be trusted, in one line; None when it can, or is not there."""
+        from bench import tables
+
+        return tables.fault(self.run(run_id))
+
+    def set_aside(self, run_id: str, reason: str) -> Path:
+        """Move the folder of a run to ``corrupted/``, beside a ``reason.json``, so that the run starts anew.
+
+        Returns where it lies now.
+        """
+        folder = self.run(run_id).path
+        try:
+            target = self._next_corrupted(run_id)
+            try:
+                is_folder = folder.is_dir() and not folder.is_symlink()
+                os.rename(folder, target if is_folder else target / "entry")
+            except OSError:
+                target.rmdir()
+                raise
+        except OSError as error:
+            raise StoreError(f"cannot set {folder} aside: {error.strerror or error}") from None
+        write_json(target / "reason.json", {"run_id": run_id, "reason": reason})
+        return target
+
+    # -- plans and tables ----------------------------------------------------------------
+
+    def merge_plan(self, plan: Mapping[str, Any]) -> None:
+        """Store a plan, keeping the cells that an earlier launch of its suite and scale has and it has not."""
+        new = planfile.check_plan(dict(plan), "plan")
+        folder = self._suite_folder(new["suite"])
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
+        path = folder / f"plan-{new['scale']}.json"
+        with _locked(folder / ".lock"):
+            write_json(path, planfile.merge(self._plan(path) if path.exists() else None, new))
+
+    def plans(self, suite: str | None = None) -> list[dict[str, Any]]:
+        """The stored plans, of one suite or all, in the order of suite and scale."""
+        suites = self.suites() if suite is None else [suite]
+        found = []
+        for name in suites:
+            names = [entry.name for entry in _entries(self._suite_folder(name)) if _is_plan(entry.name)]
+            found += [self._plan(self.root / name / file) for file in sorted(names)]
+        return found
+
+    def suites(self) -> list[str]:
+        """The suites that have a plan here, by name."""
+        folders = [entry for entry in _entries(self.root) if entry.is_dir(follow_symlinks=False)]
+        named = [e for e in folders if planfile.NAME.fullmatch(e.name) and e.name not in planfile.RESERVED]
+        return sorted(e.name for e in named if any(_is_plan(file.name) for file in _entries(Path(e.path))))
+
+    def tables(self, suite: str) -> dict[str, pd.DataFrame]:
+        """The tables of a suite, made anew from its plans and the run folders; live runs are in them.
+
+        ``runs`` (a row a run and scale, planned runs without a folder included), ``metrics``,
+        ``history``, ``layers``, ``criteria_pairs``, ``calibration``: ``bench/columns.yaml``
+        defines every column.
+        """
+        from bench import tables
+
+        plans = self.plans(suite)
+        if not plans:
+            raise StoreError(f"no plan of suite {suite!r} in {self.root}; there are: {', '.join(self.suites()) or 'none'}")
+        return tables.build(planfile.planned(plans), self.run)
+
+    def write_tables(self, suite: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
+        """Write the tables of a suite to its folder, and ``runs.csv``; returns the paths by name."""
+        from bench import tables
+
+        return tables.write(self._suite_folder(suite), frames)
+
+    def read_tables(self, suite: str) -> dict[str, pd.DataFrame]:
+        """The tables that ``write_tables`` wrote last."""
+        from bench import tables
+
+        return tables.read(self._suite_folder(suite))
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _check_schema(self) -> bool:
+        """Whether the folder is marked as one that this version reads."""
+        path = self.root / _MARK
+        data = read_bytes(path)
+        if data is None:
+            return False
+        mark = parse_json(data, str(path))
+        schema = mark.get("schema") if isinstance(mark, dict) else None
+        if type(schema) is not int or schema < 1:
+            raise StoreError(f"{path}: not the mark of a results folder")
+        if schema > SCHEMA:
+            raise StoreError(f"results folder {self.root}: schema {schema}, written by a newer version; this one reads {SCHEMA}")
+        return True
+
+    def _create(self, marked: bool) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            names = [entry.name for entry in os.scandir(self.root)]
+            foreign = sorted(n for n in names if n not in _HARMLESS and not n.startswith("."))
+            if not marked and foreign and "runs" not in names:
+                raise StoreError(f"{self.root}: is no results folder, and not empty (it holds {foreign[0]!r})")
+            (self.root / "runs").mkdir(exist_ok=True)
+            # permissions don't tell (network mounts, root): try
+            probe = self.root / "runs" / f".probe-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(f"results folder {self.root}: cannot be written: {error.strerror or error}") from None
+        if not marked:
+            write_json(self.root / _MARK, {"schema": SCHEMA})
+
+    def _suite_folder(self, suite: str) -> Path:
+        folder = self.root / planfile.check_suite(suite)
+        if folder.is_symlink():
+            raise StoreError(f"{folder}: is a link")
+        return folder
+
+    def _plan(self, path: Path) -> dict[str, Any]:
+        plan = planfile.check_plan(read_json(path), str(path))
+        if (plan["suite"], f"plan-{plan['scale']}.json") != (path.parent.name, path.name):
+            raise StoreError(f"{path}: is the plan of suite {plan['suite']} at scale {plan['scale']}")
+        return plan
+
+    def _next_corrupted(self, run_id: str) -> Path:
+        """A new empty folder ``corrupted/<run_id>-<n>``."""
+        shelf = self.root / "corrupted"
+        shelf.mkdir(exist_ok=True)
+        n = 1
+        while True:
+            with contextlib.suppress(FileExistsError):
+                (target := shelf / f"{run_id}-{n}").mkdir()
+                return target
+            n += 1
+
+
+def _is_plan(name: str) -> bool:
+    return name.startswith("plan-") and name.endswith(".json")
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    """The entries of a folder, none where it does not exist."""
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time, where the file system has locks."""
+    import fcntl
+
+    try:
+        file = open(path, "ab")
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    with file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,171 @@
+"""Results folders written by hand: what a run leaves behind, without training anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+METRICS = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2", "entropy", "mutual_information")
+CRITERIA = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp")
+LAYERS = ("hidden.0", "hidden.1", "classifier")
+QUANTILES = [f"{group}_q{q}" for group in ("kept", "removed", "added") for q in (10, 50, 90)]
+
+Files = dict[str, Any]
+
+
+def identifier(*parts: object) -> str:
+    """A run id: 12 hexadecimal digits that depend on ``parts`` alone."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
+
+
+def config(seed: int = 0, method: str = "ssvi", epochs: int = 4, **options: Any) -> dict[str, Any]:
+    """A resolved configuration; ``options`` are the method's (sparsity and criterion, if it is sparse)."""
+    if method == "ssvi":
+        options = {"sparsity": 0.9, "criterion": "snr", "addition": "grad_sampled"} | options
+    return {
+        "schema": 1,
+        "dataset": {"name": "digits", "test_share": 0.2},
+        "network": {"name": "mlp", "hidden": [256, 256]},
+        "method": {"name": method, **options, "version": 1},
+        "training": {"epochs": epochs, "batch_size": 64, "lr": 0.05, "lr_scale": None, "schedule": "cosine"},
+        "evaluation": {"samples": 10},
+        "protocol": "holdout",
+        "precision": "float32",
+        "seed": seed,
+    }
+
+
+def run_files(
+    configuration: dict[str, Any],
+    *,
+    status: str = "done",
+    accuracy: float = 0.95,
+    stages: tuple[str, ...] = ("train",),
+    updates: int = 3,
+) -> Files:
+    """The documents and tables of one run, by name; change them before ``write_run``.
+
+    accuracy: of the predictor ``samples`` on the test part after the last stage.
+    """
+    run_id = identifier(configuration)
+    config_id = identifier({key: value for key, value in configuration.items() if key != "seed"})
+    epochs, done = configuration["training"]["epochs"], status == "done"
+    files: Files = {
+        "spec": {"schema": 1, "run_id": run_id, "config_id": config_id, "config": configuration},
+        "status": {
+            "status": status,
+            "error": "loss is nan at step 7 of stage 'train'" if status == "failed" else None,
+            "error_kind": "nan" if status == "failed" else None,
+            "stage": stages[-1], "stage_index": len(stages) - 1, "stages": len(stages),
+            "epoch": epochs, "epochs": epochs, "step": 18 * epochs, "steps": 18 * epochs,
+            "val_accuracy": accuracy - 0.01,
+            "started_at": "2026-01-02T03:04:05.678+00:00", "updated_at": "2026-01-02T03:04:15.678+00:00",
+            "attempt": 1, "host": "node1", "pid": 4242,
+        },
+        "provenance": {
+            "git_sha": "0123abcd", "ssvi_bench_version": "0.1.0", "torch_version": "2.11.0",
+            "python_version": "3.12.1", "numpy_version": "2.4.0", "host": "node1", "cpu": "a processor",
+            "device": "cpu", "threads": 1, "concurrency": 2, "executor": "local",
+            "started_at": "2026-01-02T03:04:05.900+00:00", "argv": ["bench.grid"],
+        },
+        "history": _history(stages, epochs),
+        "layers": [
+            {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer, "slots": 1638,
+             "replaced": 40 - u, "iou_previous": 0.95, "iou_initial": 0.9 - 0.1 * u,
+             **{column: round(0.1 * i + 0.01 * u, 3) for i, column in enumerate(QUANTILES)}}
+            for u in range(updates) for layer in LAYERS
+        ],
+        "criteria_pairs": [
+            {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer, "criterion_used": "snr",
+             "criterion_a": a, "criterion_b": b, "iou": 0.512345678, "rank_correlation": -0.25 if b == "snr" else None}
+            for u in range(updates) for layer in LAYERS
+            for i, a in enumerate(CRITERIA) for b in CRITERIA[i + 1 :]
+        ],
+    }  # fmt: skip
+    if done:
+        files["metrics"] = _metrics(stages, accuracy)
+        files["costs"] = {
+            "params_total": 84490, "params_active": 8889, "density": 0.1, "train_flops": 2.5e11,
+            "dense_vi_train_flops": 1e12, "deterministic_train_flops": 5e11, "inference_flops": 16384.0,
+            "dense_inference_flops": 163840.0, "checkpoint_bytes": 100_000, "dense_vi_bytes": 700_000,
+            "deterministic_bytes": 350_000, "train_seconds": 2.0, "evaluation_seconds": 0.5,
+            "overhead_seconds": 0.25, "wall_seconds": 2.75, "images_per_second": 12345.6,
+            "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages), "steps_total": 18 * epochs,
+            "events": {"step": 18 * epochs},
+        }  # fmt: skip
+    return files
+
+
+def write_run(root: Path, files: Files) -> str:
+    """Write what ``run_files`` gave as a run folder of the results folder ``root``; returns the run id."""
+    run_id: str = files["spec"]["run_id"]
+    folder = root / "runs" / run_id
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        if isinstance(content, list):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+        else:
+            (folder / f"{name}.json").write_text(json.dumps(content))
+    return run_id
+
+
+def cell(configuration: dict[str, Any], recipe: str | None = "default", **fields: Any) -> dict[str, Any]:
+    """The cell of a plan for a configuration; ``fields`` (omitted, alias_of, label…) replace what it would have."""
+    method = configuration["method"]
+    labels = {"method": method["name"], "dataset": configuration["dataset"]["name"]}
+    labels |= {key: method[key] for key in ("sparsity", "criterion") if key in method}
+    return {
+        "run_id": identifier(configuration),
+        "config_id": identifier({key: value for key, value in configuration.items() if key != "seed"}),
+        "label": " ".join([method["name"], *(f"{k}={v}" for k, v in labels.items() if k in ("sparsity", "criterion"))]),
+        "recipe": recipe,
+        "labels": {**labels, "seed": configuration["seed"]},
+        "omitted": None,
+        "alias_of": None,
+    } | fields
+
+
+def plan(cells: list[dict[str, Any]], suite: str = "criteria_ablation", scale: str = "demo") -> dict[str, Any]:
+    """A plan with ``cells``."""
+    return {
+        "schema": 1,
+        "suite": suite,
+        "scale": scale,
+        "question": "Which criterion removes the right weights?",
+        "reference": {"method": "ssvi", "criterion": "snr"},
+        "command": f"python -m bench.grid --suite {suite}",
+        "cells": cells,
+    }
+
+
+def _history(stages: tuple[str, ...], epochs: int) -> list[dict[str, Any]]:
+    rows = []
+    for stage in stages:
+        for epoch in range(1, epochs + 1):
+            here = {"stage": stage, "epoch": epoch, "step": 18 * epoch}
+            train = {"loss": 2.3 / epoch, "data_loss": 2.1 / epoch, "kl": 1e5, "kl_weight": 4e-5, "lr": 0.05, "seconds": 0.04}
+            val = {"accuracy": 1 - 0.9 / epoch, "nll": 2.0 / epoch}
+            for split, values in (("train", train), ("val", val)):
+                rows += [{**here, "metric": metric, "value": value, "split": split} for metric, value in values.items()]
+    return rows
+
+
+def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
+    """Every figure differs between stages, predictors and splits, so that a wrong choice shows."""
+    metrics, calibration = [], []
+    for stage in stages:
+        for predictor in ("mean", "samples"):
+            for split, n in (("val", 180), ("test", 360)):
+                here = {"stage": stage, "predictor": predictor, "split": split}
+                lowered = 0.1 * (stage != stages[-1]) + 0.02 * (predictor == "mean") + 0.01 * (split == "val")
+                for i, metric in enumerate(METRICS):
+                    value = accuracy - lowered if metric == "accuracy" else 0.01 * (i + 1) + lowered
+                    metrics.append({**here, "shift": None, "severity": None, "metric": metric, "value": value, "n": n})
+                for b in range(15):
+                    calibration.append(
+                        {**here, "bin": b, "lower": b / 15, "upper": (b + 1) / 15, "count": 24 if b else 0,
+                         "confidence": (b + 0.5) / 15 if b else None, "accuracy": b / 15 if b else None}
+                    )  # fmt: skip
+    return {"metrics": metrics, "calibration": calibration}

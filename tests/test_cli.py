@@ -1,0 +1,172 @@
+"""What every command shares: exit statuses and one-line errors; and ``bench.list``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench import cli
+from bench import list as listing
+from bench.files import StoreError
+from methods.errors import UserError
+
+
+def ended(main):
+    with pytest.raises(SystemExit) as caught:
+        cli.entry(main)
+    return caught.value.code
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("status", [0, 1, 7])
+def test_the_result_is_the_exit_status(status):
+    assert ended(lambda: status) == status
+
+
+@pytest.mark.parametrize("error", [UserError, StoreError])
+def test_bad_input_is_one_line_and_status_2(error, capsys):
+    assert ended(raising(error("unknown x;\n  valid: y"))) == 2
+    assert capsys.readouterr() == ("", "error: unknown x; valid: y\n")
+
+
+def test_an_interrupt_is_status_130_without_a_word(capsys):
+    assert ended(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.entry(lambda: 1 // 0)
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = "from bench.cli import entry\nentry(lambda: [print('x' * 100) for _ in range(10_000)] and 0)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == cli.BROKEN_PIPE
+
+
+def test_a_read_only_command_needs_no_torch():
+    code = (
+        "import sys; from bench import cli; from bench.store import Store\n"
+        "def main():\n"
+        "    print('torch' in sys.modules)\n"
+        "    Store('/nowhere')\n"
+        "cli.entry(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert done.stderr == "error: results folder /nowhere: does not exist\n"
+
+
+@pytest.fixture
+def parser():
+    parser = cli.parser("bench.thing", "Does a thing.")
+    for add in (cli.add_results, cli.add_set, cli.add_where, cli.add_seeds):
+        add(parser)
+    return parser
+
+
+def test_common_arguments(parser):
+    given = parser.parse_args(
+        [
+            "--set",
+            "epochs=5,lr=0.1",
+            "--set",
+            "criterion=snr",
+            "--where",
+            "a=1",
+            "--where",
+            "b=2",
+            "--seeds",
+            "0-4",
+        ]
+    )
+    assert cli.overrides(given) == {"epochs": 5, "lr": 0.1, "criterion": "snr"}
+    assert (given.where, given.seeds, given.results) == (["a=1", "b=2"], "0-4", "results")
+    bare = parser.parse_args([])
+    assert (cli.overrides(bare), bare.where, bare.seeds) == ({}, [], None)
+    assert parser.parse_args([]).where is not given.where
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sets", "a=1"], "unrecognized arguments: --sets a=1"),
+        (["--set"], "argument --set: expected one argument"),
+    ],
+)
+def test_wrong_arguments_are_one_line(parser, arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}; see python -m bench.thing --help\n"
+
+
+def test_help_is_shown(parser, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and "Does a thing." in out and "--where" in out
+
+
+# -- bench.list -----------------------------------------------------------------------------
+
+
+def test_everything_there_is_gets_listed(capsys):
+    assert listing.main([]) == 0
+    out = capsys.readouterr().out
+    for kind, name in (
+        ("suites", "criteria_ablation"),
+        ("methods", "ssvi"),
+        ("datasets", "digits"),
+        ("networks", "mlp"),
+        ("criteria", "snr_exp"),
+        ("recipes", "released"),
+        ("settings", "training"),
+    ):
+        block = out[out.index(f"{kind}\n") :].partition("\n\n")[0]
+        assert f"\n  {name} " in block
+
+
+def test_options_are_shown_with_type_default_and_valid_values(capsys):
+    assert listing.main(["methods", "recipes", "suites", "--options"]) == 0
+    out = capsys.readouterr().out
+    assert "      sparsity: number, default 0.9, valid: [0, 1)\n          share of the sparsifiable" in out
+    assert "      method.prior_std: 0.005\n" in out
+    assert "      demo: 6 grids, seeds 0-4" in out
+    assert "\nnetworks\n" not in out
+
+
+def test_every_name_of_a_kind_and_its_first_docstring_line(capsys):
+    listing.main(["methods"])
+    lines = capsys.readouterr().out.splitlines()
+    from methods.base import METHODS
+
+    assert [line.split()[0] for line in lines[1:] if not line.startswith("   ")] == METHODS.names()
+
+
+def test_lines_fit_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((70, 24)))
+    monkeypatch.setenv("COLUMNS", "70")
+    listing.main(["criteria", "networks", "datasets"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 70
+
+
+def test_an_unknown_kind_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        listing.main(["method"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unknown kind 'method'; valid: suites, methods, ")

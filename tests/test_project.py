@@ -1,0 +1,179 @@
+"""The project itself: who imports whom, what loads without what, and what a wheel holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+import yaml
+from importlinter.cli import lint_imports
+
+from tests import import_rules
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CACHES = ignore_patterns("__pycache__", "*.pyc")
+
+
+def python(code, *arguments, interpreter=sys.executable, cwd=ROOT):
+    command = [str(interpreter), "-c", code, *arguments]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def write(root, **files):
+    for name, text in files.items():
+        path = root / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+# -- who imports whom ------------------------------------------------------------------------
+
+
+def test_import_contracts_hold(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(no_cache=True)
+    assert status == 0, capsys.readouterr().out
+
+
+def test_packages_import_only_what_they_may():
+    assert import_rules.forbidden(ROOT) == []
+
+
+def test_no_module_uses_the_private_names_of_another():
+    assert import_rules.private(ROOT) == []
+
+
+def test_the_rules_see_what_they_forbid(tmp_path):
+    write(
+        tmp_path,
+        methods__a="import bench.run\nimport torch\nfrom methods import b\nb._inner\nb.__doc__",
+        methods__b="from methods.a import _name, name",
+        bench__run="from dashboard import app\nfrom methods import a",
+        bench__store="import json",
+        dashboard__app="from bench.store import Store\nfrom bench import figures, run\nimport methods.a",
+    )
+    assert import_rules.forbidden(tmp_path) == [
+        "bench/run.py: dashboard.app",
+        "dashboard/app.py: bench.run",
+        "dashboard/app.py: methods.a",
+        "methods/a.py: bench.run",
+    ]
+    assert import_rules.private(tmp_path) == [
+        "methods/a.py: methods.b._inner",
+        "methods/b.py: methods.a._name",
+    ]
+
+
+READ_SIDE = [name for name in ("store", "statistics", "figures") if (ROOT / "bench" / f"{name}.py").exists()]
+
+
+@pytest.mark.parametrize("name", READ_SIDE)
+def test_the_read_side_loads_without_torch_and_methods(name):
+    loaded = python(f"import sys, bench.{name}; print(*sys.modules)").split()
+    assert f"bench.{name}" in loaded
+    assert {"torch", "methods"}.isdisjoint(loaded)
+
+
+def test_methods_and_single_runs_need_no_more_than_they_say():
+    blocked = ("pydantic", "rich", "sklearn", "streamlit", "submitit")
+    code = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    sys.modules[name] = None  # importing it raises ImportError
+import bench.run, methods
+for module in pkgutil.walk_packages(methods.__path__, "methods."):
+    importlib.import_module(module.name)
+print(*methods.names())
+"""
+    assert "ssvi" in python(code, *blocked).split()
+    with pytest.raises(AssertionError, match="ModuleNotFoundError"):
+        python("import sys; sys.modules['rich'] = None; import rich")
+
+
+# -- what is promised ------------------------------------------------------------------------
+
+
+def test_the_version_has_one_source():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PYPROJECT["project"]["version"]
+    stated = re.compile(r"__version__\s*=|version\s*=\s*[\"']\d")
+    assert [str(path) for path in import_rules.sources(ROOT) if stated.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", ".ci/run"])
+def test_documents_name_only_commands_and_files_that_exist(document):
+    text = (ROOT / document).read_text()
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^\s*|`)make ([\w-]+)", text, re.MULTILINE)) <= targets
+    for module in re.findall(r"python -m (bench\.\w+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (ROOT / document).parent.joinpath(link).exists(), link
+
+
+# -- what a wheel holds ----------------------------------------------------------------------
+
+
+def tree_files():
+    """Every file of the packages, as a wheel should name it; no caches, no hidden files."""
+    found = [
+        path.relative_to(ROOT) for package in ("bench", "methods") for path in (ROOT / package).rglob("*")
+    ]
+    skipped = (".", "__pycache__")
+    return [
+        p for p in found if (ROOT / p).is_file() and not any(part.startswith(skipped) for part in p.parts)
+    ]
+
+
+def test_packages_and_package_data_are_listed_by_name():
+    listed = PYPROJECT["tool"]["setuptools"]
+    for path in tree_files():
+        package = ".".join(path.parts[:-1])
+        assert package in listed["packages"], path
+        patterns = ["*.py", *listed["package-data"].get(package, [])]
+        assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+
+
+@pytest.mark.slow
+def test_a_wheel_works_from_another_folder(tmp_path):
+    source, environment = tmp_path / "source", tmp_path / "environment"
+    for package in ("bench", "methods"):
+        copytree(ROOT / package, source / package, ignore=CACHES)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (source / name).write_text((ROOT / name).read_text())
+    python("from setuptools import build_meta; build_meta.build_wheel('dist')", cwd=source)
+    (wheel,) = (source / "dist").glob("*.whl")
+    held = zipfile.ZipFile(wheel).namelist()
+    assert {path.as_posix() for path in tree_files()} <= set(held)
+    assert any(name.endswith("licenses/LICENSE") for name in held)
+
+    # a new environment with the wheel alone, and the libraries of this one behind it
+    venv.create(environment, with_pip=False)
+    interpreter = environment / "bin" / "python"
+    site = Path(
+        python("import sysconfig; print(sysconfig.get_path('purelib'))", interpreter=interpreter).strip()
+    )
+    zipfile.ZipFile(wheel).extractall(site)
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    where = python("import bench; print(bench.__file__)", interpreter=interpreter, cwd=elsewhere)
+    assert Path(where.strip()).is_relative_to(site)
+    command = [str(interpreter), "-m", "bench.list", "suites"]
+    result = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=100)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "criteria_ablation" in result.stdout
+    metadata = "import importlib.metadata as m; print(m.version('ssvi-bench'))"
+    assert python(metadata, interpreter=interpreter, cwd=elsewhere).strip() == PYPROJECT["project"]["version"]

@@ -1,0 +1,802 @@
+"""Suites: reading, expansion, layers of settings, aliases, what is refused, and the dry run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from bench import recipes, suite
+from bench.data.base import DATASETS, Dataset, Split, Splits
+from bench.dry_run import describe_plan
+from bench.estimate import Estimate, estimate
+from bench.networks.base import NETWORKS, Network
+from bench.spec import nest, parse_spec
+from bench.store import Store
+from bench.suite import load, names
+from methods.base import METHODS, Equivalent, Method, Style, Task
+from methods.errors import UserError
+from methods.options import option
+
+STYLE = Style("Suite toy", hue="#000000", hue_dark="#FFFFFF")
+
+
+@METHODS.register
+class Plain(Method):
+    """No option at all."""
+
+    name = "plain"
+    style = STYLE
+
+
+@METHODS.register
+class Dense(Method):
+    """One option."""
+
+    @dataclass(frozen=True)
+    class DenseOptions:
+        prior_std: float = option(0.1, "prior", within="(0, inf)")
+
+    name = "dense"
+    style = STYLE
+    Options = DenseOptions
+
+
+@METHODS.register
+class Sparse(Method):
+    """A twin criterion, sparsity 0 for the dense method, and a sparsity too high for a small network."""
+
+    @dataclass(frozen=True)
+    class SparseOptions(Dense.DenseOptions):
+        sparsity: float = option(0.9, "share removed", within="[0, 1)")
+        criterion: str = option("snr", "criterion", choices=("abs_mean", "snr", "twin"))
+
+    name = "sparse"
+    style = STYLE
+    Options = SparseOptions
+
+    @classmethod
+    def equivalent(cls, options):
+        if options.criterion == "twin":
+            same = {"prior_std": options.prior_std, "sparsity": options.sparsity, "criterion": "snr"}
+            return Equivalent("sparse", same, "twin ranks as snr")
+        if options.sparsity == 0:
+            return Equivalent("dense", {"prior_std": options.prior_std}, "sparsity 0 is dense")
+        return None
+
+    @classmethod
+    def validate(cls, options, network):
+        weights = sum(p.numel() for p in network.parameters())
+        if weights * (1 - options.sparsity) < 1:
+            raise UserError(f"sparsity {options.sparsity} leaves nothing of {weights} weights")
+
+
+@NETWORKS.register
+class Line(Network):
+    """A linear layer after hidden ones."""
+
+    @dataclass(frozen=True)
+    class LineOptions:
+        hidden: tuple[int, ...] = option((4,), "units", within="[1, inf)")
+
+    name = "line"
+    Options = LineOptions
+
+    def build(self, task: Task) -> nn.Module:
+        widths = [task.input_shape[0], *self.options.hidden, task.classes]
+        if len(widths) > 5:
+            raise UserError("network line: too deep")
+        return nn.Sequential(*[nn.Linear(a, b) for a, b in pairwise(widths)])
+
+
+@NETWORKS.register
+class Dot(Network):
+    """A linear layer, with an option of a name that methods use too."""
+
+    @dataclass(frozen=True)
+    class DotOptions:
+        sparsity: float = option(0.0, "nothing", within="[0, 1)")
+
+    name = "dot"
+    Options = DotOptions
+
+    def build(self, task: Task) -> nn.Module:
+        return nn.Linear(task.input_shape[0], task.classes)
+
+
+@DATASETS.register
+class Points(Dataset):
+    """100 points."""
+
+    name = "points"
+
+    def load(self, split: torch.Generator) -> Splits:
+        part = Split(torch.zeros(100, 3), torch.zeros(100, dtype=torch.long))
+        return Splits(part, part, part, classes=2)
+
+
+SUITE = """
+question: Which?
+reference: {method: sparse, criterion: abs_mean}
+scales:
+  demo:
+    seeds: 0-1
+    base: {dataset: points, network: line, hidden: [8, 8], epochs: 3}
+    grids:
+      - {recipe: quick, method: dense}
+      - recipe: quick
+        method: sparse
+        criterion: [abs_mean, snr, twin]
+        sparsity: [0, 0.5]
+        seeds: 0
+      - recipe: slow
+        method: sparse
+        set: {network.hidden: [4], criterion: abs_mean}
+"""
+RECIPES = """
+quick: {doc: a, training: {epochs: 1, lr: 0.5}, method: {prior_std: 0.2, criterion: abs_mean}}
+slow: {doc: b, training: {epochs: 100, lr: 0.001}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def toy_recipes(tmp_path, monkeypatch):
+    (tmp_path / "recipes.yaml").write_text(RECIPES)
+    monkeypatch.setattr(recipes, "_all", lambda: recipes.read(tmp_path / "recipes.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write the text as ``toy.yaml``, with replacements, and load it."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_and_load(text=SUITE, **replacements):
+        for old, new in replacements.items():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "toy.yaml").write_text(text)
+        return load("./toy.yaml")
+
+    return write_and_load
+
+
+def one_grid(grid, base="{dataset: points, network: line}", seeds="0"):
+    return (
+        f"question: Q?\nscales:\n  demo:\n    seeds: {seeds}\n    base: {base}\n    grids:\n      - {grid}\n"
+    )
+
+
+def labels(plan):
+    return [(cell.label, cell.spec.seed) for cell in plan.cells]
+
+
+# -- expansion ------------------------------------------------------------------------------
+
+
+def test_cells_stand_in_the_order_written_with_seeds_innermost(write):
+    assert labels(write().expand("demo")) == [
+        ("dense hidden=[8, 8] recipe=quick", 0),
+        ("dense hidden=[8, 8] recipe=quick", 1),
+        ("sparse criterion=abs_mean sparsity=0 hidden=[8, 8] recipe=quick", 0),
+        ("sparse criterion=abs_mean sparsity=0.5 hidden=[8, 8] recipe=quick", 0),
+        ("sparse criterion=snr sparsity=0 hidden=[8, 8] recipe=quick", 0),
+        ("sparse criterion=snr sparsity=0.5 hidden=[8, 8] recipe=quick", 0),
+        ("sparse criterion=twin sparsity=0 hidden=[8, 8] recipe=quick", 0),
+        ("sparse criterion=twin sparsity=0.5 hidden=[8, 8] recipe=quick", 0),
+        ("sparse criterion=abs_mean sparsity=0.9 hidden=[4] recipe=slow", 0),
+        ("sparse criterion=abs_mean sparsity=0.9 hidden=[4] recipe=slow", 1),
+    ]
+
+
+def test_precedence_is_recipe_base_grid_set(write):
+    plan = write().expand("demo")
+    dense, sparse, slow = plan.cells[0].spec, plan.cells[3].spec, plan.cells[-1].spec
+    assert (dense.training.epochs, dense.training.lr) == (3, 0.5)  # base over recipe, recipe over the default
+    assert (dense.method[1].prior_std, sparse.method[1].prior_std, slow.method[1].prior_std) == (
+        0.2,
+        0.2,
+        0.1,
+    )
+    assert dense.network[1].hidden == (8, 8) and slow.network[1].hidden == (4,)  # a grid's set over base
+    overridden = write().expand("demo", overrides={"epochs": 9, "training.lr": 0.25, "hidden": [2]})
+    found = {(c.spec.training.epochs, c.spec.training.lr, c.spec.network[1].hidden) for c in overridden.cells}
+    assert found == {(9, 0.25, (2,))}
+
+
+def test_a_recipe_is_an_axis_like_any_other(write):
+    plan = write(one_grid("{recipe: [slow, quick], method: [dense, plain]}")).expand()
+    assert [cell.label for cell in plan.cells] == [
+        "dense recipe=slow", "plain recipe=slow", "dense recipe=quick", "plain recipe=quick",
+    ]  # fmt: skip
+    assert [cell.recipe for cell in plan.cells] == ["slow", "slow", "quick", "quick"]
+
+
+def test_a_list_is_an_axis_in_a_grid_and_a_value_under_set_and_in_base(write):
+    as_value = write(one_grid("{method: plain, set: {hidden: [2, 3]}}")).expand()
+    in_base = write(
+        one_grid("{method: plain}", base="{dataset: points, network: line, hidden: [2, 3]}")
+    ).expand()
+    as_axis = write(one_grid("{method: plain, hidden: [[2, 3], [4], []]}")).expand()
+    network = write(one_grid("{method: plain, network: [{name: line, hidden: [2, 3]}, dot]}")).expand()
+    assert as_value.specs == in_base.specs
+    assert [spec.network[1].hidden for spec in as_value.specs] == [(2, 3)]
+    assert [spec.network[1].hidden for spec in as_axis.specs] == [(2, 3), (4,), ()]
+    assert [spec.network[0] for spec in network.specs] == ["line", "dot"]
+    assert network.specs[0] == as_value.specs[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "seeds"), [("0-2", [0, 1, 2]), ("'0,5'", [0, 5]), ("3", [3]), ("[4, 2]", [4, 2])], ids=str
+)
+def test_seeds_of_a_scale(write, written, seeds):
+    plan = write(one_grid("{method: plain}", seeds=written)).expand()
+    assert [spec.seed for spec in plan.specs] == seeds
+
+
+def test_seeds_of_the_caller_replace_all_seeds(write):
+    plan = write().expand("demo", seeds="7,9")
+    assert Counter(cell.spec.seed for cell in plan.cells) == {7: 8, 9: 8}
+
+
+def test_labels_say_what_a_cell_is(write):
+    plan = write().expand("demo")
+    identity = {"recipe": "quick", "dataset": "points", "network": "line"}
+    assert plan.cells[0].labels == {"method": "dense", **identity, "hidden": [8, 8], "seed": 0}
+    expected = {
+        "method": "sparse",
+        **identity,
+        "sparsity": 0.5,
+        "criterion": "snr",
+        "hidden": [8, 8],
+        "seed": 0,
+    }
+    assert plan.cells[5].labels == expected
+
+
+def test_two_keys_of_one_short_name_are_labelled_in_full(write):
+    grid = "{method: sparse, network: dot, method.sparsity: [0.5, 0.6], network.sparsity: [0.1, 0.2]}"
+    plan = write(one_grid(grid, base="{dataset: points}")).expand(
+        where=["method.sparsity=0.5,network.sparsity=0.2"]
+    )
+    (cell,) = plan.cells
+    assert cell.label == "sparse method.sparsity=0.5 network.sparsity=0.2"
+    assert (cell.labels["method.sparsity"], cell.labels["network.sparsity"]) == (0.5, 0.2)
+    with pytest.raises(UserError, match="unknown column 'sparsity'"):
+        write(one_grid(grid, base="{dataset: points}")).expand(where=["sparsity=0.5"])
+
+
+def test_expansion_is_the_same_every_time(write):
+    first, second = (write().expand("demo").to_dict("grid") for _ in range(2))
+    assert first == second
+
+
+def test_the_stored_plan(write):
+    plan = write().expand("demo")
+    stored = plan.to_dict("python -m bench.grid --suite ./toy.yaml")
+    assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+    cells = stored.pop("cells")
+    assert stored == {
+        "schema": 1,
+        "suite": "toy",
+        "scale": "demo",
+        "question": "Which?",
+        "reference": {"method": "sparse", "criterion": "abs_mean"},
+        "command": "python -m bench.grid --suite ./toy.yaml",
+    }
+    assert [cell["run_id"] for cell in cells] == [cell.spec.run_id for cell in plan.cells]
+    assert {key for cell in cells for key in cell} == {
+        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of",
+    }  # fmt: skip
+    assert len({cell["config_id"] for cell in cells}) == 8
+    assert [cell["run_id"] for cell in cells if cell["omitted"] is None] == [
+        spec.run_id for spec in plan.specs
+    ]
+
+
+def test_the_store_takes_the_plan(write, tmp_path):
+    store = Store(tmp_path / "results", create=True)
+    store.merge_plan(write().expand("demo", where=["method=dense"]).to_dict("one"))
+    store.merge_plan(write().expand("demo").to_dict("two"))
+    (stored,) = store.plans("toy")
+    assert stored["command"] == "two" and len(stored["cells"]) == 10
+
+
+# -- equal configurations -------------------------------------------------------------------
+
+
+def omitted(plan):
+    return {cell.label.partition(" hidden")[0]: cell.omitted for cell in plan.cells if cell.omitted}
+
+
+def test_a_cell_that_means_another_one_points_to_it(write):
+    plan = write().expand("demo")
+    assert omitted(plan) == {
+        "sparse criterion=abs_mean sparsity=0": "sparsity 0 is dense; see dense hidden=[8, 8] recipe=quick",
+        "sparse criterion=snr sparsity=0": "sparsity 0 is dense; see dense hidden=[8, 8] recipe=quick",
+        "sparse criterion=twin sparsity=0": "twin ranks as snr; sparsity 0 is dense; "
+        "see dense hidden=[8, 8] recipe=quick",
+        "sparse criterion=twin sparsity=0.5": "twin ranks as snr; "
+        "see sparse criterion=snr sparsity=0.5 hidden=[8, 8] recipe=quick",
+    }
+    by_label = {(cell.label, cell.spec.seed): cell for cell in plan.cells}
+    dense = by_label["dense hidden=[8, 8] recipe=quick", 0]
+    for cell in plan.cells:
+        assert (cell.alias_of is None) == (cell.omitted is None)
+        assert cell.omitted is None or cell.run_id != cell.alias_of
+        if cell.labels.get("sparsity") == 0:
+            assert cell.alias_of == dense.run_id
+    assert len(plan.specs) == len({spec.run_id for spec in plan.specs}) == 6
+
+
+def test_the_other_one_is_planned_once_when_nobody_asked_for_it(write):
+    plan = write().expand("demo", where=["criterion=twin"])
+    assert [(cell.label.partition(" hidden")[0], bool(cell.omitted)) for cell in plan.cells] == [
+        ("dense", False),
+        ("sparse criterion=twin sparsity=0", True),
+        ("sparse criterion=snr sparsity=0.5", False),
+        ("sparse criterion=twin sparsity=0.5", True),
+    ]
+    whole = {(cell.run_id, cell.label): cell for cell in write().expand("demo").cells}
+    assert [whole[cell.run_id, cell.label] for cell in plan.cells] == list(plan.cells)
+
+
+def test_a_configuration_under_two_names_is_trained_once(write):
+    base = "{dataset: points, network: line, epochs: 2, lr: 0.1, prior_std: 0.3}"
+    plan = write(one_grid("{recipe: [quick, slow], method: dense}", base=base)).expand()
+    first, second = plan.cells
+    assert (first.label, second.label) == ("dense recipe=quick", "dense recipe=slow")
+    assert first.omitted is None
+    assert (second.omitted, second.alias_of) == (
+        "the same configuration; see dense recipe=quick",
+        first.run_id,
+    )
+    assert len(plan.specs) == 1
+
+
+def test_a_cell_that_is_written_twice_is_there_once(write):
+    plan = write(one_grid("{method: plain}\n      - {method: [plain, dense]}")).expand()
+    assert labels(plan) == [("plain", 0), ("dense", 0)]
+
+
+# -- choosing and overriding ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        (["method=dense"], 2),
+        (["method=sparse,seed=1"], 1),
+        (["recipe=slow"], 2),
+        (["sparsity>=0.5", "sparsity<0.9"], 3),
+        (["sparsity=0"], 5),  # a method without sparsity has 0
+        (["criterion!=twin"], 8),
+        (["lr=0.5"], 8),
+        (["training.epochs=3"], 10),
+        (["hidden=[4]"], 2),
+        (["network.name=line,dataset=points"], 10),
+    ],
+    ids=str,
+)
+def test_where_chooses_cells_by_label_or_setting(write, where, count):
+    assert len(write().expand("demo", where=where).cells) == count
+
+
+def test_where_knows_its_columns(write):
+    with pytest.raises(
+        UserError, match=r"^--where: unknown column 'sparsty'; valid: .*criterion.*recipe.*seed.*sparsity"
+    ):
+        write().expand("demo", where=["sparsty>0.5"])
+
+
+def test_an_override_goes_to_the_methods_that_have_it(write):
+    plan = write().expand("demo", overrides={"prior_std": 0.7, "criterion": "snr"})
+    assert {cell.spec.method[1].prior_std for cell in plan.cells} == {0.7}
+    assert {c.spec.method[1].criterion for c in plan.cells if c.labels["method"] == "sparse"} == {"snr"}
+
+
+def test_an_override_that_changes_something_is_in_the_label(write):
+    changed = write().expand("demo", overrides={"epochs": 5, "samples": 10}).cells[0]
+    assert changed.label == "dense hidden=[8, 8] epochs=5 recipe=quick"
+    assert changed.labels["epochs"] == 5
+    assert changed.run_id != write().expand("demo").cells[0].run_id
+
+
+def test_another_network_leaves_the_settings_of_the_first_behind(write):
+    text = one_grid("{method: plain}", base="{dataset: points, network: line, hidden: [8]}")
+    spec = write(text).expand(overrides={"network": "dot"}).specs[0]
+    assert spec == parse_spec(nest({"dataset": "points", "network": "dot", "method": "plain"}))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"epoch": 5},
+            r"^--set: unknown key 'epoch'; valid: .*method\.criterion.*network\.hidden.*training\.epochs",
+        ),
+        ({"method.width": 5}, r"^--set: unknown key 'method\.width'"),
+        ({"epochs": 0}, r"^--set: training: epochs: 0 lies outside \[1, inf\)$"),
+        ({"epochs": "many"}, r"^--set: training: epochs: expected integer, got 'many'$"),
+        ({"sparsity": 1}, r"^--set: method: sparsity: 1\.0 lies outside \[0, 1\)$"),
+        ({"network": "nope"}, r"^--set: unknown network 'nope'; valid: "),
+        ({"epochs": 5, "training.epochs": 6}, r"^--set: key 'training\.epochs' is given twice$"),
+        ({"seed": 5}, r"^--set: seeds are chosen by"),
+        ({"method": "dense"}, r"^--set: a method is chosen by --where method=…, not overridden$"),
+        ({"recipe": "slow"}, r"^--set: unknown key 'recipe'"),
+    ],
+    ids=str,
+)
+def test_bad_overrides_are_named_as_such(write, overrides, message):
+    with pytest.raises(UserError, match=message):
+        write().expand("demo", overrides=overrides)
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "3-1", "0-"])
+def test_bad_seeds_of_the_caller(write, seeds):
+    with pytest.raises(UserError, match=r"^--seeds: "):
+        write().expand("demo", seeds=seeds)
+
+
+# -- what is refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question: Q?\nscales: {demo: [}\n", r"^toy\.yaml:2: malformed YAML: "),
+        ("question: Q?\nquestion: R?\n", r"^toy\.yaml:2: malformed YAML: key 'question' appears twice$"),
+        ("- 1\n", r"^toy\.yaml: expected the keys of a suite, got \[1\]$"),
+        ("question: Q?\n", r"^toy\.yaml: missing key 'scales'$"),
+        ("question: Q?\nscales: {}\nscale: 1\n", r"^toy\.yaml: unknown key 'scale'; valid: name, question, "),
+        ("question: 1\nscales: {}\n", r"^toy\.yaml: question: expected string, got 1$"),
+        ("question: Q?\nscales: [demo]\n", r"^toy\.yaml: scales: expected mapping, got \['demo'\]$"),
+        (
+            "question: Q?\nname: other\nscales: {}\n",
+            r"^toy\.yaml: name: 'other' is not the file's name, 'toy'$",
+        ),
+        (
+            "question: Q?\nscales: {huge: {}}\n",
+            r"^toy\.yaml: unknown scale 'huge'; valid: demo, paper, small$",
+        ),
+        ("question: Q?\nscales: {demo: 1}\n", r"^toy\.yaml: demo: expected a mapping, got 1$"),
+        ("question: Q?\nscales: {demo: {seeds: 0}}\n", r"^toy\.yaml: demo: missing key 'grids'$"),
+        (
+            "question: Q?\nscales: {demo: {seeds: 0, grids: 1}}\n",
+            r"^toy\.yaml: demo: grids: expected list of ",
+        ),
+        (
+            "question: Q?\nscales: {demo: {seeds: 0, grids: [], grid: 1}}\n",
+            r"^toy\.yaml: demo: unknown key 'grid'",
+        ),
+        ("question: Q?\nscales: {demo: {seeds: true, grids: []}}\n", r"^toy\.yaml: demo: seeds: expected "),
+    ],
+)
+def test_a_malformed_suite_is_one_line(write, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        write(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (one_grid("5"), r"grid 1: expected a mapping, got 5$"),
+        ("question: Q?\nscales: {demo: {seeds: 0, grids: []}}\n", r"^toy\.yaml: demo: no grid has a cell$"),
+        (
+            one_grid("{method: plain}\n      - {method: dens}"),
+            r"grid 2: unknown method 'dens'; valid: .*dense",
+        ),
+        (
+            one_grid("{method: sparse, sparsiti: 1}"),
+            r"grid 1: unknown key 'sparsiti'; valid: .*method\.sparsity.*recipe",
+        ),
+        (one_grid("{method: [sparse, dense], sparsity: 0.5}"), r"grid 1: unknown key 'sparsity'; valid: "),
+        (
+            one_grid("{method: sparse, sparsity: [0.5, 1.5]}"),
+            r"grid 1: method: sparsity: 1\.5 lies outside \[0, 1\)$",
+        ),
+        (one_grid("{method: sparse, sparsity: []}"), r"grid 1: sparsity: an empty list leaves no cell$"),
+        (one_grid("{method: sparse, set: {sparsiti: 1}}"), r"grid 1: unknown key 'sparsiti'"),
+        (one_grid("{method: sparse, set: 5}"), r"grid 1: set: expected mapping, got 5$"),
+        (one_grid("{method: sparse, seeds: {a: 1}}"), r"grid 1: seeds: expected "),
+        (one_grid("{method: sparse, seeds: 4-0}"), r"grid 1: seeds: '4-0' is no seed or range of seeds"),
+        (one_grid("{method: sparse, seeds: []}"), r"grid 1: seeds: no seed is given$"),
+        (one_grid("{method: sparse, seed: [0, 1]}"), r"grid 1: seeds are chosen by `seeds`"),
+        (
+            one_grid("{method: sparse, sparsity: 0.5, method.sparsity: 0.9}"),
+            r"grid 1: key 'method\.sparsity' is given twice$",
+        ),
+        (
+            one_grid("{method: sparse, sparsity: 0.5, set: {sparsity: 0.9}}"),
+            r"grid 1: key 'sparsity' is given twice$",
+        ),
+        (one_grid("{method: sparse, recipe: quik}"), r"grid 1: unknown recipe 'quik'; valid: quick, slow$"),
+        (
+            one_grid("{method: plain}", base="{dataset: points, network: lin}"),
+            r"grid 1: unknown network 'lin'; valid: ",
+        ),
+        (one_grid("{method: plain}", base="{dataset: points}"), r"grid 1: missing key 'network'$"),
+        (one_grid("{sparsity: 0.5}"), r"grid 1: unknown key 'sparsity'"),
+        (
+            one_grid("{method: plain}", base="{dataset: points, network: line, epoch: 3}"),
+            r"^toy\.yaml: demo: base: unknown key 'epoch'; valid: .*training\.epochs",
+        ),
+        (
+            one_grid("{method: plain}", base="{dataset: points, network: line, sparsity: 0.5}"),
+            r"^toy\.yaml: demo: base: unknown key 'sparsity'; valid: ",
+        ),
+        (
+            one_grid("{method: plain}", base="{dataset: points, network: line, seed: 1}"),
+            r"base: seeds are chosen by",
+        ),
+        (
+            one_grid("{method: plain}", base="{dataset: points, network: line, training: 1}"),
+            r"base: training: expected a mapping",
+        ),
+        # what only the network can tell
+        (
+            one_grid("{method: sparse, sparsity: [0.5, 0.99]}"),
+            r"grid 1: sparsity 0\.99 leaves nothing of 26 weights$",
+        ),
+        (one_grid("{method: plain, set: {hidden: [1, 1, 1, 1]}}"), r"grid 1: network line: too deep$"),
+    ],
+)
+def test_a_cell_that_cannot_run_is_named_before_anything_runs(write, text, message):
+    toy = write(text)
+    with pytest.raises(UserError, match=message) as caught:
+        toy.expand("demo")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("toy.yaml: demo: ")
+
+
+def test_a_scale_that_the_suite_has_not(write):
+    with pytest.raises(UserError, match=r"^toy\.yaml: unknown scale 'paper'; valid: demo$"):
+        write().expand("paper")
+
+
+@pytest.mark.parametrize(
+    "reference", ["{method: sparse, criterion: mean_abs}", "{method: sparse, criterion: twin}"]
+)
+def test_a_reference_must_be_trained(write, reference):
+    toy = write(SUITE, **{"{method: sparse, criterion: abs_mean}": reference})
+    with pytest.raises(
+        UserError, match=r"^toy\.yaml: demo: no cell that is trained has the labels of the reference"
+    ):
+        toy.expand("demo")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "quick: {doc: a, trainin: {}}",
+            r": quick: unknown key 'trainin'; valid: doc, evaluation, method, training$",
+        ),
+        ("quick: {training: {lr: 1}}", r": quick: missing key 'doc'$"),
+        ("quick: {doc: a, training: {lrr: 1}}", r": quick: training: unknown key 'lrr'; valid: .*lr_scale"),
+        ("quick: {doc: a, evaluation: {s: 1}}", r": quick: evaluation: unknown key 's'; valid: samples"),
+        (
+            "quick: {doc: a, method: {sparsiti: 1}}",
+            r": quick: method: unknown key 'sparsiti'; valid: .*sparsity",
+        ),
+        ("[quick]", r": expected a mapping from names to recipes, got \['quick'\]$"),
+        ("quick: {doc: a,\nx", r":\d: malformed YAML"),
+    ],
+)
+def test_recipes_are_checked(tmp_path, text, message):
+    (tmp_path / "recipes.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"recipes\.yaml" + message):
+        recipes.read(tmp_path / "recipes.yaml")
+
+
+def test_a_bad_value_in_a_recipe_is_found_where_it_is_used(write, tmp_path):
+    (tmp_path / "recipes.yaml").write_text("quick: {doc: a, training: {lr: -1}}")
+    with pytest.raises(UserError, match=r"^toy\.yaml: demo: grid 1: training: lr: -1\.0 lies outside"):
+        write(one_grid("{recipe: quick, method: plain}")).expand()
+
+
+# -- where suites come from -----------------------------------------------------------------
+
+
+def test_an_unknown_suite_lists_the_others():
+    with pytest.raises(UserError, match=r"^unknown suite 'criteria_ablatio'; valid: .*criteria_ablation"):
+        load("criteria_ablatio")
+
+
+def test_a_path_that_is_not_there():
+    with pytest.raises(UserError, match=r"^absent\.yaml: No such file or directory$"):
+        load("./absent.yaml")
+
+
+@pytest.mark.parametrize("name", ["runs", "corrupted", "My suite", "..."])
+def test_a_name_that_cannot_be_a_folder_beside_the_runs(tmp_path, name):
+    (tmp_path / f"{name}.yaml").write_text("question: Q?\nscales: {}\n")
+    with pytest.raises(UserError, match="cannot name a suite and its folder"):
+        load(str(tmp_path / f"{name}.yaml"))
+
+
+class Point:
+    """An entry point as importlib.metadata gives them."""
+
+    def __init__(self, name, result):
+        self.name, self.value, self._result = name, f"package:{name}", result
+
+    def load(self):
+        return self._result
+
+
+def test_suites_of_other_packages(monkeypatch, tmp_path):
+    (tmp_path / "file.yaml").write_text(SUITE)
+    path = tmp_path / "file.yaml"
+    points = [
+        Point("as_path", path),
+        Point("as_text", str(path)),
+        Point("as_mapping", yaml.safe_load(SUITE)),
+        Point("wrong", 5),
+        Point("no_grids", {"question": "Q?", "scales": {"demo": {"seeds": 0}}}),
+    ]
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda group: points if group == suite.GROUP else []
+    )
+    assert {"as_path", "as_text", "as_mapping", "criteria_ablation"} <= set(names())
+    plans = [load(name).expand("demo") for name in ("as_path", "as_text", "as_mapping")]
+    assert [plan.suite for plan in plans] == ["as_path", "as_text", "as_mapping"]
+    assert plans[0].cells == plans[1].cells == plans[2].cells and len(plans[0].cells) == 10
+    with pytest.raises(
+        UserError, match=r"^entry point wrong \(package:wrong\): expected a path or a mapping, got 5$"
+    ):
+        load("wrong")
+    with pytest.raises(
+        UserError, match=r"^entry point no_grids \(package:no_grids\): demo: missing key 'grids'$"
+    ):
+        load("no_grids")
+
+
+# -- the dry run ----------------------------------------------------------------------------
+
+
+def finished(store, spec, wall_seconds, threads=1):
+    folder = store.run(spec.run_id)
+    folder.write(
+        "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
+    )
+    folder.write("costs", {"wall_seconds": wall_seconds})
+    folder.write("provenance", {"threads": threads})
+    folder.write("status", {"status": "done"})
+
+
+def test_an_estimate_without_runs_is_a_count(write):
+    plan = write(
+        one_grid("{method: plain, epochs: [10, 20]}", base="{dataset: points, network: dot}")
+    ).expand()
+    found = estimate(plan, None)
+    # 3 x 2 weights, 6 FLOPs each in a training step, twice for local reparameterisation, 100 examples
+    flops, steps = 30 * 100 * 2 * 6 * 6, 30 * 100 / 64
+    assert found.core_hours == pytest.approx((flops / 20e9 + steps * 1.5e-3 + 2 * 1.0) / 3600)
+    assert (
+        found.runs == 2
+        and len(found.basis) == 1
+        and found.basis[0].startswith("2 of them from a rough count")
+    )
+
+
+def test_an_estimate_uses_finished_runs_and_leaves_them_out(write, tmp_path):
+    base = "{dataset: points, network: line, epochs: 10}"
+    plan = write(one_grid("{method: [plain, dense]}", base=base, seeds="0-4")).expand()
+    store = Store(tmp_path / "results", create=True)
+    for spec, seconds in zip(plan.specs[:3], (10.0, 40.0, 20.0), strict=True):
+        finished(store, spec, seconds, threads=2)
+    store.run(plan.specs[3].run_id).write("status", {"status": "failed"})
+    (store.run(plan.specs[4].run_id).path).mkdir()
+    (store.run(plan.specs[4].run_id).path / "status.json").write_text("{")  # broken: to be run again
+    found = estimate(plan, store)
+    counted = estimate(write(one_grid("{method: dense}", base=base, seeds="0-4")).expand(), None)
+    assert found.runs == 7
+    # the median of plain's runs, 20 s of two threads, for two runs; dense was never measured
+    assert found.core_hours == pytest.approx(2 * 40 / 3600 + counted.core_hours)
+    assert [sentence.split(" from ")[0] for sentence in found.basis] == ["2 of them", "5 of them"]
+
+
+def test_an_estimate_scales_with_epochs(write, tmp_path):
+    text = one_grid("{method: plain, epochs: [10, 30]}", base="{dataset: points, network: line}")
+    plan = write(text).expand()
+    store = Store(tmp_path / "results", create=True)
+    finished(store, plan.specs[0], 5.0)
+    assert estimate(plan, store).core_hours == pytest.approx(15 / 3600)
+
+
+def test_the_dry_run_lists_every_cell(write):
+    plan = write().expand("demo")
+    statuses = {plan.specs[0].run_id: "done", plan.specs[1].run_id: "failed"}
+    text = describe_plan(plan, statuses, Estimate(4, 0.0123, ("4 of them guessed",)))
+    lines = text.splitlines()
+    assert lines[0] == "toy, scale demo: Which?"
+    rows = {tuple(line.split(maxsplit=3)) for line in lines}
+    for cell in plan.cells:
+        status = "omitted" if cell.omitted else statuses.get(cell.run_id, "pending")
+        assert (cell.alias_of or cell.run_id, status, str(cell.spec.seed), cell.label) in rows
+    unwrapped = " ".join(text.split())
+    for cell in plan.cells:
+        assert cell.omitted is None or cell.omitted in unwrapped
+    assert lines[-3:] == [
+        "10 cells: 6 runs (1 done, 1 failed, 4 pending), 4 omitted",
+        "about 0.012 core-hours for the 4 runs that are left",
+        "- 4 of them guessed",
+    ]
+    assert max(map(len, lines)) <= 100
+
+
+# -- the suites that ship -------------------------------------------------------------------
+
+
+@pytest.fixture
+def real_recipes(monkeypatch, toy_recipes):
+    monkeypatch.setattr(
+        recipes, "_all", lambda: recipes.read(Path(recipes.__file__).with_name("recipes.yaml"))
+    )
+
+
+def test_criteria_ablation_compares_all_criteria_in_both_recipes(real_recipes):
+    plan = load("criteria_ablation").expand("demo")
+    kinds = Counter(
+        (c.recipe, c.labels["method"], c.labels.get("criterion"), c.omitted is None) for c in plan.cells
+    )
+    for recipe, sparsities in (("default", 3), ("released", 2)):
+        assert kinds[recipe, "dense_vi", None, True] == 5
+        assert kinds[recipe, "static_vi", None, True] == 5 * sparsities
+        for criterion in ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"):
+            assert kinds[recipe, "ssvi", criterion, True] == 5 * sparsities
+        assert kinds[recipe, "ssvi", "snr_abs", False] == 5 * sparsities
+    assert len(plan.specs) == kinds.total() - 25 == 160
+    assert {spec.seed for spec in plan.specs} == {0, 1, 2, 3, 4}
+
+
+def test_sparsity_0_is_dense_vi_for_every_variational_method(real_recipes):
+    plan = load("criteria_ablation").expand("demo", overrides={"sparsity": 0}, seeds="0")
+    assert {spec.method[0] for spec in plan.specs} == {"dense_vi"} and len(plan.specs) == 2
+    reasons = {cell.omitted for cell in plan.cells if cell.labels["method"] != "dense_vi"}
+    assert reasons == {
+        f"sparsity 0 is dense VI; see dense_vi recipe={recipe}" for recipe in ("default", "released")
+    }
+
+
+def test_a_sparsity_that_empties_a_layer_is_refused(real_recipes):
+    with pytest.raises(
+        UserError, match=r"criteria_ablation\.yaml: demo: grid \d: sparsity 0\.9+ leaves layer "
+    ):
+        load("criteria_ablation").expand("demo", overrides={"sparsity": 1 - 1e-13})
+
+
+@pytest.mark.parametrize("name", ["default", "released"])
+def test_recipes_set_every_option_that_decides_about_results(real_recipes, name):
+    """A default of the code that changes later must not change what a recipe means."""
+    missing = set(METHODS.get("ssvi").Options.__dataclass_fields__) - set(recipes.get(name).method)
+    # what a suite varies, and what only other values of the options above would use
+    unused = {"default": {"addition_draws"}, "released": {"addition_draws", "initial_std"}}
+    assert missing == {"sparsity"} | unused[name]
+
+
+def test_the_released_recipe_is_that_of_the_authors(real_recipes):
+    spec = (
+        load("criteria_ablation")
+        .expand("demo", where=["recipe=released,criterion=snr,sparsity=0.9"], seeds="0")
+        .specs[0]
+    )
+    options, training = spec.method[1], spec.training
+    assert (options.prior_std, options.kl_factor, options.variance_floor) == (0.005, 0.01, 1e-8)
+    assert (options.replace_every, options.replace_fraction, options.replace_until) == (100, 0.3, 0.75)
+    assert (training.lr, training.lr_scale, training.momentum, training.weight_decay) == (
+        0.01,
+        0.01,
+        0.9,
+        5e-4,
+    )
+    assert not options.step_on_update and options.removed_gradient == "likelihood_and_kl"
