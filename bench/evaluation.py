@@ -19,10 +19,11 @@ from methods.streams import Streams
 
 @torch.no_grad()
 def log_probabilities(problem: Problem, module: nn.Module, predictor: Predictor, split: Split) -> np.ndarray:
-    """Log class probabilities (N, C) in float64 of one predictor on a whole split, module in evaluation mode."""
+    """Log class probabilities (N, C), float64, of one predictor on a whole split, in evaluation mode."""
     module.eval()
     rows = [
-        F.log_softmax(predictor(inputs).double(), dim=-1).cpu().numpy() for inputs, _ in problem.batches(split)
+        F.log_softmax(predictor(inputs).double(), dim=-1).cpu().numpy()
+        for inputs, _ in problem.batches(split)
     ]
     return np.concatenate(rows)
 
@@ -41,7 +42,9 @@ def quick_scores(problem: Problem, module: nn.Module, split: Split) -> dict[str,
     }
 
 
-def evaluate_stage(problem: Problem, module: nn.Module, stage: Stage) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def evaluate_stage(
+    problem: Problem, module: nn.Module, stage: Stage
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score a trained stage on validation and test data by both predictors.
 
     Returns rows for the ``metrics`` and ``calibration`` tables, and the arrays to store of the
@@ -61,7 +64,14 @@ def evaluate_stage(problem: Problem, module: nn.Module, stage: Stage) -> tuple[d
             found, labels = np.stack(draws[name]), split.labels.cpu().numpy()
             here = {"stage": stage.name, "predictor": predictor, "split": name}
             for metric, value in metrics.summary(found, labels).items():
-                row = {**here, "shift": None, "severity": None, "metric": metric, "value": value, "n": len(labels)}
+                row = {
+                    **here,
+                    "shift": None,
+                    "severity": None,
+                    "metric": metric,
+                    "value": value,
+                    "n": len(labels),
+                }
                 rows["metrics"].append(row)
             averaged = np.exp(metrics.log_mean_exp(found))
             rows["calibration"] += [{**here, **row} for row in metrics.calibration_bins(averaged, labels)]

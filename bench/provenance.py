@@ -49,7 +49,9 @@ def git_sha() -> str | None:
     here = Path(__file__).parent
     try:
         sha, changes = (
-            subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout
+            subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ).stdout
             for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

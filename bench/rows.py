@@ -11,17 +11,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from bench.columns import arrow_type, kinds
+from bench.columns import kinds
 from bench.files import StoreError, parse_rows
 
+_ARROW = {
+    "string": pa.string(),
+    "name": pa.dictionary(pa.int32(), pa.string()),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+}
+_PANDAS = {
+    pa.string(): pd.StringDtype(na_value=float("nan")),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
 _LARGEST = 2**63
 _LONGEST = 10_000
 
 Columns = dict[str, list[Any]]
+
+
+def arrow_type(kind: str) -> pa.DataType:
+    """How the type of a column is stored."""
+    return _ARROW[kind]
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """The data frame of ``table``: nullable integers and truth values, NaN for a missing number or text."""
+    return table.to_pandas(types_mapper=_PANDAS.get)
 
 
 def checked(values: Sequence[Any], kind: str, where: str) -> list[Any]:

@@ -45,7 +45,9 @@ def execute(
     folder = store.run(spec.run_id)
     status = _Status(folder)
     torch.set_num_threads(execution.threads)
-    folder.write("spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()})
+    folder.write(
+        "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
+    )
     folder.write("provenance", provenance(execution))
     try:
         status.set("running", error=None, error_kind=None)
@@ -78,7 +80,8 @@ def _train_and_evaluate(
 
     trainer = Trainer(
         problem, folder, stage_done=stage_done, stop=stop,
-        checkpoint_seconds=execution.checkpoint_seconds, report=lambda where: status.set("running", **where), started=started,
+        checkpoint_seconds=execution.checkpoint_seconds, started=started,
+        report=lambda where: status.set("running", **where),
     )  # fmt: skip
     module = trainer.run()
     if not arrays:  # stopped after the last evaluation and before its arrays were written
@@ -86,7 +89,9 @@ def _train_and_evaluate(
     _write_arrays(folder, arrays)
     checkpoint.save(folder.path / MODEL, problem.method.pack(module))
     results = trainer.results
-    folder.write("metrics", {table: [row for r in results for row in r[table]] for table in ("metrics", "calibration")})
+    folder.write(
+        "metrics", {table: [row for r in results for row in r[table]] for table in ("metrics", "calibration")}
+    )
     folder.write("costs", _costs(problem, module, folder, trainer, memory.bytes))
     status.set("done", **trainer.position(trainer.stages[-1]))
     (folder.path / CHECKPOINT).unlink(missing_ok=True)
@@ -163,7 +168,9 @@ class _Status:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(
+        error
+    )
 
 
 def _one_line(error: Exception) -> str:
@@ -203,7 +210,9 @@ def print_scores(folder: RunFolder) -> None:
     print(f"run {folder.run_id} in {folder.path}")
     for key in dict.fromkeys((r["stage"], r["predictor"], r["split"]) for r in rows):
         mine = [r for r in rows if (r["stage"], r["predictor"], r["split"]) == key]
-        print("  " + " ".join(f"{part:<8}" for part in key), *(f"{r['metric']}={r['value']:.4f}" for r in mine))
+        print(
+            "  " + " ".join(f"{part:<8}" for part in key), *(f"{r['metric']}={r['value']:.4f}" for r in mine)
+        )
 
 
 if __name__ == "__main__":

@@ -19,13 +19,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import planfile
+from bench.columns import definitions
 from bench.files import StoreError, parse_json, read_bytes, read_json, write_json
 from bench.folder import RUN_ID, STATUSES, RunFolder
+from bench.summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SCHEMA", "STATUSES", "RunFolder", "Store", "StoreError", "read_json", "write_json"]
+__all__ = [
+    "SCHEMA",
+    "STATUSES",
+    "RunFolder",
+    "Store",
+    "StoreError",
+    "definitions",
+    "read_json",
+    "summarise",
+    "write_json",
+]
 
 SCHEMA = 1
 _MARK = "schema.json"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from bench.columns import TABLES, arrow_type, kinds, to_pandas
+from bench.columns import TABLES, kinds
 from bench.files import StoreError, read_bytes, write_bytes
 from bench.folder import RUN_ID, RunFolder, status_of
 from bench.planfile import Planned
-from bench.rows import Columns, checked, columns, empty, parse_lines, table_of
+from bench.rows import Columns, arrow_type, checked, columns, empty, parse_lines, table_of, to_pandas
 
 SPEC_SCHEMA = 1
 #: The metrics that ``runs`` shows of the last stage.
@@ -70,12 +69,11 @@ def build(planned: Sequence[Planned], folder: Callable[[str], RunFolder]) -> dic
     facts: dict[str, _Facts | str] = {}
     parts: dict[str, list[pa.Table]] = {table: [] for table in TABLES if table != "runs"}
     folders = [folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]
-    batches = [folders[start : start + _BATCH] for start in range(0, len(folders), _BATCH)]
-    with ThreadPoolExecutor(2) as pool:  # arrow parses one batch while Python reads another
-        for found, tables in pool.map(_read_batch, batches):
-            facts |= found
-            for name, table in tables.items():
-                parts[name].append(table)
+    for start in range(0, len(folders), _BATCH):
+        found, tables = _read_batch(folders[start : start + _BATCH])
+        facts |= found
+        for name, table in tables.items():
+            parts[name].append(table)
     long = {}
     for name, tables in parts.items():
         whole = pa.concat_tables([empty(name), *tables]).unify_dictionaries().combine_chunks()

@@ -299,7 +299,7 @@ def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer
 
 
 def schedule_factor(recipe: Training, epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in ``epoch`` of 1..``epochs``; cosine would be 0 after the last."""
+    """What the learning rate is multiplied by in ``epoch`` of 1..``epochs``; a cosine nears 0 in the last."""
     if recipe.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))

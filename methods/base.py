@@ -122,7 +122,9 @@ class Context:
         self.gradient_consumer = consumer
         self.events.append("dense_gradient")
 
-    def extra_pass(self, loss: Callable[[], torch.Tensor], consumer: passes.GradientConsumer, event: str) -> None:
+    def extra_pass(
+        self, loss: Callable[[], torch.Tensor], consumer: passes.GradientConsumer, event: str
+    ) -> None:
         """One more forward and backward pass for its dense gradients alone.
 
         Parameter gradients, batch-norm statistics and the training noise stay as they are.
@@ -155,7 +157,9 @@ class NoOptions:
 
 
 class Method:
-    """One way to train and predict. Subclass it, set ``name``, ``style`` and ``Options``; all hooks have defaults.
+    """One way to train and predict: subclass it, set ``name``, ``style`` and ``Options``.
+
+    Every hook has a default that does nothing special.
 
     version: raise it when a change alters results; it is part of the run id.
     A method object holds its options and nothing else: state lives in the module, the
@@ -234,7 +238,9 @@ class Method:
             yield module
             return
         for _ in range(samples):
-            draw = {layer: layer.sample_weights(generator) for layer in gaussian}
+            draw: dict[nn.Module, torch.Tensor] = {
+                layer: layer.sample_weights(generator) for layer in gaussian
+            }
             yield _with_weights(module, draw)
 
     # -- what it costs -------------------------------------------------------------------

@@ -20,7 +20,11 @@ def convertible(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
         name: layer
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear)
-        or (isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
+        or (
+            isinstance(layer, nn.Conv2d)
+            and layer.padding_mode == "zeros"
+            and not isinstance(layer.padding, str)
+        )
     }
 
 

@@ -57,8 +57,7 @@ def trace(
     hooks = []
 
     def note(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        channels = layer.posterior.shape[0] if isinstance(layer, VariationalLayer) else layer.weight.shape[0]
-        layer.output_positions = output.numel() // int(channels)  # type: ignore[assignment]
+        layer.output_positions = output.numel() // kernel_shape(layer)[0]
 
     training = module.training
     for _, layer in kernel_layers(module):
@@ -81,17 +80,23 @@ def kernel_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, layer
 
 
+def kernel_shape(layer: nn.Module) -> torch.Size:
+    """The shape of a kernel layer's weight tensor, stored or not."""
+    weight = layer.posterior if isinstance(layer, VariationalLayer) else layer.weight
+    shape = weight.shape
+    assert isinstance(shape, torch.Size)
+    return shape
+
+
 def kernel_costs(module: nn.Module) -> list[KernelCost]:
     """The cost figures of every kernel layer; ``trace`` must have run."""
     costs = []
     for _, layer in kernel_layers(module):
-        positions = int(getattr(layer, "output_positions", 1))
+        positions, size = int(getattr(layer, "output_positions", 1)), kernel_shape(layer).numel()
         if isinstance(layer, VariationalLayer):
-            size = layer.posterior.shape.numel()
             costs.append(KernelCost(size, layer.posterior.active, positions, contractions=2))
         else:
-            size = layer.weight.numel()  # type: ignore[union-attr,operator]
-            costs.append(KernelCost(int(size), int(size), positions, contractions=1))
+            costs.append(KernelCost(size, size, positions, contractions=1))
     return costs
 
 

@@ -152,7 +152,9 @@ def _standard_normal(like: torch.Tensor, generator: torch.Generator) -> torch.Te
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
-def variational_twin(layer: nn.Linear | nn.Conv2d, posterior: Gaussian, variance_floor: float) -> VariationalLayer:
+def variational_twin(
+    layer: nn.Linear | nn.Conv2d, posterior: Gaussian, variance_floor: float
+) -> VariationalLayer:
     """The variational layer with the geometry and bias of a plain one."""
     if isinstance(layer, nn.Linear):
         return VariationalLayer(Linear(), posterior, layer.bias, variance_floor)

@@ -13,8 +13,8 @@ from methods import layers, passes, subspace
 from methods.base import Context, Equivalent, Stage, Style
 from methods.criteria import CRITERIA, EQUIVALENT, scores
 from methods.options import option, to_dict
-from methods.posterior import SparseGaussian
 from methods.passes import GradientConsumer
+from methods.posterior import SparseGaussian
 from methods.recording import record_change, record_criteria, snapshots
 from methods.scales import SCALE_MAPS
 from methods.variational import SparseOptions, SparseVariationalMethod, data_loss
@@ -86,12 +86,14 @@ class SSVI(SparseVariationalMethod):
         context.skip_step = not self.options.step_on_update
         fraction = subspace.replacement_fraction(step, last, self.options.replace_fraction)
         sparse = list(layers.sparse_layers(context.module))
-        quotas = {layer: math.floor(posterior.active * fraction) for _, layer, posterior in sparse}
+        quotas: dict[nn.Module, int] = {
+            layer: math.floor(posterior.active * fraction) for _, layer, posterior in sparse
+        }
         if not any(quotas.values()):
             return
         context.memory["updates"] += 1
         compare = context.memory["updates"] in snapshots(last // self.options.replace_every)
-        names = {layer: name for name, layer, _ in sparse}
+        names: dict[nn.Module, str] = {layer: name for name, layer, _ in sparse}
         decisions: dict[nn.Module, tuple[subspace.Change, torch.Tensor]] = {}
         context.scratch["decisions"] = decisions
 

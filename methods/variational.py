@@ -29,8 +29,12 @@ RELEASED_SCALE = (6e-4, 5e-4)
 class VariationalOptions:
     """Options of every method that trains Gaussian posteriors."""
 
-    prior_std: float = option(0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)")
-    kl_factor: float = option(0.02, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)")
+    prior_std: float = option(
+        0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)"
+    )
+    kl_factor: float = option(
+        0.02, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)"
+    )
     kl_warmup: float = option(
         0.5, "share of the epochs over which the KL weight rises to its full value", within="[0, 1]"
     )

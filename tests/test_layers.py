@@ -70,7 +70,9 @@ def test_slots_equal_the_dense_layer(name):
         with passes.local_noise(generator(2)):
             out = VariationalLayer(contraction, posterior, None)(inputs)
         out.square().sum().backward()
-        found.append((out.detach(), inputs.grad, posterior.mean.grad.reshape(-1), posterior.rho.grad.reshape(-1)))
+        found.append(
+            (out.detach(), inputs.grad, posterior.mean.grad.reshape(-1), posterior.rho.grad.reshape(-1))
+        )
     index = sparse.index.long()
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-10, atol=1e-9)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-8, atol=1e-8)
@@ -93,7 +95,7 @@ def test_nothing_of_dense_size_is_kept_for_backward():
 
 
 def test_dense_gradient_is_handed_out_only_on_request():
-    sparse, dense = posteriors((5, 7))
+    sparse, _ = posteriors((5, 7))
     layer = VariationalLayer(Linear(), sparse, None)
     x = torch.randn(3, 7, dtype=torch.float64)
     seen = []
@@ -197,7 +199,10 @@ def test_sparsifiable_set_leaves_out_the_first_convolution_only():
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 10)
     )
     assert list(convert.sparsifiable(network)) == ["2", "4"]
-    assert list(convert.sparsifiable(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))) == ["0", "2"]
+    assert list(convert.sparsifiable(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))) == [
+        "0",
+        "2",
+    ]
 
 
 def test_checkpoint_with_other_slot_counts_loads():

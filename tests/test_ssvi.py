@@ -32,7 +32,10 @@ def batches(n, seed=1, dtype=torch.float32):
     g = torch.Generator().manual_seed(seed)
     for _ in range(n):
         labels = torch.randint(0, 4, (16,), generator=g)
-        yield torch.randn(16, 12, generator=g, dtype=dtype) + 2 * torch.eye(4, 12, dtype=dtype)[labels], labels
+        yield (
+            torch.randn(16, 12, generator=g, dtype=dtype) + 2 * torch.eye(4, 12, dtype=dtype)[labels],
+            labels,
+        )
 
 
 class Session:
@@ -47,7 +50,13 @@ class Session:
         self.rows = []
         progress = Progress("train", 1, 10, 0, steps, TASK.examples, self.streams["noise"])
         self.context = Context(
-            self.module, self.optimiser, self.streams, TASK, progress, {}, lambda t, r: self.rows.append((t, r))
+            self.module,
+            self.optimiser,
+            self.streams,
+            TASK,
+            progress,
+            {},
+            lambda t, r: self.rows.append((t, r)),
         )
         method.enter_stage(self.context, Stage("train", 10))
 
@@ -109,7 +118,10 @@ def test_new_slots_start_as_specified(added_scale):
     session = Session(ssvi(added_scale=added_scale, step_on_update=False))
     updates = 0
     for t, batch in enumerate(batches(STEPS), start=1):
-        before = {n: (p.index.clone(), p.mean.detach().clone(), p.rho.detach().clone()) for n, _, p in layers.sparse_layers(session.module)}
+        before = {
+            n: (p.index.clone(), p.mean.detach().clone(), p.rho.detach().clone())
+            for n, _, p in layers.sparse_layers(session.module)
+        }
         session.step(batch)
         if t % 5 or t >= 30:
             continue
@@ -125,9 +137,13 @@ def test_new_slots_start_as_specified(added_scale):
             updates += 1
             assert (posterior.mean[new] == 0).all()
             if added_scale == "layer_mean":
-                torch.testing.assert_close(posterior.rho[new].detach(), rho[stayed].mean().expand(int(new.sum())))
+                torch.testing.assert_close(
+                    posterior.rho[new].detach(), rho[stayed].mean().expand(int(new.sum()))
+                )
             else:
-                torch.testing.assert_close(posterior.std[new].detach(), torch.full((int(new.sum()),), 1e-6), rtol=1e-3, atol=0)
+                torch.testing.assert_close(
+                    posterior.std[new].detach(), torch.full((int(new.sum()),), 1e-6), rtol=1e-3, atol=0
+                )
             assert (session.optimiser.state[posterior.mean]["momentum_buffer"][new] == 0).all()
         # posterior sampling works right after an update
         for draw in session.method.draws(session.module, 2, torch.Generator().manual_seed(0)):
@@ -155,7 +171,10 @@ def test_removed_slots_are_the_lowest_and_added_ones_have_the_largest_gradient()
     with passes.dense_gradients(lambda layer, g: dense.__setitem__(layer, g.clone())):
         session.method.loss(session.module, steps[4], session.context.progress).backward()
     session.streams["noise"].set_state(noise)
-    before = {n: (layer, p.index.long().clone(), p.mean.detach().clone()) for n, layer, p in layers.sparse_layers(session.module)}
+    before = {
+        n: (layer, p.index.long().clone(), p.mean.detach().clone())
+        for n, layer, p in layers.sparse_layers(session.module)
+    }
     session.step(steps[4])
     fraction = subspace.replacement_fraction(5, 30, 0.3)
     for name, _, posterior in layers.sparse_layers(session.module):
@@ -220,7 +239,9 @@ def test_static_subspace_never_moves():
 def test_methods_of_one_seed_share_initial_weights():
     dense = Session(DenseVI()).module
     sparse = Session(ssvi()).module
-    for (_, _, posterior), full in zip(layers.sparse_layers(sparse), layers.variational_layers(dense), strict=True):
+    for (_, _, posterior), full in zip(
+        layers.sparse_layers(sparse), layers.variational_layers(dense), strict=True
+    ):
         density = posterior.active / posterior.shape.numel()
         shared = full.posterior.mean.view(-1)[posterior.index.long()] / density**0.5
         torch.testing.assert_close(posterior.mean, shared)
@@ -277,20 +298,27 @@ def test_recorded_rows_describe_the_updates():
     assert [row["step"] for row in changes] == [s for s in steps for _ in range(2)]
     assert {row["layer"] for row in changes} == {"0", "3"}
     for row in changes:
-        assert row["iou_previous"] == pytest.approx((row["slots"] - row["replaced"]) / (row["slots"] + row["replaced"]))
+        assert row["iou_previous"] == pytest.approx(
+            (row["slots"] - row["replaced"]) / (row["slots"] + row["replaced"])
+        )
         assert 0 <= row["iou_initial"] <= 1
         assert row["kept_q10"] <= row["kept_q50"] <= row["kept_q90"]
     first = [r for r in changes if r["step"] == 5]
     assert all(r["iou_initial"] == r["iou_previous"] for r in first)
-    assert {(r["criterion_a"], r["criterion_b"]) for r in pairs} >= {("abs_mean", "snr"), ("mean_abs", "mean_exp")}
+    assert {(r["criterion_a"], r["criterion_b"]) for r in pairs} >= {
+        ("abs_mean", "snr"),
+        ("mean_abs", "mean_exp"),
+    }
     assert all(0 <= r["iou"] <= 1 and -1 <= r["rank_correlation"] <= 1 + 1e-9 for r in pairs)
-    assert all(r["iou"] > 0.8 for r in pairs if (r["criterion_a"], r["criterion_b"]) == ("mean_abs", "mean_exp"))
+    assert all(
+        r["iou"] > 0.8 for r in pairs if (r["criterion_a"], r["criterion_b"]) == ("mean_abs", "mean_exp")
+    )
 
 
 def test_methods_are_found_by_their_files():
     assert {"ssvi", "dense_vi", "static_vi"} <= set(METHODS.names())
     assert METHODS.get("ssvi") is SSVI
-    with pytest.raises(UserError, match="unknown method 'svi'.*ssvi"):
+    with pytest.raises(UserError, match=r"unknown method 'svi'.*ssvi"):
         METHODS.get("svi")
 
 

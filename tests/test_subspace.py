@@ -99,7 +99,9 @@ def by_coordinate(posterior, optimiser):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-@pytest.mark.parametrize(("keep", "add"), [([0, 2, 4], [0, 15]), ([0, 2], [6]), ([0, 1, 2, 3, 4], [1, 4]), ([3], [])])
+@pytest.mark.parametrize(
+    ("keep", "add"), [([0, 2, 4], [0, 15]), ([0, 2], [6]), ([0, 1, 2, 3, 4], [1, 4]), ([3], [])]
+)
 def test_state_follows_its_slots(name, keep, add):
     posterior, optimiser = trained(name)
     before = by_coordinate(posterior, optimiser)
@@ -107,7 +109,10 @@ def test_state_follows_its_slots(name, keep, add):
     mean = posterior.mean
     kept = {posterior.index[i].item() for i in keep}
     subspace.apply(
-        posterior, subspace.Change(torch.tensor(keep), torch.tensor(add, dtype=torch.long)), torch.tensor(-3.0), optimiser
+        posterior,
+        subspace.Change(torch.tensor(keep), torch.tensor(add, dtype=torch.long)),
+        torch.tensor(-3.0),
+        optimiser,
     )
     assert posterior.index.tolist() == sorted(kept | set(add))
     assert posterior.index.dtype == torch.int32
@@ -167,5 +172,7 @@ def test_published_schedule_replaces_88_mask_loads():
 def test_overlap(first, second):
     union = len(first | second)
     expected = len(first & second) / union if union else 1.0
-    found = subspace.overlap(torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32))
+    found = subspace.overlap(
+        torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32)
+    )
     assert found == pytest.approx(expected)

@@ -35,7 +35,14 @@ def results(store, run):
     with np.load(folder.path / "predictions.npz") as arrays:
         stored = {name: arrays[name].tobytes() for name in arrays.files}
     model = {k: v.numpy().tobytes() for k, v in checkpoint.load(folder.path / "model.pt").items()}
-    found = (folder.read("metrics"), history, folder.rows("layers"), folder.rows("criteria_pairs"), stored, model)
+    found = (
+        folder.read("metrics"),
+        history,
+        folder.rows("layers"),
+        folder.rows("criteria_pairs"),
+        stored,
+        model,
+    )
     costs = folder.read("costs")
     return found, {k: costs[k] for k in ("train_flops", "epochs_total", "steps_total", "events")}
 
@@ -44,7 +51,13 @@ RUNS = {
     "two stages and a rewind": {"method": "toy_two_stage"},
     "two members": {"method": "toy_two_members"},
     "ssvi": {"method": "ssvi", "sparsity": 0.5, "replace_every": 3, "addition": "grad_averaged"},
-    "ssvi with adam": {"method": "ssvi", "sparsity": 0.5, "replace_every": 2, "optimiser": "adam", "lr": 0.01},
+    "ssvi with adam": {
+        "method": "ssvi",
+        "sparsity": 0.5,
+        "replace_every": 2,
+        "optimiser": "adam",
+        "lr": 0.01,
+    },
     "dense_vi": {"method": "dense_vi", "precision": "float64", "clip_norm": 1.0},
     "static_vi": {"method": "static_vi", "optimiser": "rmsprop", "lr": 0.001},
 }
@@ -116,7 +129,9 @@ def test_every_stage_has_its_rows(tmp_path):
         assert {r["split"] for r in rows} == {"val", "test"}
         history = store.run(run.run_id).rows("history")
         assert all(r["split"] in ("train", "val") for r in history)
-        assert store.run(run.run_id).read("costs")["epochs_total"] == len({(r["stage"], r["epoch"]) for r in history})
+        assert store.run(run.run_id).read("costs")["epochs_total"] == len(
+            {(r["stage"], r["epoch"]) for r in history}
+        )
 
 
 def test_two_members_predict_by_averaged_probabilities(tmp_path):
@@ -136,7 +151,8 @@ def test_two_members_predict_by_averaged_probabilities(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "kind", "words"), [("raise", "exception", "RuntimeError: told to fail in two lines"), ("nan", "nan", "step 3")]
+    ("how", "kind", "words"),
+    [("raise", "exception", "RuntimeError: told to fail in two lines"), ("nan", "nan", "step 3")],
 )
 def test_a_failing_run_is_a_row_with_a_reason(how, kind, words, tmp_path):
     run, store = spec("toy_failing", how=how), Store(tmp_path, create=True)

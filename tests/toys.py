@@ -1,4 +1,4 @@
-"""Toy methods, a toy data set and a toy network: the contract proved on the smallest things that have it all."""
+"""Toy methods, data and network: the contract proved on the smallest things that have it all."""
 
 from __future__ import annotations
 
@@ -131,4 +131,3 @@ class Blobs(Dataset):
             return Split(centres + torch.randn(n, 8, generator=split), labels)
 
         return Splits(part(self.options.examples), part(30), part(60), classes=3)
-

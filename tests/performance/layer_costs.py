@@ -76,7 +76,7 @@ def state_bytes(context: Context, layer: layers.VariationalLayer) -> int:
 
 
 class Masked(nn.Module):
-    """The layer as a masked dense implementation has it: two dense contractions, KL by torch.distributions."""
+    """The layer as masked implementations have it: two dense contractions, KL by torch.distributions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,14 +147,19 @@ def main() -> None:
         },
         ARGUMENTS.rounds,
     )
-    sizes = [state_bytes(c, c.module.layer) for c in (sparse_context, dense_context)]  # type: ignore[arg-type]
-    print(f"batch {ARGUMENTS.batch}, {ARGUMENTS.threads} thread(s), {ARGUMENTS.rounds} rounds, density {DENSITY}")
+    sizes = [state_bytes(context, context.module.layer) for context in (sparse_context, dense_context)]
+    print(
+        f"batch {ARGUMENTS.batch}, {ARGUMENTS.threads} thread(s), {ARGUMENTS.rounds} rounds"
+    )
     for name, values in seconds.items():
         print(f"  {name:<28}{1000 * statistics.median(values):8.1f} ms")
     print(f"state bytes, ssvi / dense_vi / density: {sizes[0] / sizes[1] / DENSITY:.3f} (target 1.2 at most)")
+    masked = ratio(seconds, "ssvi, plain step", "masked dense tensors")
     update = ratio(seconds, "ssvi, step with an update", "ssvi, plain step")
     print(f"step with an update / plain step: {update} (target 1.5 at most)")
-    print(f"ssvi / masked dense tensors: {ratio(seconds, 'ssvi, plain step', 'masked dense tensors')} (target 1 at most)")
+    print(
+        f"ssvi / masked dense tensors: {masked} (target 1 at most)"
+    )
 
 
 if __name__ == "__main__":
