@@ -13,7 +13,7 @@ TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration
 
 
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:
-    """``bench/columns.yaml``: table, column, then ``type``, ``unit``, ``definition``, ``source`` and ``better``.
+    """``bench/columns.yaml``: table, column, then type, unit, definition, source and better.
 
     ``metrics.metric`` and ``history.metric`` define the values of those columns, which have no type.
     """

@@ -86,7 +86,7 @@ def to_json(obj: Any, where: str) -> str:
 
 
 def parse_json(data: bytes, where: str) -> Any:
-    """The value that ``data`` holds; ``StoreError`` naming ``where`` for anything but standard JSON in UTF-8."""
+    """The value that ``data`` holds; ``StoreError`` naming ``where`` unless it is standard JSON."""
     try:
         text = data.decode()
         obj = json.loads(text, parse_constant=_refuse_constant)

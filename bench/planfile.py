@@ -1,4 +1,4 @@
-"""Plans as the store keeps them: what was asked for, by suite and scale, so that what is missing can be seen."""
+"""Plans as the store keeps them: what was asked for, so that what is missing can be seen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def check_suite(name: object, where: str = "") -> str:
     """``name`` if it can name a suite; ``StoreError`` otherwise."""
     if isinstance(name, str) and NAME.fullmatch(name) and name not in RESERVED:
         return name
-    raise StoreError(f"{where}{': ' if where else ''}{_shown(name)} is no name for a suite (lower-case letters, digits, _ and -)")
+    place = f"{where}: " if where else ""
+    raise StoreError(f"{place}{_shown(name)} is no name for a suite (lower-case letters, digits, _ and -)")
 
 
 def check_plan(plan: object, where: str) -> dict[str, Any]:

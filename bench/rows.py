@@ -32,7 +32,8 @@ _PANDAS = {
     pa.bool_(): pd.BooleanDtype(),
 }
 _LARGEST = 2**63
-_LONGEST = 10_000
+#: Longer strings are refused.
+LONGEST = 10_000
 
 Columns = dict[str, list[Any]]
 
@@ -57,7 +58,7 @@ def checked(values: Sequence[Any], kind: str, where: str) -> list[Any]:
 
 
 def columns(rows: Sequence[Any], table: str, where: str) -> Columns:
-    """The columns of ``table`` but ``run_id`` from rows as mappings; a missing key is null, others are ignored."""
+    """The columns of ``table`` but ``run_id`` from rows; a missing key is null, others are ignored."""
     if not all(type(row) is dict for row in rows):
         raise StoreError(f"{where}: not a list of rows")
     return {
@@ -71,7 +72,7 @@ def table_of(parts: Mapping[str, Columns], table: str) -> pa.Table:
     """One arrow table, ``run_id`` first, from the columns of several runs."""
     kept = {name: kind for name, kind in kinds(table).items() if name != "run_id"}
     arrays = [
-        pa.array([v for part in parts.values() for v in part[name]], arrow_type("string" if kind == "name" else kind))
+        pa.array([value for part in parts.values() for value in part[name]], _parsed_type(kind))
         for name, kind in kept.items()
     ]
     lengths = [len(part[next(iter(kept))]) for part in parts.values()]
@@ -114,7 +115,7 @@ def _is_plain(blob: bytes) -> bool:
 
 def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
     """The table of plain lines by arrow's own parser; None where it finds fault with any of them."""
-    fields = [(n, arrow_type("string" if k == "name" else k)) for n, k in kinds(table).items() if n != "run_id"]
+    fields = [(name, _parsed_type(kind)) for name, kind in kinds(table).items() if name != "run_id"]
     options = pa.json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
     data = b"".join(blobs.values())
     if not data:
@@ -128,6 +129,11 @@ def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
     if parsed.num_rows != sum(lengths) or not all(_finite(c) for c in numbers):
         return None
     return _with_run_ids(parsed, table, list(blobs), lengths)
+
+
+def _parsed_type(kind: str) -> pa.DataType:
+    """The type before names become dictionaries."""
+    return arrow_type("string" if kind == "name" else kind)
 
 
 def _finite(column: pa.ChunkedArray) -> bool:
@@ -152,7 +158,7 @@ def _converted(values: Sequence[Any], kind: str) -> list[Any] | None:
     present = [value for value in values if value is not None]
     types = set(map(type, present))
     if kind in ("string", "name"):
-        fits = types <= {str} and max(map(len, present), default=0) <= _LONGEST
+        fits = types <= {str} and max(map(len, present), default=0) <= LONGEST
     elif kind == "integer":
         if float in types and all(v.is_integer() for v in present if type(v) is float):
             return _converted([int(v) if type(v) is float else v for v in values], kind)

@@ -105,16 +105,16 @@ class Store:
     # -- plans and tables ----------------------------------------------------------------
 
     def merge_plan(self, plan: Mapping[str, Any]) -> None:
-        """Store a plan, keeping the cells that an earlier launch of its suite and scale has and it has not."""
+        """Store a plan, with the cells that earlier launches of its suite and scale have and it has not."""
         new = planfile.check_plan(dict(plan), "plan")
         folder = self._suite_folder(new["suite"])
+        path = folder / f"plan-{new['scale']}.json"
         try:
             folder.mkdir(exist_ok=True)
+            with _locked(folder / ".lock"):
+                write_json(path, planfile.merge(self._plan(path) if path.exists() else None, new))
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
-        path = folder / f"plan-{new['scale']}.json"
-        with _locked(folder / ".lock"):
-            write_json(path, planfile.merge(self._plan(path) if path.exists() else None, new))
 
     def plans(self, suite: str | None = None) -> list[dict[str, Any]]:
         """The stored plans, of one suite or all, in the order of suite and scale."""
@@ -140,22 +140,31 @@ class Store:
         """
         from bench import tables
 
-        plans = self.plans(suite)
-        if not plans:
-            raise StoreError(f"no plan of suite {suite!r} in {self.root}; there are: {', '.join(self.suites()) or 'none'}")
-        return tables.build(planfile.planned(plans), self.run)
+        return tables.build(self._planned(suite), self.run)
+
+    def signature(self, suite: str) -> str:
+        """A digest that differs whenever ``tables`` may: its plans, or a file of one of its runs, changed."""
+        from bench import tables
+
+        return tables.signature(self._planned(suite), self.run)
 
     def write_tables(self, suite: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
         """Write the tables of a suite to its folder, and ``runs.csv``; returns the paths by name."""
-        from bench import tables
+        from bench import tablefiles
 
-        return tables.write(self._suite_folder(suite), frames)
+        return tablefiles.write(self._suite_folder(suite), frames)
+
+    def table_paths(self, suite: str) -> dict[str, Path]:
+        """Where ``write_tables`` writes, by name."""
+        from bench import tablefiles
+
+        return tablefiles.paths(self._suite_folder(suite))
 
     def read_tables(self, suite: str) -> dict[str, pd.DataFrame]:
         """The tables that ``write_tables`` wrote last."""
-        from bench import tables
+        from bench import tablefiles
 
-        return tables.read(self._suite_folder(suite))
+        return tablefiles.read(self._suite_folder(suite))
 
     # -- inside --------------------------------------------------------------------------
 
@@ -170,7 +179,8 @@ class Store:
         if type(schema) is not int or schema < 1:
             raise StoreError(f"{path}: not the mark of a results folder")
         if schema > SCHEMA:
-            raise StoreError(f"results folder {self.root}: schema {schema}, written by a newer version; this one reads {SCHEMA}")
+            newer = f"schema {schema}, written by a newer version; this one reads {SCHEMA}"
+            raise StoreError(f"results folder {self.root}: {newer}")
         return True
 
     def _create(self, marked: bool) -> None:
@@ -179,14 +189,15 @@ class Store:
             names = [entry.name for entry in os.scandir(self.root)]
             foreign = sorted(n for n in names if n not in _HARMLESS and not n.startswith("."))
             if not marked and foreign and "runs" not in names:
-                raise StoreError(f"{self.root}: is no results folder, and not empty (it holds {foreign[0]!r})")
+                raise StoreError(f"{self.root}: no results folder, and not empty (it holds {foreign[0]!r})")
             (self.root / "runs").mkdir(exist_ok=True)
             # permissions don't tell (network mounts, root): try
             probe = self.root / "runs" / f".probe-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise StoreError(f"results folder {self.root}: cannot be written: {error.strerror or error}") from None
+            reason = error.strerror or error
+            raise StoreError(f"results folder {self.root}: cannot be written: {reason}") from None
         if not marked:
             write_json(self.root / _MARK, {"schema": SCHEMA})
 
@@ -195,6 +206,14 @@ class Store:
         if folder.is_symlink():
             raise StoreError(f"{folder}: is a link")
         return folder
+
+    def _planned(self, suite: str) -> list[planfile.Planned]:
+        """The runs that a suite asks for; ``StoreError`` where it was never launched."""
+        plans = self.plans(suite)
+        if not plans:
+            there = ", ".join(self.suites()) or "none"
+            raise StoreError(f"no plan of suite {suite!r} in {self.root}; there are: {there}")
+        return planfile.planned(plans)
 
     def _plan(self, path: Path) -> dict[str, Any]:
         plan = planfile.check_plan(read_json(path), str(path))
@@ -234,11 +253,7 @@ def _locked(path: Path) -> Iterator[None]:
     """One process at a time, where the file system has locks."""
     import fcntl
 
-    try:
-        file = open(path, "ab")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
-    with file:
+    with path.open("ab") as file:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

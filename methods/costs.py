@@ -57,7 +57,7 @@ def trace(
     hooks = []
 
     def note(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        layer.output_positions = output.numel() // kernel_shape(layer)[0]
+        layer.output_positions = output.numel() // kernel_shape(layer)[0]  # type: ignore[assignment]
 
     training = module.training
     for _, layer in kernel_layers(module):

@@ -7,7 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-METRICS = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2", "entropy", "mutual_information")
+METRICS = (
+    "accuracy",
+    "nll",
+    "brier",
+    "ece",
+    "ece_null",
+    "ece_marginal_l2",
+    "entropy",
+    "mutual_information",
+    "confidence",
+)
 CRITERIA = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp")
 LAYERS = ("hidden.0", "hidden.1", "classifier")
 QUANTILES = [f"{group}_q{q}" for group in ("kept", "removed", "added") for q in (10, 50, 90)]
@@ -78,8 +88,10 @@ def run_files(
             for u in range(updates) for layer in LAYERS
         ],
         "criteria_pairs": [
-            {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer, "criterion_used": "snr",
-             "criterion_a": a, "criterion_b": b, "iou": 0.512345678, "rank_correlation": -0.25 if b == "snr" else None}
+            {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer,
+             "criterion_used": configuration["method"].get("criterion"),
+             "criterion_a": a, "criterion_b": b, "iou": 0.512345678,
+             "rank_correlation": -0.25 if b == "snr" else None}
             for u in range(updates) for layer in LAYERS
             for i, a in enumerate(CRITERIA) for b in CRITERIA[i + 1 :]
         ],
@@ -92,8 +104,8 @@ def run_files(
             "dense_inference_flops": 163840.0, "checkpoint_bytes": 100_000, "dense_vi_bytes": 700_000,
             "deterministic_bytes": 350_000, "train_seconds": 2.0, "evaluation_seconds": 0.5,
             "overhead_seconds": 0.25, "wall_seconds": 2.75, "images_per_second": 12345.6,
-            "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages), "steps_total": 18 * epochs,
-            "events": {"step": 18 * epochs},
+            "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages),
+            "steps_total": 18 * epochs * len(stages), "events": {"step": 18 * epochs},
         }  # fmt: skip
     return files
 
@@ -112,22 +124,24 @@ def write_run(root: Path, files: Files) -> str:
 
 
 def cell(configuration: dict[str, Any], recipe: str | None = "default", **fields: Any) -> dict[str, Any]:
-    """The cell of a plan for a configuration; ``fields`` (omitted, alias_of, label…) replace what it would have."""
+    """The cell of a plan for a configuration; ``fields`` (omitted, alias_of, label…) replace its own."""
     method = configuration["method"]
+    varied = {key: method[key] for key in ("sparsity", "criterion") if key in method}
     labels = {"method": method["name"], "dataset": configuration["dataset"]["name"]}
-    labels |= {key: method[key] for key in ("sparsity", "criterion") if key in method}
     return {
         "run_id": identifier(configuration),
         "config_id": identifier({key: value for key, value in configuration.items() if key != "seed"}),
-        "label": " ".join([method["name"], *(f"{k}={v}" for k, v in labels.items() if k in ("sparsity", "criterion"))]),
+        "label": " ".join([method["name"], *(f"{key}={value}" for key, value in varied.items())]),
         "recipe": recipe,
-        "labels": {**labels, "seed": configuration["seed"]},
+        "labels": {**labels, **varied, "seed": configuration["seed"]},
         "omitted": None,
         "alias_of": None,
     } | fields
 
 
-def plan(cells: list[dict[str, Any]], suite: str = "criteria_ablation", scale: str = "demo") -> dict[str, Any]:
+def plan(
+    cells: list[dict[str, Any]], suite: str = "criteria_ablation", scale: str = "demo"
+) -> dict[str, Any]:
     """A plan with ``cells``."""
     return {
         "schema": 1,
@@ -145,10 +159,10 @@ def _history(stages: tuple[str, ...], epochs: int) -> list[dict[str, Any]]:
     for stage in stages:
         for epoch in range(1, epochs + 1):
             here = {"stage": stage, "epoch": epoch, "step": 18 * epoch}
-            train = {"loss": 2.3 / epoch, "data_loss": 2.1 / epoch, "kl": 1e5, "kl_weight": 4e-5, "lr": 0.05, "seconds": 0.04}
+            train = {"loss": 2.3 / epoch, "kl": 1e5, "kl_weight": 4e-5, "lr": 0.05, "seconds": 0.04}
             val = {"accuracy": 1 - 0.9 / epoch, "nll": 2.0 / epoch}
             for split, values in (("train", train), ("val", val)):
-                rows += [{**here, "metric": metric, "value": value, "split": split} for metric, value in values.items()]
+                rows += [{**here, "metric": m, "value": value, "split": split} for m, value in values.items()]
     return rows
 
 
@@ -162,7 +176,8 @@ def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
                 lowered = 0.1 * (stage != stages[-1]) + 0.02 * (predictor == "mean") + 0.01 * (split == "val")
                 for i, metric in enumerate(METRICS):
                     value = accuracy - lowered if metric == "accuracy" else 0.01 * (i + 1) + lowered
-                    metrics.append({**here, "shift": None, "severity": None, "metric": metric, "value": value, "n": n})
+                    plain = {"shift": None, "severity": None, "metric": metric, "value": value, "n": n}
+                    metrics.append({**here, **plain})
                 for b in range(15):
                     calibration.append(
                         {**here, "bin": b, "lower": b / 15, "upper": (b + 1) / 15, "count": 24 if b else 0,

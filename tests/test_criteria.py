@@ -17,7 +17,7 @@ from methods import criteria
 from methods.criteria import CRITERIA, DESCRIPTIONS, EQUIVALENT, scores, value
 from methods.errors import UserError
 
-# mean, std, lambda, E|w|, SNR(|w|), ln E exp(lambda |w|), SNR(exp(lambda |w|)), D: 60-digit arithmetic, rounded
+# mean, std, lambda, E|w|, SNR(|w|), ln E exp(lambda |w|), SNR(exp(lambda |w|)), D: rounded from 60 digits
 GOLDEN = [
     (0.0, 1.0, 1.0, 0.7978845608, 1.323608097, 1.020393402, 1.068199424, 0.6293474682),
     (0.3, 1.0, 1.0, 0.8335224842, 1.325826596, 1.077039655, 1.002683102, 0.6904712612),
@@ -32,6 +32,10 @@ GOLDEN = [
 
 def column(*numbers):
     return torch.tensor(numbers, dtype=torch.float64)
+
+
+def pow10(exponent):
+    return 10.0**exponent
 
 
 def of_one(function, mean, std, lam=1.0):
@@ -84,14 +88,15 @@ def test_the_reference_is_the_integral():
 
     first, second = expectation(lambda a: mpmath.exp(lam * a)), expectation(lambda a: mpmath.exp(2 * lam * a))
     assert float(expected) == pytest.approx(float(expectation(lambda a: a)), rel=1e-9)
-    assert float(snr) == pytest.approx(float(expected / mpmath.sqrt(mean**2 + std**2 - expected**2)), rel=1e-9)
+    variance = mean**2 + std**2 - float(expected) ** 2
+    assert float(snr) == pytest.approx(float(expected) / math.sqrt(variance), rel=1e-9)
     assert float(log_exp) == pytest.approx(float(mpmath.log(first)), rel=1e-9)
     assert float(ratio) == pytest.approx(float(mpmath.log(second / first**2)), rel=1e-9)
 
 
 # z = |mean| / std beside 0, and s = lambda * std with std from 1e-12 to 10
-ratios = st.one_of(st.just(0.0), st.floats(-5, 1.6).map(lambda e: 10**e), st.floats(1.4, 6).map(lambda e: 10**e))
-scales = st.floats(-12, 1).map(lambda e: 10**e)
+ratios = st.one_of(st.just(0.0), st.floats(-5, 1.6).map(pow10), st.floats(1.4, 6).map(pow10))
+scales = st.floats(-12, 1).map(pow10)
 lambdas = st.sampled_from([0.1, 0.5, 1.0, 2.0])
 
 
@@ -103,7 +108,7 @@ def test_values_against_60_digits(z, std, lam, sign):
     assert error(value("snr_abs", column(mean), column(std)).item(), snr) < 3e-15
     assert error(of_one(criteria.log_expected_exp, mean, std, lam), log_exp) < 1e-10
     # the exact form of D loses as 1/s^2, its leading term as s; they meet at 5e-6
-    allowed = 1e-15 + (1e-15 / s**2 if s >= 5e-6 else 0.61 * s)
+    allowed = 1e-15 + (1e-15 / s**2 if s >= 5e-6 else 0.64 * s)
     assert error(of_one(criteria.log_moment_ratio, mean, std, lam), ratio) < allowed
 
 
@@ -152,27 +157,27 @@ def iou(a, b):
     ],
 )
 def test_overlap_of_removed_sets_in_a_typical_layer(a, b, expected):
-    mean, std = layer()
-    assert iou(removed(scores(a, mean, std)), removed(scores(b, mean, std))) == pytest.approx(expected, abs=0.01)
+    found = iou(*(removed(scores(criterion, *layer())) for criterion in (a, b)))
+    assert found == pytest.approx(expected, abs=0.01)
 
 
-@given(st.integers(0, 10_000), st.sampled_from([1e-3, 0.03, 0.3]), st.sampled_from([1e-4, 1e-3, 0.02]), lambdas)
-def test_snr_and_snr_abs_remove_the_same_weights(seed, spread, median, lam):
+@given(st.integers(0, 10_000), st.floats(-2, 1).map(pow10), st.floats(-1, 1).map(pow10), lambdas)
+def test_snr_and_snr_abs_remove_the_same_weights(seed, wider, noisier, lam):
     mean, std = layer(2000, seed)
-    mean, std = mean * (spread / 0.03), std * (median / 1e-3)
+    mean, std = mean * wider, std * noisier
     by_snr = scores("snr", mean, std, lam)
     assume(len(by_snr.unique()) == len(by_snr))
     assert torch.equal(removed(by_snr), removed(scores("snr_abs", mean, std, lam)))
-    # and so does the definition, as far as float64 can tell its values apart
-    order = by_snr.argsort()
-    by_definition = value("snr_abs", mean, std, lam)[order]
-    assert by_definition[by_snr[order] >= 0.01].diff().min() > 0
+    # and so does the definition, but for rounding
+    assert value("snr_abs", mean, std, lam)[by_snr.argsort()].diff().min() > -1e-14
 
 
 def test_snr_of_the_absolute_value_increases_with_z():
     z = np.concatenate([np.linspace(0, 1, 40), np.linspace(1.1, 40, 40)])
     exact = [reference(x, 1.0, 1.0)[1] for x in z]
     assert all(below < above for below, above in pairwise(exact))
+    far_from_flat = torch.logspace(-2, 8, 2000, dtype=torch.float64)
+    assert value("snr_abs", far_from_flat, torch.ones(2000)).diff().min() > 0
 
 
 @pytest.mark.parametrize("spread", [0.005, 0.03, 0.1])

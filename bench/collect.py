@@ -1,0 +1,74 @@
+"""Write the tables of a suite: ``python -m bench.collect --suite criteria_ablation``.
+
+The tables are made from the run folders and can be made again at any time, also while runs
+are being computed. Where nothing changed since the last time, the files stay as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from bench import cli
+from bench.store import Store, StoreError, read_json, write_json
+from methods.base import METHODS
+
+#: Beside the tables: how views show each method, and what the tables were made from.
+_STYLES, _MADE_FROM = "methods.json", ".collected.json"
+
+
+def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path]:
+    """Bring the tables of ``suite`` up to date; returns their paths by name, ``methods.json`` included.
+
+    recompute: make them anew even if no plan and no run changed since they were made.
+    """
+    signature = store.signature(suite)  # before reading: what changes meanwhile counts as changed
+    folder = store.root / suite
+    paths = store.table_paths(suite)
+    if recompute or _made_from(folder) != signature or not all(path.exists() for path in paths.values()):
+        store.write_tables(suite, store.tables(suite))
+        write_json(folder / _MADE_FROM, {"signature": signature})
+    styles = folder / _STYLES
+    write_json(styles, method_styles())
+    return {**paths, _STYLES: styles}
+
+
+def method_styles() -> dict[str, dict[str, Any]]:
+    """What views need of every method: its style, version and the first line of its docstring, by name."""
+    found = {}
+    for name in METHODS.names():
+        method = METHODS.get(name)
+        doc = (inspect.getdoc(method) or "").partition("\n")[0]
+        found[name] = {**vars(method.style), "doc": doc, "version": method.version}
+    return found
+
+
+def _made_from(folder: Path) -> str | None:
+    """The signature of what the tables in ``folder`` were made from; None where it is not known."""
+    try:
+        made: Any = read_json(folder / _MADE_FROM)
+    except StoreError:
+        return None
+    return made.get("signature") if isinstance(made, dict) else None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the tables and say where they lie."""
+    parser = cli.parser("bench.collect", __doc__)
+    parser.add_argument("--suite", required=True, help="a suite that was launched, or all of them: all")
+    cli.add_results(parser)
+    parser.add_argument("--recompute", action="store_true", help="make them anew though nothing changed")
+    arguments = parser.parse_args(argv)
+    store = Store(arguments.results)
+    suites = store.suites() if arguments.suite == "all" else [arguments.suite]
+    if not suites:
+        raise StoreError(f"no suite was launched in {store.root}")
+    for suite in suites:
+        paths = collect(store, suite, arguments.recompute)
+        print(f"{store.root / suite}: {', '.join(path.name for path in paths.values())}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.entry(main)

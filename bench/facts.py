@@ -1,0 +1,190 @@
+"""What the folder of one run says, checked: its part of the table of runs and of the long tables.
+
+A folder may be half written, from another version, or damaged. Whatever contradicts itself
+or has a wrong type raises ``StoreError`` with the file and the field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.columns import kinds
+from bench.files import StoreError
+from bench.folder import RUN_ID, RunFolder, status_of
+from bench.rows import LONGEST, Columns, checked, columns
+
+SPEC_SCHEMA = 1
+#: The metrics that the table ``runs`` shows of the last stage.
+VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
+#: Tables that grow as JSON lines, and tables that are lists in ``metrics.json``.
+LINES = ("history", "layers", "criteria_pairs")
+LISTS = ("metrics", "calibration")
+
+# the status comes first: what it speaks of was written before it
+_DOCUMENTS = ("status", "spec", "metrics", "costs", "provenance")
+_MOST_KEYS = 1000
+#: Every file of a run that tables depend on.
+FILES = (*(f"{name}.json" for name in _DOCUMENTS), *(f"{name}.jsonl" for name in LINES))
+
+#: Columns of ``runs`` straight from the resolved configuration, and what a method without the option has.
+_CONFIG: dict[str, tuple[str, str, Any]] = {
+    "method": ("method", "name", None),
+    "method_version": ("method", "version", None),
+    "dataset": ("dataset", "name", None),
+    "network": ("network", "name", None),
+    "sparsity": ("method", "sparsity", 0.0),
+    "criterion": ("method", "criterion", None),
+    "addition": ("method", "addition", None),
+    "epochs": ("training", "epochs", None),
+}
+_STATUS = ("error", "error_kind", "stage", "started_at")
+_PROVENANCE = ("concurrency", "device", "git_sha", "torch_version")
+_COSTS = (
+    "density",
+    "epochs_total",
+    "params_total",
+    "params_active",
+    "train_flops",
+    "inference_flops",
+    "checkpoint_bytes",
+    "wall_seconds",
+    "train_seconds",
+    "evaluation_seconds",
+    "overhead_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+)
+_RATIOS = {
+    "train_flops_ratio": ("train_flops", "dense_vi_train_flops"),
+    "inference_flops_ratio": ("inference_flops", "dense_inference_flops"),
+    "compression_vs_dense_vi": ("dense_vi_bytes", "checkpoint_bytes"),
+    "compression_vs_deterministic": ("deterministic_bytes", "checkpoint_bytes"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Columns of ``runs`` that the folder knows, and the resolved configuration by dotted key."""
+
+    columns: dict[str, Any]
+    config: dict[str, Any]
+    has_spec: bool
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A whole run folder: facts, the lists of ``metrics.json`` as columns, and lines not yet parsed."""
+
+    facts: Facts
+    lists: dict[str, Columns]
+    lines: dict[str, bytes]
+
+
+def read_run(folder: RunFolder) -> Stored:
+    """Everything in ``folder`` that tables are made of; a folder that is not there is a pending run."""
+    try:
+        documents = {name: folder.read(name) for name in _DOCUMENTS}
+        status = status_of(documents["status"])
+        done = status == "done"
+        for name in ("spec", "metrics"):
+            if done and documents[name] is None:
+                raise StoreError(f"status.json: done, but there is no {name}.json")
+        # what a stage of an unfinished run scored is not a result yet
+        results = documents["metrics"] if done and documents["metrics"] else {}
+        lists = {name: columns(_list(results.get(name)), name, f"metrics.json: {name}") for name in LISTS}
+        if done and not lists["metrics"]["metric"]:
+            raise StoreError("metrics.json: the run is done, but there is no metric")
+        facts = _facts(folder.run_id, status, documents, lists["metrics"])
+    except RecursionError:
+        raise StoreError("a document is nested too deeply") from None
+    except StoreError as error:
+        raise StoreError(str(error).replace(f"{folder.path}/", "")) from None
+    return Stored(facts, lists, {name: folder.lines(name) for name in LINES})
+
+
+def scalars(document: Mapping[str, Any], keys: Sequence[str], where: str) -> dict[str, Any]:
+    """The values of ``keys`` as the columns of ``runs`` of the same names take them."""
+    return {key: checked([document.get(key)], kinds("runs")[key], f"{where}: {key}")[0] for key in keys}
+
+
+def _facts(run_id: str, status: str, documents: Mapping[str, Any], metrics: Columns) -> Facts:
+    row = {"status": status} | scalars(documents["status"] or {}, _STATUS, "status.json")
+    row |= scalars(documents["provenance"] or {}, _PROVENANCE, "provenance.json")
+    config: dict[str, Any] = {}
+    spec = documents["spec"]
+    if spec is not None:
+        config = _configuration(spec, run_id)
+        row["config_id"] = spec["config_id"]
+        row |= scalars(spec["config"], ("seed",), "spec.json: config")
+        for column, (section, key, default) in _CONFIG.items():
+            where = f"spec.json: config.{section}"
+            options = _mapping(spec["config"].get(section, {}), where)
+            row |= scalars({column: options.get(key, default)}, (column,), where)
+    if status == "done":
+        costs = documents["costs"] or {}
+        row |= scalars(costs, _COSTS, "costs.json")
+        row |= {column: _ratio(costs, *parts) for column, parts in _RATIOS.items()}
+        row |= _view(metrics)
+    return Facts(row, config, spec is not None)
+
+
+def _configuration(spec: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """The configuration in ``spec`` by dotted key; ``StoreError`` when it is not that of ``run_id``."""
+    schema, found, config_id = spec.get("schema"), spec.get("run_id"), spec.get("config_id")
+    if schema != SPEC_SCHEMA:
+        raise StoreError(f"spec.json: schema {repr(schema)[:20]}; this version reads {SPEC_SCHEMA}")
+    if found != run_id:
+        raise StoreError(f"spec.json: it is of run {repr(found)[:20]}, the folder of {run_id!r}")
+    if not isinstance(config_id, str) or not RUN_ID.fullmatch(config_id):
+        raise StoreError(f"spec.json: config_id {repr(config_id)[:20]} is not 12 hexadecimal digits")
+    flat = dict(_flatten(_mapping(spec.get("config"), "spec.json: config"), "config"))
+    if len(flat) > _MOST_KEYS:
+        raise StoreError(f"spec.json: {len(flat)} keys; the limit is {_MOST_KEYS}")
+    return flat
+
+
+def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys with numbers, strings, truth values or None; a list or empty mapping becomes JSON text."""
+    for key, value in config.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, name)
+            continue
+        plain = json.dumps(value) if isinstance(value, (list, dict)) else value
+        if isinstance(plain, float) and not math.isfinite(plain):
+            raise StoreError(f"spec.json: {name[:60]}: {plain} is not finite")
+        if len(name) > LONGEST or (isinstance(plain, str) and len(plain) > LONGEST):
+            raise StoreError(f"spec.json: {name[:60]}: longer than {LONGEST} characters")
+        yield name, plain
+
+
+def _view(metrics: Columns) -> dict[str, Any]:
+    """The columns of ``runs`` that are metrics: last stage, ``samples``, ``test``, data as they are."""
+    stage = metrics["stage"][-1]
+    wanted = (stage, "samples", "test", None, None)
+    keys = ("stage", "predictor", "split", "shift", "severity", "metric", "value")
+    rows = zip(*(metrics[key] for key in keys), strict=True)
+    found = {metric: value for *where, metric, value in rows if tuple(where) == wanted}
+    return {"stage": stage} | {metric: found.get(metric) for metric in VIEW}
+
+
+def _ratio(costs: Mapping[str, Any], numerator: str, denominator: str) -> float | None:
+    above, below = (
+        checked([costs.get(key)], "number", f"costs.json: {key}")[0] for key in (numerator, denominator)
+    )
+    return above / below if above is not None and below else None
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise StoreError(f"{where}: expected an object, got {repr(value)[:60]}")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    """``value`` as rows: none when it is missing; what is no list is a row that ``columns`` refuses."""
+    return value if isinstance(value, list) else [] if value is None else [value]
