@@ -22,6 +22,9 @@ from bench.files import (
 #: What ``status.json`` may say; ``pending`` is a run of which nothing is stored.
 STATUSES = ("pending", "queued", "running", "preempted", "done", "failed", "cancelled")
 
+#: Those in which a run is left alone until it is asked for again.
+SETTLED = ("done", "failed", "cancelled")
+
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z_]{1,40}")
 

@@ -102,7 +102,7 @@ class Labeller:
     def __init__(self, drafts: Sequence[Draft]) -> None:
         overridden = dict.fromkeys(key for draft in drafts for key in draft.overridden)
         written = dict.fromkeys(key for draft in drafts for key in draft.written if not key.endswith(".name"))
-        varying = [key for key in written if len({show(d.settings.get(key, ...)) for d in drafts}) > 1]
+        varying = [key for key in written if _tells(key, drafts)]
         self._keys = list(dict.fromkeys([*varying, *overridden]))
         identities = [self._identity(draft) for draft in drafts]
         self._in_text = [key for key in _IDENTITY[1:] if len({identity[key] for identity in identities}) > 1]
@@ -130,6 +130,18 @@ class Labeller:
         return dict(
             zip(_IDENTITY, (spec.method[0], draft.recipe, spec.dataset[0], spec.network[0]), strict=True)
         )
+
+
+def _tells(key: str, drafts: Sequence[Draft]) -> bool:
+    """Whether ``key`` varies among cells of the same recipe, so that the recipe's name does not say it.
+
+    A method without the option says nothing about it.
+    """
+    found: dict[str | None, set[str]] = {}
+    for draft in drafts:
+        if key in draft.settings:
+            found.setdefault(draft.recipe, set()).add(show(draft.settings[key]))
+    return any(len(values) > 1 for values in found.values())
 
 
 def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:

@@ -1,0 +1,190 @@
+"""Run a suite: ``python -m bench.grid --suite criteria_ablation``.
+
+Runs that are done are not repeated, so the same command goes on where it was stopped. A run
+that fails is a row with its reason, and the exit status 1 says that there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bench import cli
+
+if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
+    from rich.console import Console
+
+    from bench.plan import Plan
+    from bench.progress import Item
+    from bench.spec import RunSpec
+    from bench.store import Store
+
+FAILED = 1
+#: Columns of a terminal that is none.
+_WIDTH = 240
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Expand the suite, compute what is missing, write the tables, show a summary."""
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    from rich.console import Console
+
+    from bench import suite
+
+    plan = suite.load(arguments.suite).expand(
+        arguments.scale,
+        overrides=cli.overrides(arguments),
+        where=arguments.where,
+        seeds=arguments.seeds,
+    )
+    if arguments.dry_run:
+        _print_plan(plan, arguments.results)
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
+    return _run(plan, arguments, command, console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("bench.grid", __doc__)
+    parser.add_argument(
+        "--suite", required=True, help="name of a suite (python -m bench.list suites) or path of its file"
+    )
+    parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
+    parser.add_argument(
+        "--executor",
+        choices=("local", "inline"),
+        default="local",
+        help="where runs are computed: worker processes of this machine, or this process (default: local)",
+    )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes at once (default: one a usable core)"
+    )
+    cli.add_where(parser)
+    cli.add_set(parser)
+    cli.add_seeds(parser)
+    cli.add_results(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show every cell and an estimate; run nothing")
+    parser.add_argument("--retry-failed", action="store_true", help="run again what failed or was cancelled")
+    parser.add_argument("--force", action="store_true", help="run everything again; set aside what there is")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM ends a grid as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _print_plan(plan: Plan, results: str) -> None:
+    from pathlib import Path
+
+    from bench.dry_run import describe_plan
+    from bench.estimate import estimate
+    from bench.progress import Progress
+    from bench.store import Store
+
+    store = Store(results) if Path(results).exists() else None
+    statuses = Progress(store, _items(plan)).statuses() if store else {}
+    print(describe_plan(plan, statuses, estimate(plan, store)))
+
+
+def _run(plan: Plan, arguments: argparse.Namespace, command: str, console: Console) -> int:
+    from bench.collect import collect
+    from bench.headline import print_share, print_summary
+    from bench.live import shown
+    from bench.progress import Progress
+    from bench.store import Store
+
+    store = Store(arguments.results, create=True)
+    for spec in plan.specs:
+        _prepare(store, spec, arguments, console)
+    store.merge_plan(plan.to_dict(command))
+    progress = Progress(store, _items(plan))
+    before = progress.look(everything=True)
+    if not plan.specs:
+        _say(console, "no cell of the suite is left: nothing to run")
+        return 0
+    _say(console, f"{plan.suite}, scale {plan.scale}: {before.total} runs: {before.counted()}")
+    started = time.perf_counter()
+    left = [spec for spec in plan.specs if progress.status(spec.run_id) not in ("done", "failed", "cancelled")]
+    workers = 1 if arguments.executor == "inline" else _limit(arguments.workers, len(left))
+    try:
+        if left:
+            with shown(progress, console):
+                _compute(store, left, arguments.executor, workers)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        now = progress.look(everything=True)
+        _say(console, f"stopped: {now.counted()}; the same command goes on from here")
+        raise
+    seconds = time.perf_counter() - started
+    paths = collect(store, plan.suite)
+    runs = store.read_tables(plan.suite)["runs"]
+    mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
+    print_summary(console, mine, [cell for cell in plan.cells if cell.omitted])
+    if left:
+        print_share(console, mine[mine["run_id"].isin([spec.run_id for spec in left])], seconds, workers)
+    _say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
+    return FAILED if (mine["status"] != "done").any() else 0
+
+
+def _prepare(store: Store, spec: RunSpec, arguments: argparse.Namespace, console: Console) -> None:
+    """Set aside what can't be trusted or is not wanted any more; what failed becomes queued."""
+    from bench import claims
+
+    run = store.run(spec.run_id)
+    if not run.path.exists() or claims.holder(run) is not None:
+        return
+    if (fault := store.check(spec.run_id)) is not None:
+        aside = store.set_aside(spec.run_id, fault)
+        _say(console, f"run {spec.run_id} is corrupted ({fault}); it is in {aside} now and runs again")
+    elif arguments.force:
+        store.set_aside(spec.run_id, "run again by --force")
+    elif arguments.retry_failed and run.status() in ("failed", "cancelled"):
+        run.write("status", {**(run.read("status") or {}), "status": "queued"})
+
+
+def _compute(store: Store, specs: Sequence[RunSpec], executor: str, workers: int) -> None:
+    from bench.execution import Execution
+    from bench.launch import run_inline, run_workers
+
+    execution = Execution(executor=executor, concurrency=workers)
+    if executor == "inline":
+        run_inline(store, specs, execution)
+        return
+    from bench.local import LocalWorkers
+
+    run_workers(store, specs, LocalWorkers(store.root, specs, execution))
+
+
+def _limit(asked: int | None, runs: int) -> int:
+    from bench.local import usable_cores
+
+    return max(1, min(asked or usable_cores(), runs))
+
+
+def _items(plan: Plan) -> list[Item]:
+    from bench.progress import Item
+
+    trained = [cell for cell in plan.cells if cell.omitted is None]
+    return [Item(c.run_id, c.label, c.spec.seed, c.spec.training.epochs) for c in trained]
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    cli.entry(main)

@@ -1,0 +1,73 @@
+"""The summary at the end of a grid: a line a configuration, mean ± interval over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.live import duration
+from bench.summary import summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.plan import Cell
+
+#: Column of the table ``runs``, how it is headed, its factor and digits.
+_SHOWN = (
+    ("accuracy", "accuracy %", 100, 2),
+    ("nll", "NLL", 1, 3),
+    ("ece", "ECE %", 100, 2),
+    ("train_flops_ratio", "FLOPs ratio", 1, 3),
+    ("compression_vs_dense_vi", "compression", 1, 1),
+    ("wall_seconds", "seconds", 1, 1),
+)
+_WITH_INTERVAL = ("accuracy", "nll", "ece")
+
+
+def print_summary(console: Console, runs: pd.DataFrame, omitted: Sequence[Cell]) -> None:
+    """Print what the finished ones of ``runs`` scored, which failed and why, and what was not run."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("test set", no_wrap=True)
+    for head in ("n", *(head for _, head, _, _ in _SHOWN)):
+        table.add_column(head, justify="right", no_wrap=True)
+    rows = summarise(runs, metrics=[column for column, *_ in _SHOWN]).to_dict("records")
+    for row in rows:
+        cells = [_cell(row, column, factor, digits) for column, _, factor, digits in _SHOWN]
+        table.add_row(str(row["config_label"]), str(row["accuracy_n"]), *cells)
+    if rows:
+        console.print(table)
+        _say(console, "mean ± half width of the 95 % t-interval over seeds; bench/columns.yaml defines each column")
+    for text, count in Counter(cell.omitted for cell in omitted).items():
+        _say(console, f"not run, {count} {'cell' if count == 1 else 'cells'}: {text}")
+    failed = runs[runs["status"] == "failed"]
+    for run in failed.itertuples():
+        _say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {run.error}", "red")
+    if len(failed):
+        _say(console, "--retry-failed runs what failed again; what was failed before is not repeated without it")
+
+
+def print_share(console: Console, computed: pd.DataFrame, seconds: float, workers: int) -> None:
+    """Print how long it took and how much of it was training and evaluation."""
+    spent = (computed["train_seconds"] + computed["evaluation_seconds"]).sum()
+    by = "1 process" if workers == 1 else f"{workers} processes"
+    share = f"{spent / (seconds * workers):.0%} of their time training and evaluation"
+    _say(console, f"{len(computed)} runs in {duration(seconds)} by {by}, {share}")
+
+
+def _cell(row: dict[Any, Any], column: str, factor: float, digits: int) -> str:
+    mean, half_width = row[f"{column}_mean"] * factor, row[f"{column}_half_width"] * factor
+    if math.isnan(mean):
+        return "–"
+    if column in _WITH_INTERVAL and not math.isnan(half_width):
+        return f"{mean:.{digits}f} ± {half_width:.{digits}f}"
+    return f"{mean:.{digits}f}"
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)

@@ -1,0 +1,166 @@
+"""Compute runs: in this process, or by a few worker processes that are replaced when they die.
+
+What a worker process is (a local one, a job of a cluster) is behind ``Workers``; this module
+decides how many there are, what a death costs, and how it all stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from bench import claims
+from bench.execution import Execution
+from bench.files import StoreError
+from bench.folder import SETTLED
+from bench.provenance import now
+from bench.spec import RunSpec
+from bench.store import Store
+from bench.worker import walk
+from methods.errors import UserError
+
+#: How often a run whose worker died is tried again.
+RETRIES = 1
+_POLL_SECONDS = 0.1
+#: What workers get to stop by themselves, after Ctrl-C.
+_GRACE_SECONDS = 1.0
+_MOST_DEATHS_AT_START = 3
+
+
+class Worker(Protocol):
+    """A worker process that was started."""
+
+    def lives(self) -> bool:
+        """Whether it still runs, or will."""
+
+    def run_id(self) -> str | None:
+        """The run that it is at, or was when it died."""
+
+    def ended(self) -> bool:
+        """Whether it said that it is through with its list."""
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+
+    def stop(self) -> None:
+        """Ask it to stop soon."""
+
+    def kill(self) -> None:
+        """End it and all its processes now."""
+
+
+class Workers(Protocol):
+    """A way of starting worker processes. limit: how many at once."""
+
+    limit: int
+
+    def start(self) -> Worker:
+        """Start one, with the whole list of runs."""
+
+    def close(self) -> None:
+        """Called when no worker is left."""
+
+
+def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
+    """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops in mid-run."""
+    walk(store, specs, replace(execution, executor="inline", concurrency=1), lambda: False)
+
+
+def run_workers(store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
+    """Compute ``specs`` by at most ``workers.limit`` processes, and wait for the end of all.
+
+    A worker that dies is replaced, and the run it was at is tried again ``RETRIES`` times,
+    then failed as ``killed``. Runs that other launchers are at are waited for. On an exception
+    (``KeyboardInterrupt`` too) the workers are stopped within about a second.
+    """
+    launch = _Launch(store, specs, workers)
+    try:
+        while launch.go_on():
+            time.sleep(_POLL_SECONDS)
+    finally:
+        launch.stop()
+        workers.close()
+
+
+class _Launch:
+    def __init__(self, store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
+        self.store, self.workers = store, workers
+        self.left = {spec.run_id for spec in specs}
+        self.active: list[Worker] = []
+        self.deaths: Counter[str] = Counter()
+        self.dead_at_start = 0
+        self.left_at_death = -1
+
+    def go_on(self) -> bool:
+        """Look after the workers; whether there is something left to wait for."""
+        for worker in [w for w in self.active if w.ended() or not w.lives()]:
+            self.active.remove(worker)
+            if not worker.ended():
+                self._died(worker)
+        # while all workers are busy, there is nothing to decide
+        if len(self.active) < self.workers.limit:
+            self.left = {run_id for run_id in self.left if not self._settled(run_id)}
+            free = sum(claims.holder(self.store.run(run_id)) is None for run_id in self.left)
+            # a worker that is starting up has not claimed yet what it will take
+            starting = sum(worker.run_id() is None for worker in self.active)
+            for _ in range(min(self.workers.limit - len(self.active), free - starting)):
+                self.active.append(self.workers.start())
+        return bool(self.left or self.active)
+
+    def stop(self) -> None:
+        """Stop what still runs: asked first, killed when it takes too long."""
+        for worker in self.active:
+            worker.stop()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while any(w.lives() for w in self.active) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for worker in self.active:
+            if worker.lives():
+                worker.kill()
+            if (run_id := worker.run_id()) is not None:
+                self._mark_preempted(run_id)
+
+    def _settled(self, run_id: str) -> bool:
+        with contextlib.suppress(StoreError):
+            return self.store.run(run_id).status() in SETTLED
+        return False
+
+    def _died(self, worker: Worker) -> None:
+        run_id = worker.run_id()
+        if run_id is None:
+            # deaths in a row, without a run being settled between them
+            self.dead_at_start = self.dead_at_start + 1 if len(self.left) == self.left_at_death else 1
+            self.left_at_death = len(self.left)
+            if self.dead_at_start >= _MOST_DEATHS_AT_START:
+                raise UserError(f"workers die before they start a run: {worker.last_words()}")
+        else:
+            self.deaths[run_id] += 1
+            if self.deaths[run_id] > RETRIES:
+                times = f"{self.deaths[run_id]} times"
+                self._fail(run_id, f"its worker process died {times}; the last words: {worker.last_words()}")
+
+    def _fail(self, run_id: str, reason: str) -> None:
+        """Note that a run failed, unless another worker is at it or has done it meanwhile."""
+        run = self.store.run(run_id)
+        claim = claims.acquire(run)
+        if claim is not None:
+            if not self._settled(run_id):
+                status = {"status": "failed", "error": reason, "error_kind": "killed", "updated_at": now()}
+                run.write("status", {**_document(self.store, run_id), **status})
+            claim.release()
+
+    def _mark_preempted(self, run_id: str) -> None:
+        """A worker that had to be killed could not say that its run was stopped."""
+        status = _document(self.store, run_id)
+        if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
+            self.store.run(run_id).write("status", {**status, "status": "preempted", "updated_at": now()})
+
+
+def _document(store: Store, run_id: str) -> dict[str, object]:
+    with contextlib.suppress(StoreError):
+        return store.run(run_id).read("status") or {}
+    return {}

@@ -1,0 +1,187 @@
+"""Worker processes on this machine, started through submitit.
+
+submitit's local executor has no limit on processes, hides CUDA devices and can't tell how a
+job ended; so the number is bounded by whoever starts them, each is told its device, and a
+worker leaves a note of what it is at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import submitit
+import torch
+
+from bench.claims import Process
+from bench.execution import Execution
+from bench.files import StoreError, read_json
+from bench.spec import RunSpec
+from bench.worker import STOP, Order, work
+
+_NO_TIMEOUT_MINUTES = 60 * 24 * 365 * 10
+
+
+class LocalWorkers:
+    """At most ``execution.concurrency`` worker processes over one list of runs.
+
+    Logs and notes lie in ``RESULTS.jobs/<launch>``, which is removed when nothing went wrong.
+    """
+
+    def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution) -> None:
+        self.limit = execution.concurrency
+        self.folder = _new_folder(results)
+        self._orders = _Orders(results, specs, execution, self.folder)
+        self._started: list[LocalWorker] = []
+        self._executor = submitit.LocalExecutor(self.folder / "submitit")
+        self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MINUTES, stderr_to_stdout=True)
+
+    def start(self) -> LocalWorker:
+        """Start one, with the whole list."""
+        order = self._orders.next()
+        with _environment(_thread_limits(order.execution.threads)):
+            job = self._executor.submit(work, order)
+        worker = LocalWorker(int(job.job_id), order.note, Path(job.paths.stdout))
+        worker.keep(job)
+        self._started.append(worker)
+        return worker
+
+    def close(self) -> None:
+        """Remove the launch folder, unless a worker died."""
+        if all(worker.ended() for worker in self._started):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.folder.parent.rmdir()
+
+
+class LocalWorker:
+    """A controller process of submitit's, and the worker below it."""
+
+    def __init__(self, controller: int, note: Path, log: Path) -> None:
+        self._note, self._log = note, log
+        self._job: Any = None
+        self._controller = psutil.Process(controller)
+
+    def keep(self, job: Any) -> None:
+        """Hold submitit's job: it reaps the process."""
+        self._job = job
+
+    def lives(self) -> bool:
+        """Whether the controller or the worker runs."""
+        return not self._job.done()
+
+    def run_id(self) -> str | None:
+        """The run that its note names."""
+        return self._read().get("run_id")
+
+    def ended(self) -> bool:
+        """Whether its note says so."""
+        return bool(self._read().get("ended"))
+
+    def last_words(self) -> str:
+        """The last line of its log that says something, and where the log is."""
+        with contextlib.suppress(OSError):
+            lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+            if lines:
+                return f"{lines[-1].strip()[:300]} (log: {self._log})"
+        return f"none (log: {self._log})"
+
+    def stop(self) -> None:
+        """SIGTERM to the worker, which its controller passes on, and a file in case it came too early."""
+        with contextlib.suppress(OSError):
+            (self._note.parent / STOP).touch()
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes."""
+        self._signal(signal.SIGKILL)
+        deadline = time.monotonic() + 1
+        while self.lives() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(psutil.Error):
+            below = self._controller.children(recursive=True)
+            for process in [*below, *([self._controller] if number == signal.SIGKILL else [])]:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+
+    def _read(self) -> dict[str, Any]:
+        with contextlib.suppress(StoreError):
+            found = read_json(self._note)
+            return found if isinstance(found, dict) else {}
+        return {}
+
+
+class _Orders:
+    """What each worker is told: the same list, its number, its share of the CUDA devices."""
+
+    def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution, folder: Path) -> None:
+        self._configs = tuple(spec.to_dict() for spec in specs)
+        self._results, self._execution, self._folder = str(results.resolve()), execution, str(folder)
+        self._launcher = Process.current()
+        self._devices = _cuda_devices()
+        self._count = 0
+
+    def next(self) -> Order:
+        self._count += 1
+        device = self._devices[(self._count - 1) % len(self._devices)] if self._devices else None
+        return Order(
+            number=self._count,
+            results=self._results,
+            configs=self._configs,
+            execution=self._execution,
+            folder=self._folder,
+            launcher=self._launcher,
+            cuda=device,
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cuda_devices() -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [device.strip() for device in visible.split(",") if device.strip()]
+    return [str(device) for device in range(torch.cuda.device_count())]
+
+
+def _thread_limits(threads: int) -> dict[str, str]:
+    """Libraries size their thread pools when they load, before anything could tell them otherwise."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+
+
+def _new_folder(results: Path) -> Path:
+    """A new folder beside the results folder, in which nothing of submitit's may lie."""
+    root = results.resolve()
+    name = time.strftime("%Y%m%d-%H%M%S")
+    folder = root.with_name(f"{root.name}.jobs") / f"{name}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
+    return folder
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

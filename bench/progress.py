@@ -1,0 +1,159 @@
+"""Where the runs of a plan stand, read from their folders: what live views and ``bench.status`` show."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import claims
+from bench.folder import SETTLED, STATUSES
+from bench.store import Store, StoreError
+
+#: Folders looked into at a time besides those that run: a glance stays cheap for thousands of runs.
+_GLANCE = 400
+
+
+@dataclass(frozen=True)
+class Item:
+    """A run of a plan, and what it costs next to others (its epochs)."""
+
+    run_id: str
+    label: str
+    seed: int | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run in progress. share: how much of it is done, in [0, 1]."""
+
+    item: Item
+    stage: str
+    epoch: int
+    epochs: int
+    share: float
+    val_accuracy: float | None
+
+
+@dataclass
+class Snapshot:
+    """All runs at one moment. failed: with the reason. seconds_left: None while nothing tells."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    running: list[Running] = field(default_factory=list)
+    failed: list[tuple[Item, str]] = field(default_factory=list)
+    seconds_left: float | None = None
+
+    @property
+    def total(self) -> int:
+        """How many runs there are."""
+        return self.counts.total()
+
+    @property
+    def settled(self) -> int:
+        """How many need nothing more."""
+        return sum(self.counts[status] for status in SETTLED)
+
+    def counted(self) -> str:
+        """``3 done, 1 running, 8 pending``."""
+        known = [f"{self.counts[s]} {s}" for s in reversed(STATUSES) if self.counts[s]]
+        return ", ".join(known) or "no runs"
+
+
+class Progress:
+    """Follows the runs of ``items`` from look to look; runs that are settled are not read again."""
+
+    def __init__(self, store: Store, items: Iterable[Item]) -> None:
+        self.store = store
+        self.items = {item.run_id: item for item in items}
+        self._status: dict[str, str] = dict.fromkeys(self.items, "pending")
+        self._failed: dict[str, str] = {}
+        self._running: dict[str, Running] = {}
+        self._left = itertools.cycle(list(self.items))
+        self._started: float | None = None
+        self._work_before = 0.0
+
+    def look(self, everything: bool = False) -> Snapshot:
+        """Look at the running ones and some others, or at everything, and say where all stand."""
+        unsettled = [run_id for run_id, status in self._status.items() if status not in SETTLED]
+        if everything or len(unsettled) <= _GLANCE:
+            chosen = unsettled
+        else:
+            open_runs = set(unsettled)
+            some = [run_id for run_id in itertools.islice(self._left, _GLANCE) if run_id in open_runs]
+            chosen = list(dict.fromkeys([*self._running, *some]))
+        for run_id in chosen:
+            self._read(self.items[run_id])
+        snapshot = Snapshot(
+            counts=Counter(self._status.values()),
+            running=list(self._running.values()),
+            failed=[(self.items[run_id], reason) for run_id, reason in self._failed.items()],
+        )
+        snapshot.seconds_left = self._seconds_left()
+        return snapshot
+
+    def status(self, run_id: str) -> str:
+        """Where one run stood at the latest look."""
+        return self._status[run_id]
+
+    def statuses(self) -> dict[str, str]:
+        """Where all stand, looked at now."""
+        self.look(everything=True)
+        return dict(self._status)
+
+    def _read(self, item: Item) -> None:
+        try:
+            status, document = self._document(item.run_id)
+        except StoreError as error:
+            status, document = "failed", {"error": f"corrupted: {error}"}
+        self._status[item.run_id] = status
+        self._running.pop(item.run_id, None)
+        if status == "running":
+            self._running[item.run_id] = _running(item, document)
+        elif status == "failed":
+            self._failed[item.run_id] = str(document.get("error"))
+
+    def _document(self, run_id: str) -> tuple[str, dict[str, Any]]:
+        run = self.store.run(run_id)
+        status = run.status()
+        if status == "running" and claims.holder(run) is None:
+            # it ended between the two looks, or its process was killed and could not say so
+            status = run.status()
+            status = "preempted" if status == "running" else status
+        return status, run.read("status") or {}
+
+    def _seconds_left(self) -> float | None:
+        """From the speed since the first look, in weights (epochs) a second."""
+        done = sum(item.weight for run_id, item in self.items.items() if self._status[run_id] in SETTLED)
+        work = done + sum(running.share * running.item.weight for running in self._running.values())
+        now = time.monotonic()
+        if self._started is None:
+            self._started, self._work_before = now, work
+            return None
+        spent, since = work - self._work_before, now - self._started
+        left = sum(item.weight for item in self.items.values()) - work
+        return left * since / spent if spent > 0 else None
+
+
+def _running(item: Item, document: dict[str, Any]) -> Running:
+    """Wrong types in a folder that something else wrote show as nothing known."""
+
+    def number(key: str) -> float:
+        value = document.get(key)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    stages = max(number("stages"), 1.0)
+    within = number("epoch") / number("epochs") if number("epochs") > 0 else 0.0
+    accuracy = document.get("val_accuracy")
+    return Running(
+        item=item,
+        stage=str(document.get("stage") or ""),
+        epoch=int(number("epoch")),
+        epochs=int(number("epochs")),
+        share=min(max((number("stage_index") + within) / stages, 0.0), 1.0),
+        val_accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
+    )

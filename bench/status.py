@@ -1,0 +1,59 @@
+"""Where the runs of a suite stand: ``python -m bench.status --suite criteria_ablation --watch``.
+
+Reads the results folder only, so it tells of grids that other processes or machines compute.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+
+from bench import cli, planfile
+from bench.live import named, render, shown
+from bench.progress import Item, Progress
+from bench.store import Store, StoreError
+
+_WATCH_SECONDS = 1.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Show one moment, or follow until every run is settled."""
+    parser = cli.parser("bench.status", __doc__)
+    parser.add_argument("--suite", help="a suite that was launched (default: all of them)")
+    parser.add_argument("--scale", help="of one scale only")
+    cli.add_results(parser)
+    parser.add_argument("--watch", action="store_true", help="follow until every run is settled")
+    arguments = parser.parse_args(argv)
+    console = Console(width=None if sys.stdout.isatty() else 240)
+    store = Store(arguments.results)
+    progress = Progress(store, _items(store, arguments.suite, arguments.scale))
+    snapshot = progress.look(everything=True)
+    if arguments.watch:
+        with shown(progress, console):
+            while (snapshot := progress.look()).settled < snapshot.total:
+                time.sleep(_WATCH_SECONDS)
+    else:
+        console.print(render(snapshot))
+        for item, reason in snapshot.failed:
+            console.print(f"failed: {named(item)}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return 1 if snapshot.failed else 0
+
+
+def _items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
+    plans = store.plans(suite)
+    if scale is not None:
+        plans = [plan for plan in plans if plan["scale"] == scale]
+    if not plans:
+        what = " ".join(part for part in ("suite", suite, scale and f"at scale {scale}") if part)
+        raise StoreError(f"{store.root}: no {what} was launched; there are: {', '.join(store.suites()) or 'none'}")
+    found = {}
+    for run in planfile.planned(plans):
+        seed = run.labels.get("seed")
+        found.setdefault(run.run_id, Item(run.run_id, run.label, seed if isinstance(seed, int) else None))
+    return list(found.values())
+
+
+if __name__ == "__main__":
+    cli.entry(main)
