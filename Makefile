@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml
 	else python3 -m venv .uv; .uv/bin/python -m pip install --quiet uv; uv=.uv/bin/uv; fi; \
 	$$uv venv --clear $(VENV); \
 	$$uv pip install --python $(PYTHON) --editable '.[dev]'; \
-	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -c "import pandas, pyarrow.parquet, rich.live, scipy.stats, submitit, torch, yaml"; \
+	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -c "import pandas, psutil, pyarrow.parquet, rich.live, scipy.stats, submitit, torch._dynamo, yaml"; \
 	printf '%s' '$(CURDIR)' > $@
 
 .PHONY: .FORCE

@@ -102,6 +102,7 @@ def _print_plan(plan: Plan, results: str) -> None:
 
 def _run(plan: Plan, arguments: argparse.Namespace, command: str, console: Console) -> int:
     from bench.collect import collect
+    from bench.folder import SETTLED
     from bench.headline import print_share, print_summary
     from bench.live import shown
     from bench.progress import Progress
@@ -118,7 +119,7 @@ def _run(plan: Plan, arguments: argparse.Namespace, command: str, console: Conso
         return 0
     _say(console, f"{plan.suite}, scale {plan.scale}: {before.total} runs: {before.counted()}")
     started = time.perf_counter()
-    left = [spec for spec in plan.specs if progress.status(spec.run_id) not in ("done", "failed", "cancelled")]
+    left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
     workers = 1 if arguments.executor == "inline" else _limit(arguments.workers, len(left))
     try:
         if left:

@@ -42,14 +42,16 @@ def print_summary(console: Console, runs: pd.DataFrame, omitted: Sequence[Cell])
         table.add_row(str(row["config_label"]), str(row["accuracy_n"]), *cells)
     if rows:
         console.print(table)
-        _say(console, "mean ± half width of the 95 % t-interval over seeds; bench/columns.yaml defines each column")
+        _say(
+            console, "mean ± half width of the 95 % t-interval over seeds; definitions in bench/columns.yaml"
+        )
     for text, count in Counter(cell.omitted for cell in omitted).items():
         _say(console, f"not run, {count} {'cell' if count == 1 else 'cells'}: {text}")
     failed = runs[runs["status"] == "failed"]
     for run in failed.itertuples():
         _say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {run.error}", "red")
     if len(failed):
-        _say(console, "--retry-failed runs what failed again; what was failed before is not repeated without it")
+        _say(console, "a run that failed is not repeated, unless by --retry-failed")
 
 
 def print_share(console: Console, computed: pd.DataFrame, seconds: float, workers: int) -> None:

@@ -47,7 +47,8 @@ def _items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
         plans = [plan for plan in plans if plan["scale"] == scale]
     if not plans:
         what = " ".join(part for part in ("suite", suite, scale and f"at scale {scale}") if part)
-        raise StoreError(f"{store.root}: no {what} was launched; there are: {', '.join(store.suites()) or 'none'}")
+        there = ", ".join(store.suites()) or "none"
+        raise StoreError(f"{store.root}: no {what} was launched; there are: {there}")
     found = {}
     for run in planfile.planned(plans):
         seed = run.labels.get("seed")

@@ -291,11 +291,12 @@ def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer
         groups.append({"params": scales, "lr": lr, "weight_decay": 0.0})
     for group in groups:
         group["initial_lr"] = group["lr"]
+    # fused: one call for all parameters, which for small layers takes a fraction of the time
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(groups, momentum=recipe.momentum)
+        return torch.optim.SGD(groups, momentum=recipe.momentum, fused=True)
     if recipe.optimiser == "rmsprop":
         return torch.optim.RMSprop(groups, momentum=recipe.momentum)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser](groups)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser](groups, fused=True)
 
 
 def schedule_factor(recipe: Training, epoch: int, epochs: int) -> float:

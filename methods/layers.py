@@ -46,7 +46,7 @@ class VariationalLayer(nn.Module):
         now = passes.current()
         posterior = self.posterior
         values = posterior.mean if now.weights is None else now.weights[self]
-        variance = None if now.noise is None else posterior.std.square()
+        variance = None if now.noise is None else posterior.variance
         if isinstance(posterior, SparseGaussian):
             result: torch.Tensor = _SparseMap.apply(x, values, variance, self.bias, self, now)
             return result
@@ -103,10 +103,9 @@ class _SparseMap(torch.autograd.Function):
         posterior, contraction = layer.posterior, layer.contraction
         assert isinstance(posterior, SparseGaussian)
         need_input = ctx.needs_input_grad[0]
-        index = posterior.index.long()
 
         grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
-        grad_values = dense.reshape(-1)[index]
+        grad_values = posterior.gather(dense)
         if ctx.consumer is not None:
             ctx.consumer(layer, dense)
         del dense
@@ -116,7 +115,7 @@ class _SparseMap(torch.autograd.Function):
             grad_square, dense = contraction.backward(
                 grad_moment, x.square(), posterior.scatter(variance), need_input
             )
-            grad_variance = dense.reshape(-1)[index]
+            grad_variance = posterior.gather(dense)
             if grad_x is not None and grad_square is not None:
                 grad_x = grad_x.addcmul(x, grad_square, value=2)
         grad_bias = contraction.bias_gradient(grad) if ctx.has_bias else None

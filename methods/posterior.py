@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from methods.scales import SCALE_MAPS
 
@@ -38,12 +39,18 @@ class Gaussian(nn.Module):
 
     @property
     def std(self) -> torch.Tensor:
-        """Standard deviations of the stored coordinates, > 0.
+        """Standard deviations of the stored coordinates, > 0, detached.
 
         A scale parameter far below zero underflows to a standard deviation of 0, whose
         logarithm is infinite: such a weight counts as certain to within ``SMALLEST_STD``.
         """
-        return SCALE_MAPS[self.scale_map].std(self.rho).clamp_min(SMALLEST_STD)
+        return SCALE_MAPS[self.scale_map].std(self.rho.detach()).clamp_min(SMALLEST_STD)
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """Squares of ``std``, differentiable in ``rho``."""
+        variance: torch.Tensor = _Variance.apply(self.rho, self)
+        return variance
 
     @property
     def active(self) -> int:
@@ -55,16 +62,53 @@ class Gaussian(nn.Module):
 
         sum_i log(prior_std/std_i) + (std_i^2 + mean_i^2) / (2 prior_std^2) - 1/2.
         """
-        std = self.std
-        quadratic = (std.square() + self.mean.square()).sum() / (2 * prior_std**2)
-        return quadratic - std.log().sum() + self.active * (math.log(prior_std) - 0.5)
+        kl: torch.Tensor = _KL.apply(self.mean, self.rho, self, prior_std)
+        return kl
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         """One draw of the stored coordinates, detached."""
         noise = torch.randn(
             self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
-        return torch.addcmul(self.mean.detach(), self.std.detach(), noise)
+        return torch.addcmul(self.mean.detach(), self.std, noise)
+
+
+class _Variance(torch.autograd.Function):
+    """std^2 of rho. By hand, as ``_KL`` is: in small layers element-wise chains outweigh contractions."""
+
+    @staticmethod
+    def forward(ctx: Any, rho: torch.Tensor, posterior: Gaussian) -> torch.Tensor:
+        std = posterior.std
+        ctx.scale_map = SCALE_MAPS[posterior.scale_map]
+        ctx.save_for_backward(std)
+        return std.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (std,) = ctx.saved_tensors
+        return ctx.scale_map.slope(std).mul_(std).mul_(grad).mul_(2), None
+
+
+class _KL(torch.autograd.Function):
+    """The closed form of ``Gaussian.kl`` and its gradients, mean/p^2 and (std/p^2 - 1/std) dstd/drho."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, mean: torch.Tensor, rho: torch.Tensor, posterior: Gaussian, prior_std: float
+    ) -> torch.Tensor:
+        std = posterior.std
+        ctx.scale_map, ctx.precision = SCALE_MAPS[posterior.scale_map], prior_std**-2
+        ctx.save_for_backward(mean, std)
+        quadratic = (std.square().sum() + mean.square().sum()) * (0.5 * ctx.precision)
+        return quadratic - std.log().sum() + mean.numel() * (math.log(prior_std) - 0.5)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        mean, std = ctx.saved_tensors
+        slope = (std * ctx.precision).sub_(std.reciprocal()).mul_(ctx.scale_map.slope(std)).mul_(grad)
+        return mean * (grad * ctx.precision), slope, None, None
 
 
 class DenseGaussian(Gaussian):
@@ -97,8 +141,12 @@ class SparseGaussian(Gaussian):
     def scatter(self, values: torch.Tensor) -> torch.Tensor:
         """The dense weight tensor with ``values`` (s,) at the active coordinates and zero elsewhere."""
         dense = values.new_zeros(self.shape)
-        dense.view(-1)[self.index.long()] = values
+        dense.view(-1).scatter_(0, self.index.long(), values)
         return dense
+
+    def gather(self, dense: torch.Tensor) -> torch.Tensor:
+        """The values (s,) of a dense tensor of the weight's shape at the active coordinates."""
+        return dense.reshape(-1).index_select(0, self.index)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         stored = state_dict.get(prefix + "index")

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 
 
 class ScaleMap(NamedTuple):
-    """``std(rho)`` and its inverse ``rho(std)``, element-wise."""
+    """Element-wise: ``std(rho)``, its inverse ``rho(std)``, and d std / d rho as a function ``slope(std)``."""
 
     std: Callable[[torch.Tensor], torch.Tensor]
     rho: Callable[[torch.Tensor], torch.Tensor]
+    slope: Callable[[torch.Tensor], torch.Tensor]
 
 
 def _softplus_inverse(std: torch.Tensor) -> torch.Tensor:
@@ -21,7 +22,12 @@ def _softplus_inverse(std: torch.Tensor) -> torch.Tensor:
     return std + torch.log(-torch.expm1(-std))
 
 
+def _softplus_slope(std: torch.Tensor) -> torch.Tensor:
+    # the logistic function of rho is 1 - exp(-softplus(rho))
+    return torch.expm1(-std).neg_()
+
+
 SCALE_MAPS = {
-    "softplus": ScaleMap(F.softplus, _softplus_inverse),
-    "exp": ScaleMap(torch.exp, torch.log),
+    "softplus": ScaleMap(F.softplus, _softplus_inverse, _softplus_slope),
+    "exp": ScaleMap(torch.exp, torch.log, torch.clone),
 }

@@ -183,16 +183,16 @@ def labels(plan):
 
 def test_cells_stand_in_the_order_written_with_seeds_innermost(write):
     assert labels(write().expand("demo")) == [
-        ("dense hidden=[8, 8] recipe=quick", 0),
-        ("dense hidden=[8, 8] recipe=quick", 1),
-        ("sparse criterion=abs_mean sparsity=0 hidden=[8, 8] recipe=quick", 0),
-        ("sparse criterion=abs_mean sparsity=0.5 hidden=[8, 8] recipe=quick", 0),
-        ("sparse criterion=snr sparsity=0 hidden=[8, 8] recipe=quick", 0),
-        ("sparse criterion=snr sparsity=0.5 hidden=[8, 8] recipe=quick", 0),
-        ("sparse criterion=twin sparsity=0 hidden=[8, 8] recipe=quick", 0),
-        ("sparse criterion=twin sparsity=0.5 hidden=[8, 8] recipe=quick", 0),
-        ("sparse criterion=abs_mean sparsity=0.9 hidden=[4] recipe=slow", 0),
-        ("sparse criterion=abs_mean sparsity=0.9 hidden=[4] recipe=slow", 1),
+        ("dense recipe=quick", 0),
+        ("dense recipe=quick", 1),
+        ("sparse criterion=abs_mean sparsity=0 recipe=quick", 0),
+        ("sparse criterion=abs_mean sparsity=0.5 recipe=quick", 0),
+        ("sparse criterion=snr sparsity=0 recipe=quick", 0),
+        ("sparse criterion=snr sparsity=0.5 recipe=quick", 0),
+        ("sparse criterion=twin sparsity=0 recipe=quick", 0),
+        ("sparse criterion=twin sparsity=0.5 recipe=quick", 0),
+        ("sparse criterion=abs_mean sparsity=0.9 recipe=slow", 0),
+        ("sparse criterion=abs_mean sparsity=0.9 recipe=slow", 1),
     ]
 
 
@@ -249,13 +249,12 @@ def test_seeds_of_the_caller_replace_all_seeds(write):
 def test_labels_say_what_a_cell_is(write):
     plan = write().expand("demo")
     identity = {"recipe": "quick", "dataset": "points", "network": "line"}
-    assert plan.cells[0].labels == {"method": "dense", **identity, "hidden": [8, 8], "seed": 0}
+    assert plan.cells[0].labels == {"method": "dense", **identity, "seed": 0}
     expected = {
         "method": "sparse",
         **identity,
         "sparsity": 0.5,
         "criterion": "snr",
-        "hidden": [8, 8],
         "seed": 0,
     }
     assert plan.cells[5].labels == expected
@@ -313,21 +312,20 @@ def test_the_store_takes_the_plan(write, tmp_path):
 
 
 def omitted(plan):
-    return {cell.label.partition(" hidden")[0]: cell.omitted for cell in plan.cells if cell.omitted}
+    return {cell.label.removesuffix(" recipe=quick"): cell.omitted for cell in plan.cells if cell.omitted}
 
 
 def test_a_cell_that_means_another_one_points_to_it(write):
     plan = write().expand("demo")
     assert omitted(plan) == {
-        "sparse criterion=abs_mean sparsity=0": "sparsity 0 is dense; see dense hidden=[8, 8] recipe=quick",
-        "sparse criterion=snr sparsity=0": "sparsity 0 is dense; see dense hidden=[8, 8] recipe=quick",
-        "sparse criterion=twin sparsity=0": "twin ranks as snr; sparsity 0 is dense; "
-        "see dense hidden=[8, 8] recipe=quick",
+        "sparse criterion=abs_mean sparsity=0": "sparsity 0 is dense; see dense recipe=quick",
+        "sparse criterion=snr sparsity=0": "sparsity 0 is dense; see dense recipe=quick",
+        "sparse criterion=twin sparsity=0": "twin ranks as snr; sparsity 0 is dense; see dense recipe=quick",
         "sparse criterion=twin sparsity=0.5": "twin ranks as snr; "
-        "see sparse criterion=snr sparsity=0.5 hidden=[8, 8] recipe=quick",
+        "see sparse criterion=snr sparsity=0.5 recipe=quick",
     }
     by_label = {(cell.label, cell.spec.seed): cell for cell in plan.cells}
-    dense = by_label["dense hidden=[8, 8] recipe=quick", 0]
+    dense = by_label["dense recipe=quick", 0]
     for cell in plan.cells:
         assert (cell.alias_of is None) == (cell.omitted is None)
         assert cell.omitted is None or cell.run_id != cell.alias_of
@@ -338,7 +336,7 @@ def test_a_cell_that_means_another_one_points_to_it(write):
 
 def test_the_other_one_is_planned_once_when_nobody_asked_for_it(write):
     plan = write().expand("demo", where=["criterion=twin"])
-    assert [(cell.label.partition(" hidden")[0], bool(cell.omitted)) for cell in plan.cells] == [
+    assert [(cell.label.removesuffix(" recipe=quick"), bool(cell.omitted)) for cell in plan.cells] == [
         ("dense", False),
         ("sparse criterion=twin sparsity=0", True),
         ("sparse criterion=snr sparsity=0.5", False),
@@ -404,7 +402,7 @@ def test_an_override_goes_to_the_methods_that_have_it(write):
 
 def test_an_override_that_changes_something_is_in_the_label(write):
     changed = write().expand("demo", overrides={"epochs": 5, "samples": 10}).cells[0]
-    assert changed.label == "dense hidden=[8, 8] epochs=5 recipe=quick"
+    assert changed.label == "dense epochs=5 recipe=quick"
     assert changed.labels["epochs"] == 5
     assert changed.run_id != write().expand("demo").cells[0].run_id
 
@@ -749,13 +747,13 @@ def test_criteria_ablation_compares_all_criteria_in_both_recipes(real_recipes):
     kinds = Counter(
         (c.recipe, c.labels["method"], c.labels.get("criterion"), c.omitted is None) for c in plan.cells
     )
-    for recipe, sparsities in (("default", 3), ("released", 2)):
-        assert kinds[recipe, "dense_vi", None, True] == 5
-        assert kinds[recipe, "static_vi", None, True] == 5 * sparsities
+    for recipe, sparsities, seeds in (("default", 3, 5), ("released", 2, 3)):
+        assert kinds[recipe, "dense_vi", None, True] == seeds
+        assert kinds[recipe, "static_vi", None, True] == seeds * sparsities
         for criterion in ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"):
-            assert kinds[recipe, "ssvi", criterion, True] == 5 * sparsities
-        assert kinds[recipe, "ssvi", "snr_abs", False] == 5 * sparsities
-    assert len(plan.specs) == kinds.total() - 25 == 160
+            assert kinds[recipe, "ssvi", criterion, True] == seeds * sparsities
+        assert kinds[recipe, "ssvi", "snr_abs", False] == seeds * sparsities
+    assert len(plan.specs) == kinds.total() - 21 == 134
     assert {spec.seed for spec in plan.specs} == {0, 1, 2, 3, 4}
 
 
@@ -785,18 +783,21 @@ def test_recipes_set_every_option_that_decides_about_results(real_recipes, name)
 
 
 def test_the_released_recipe_is_that_of_the_authors(real_recipes):
-    spec = (
-        load("criteria_ablation")
-        .expand("demo", where=["recipe=released,criterion=snr,sparsity=0.9"], seeds="0")
-        .specs[0]
-    )
+    recipe = recipes.get("released").settings()
+    names = {"dataset": "digits", "network": "mlp", "method": "ssvi"}
+    spec = parse_spec(nest(names | recipe))
     options, training = spec.method[1], spec.training
     assert (options.prior_std, options.kl_factor, options.variance_floor) == (0.005, 0.01, 1e-8)
     assert (options.replace_every, options.replace_fraction, options.replace_until) == (100, 0.3, 0.75)
-    assert (training.lr, training.lr_scale, training.momentum, training.weight_decay) == (
-        0.01,
-        0.01,
-        0.9,
-        5e-4,
-    )
+    assert (options.mean_init, options.scale_init, options.criterion) == ("released", "released", "snr_abs")
     assert not options.step_on_update and options.removed_gradient == "likelihood_and_kl"
+    rates = (training.lr, training.lr_scale, training.momentum, training.weight_decay)
+    assert rates == (0.01, 0.01, 0.9, 5e-4)
+    assert (training.epochs, training.batch_size, training.schedule) == (200, 128, "cosine")
+
+
+def test_on_few_data_the_released_kl_is_scaled_to_the_same_pull_an_example(real_recipes):
+    """kappa / N of the demo is that of CIFAR-10 with 50,000 images."""
+    plan = load("criteria_ablation").expand("demo", where=["recipe=released"], seeds="0")
+    for spec in plan.specs:
+        assert spec.method[1].kl_factor / 1097 == pytest.approx(0.01 / 50_000, rel=0.01)

@@ -148,18 +148,14 @@ def main() -> None:
         ARGUMENTS.rounds,
     )
     sizes = [state_bytes(context, context.module.layer) for context in (sparse_context, dense_context)]
-    print(
-        f"batch {ARGUMENTS.batch}, {ARGUMENTS.threads} thread(s), {ARGUMENTS.rounds} rounds"
-    )
+    print(f"batch {ARGUMENTS.batch}, {ARGUMENTS.threads} thread(s), {ARGUMENTS.rounds} rounds")
     for name, values in seconds.items():
         print(f"  {name:<28}{1000 * statistics.median(values):8.1f} ms")
     print(f"state bytes, ssvi / dense_vi / density: {sizes[0] / sizes[1] / DENSITY:.3f} (target 1.2 at most)")
     masked = ratio(seconds, "ssvi, plain step", "masked dense tensors")
     update = ratio(seconds, "ssvi, step with an update", "ssvi, plain step")
     print(f"step with an update / plain step: {update} (target 1.5 at most)")
-    print(
-        f"ssvi / masked dense tensors: {masked} (target 1 at most)"
-    )
+    print(f"ssvi / masked dense tensors: {masked} (target 1 at most)")
 
 
 if __name__ == "__main__":
