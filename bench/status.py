@@ -49,7 +49,7 @@ def _items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
         what = " ".join(part for part in ("suite", suite, scale and f"at scale {scale}") if part)
         there = ", ".join(store.suites()) or "none"
         raise StoreError(f"{store.root}: no {what} was launched; there are: {there}")
-    found = {}
+    found: dict[str, Item] = {}
     for run in planfile.planned(plans):
         seed = run.labels.get("seed")
         found.setdefault(run.run_id, Item(run.run_id, run.label, seed if isinstance(seed, int) else None))

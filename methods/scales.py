@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 
 class ScaleMap(NamedTuple):
-    """Element-wise: ``std(rho)``, its inverse ``rho(std)``, and d std / d rho as a function ``slope(std)``."""
+    """Element-wise ``std(rho)``, its inverse ``rho(std)``, and d std / d rho as ``slope(std)``."""
 
     std: Callable[[torch.Tensor], torch.Tensor]
     rho: Callable[[torch.Tensor], torch.Tensor]
