@@ -10,6 +10,7 @@ done in float64, on the gathered active weights only, and from differences taken
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 
@@ -39,17 +40,13 @@ def scores(criterion: str, mean: torch.Tensor, std: torch.Tensor, lam: float = 1
     """What weights are ranked by: an increasing function of ``value``, safer to compare.
 
     ``snr_abs`` is ranked by z, free of round-off where SNR(|w|) is flat; ``snr_exp`` by -D
-    (``log_moment_ratio``), which neither overflows nor needs a root.
+    (``Moments.log_moment_ratio``), which neither overflows nor needs a root.
 
     mean, std: one shape, any floating type. Returns float64 of that shape, the larger kept;
     +inf where z overflows, NaN where the mean is NaN.
     Raises ``UserError`` on an unknown criterion, ``ValueError`` unless std > 0 and lambda > 0.
     """
-    if criterion == "snr_abs":
-        return value("snr", mean, std, lam)
-    if criterion == "snr_exp":
-        return -log_moment_ratio(*_checked(mean, std, lam), lam)
-    return value(criterion, mean, std, lam)
+    return Moments(mean, std, lam).scores(criterion)
 
 
 def value(criterion: str, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.0) -> torch.Tensor:
@@ -58,83 +55,101 @@ def value(criterion: str, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.
     Shapes and errors as of ``scores``. Near z = 0, SNR(|w|) grows as z^4 from 1.3236, below the
     resolution of float64 for z < 1e-3: rank by ``scores``.
     """
-    if criterion not in CRITERIA:
-        raise unknown("criterion", criterion, CRITERIA)
-    mean, std = _checked(mean, std, lam)
-    a, z = mean.abs(), mean.abs() / std
-    if criterion == "abs_mean":
-        return a
-    if criterion == "snr":
-        return z
-    if criterion == "mean_abs":
-        return expected_abs(mean, std)
+    moments = Moments(mean, std, lam)
     if criterion == "snr_abs":
-        return (z + 2 * unit_normal_loss(z)) / unit_variance_abs(z).sqrt()
-    if criterion == "mean_exp":
-        return log_expected_exp(mean, std, lam)
-    return log_moment_ratio(mean, std, lam).expm1().rsqrt()
+        z = moments.z
+        return (z + 2 * moments.normal_loss) / moments.unit_variance_abs.sqrt()
+    if criterion == "snr_exp":
+        return moments.log_moment_ratio.expm1().rsqrt()
+    return moments.scores(criterion)
 
 
-def unit_normal_loss(z: torch.Tensor) -> torch.Tensor:
-    """g(z) = phi(z) - z Phi(-z) for z >= 0, in float64."""
-    # by the scaled complementary error function: Phi(-z) = phi(z) sqrt(pi/2) erfcx(z / sqrt 2)
-    near = z.clamp(max=_FAR)
-    density = torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi)
-    mills = math.sqrt(math.pi / 2) * torch.special.erfcx(near / math.sqrt(2))
-    return torch.where(z < _FAR, density * (1 - near * mills), 0.0 * near)
+class Moments:
+    """What the criteria are made of, for one set of weights; each computed at most once, in float64.
 
-
-def unit_variance_abs(z: torch.Tensor) -> torch.Tensor:
-    """v(z) = Var|w| / std^2 = 1 - 4 g (z + g), from 1 - 2/pi at z = 0 up to 1, in float64."""
-    loss = unit_normal_loss(z)
-    return 1 - 4 * loss * (z.clamp(max=_FAR) + loss)  # the clamp: 0 * inf must not be formed
-
-
-def expected_abs(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """E|w| = a + 2 std g(z), of float64 means and scales."""
-    a = mean.abs()
-    return a + 2 * std * unit_normal_loss(a / std)
-
-
-def log_expected_exp(mean: torch.Tensor, std: torch.Tensor, lam: float) -> torch.Tensor:
-    """ln E exp(lambda |w|), of float64 means and scales.
-
-    Exactly lambda a + s^2/2 + log1p(R_1), where R_1 loses all digits as s -> 0; there the first two
-    cumulants, lambda E|w| + lambda^2 Var|w| / 2. Relative error below 1e-10 in all.
+    mean, std: one shape, any floating type; every attribute has that shape.
+    a = |mean|, z = a / std, s = lambda * std.
     """
-    a, s = mean.abs(), lam * std
-    z = a / std
-    exact = lam * a + 0.5 * s.square() + torch.log1p(_reflection(z, s, 1))
-    cumulants = lam * expected_abs(mean, std) + 0.5 * s.square() * unit_variance_abs(z)
-    return torch.where(s >= _SMALL, exact, cumulants)
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.0) -> None:
+        if not bool((std > 0).all()):
+            raise ValueError("std must be positive everywhere")
+        if not lam > 0:
+            raise ValueError(f"lambda must be positive, got {lam!r}")
+        self.lam = lam
+        self.a, self.std = mean.detach().double().abs(), std.detach().double()
+        self.z, self.s = self.a / self.std, lam * self.std
+
+    def scores(self, criterion: str) -> torch.Tensor:
+        """What the function ``scores`` returns for these weights."""
+        if criterion not in CRITERIA:
+            raise unknown("criterion", criterion, CRITERIA)
+        if criterion == "abs_mean":
+            return self.a
+        if criterion in ("snr", "snr_abs"):
+            return self.z
+        if criterion == "mean_abs":
+            return self.expected_abs
+        if criterion == "mean_exp":
+            return self.log_expected_exp
+        return -self.log_moment_ratio
+
+    @cached_property
+    def normal_loss(self) -> torch.Tensor:
+        """g(z) = phi(z) - z Phi(-z)."""
+        # by the scaled complementary error function: Phi(-z) = phi(z) sqrt(pi/2) erfcx(z / sqrt 2)
+        near = self.z.clamp(max=_FAR)
+        density = torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi)
+        mills = math.sqrt(math.pi / 2) * torch.special.erfcx(near / math.sqrt(2))
+        return torch.where(self.z < _FAR, density * (1 - near * mills), 0.0 * near)
+
+    @cached_property
+    def unit_variance_abs(self) -> torch.Tensor:
+        """v(z) = Var|w| / std^2 = 1 - 4 g (z + g), from 1 - 2/pi at z = 0 up to 1."""
+        loss = self.normal_loss
+        return 1 - 4 * loss * (self.z.clamp(max=_FAR) + loss)  # the clamp: 0 * inf must not be formed
+
+    @cached_property
+    def expected_abs(self) -> torch.Tensor:
+        """E|w| = a + 2 std g(z)."""
+        return self.a + 2 * self.std * self.normal_loss
+
+    @cached_property
+    def log_expected_exp(self) -> torch.Tensor:
+        """ln E exp(lambda |w|).
+
+        Exactly lambda a + s^2/2 + log1p(R_1), where R_1 loses all digits as s -> 0; there the first
+        two cumulants, lambda E|w| + lambda^2 Var|w| / 2. Relative error below 1e-10 in all.
+        """
+        half = 0.5 * self.s.square()
+        exact = self.lam * self.a + half + self._log_reflection_1
+        cumulants = self.lam * self.expected_abs + half * self.unit_variance_abs
+        return torch.where(self.s >= _SMALL, exact, cumulants)
+
+    @cached_property
+    def log_moment_ratio(self) -> torch.Tensor:
+        """D = ln E exp(2 lambda |w|) - 2 ln E exp(lambda |w|) > 0.
+
+        SNR(exp(lambda |w|)) = expm1(D)^(-1/2) decreases in it. The terms in lambda a cancel on paper:
+        D = s^2 + log1p(R_2) - 2 log1p(R_1), and s^2 v(z) as s -> 0. The relative error is largest at
+        the switch between the two, about 2e-5, and falls as 1/s^2 beyond it (5e-8 from s = 1e-4 on).
+        """
+        square = self.s.square()
+        exact = square + _log_reflection(self.z, self.s, 2) - 2 * self._log_reflection_1
+        return torch.where(self.s >= _SMALL, exact, square * self.unit_variance_abs)
+
+    @cached_property
+    def _log_reflection_1(self) -> torch.Tensor:
+        return _log_reflection(self.z, self.s, 1)
 
 
-def log_moment_ratio(mean: torch.Tensor, std: torch.Tensor, lam: float) -> torch.Tensor:
-    """D = ln E exp(2 lambda |w|) - 2 ln E exp(lambda |w|) > 0, of float64 means and scales.
-
-    SNR(exp(lambda |w|)) = expm1(D)^(-1/2) decreases in it. The terms in lambda a cancel on paper:
-    D = s^2 + log1p(R_2) - 2 log1p(R_1), and s^2 v(z) as s -> 0. The relative error is largest at
-    the switch between the two, about 2e-5, and falls as 1/s^2 beyond it (5e-8 from s = 1e-4 on).
-    """
-    z, s = mean.abs() / std, lam * std
-    exact = s.square() + torch.log1p(_reflection(z, s, 2)) - 2 * torch.log1p(_reflection(z, s, 1))
-    return torch.where(s >= _SMALL, exact, s.square() * unit_variance_abs(z))
-
-
-def _reflection(z: torch.Tensor, s: torch.Tensor, k: int) -> torch.Tensor:
-    """R_k = exp(-2ksz + ln Phi(ks - z)) - Phi(-(z + ks)), what folding the Gaussian at 0 adds.
+def _log_reflection(z: torch.Tensor, s: torch.Tensor, k: int) -> torch.Tensor:
+    """log1p(R_k) with R_k = exp(-2ksz) Phi(ks - z) - Phi(-(z + ks)), what folding the Gaussian at 0 adds.
 
     E exp(k lambda |w|) = exp(k lambda a + k^2 s^2 / 2) (1 + R_k).
     """
-    z = z.clamp(max=1e150)  # nothing is reflected from there on, but inf - inf must not be formed
+    z = z.clamp(max=1e150)  # nothing is reflected from there on, but 0 * inf must not be formed
     shift = k * s
-    return torch.exp(-2 * shift * z + torch.special.log_ndtr(shift - z)) - torch.special.ndtr(-(z + shift))
-
-
-def _checked(mean: torch.Tensor, std: torch.Tensor, lam: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and std in float64, detached."""
-    if not bool((std > 0).all()):
-        raise ValueError("std must be positive everywhere")
-    if not lam > 0:
-        raise ValueError(f"lambda must be positive, got {lam!r}")
-    return mean.detach().double(), std.detach().double()
+    # both factors are in [0, 1]: where one underflows, the product is nothing beside 1
+    folded = torch.exp(-2 * shift * z) * torch.special.ndtr(shift - z)
+    return torch.log1p(folded - torch.special.ndtr(-(z + shift)))

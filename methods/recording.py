@@ -10,79 +10,83 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
 
 from methods import subspace
 from methods.base import Context
-from methods.criteria import CRITERIA, EQUIVALENT, scores
+from methods.criteria import CRITERIA, EQUIVALENT, Moments
 from methods.posterior import SparseGaussian
 
-SNAPSHOTS = 20
-#: Rank correlations are taken on at most so many slots, evenly spaced: enough for two digits.
+#: Criteria are compared at about so many updates of a stage, and at fewer in a short one: a
+#: comparison costs as much as a step or two of a small network.
+SNAPSHOTS, STEPS_A_SNAPSHOT = 20, 40
+#: Rank correlations are taken on about so many slots, evenly spaced: standard error 0.04 at most.
 RANKED = 512
 QUANTILES = (0.1, 0.5, 0.9)
 
 
 @cache
-def snapshots(updates: int) -> frozenset[int]:
-    """About ``SNAPSHOTS`` update numbers of 1..updates, spaced evenly in the logarithm."""
+def snapshots(updates: int, steps: int) -> frozenset[int]:
+    """Which of the updates 1..updates of ``steps`` steps are snapshots: spaced evenly in the logarithm."""
     if updates < 1:
         return frozenset()
-    spaced = torch.logspace(0, float(torch.tensor(float(updates)).log10()), SNAPSHOTS)
-    return frozenset(int(u) for u in spaced.round().unique())
+    count = min(SNAPSHOTS, max(2, steps // STEPS_A_SNAPSHOT))
+    return frozenset(np.geomspace(1, updates, count).round().astype(int).tolist())
 
 
 def record_change(
     context: Context,
     layer: str,
     posterior: SparseGaussian,
-    before: torch.Tensor,
     change: subspace.Change,
     score_before: torch.Tensor,
     score_after: torch.Tensor,
 ) -> None:
-    """One ``layers`` row for an update just made: slots, turnover, overlaps, score quantiles."""
-    replaced = change.add.numel()
-    gone = torch.ones(before.numel(), dtype=torch.bool, device=before.device)
-    gone[change.keep] = False
-    new = torch.isin(posterior.index, change.add.to(torch.int32), assume_unique=True)
-    groups = {"kept": score_before[~gone], "removed": score_before[gone], "added": score_after[new]}
+    """One ``layers`` row for an update just made: slots, turnover, overlaps, score quantiles.
+
+    score_before: of the slots that ``change`` was made to; score_after: of those that it left.
+    """
+    slots, replaced = score_before.numel(), change.add.numel()
+    kept = torch.zeros(slots, dtype=torch.bool, device=score_before.device)
+    kept[change.keep] = True
+    new = torch.searchsorted(posterior.index, change.add.to(torch.int32))
+    groups = {"kept": score_before[kept], "removed": score_before[~kept], "added": score_after[new]}
     row: dict[str, Any] = {
         **_position(context, layer),
         "slots": posterior.active,
         "replaced": replaced,
-        "iou_previous": (before.numel() - replaced) / (before.numel() + replaced),
-        "iou_initial": subspace.overlap(posterior.index, context.memory[f"initial/{layer}"]),
+        "iou_previous": (slots - replaced) / (slots + replaced),
+        "iou_initial": subspace.overlap(
+            posterior.index, context.memory[f"initial/{layer}"], posterior.shape.numel()
+        ),
     }
     for group, values in groups.items():
         row |= {f"{group}_q{round(100 * q)}": v for q, v in zip(QUANTILES, _quantiles(values), strict=True)}
     context.record("layers", row)
 
 
-@torch.no_grad()
-def record_criteria(
-    context: Context, layer: str, posterior: SparseGaussian, criterion: str, n: int, lam: float
-) -> None:
+def record_criteria(context: Context, layer: str, moments: Moments, criterion: str, n: int) -> None:
     """A ``criteria_pairs`` row for each pair of criteria: would they remove the same ``n`` slots?
 
-    ``snr_abs`` is left out: its ranking is that of ``snr``.
+    moments: of the layer's slots. ``snr_abs`` is left out: its ranking is that of ``snr``.
     """
     if n == 0:
         return
-    mean, std = posterior.mean, posterior.std
     names = [c for c in CRITERIA if c not in EQUIVALENT]
-    score = torch.stack([scores(c, mean, std, lam) for c in names])
-    removed = torch.zeros(score.shape, dtype=torch.bool)
-    for row, values in enumerate(score):
-        removed[row, subspace.lowest(values, n)] = True
-    shared = removed.double() @ removed.double().t()
-    correlation = torch.corrcoef(_ranks(score[:, :: max(1, score.shape[1] // RANKED)]))
+    score = torch.stack([moments.scores(c) for c in names])
+    removed = torch.stack([subspace.lowest(values, n) for values in score]).float()
+    shared = (removed @ removed.t()).tolist()
+    ranks = _centred_ranks(score[:, :: max(1, score.shape[1] // RANKED)])
+    products = ranks @ ranks.t()
+    correlation = (products / products[0, 0]).tolist()  # permutations of one set have one variance
+    position = _position(context, layer)
     for a, b in combinations(range(len(names)), 2):
-        common, rank = float(shared[a, b]), float(correlation[a, b])
+        common, rank = shared[a][b], correlation[a][b]
         context.record(
             "criteria_pairs",
             {
-                **_position(context, layer),
+                **position,
                 "criterion_used": criterion,
                 "criterion_a": names[a],
                 "criterion_b": names[b],
@@ -100,11 +104,13 @@ def _position(context: Context, layer: str) -> dict[str, Any]:
 def _quantiles(values: torch.Tensor) -> list[float | None]:
     if values.numel() == 0:
         return [None] * len(QUANTILES)
-    # the order statistic at or below the quantile: no interpolation, no limit on the number of slots
-    last = values.numel() - 1
-    return [float(values.kthvalue(int(q * last) + 1).values) for q in QUANTILES]
+    # the order statistic at or below the quantile: no interpolation, and one partial sort for all three
+    at = [int(q * (values.numel() - 1)) for q in QUANTILES]
+    return [float(v) for v in np.partition(values.cpu().numpy(), at)[at]]
 
 
-def _ranks(score: torch.Tensor) -> torch.Tensor:
-    """Ranks within each row, as float64; ties in order of position."""
-    return score.argsort(1).argsort(1).double()
+def _centred_ranks(score: torch.Tensor) -> torch.Tensor:
+    """Ranks within each row, of mean 0, as float64; ties in order of position."""
+    ranks = torch.arange(score.shape[1], dtype=torch.float64, device=score.device)
+    ranks -= (score.shape[1] - 1) / 2
+    return torch.empty_like(score).scatter_(1, score.argsort(1), ranks.expand_as(score))

@@ -11,7 +11,7 @@ from torch import nn
 
 from methods import layers, passes, subspace
 from methods.base import Context, Equivalent, Stage, Style
-from methods.criteria import CRITERIA, EQUIVALENT, scores
+from methods.criteria import CRITERIA, EQUIVALENT, Moments
 from methods.options import option, to_dict
 from methods.passes import GradientConsumer
 from methods.posterior import SparseGaussian
@@ -92,7 +92,8 @@ class SSVI(SparseVariationalMethod):
         if not any(quotas.values()):
             return
         context.memory["updates"] += 1
-        compare = context.memory["updates"] in snapshots(last // self.options.replace_every)
+        updates = (last - 1) // self.options.replace_every
+        compare = context.memory["updates"] in snapshots(updates, context.progress.steps)
         names: dict[nn.Module, str] = {layer: name for name, layer, _ in sparse}
         decisions: dict[nn.Module, tuple[subspace.Change, torch.Tensor]] = {}
         context.scratch["decisions"] = decisions
@@ -100,9 +101,10 @@ class SSVI(SparseVariationalMethod):
         def decide(layer: nn.Module, gradient: torch.Tensor) -> None:
             posterior = layer.posterior
             assert isinstance(posterior, SparseGaussian)
-            score, n = self._scores(posterior), quotas[layer]
+            moments, n = self._moments(posterior), quotas[layer]
+            score = moments.scores(self.options.criterion)
             if compare:
-                record_criteria(context, names[layer], posterior, self.options.criterion, n, self.options.lam)
+                record_criteria(context, names[layer], moments, self.options.criterion, n)
             magnitude = self._magnitude(posterior, score, gradient, n, context)
             change = subspace.exchange(posterior.index, score, magnitude, n, self.options.readmit)
             decisions[layer] = change, score
@@ -116,17 +118,16 @@ class SSVI(SparseVariationalMethod):
         subspace.check_optimiser(context.optimiser)
         for name, layer, posterior in layers.sparse_layers(context.module):
             change, score = decisions[layer]
-            before = posterior.index.clone()
             subspace.apply(posterior, change, self._new_rho(posterior, change), context.optimiser)
-            record_change(context, name, posterior, before, change, score, self._scores(posterior))
+            now = self._moments(posterior).scores(self.options.criterion)
+            record_change(context, name, posterior, change, score, now)
 
     def _last_update(self, context: Context) -> int:
         """T_end: no update at or after this step."""
         return math.floor(self.options.replace_until * context.progress.steps)
 
-    @torch.no_grad()
-    def _scores(self, posterior: SparseGaussian) -> torch.Tensor:
-        return scores(self.options.criterion, posterior.mean, posterior.std, self.options.lam)
+    def _moments(self, posterior: SparseGaussian) -> Moments:
+        return Moments(posterior.mean, posterior.std, self.options.lam)
 
     def _request_gradients(self, context: Context, decide: GradientConsumer) -> None:
         """Arrange that ``decide`` gets what additions are ranked by, for every sparse layer."""

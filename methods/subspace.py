@@ -34,25 +34,21 @@ def replacement_fraction(step: int, last: int, initial: float) -> float:
 
 
 def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
-    """Positions of the ``n`` lowest scores, sorted; ties go to the lowest position. NaN counts as lowest."""
+    """Which are the ``n`` lowest scores, boolean; ties go to the lowest position. NaN counts as lowest."""
     if n == 0:
-        return torch.empty(0, dtype=torch.long, device=scores.device)
+        return torch.zeros_like(scores, dtype=torch.bool)
     scores = torch.nan_to_num(scores, nan=-math.inf, posinf=math.inf, neginf=-math.inf)
     threshold = scores.kthvalue(n).values
-    chosen = (scores < threshold).nonzero().view(-1)
-    ties = (scores == threshold).nonzero().view(-1)
-    return torch.cat([chosen, ties[: n - chosen.numel()]]).sort().values
+    return _with_first(scores < threshold, scores == threshold, n)
 
 
 def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
-    """Positions of the ``n`` largest magnitudes, sorted; ties go to the lowest position."""
+    """Which are the ``n`` largest magnitudes, boolean; ties go to the lowest position."""
     if n == 0:
-        return torch.empty(0, dtype=torch.long, device=magnitude.device)
+        return torch.zeros_like(magnitude, dtype=torch.bool)
     # topk needs no sort of all of it, unlike kthvalue, but breaks ties as it likes
     threshold = magnitude.topk(n, sorted=False).values.min()
-    chosen = (magnitude > threshold).nonzero().view(-1)
-    ties = (magnitude == threshold).nonzero().view(-1)
-    return torch.cat([chosen, ties[: n - chosen.numel()]]).sort().values
+    return _with_first(magnitude > threshold, magnitude == threshold, n)
 
 
 def exchange(
@@ -66,18 +62,18 @@ def exchange(
     than ``n`` candidates exist, the best of the slots given up stay.
     """
     index = index.long()
-    removed = lowest(scores, min(n, index.numel()))
-    survivors = torch.ones(index.numel(), dtype=torch.bool, device=index.device)
-    survivors[removed] = False
+    n = min(n, index.numel())
+    removed = lowest(scores, n)
+    survivors = ~removed
     magnitude = torch.nan_to_num(magnitude.view(-1), nan=0.0)
     magnitude[index[survivors]] = -1
     if not readmit:
         # below every other candidate, above the survivors: taken only when nothing else is left
         magnitude[index[removed]] = -0.5
-    chosen = strongest(magnitude, removed.numel())
-    returned = torch.isin(index, chosen, assume_unique=True)
-    add = chosen[~torch.isin(chosen, index, assume_unique=True)]
-    return Change((survivors | returned).nonzero().view(-1), add)
+    chosen = strongest(magnitude, n)
+    keep = survivors | chosen[index]
+    chosen[index] = False
+    return Change(keep.nonzero().view(-1), chosen.nonzero().view(-1))
 
 
 def apply(
@@ -121,11 +117,19 @@ def check_optimiser(optimiser: torch.optim.Optimizer) -> None:
             )
 
 
-def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Intersection over union of two sets of coordinates without repeats; 1 when both are empty."""
-    common = int(torch.isin(first, second, assume_unique=True).sum())
+def overlap(first: torch.Tensor, second: torch.Tensor, size: int) -> float:
+    """Intersection over union of two sets of coordinates below ``size``; 1 when both are empty."""
+    marked = torch.zeros(size, dtype=torch.bool, device=first.device)
+    marked[first] = True
+    common = int(marked[second].sum())
     union = first.numel() + second.numel() - common
     return common / union if union else 1.0
+
+
+def _with_first(chosen: torch.Tensor, ties: torch.Tensor, n: int) -> torch.Tensor:
+    """``chosen``, in place, with the first of ``ties`` added to make ``n`` in all."""
+    chosen[ties.nonzero().view(-1)[: n - int(chosen.sum())]] = True
+    return chosen
 
 
 def _merged_order(index: torch.Tensor, change: Change) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from methods import criteria
-from methods.criteria import CRITERIA, DESCRIPTIONS, EQUIVALENT, scores, value
+from methods.criteria import CRITERIA, DESCRIPTIONS, EQUIVALENT, Moments, scores, value
 from methods.errors import UserError
 
 # mean, std, lambda, E|w|, SNR(|w|), ln E exp(lambda |w|), SNR(exp(lambda |w|)), D: rounded from 60 digits
@@ -38,9 +37,9 @@ def pow10(exponent):
     return 10.0**exponent
 
 
-def of_one(function, mean, std, lam=1.0):
-    """A criterion's function of a single weight."""
-    return function(column(mean), column(std), lam).item()
+def of_one(moment, mean, std, lam=1.0):
+    """An attribute of ``Moments`` for a single weight."""
+    return getattr(Moments(column(mean), column(std), lam), moment).item()
 
 
 def reference(mean, std, lam):
@@ -73,7 +72,7 @@ def test_golden_values(row):
     mean, std, lam, *expected = row
     names = "mean_abs", "snr_abs", "mean_exp", "snr_exp"
     found = [value(name, column(mean), column(std), lam).item() for name in names]
-    found.append(of_one(criteria.log_moment_ratio, mean, std, lam))
+    found.append(of_one("log_moment_ratio", mean, std, lam))
     assert found == pytest.approx(expected, rel=1e-9, abs=0)
     assert scores("snr_exp", column(mean), column(std), lam).item() == pytest.approx(-expected[-1], rel=1e-9)
 
@@ -104,22 +103,23 @@ lambdas = st.sampled_from([0.1, 0.5, 1.0, 2.0])
 def test_values_against_60_digits(z, std, lam, sign):
     mean, s = sign * z * std, lam * std
     expected, snr, log_exp, ratio = reference(mean, std, lam)
-    assert error(of_one(lambda m, sd, _: criteria.expected_abs(m, sd), mean, std), expected) < 1e-15
+    assert error(of_one("expected_abs", mean, std), expected) < 1e-15
     assert error(value("snr_abs", column(mean), column(std)).item(), snr) < 3e-15
-    assert error(of_one(criteria.log_expected_exp, mean, std, lam), log_exp) < 1e-10
+    assert error(of_one("log_expected_exp", mean, std, lam), log_exp) < 1e-10
     # the exact form of D loses as 1/s^2, its leading term as s; they meet at 5e-6
     allowed = 1e-15 + (1e-15 / s**2 if s >= 5e-6 else 0.64 * s)
-    assert error(of_one(criteria.log_moment_ratio, mean, std, lam), ratio) < allowed
+    assert error(of_one("log_moment_ratio", mean, std, lam), ratio) < allowed
 
 
 def test_normal_loss_and_variance_of_the_unit_normal():
     z = column(0.0, 0.5, 3.0, 29.9, 30.0, 1e300, math.inf)
     with mpmath.workdps(60):
         exact = [mpmath.npdf(x) - x * mpmath.ncdf(-x) for x in z[:4].tolist()]
-    loss = criteria.unit_normal_loss(z)
+    moments = Moments(z, torch.ones_like(z))
+    loss = moments.normal_loss
     assert [error(a, b) < 1e-12 for a, b in zip(loss[:4].tolist(), exact, strict=True)] == [True] * 4
     assert loss[4:].tolist() == [0.0] * 3
-    variance = criteria.unit_variance_abs(z)
+    variance = moments.unit_variance_abs
     assert variance[0].item() == pytest.approx(1 - 2 / math.pi, rel=1e-15)
     assert variance[-4:].tolist() == [1.0] * 4
     assert variance.diff().min() >= 0

@@ -10,6 +10,7 @@ from methods import convert, passes
 from methods.contractions import Conv2d, Linear
 from methods.layers import VariationalLayer, variational_twin
 from methods.posterior import DenseGaussian, SparseGaussian
+from methods.scales import SCALE_MAPS
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -176,6 +177,28 @@ def test_kl_against_torch_distributions(scale_map):
         p = torch.distributions.Normal(torch.zeros_like(posterior.mean), 0.3)
         expected = torch.distributions.kl_divergence(q, p).sum()
         torch.testing.assert_close(posterior.kl(0.3), expected, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+def test_gradients_of_kl_and_variance_by_hand_are_those_of_autograd(scale_map):
+    for posterior in posteriors((4, 6), scale_map=scale_map):
+        mean, rho = posterior.mean, posterior.rho
+        std = SCALE_MAPS[scale_map].std(rho)
+        prior = torch.distributions.Normal(torch.zeros_like(mean), 0.3)
+        kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), prior).sum()
+        for found, expected in ((posterior.kl(0.3), kl), (posterior.variance.sum(), std.square().sum())):
+            wanted = torch.autograd.grad(3.0 * expected, (mean, rho), allow_unused=True, retain_graph=True)
+            gradients = torch.autograd.grad(3.0 * found, (mean, rho), allow_unused=True)
+            torch.testing.assert_close(gradients, wanted, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+def test_slopes_of_scale_maps(scale_map):
+    functions = SCALE_MAPS[scale_map]
+    rho = torch.linspace(-30, 30, 121, dtype=torch.float64, requires_grad=True)
+    std = functions.std(rho)
+    (slope,) = torch.autograd.grad(std.sum(), rho)
+    torch.testing.assert_close(functions.slope(std.detach()), slope, rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("scale_map", ["softplus", "exp"])

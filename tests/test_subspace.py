@@ -21,13 +21,18 @@ def test_lowest_and_strongest_break_ties_by_position(values, data):
     n = data.draw(st.integers(0, len(values)))
     tensor = torch.tensor(values, dtype=torch.float64)
     by_score = sorted(range(len(values)), key=lambda i: (values[i], i))
-    assert subspace.lowest(tensor, n).tolist() == sorted(by_score[:n])
+    assert subspace.lowest(tensor, n).nonzero().view(-1).tolist() == sorted(by_score[:n])
     by_magnitude = sorted(range(len(values)), key=lambda i: (-values[i], i))
-    assert subspace.strongest(tensor, n).tolist() == sorted(by_magnitude[:n])
+    assert subspace.strongest(tensor, n).nonzero().view(-1).tolist() == sorted(by_magnitude[:n])
 
 
 def test_nan_scores_go_first():
-    assert subspace.lowest(torch.tensor([1.0, math.nan, 0.0, math.nan]), 2).tolist() == [1, 3]
+    assert subspace.lowest(torch.tensor([1.0, math.nan, 0.0, math.nan]), 2).tolist() == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 @st.composite
@@ -173,6 +178,6 @@ def test_overlap(first, second):
     union = len(first | second)
     expected = len(first & second) / union if union else 1.0
     found = subspace.overlap(
-        torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32)
+        torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32), 31
     )
     assert found == pytest.approx(expected)
