@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from methods.errors import UserError
@@ -38,7 +39,7 @@ def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
     if n == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     scores = torch.nan_to_num(scores, nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-    threshold = scores.kthvalue(n).values
+    threshold = _nth_lowest(scores, n)
     return _with_first(scores < threshold, scores == threshold, n)
 
 
@@ -124,6 +125,12 @@ def overlap(first: torch.Tensor, second: torch.Tensor, size: int) -> float:
     common = int(marked[second].sum())
     union = first.numel() + second.numel() - common
     return common / union if union else 1.0
+
+
+def _nth_lowest(values: torch.Tensor, n: int) -> float | torch.Tensor:
+    if values.device.type == "cpu":  # numpy's selection is vectorised, and several times as fast
+        return float(np.partition(values.numpy(), n - 1)[n - 1])
+    return values.kthvalue(n).values
 
 
 def _with_first(chosen: torch.Tensor, ties: torch.Tensor, n: int) -> torch.Tensor:
