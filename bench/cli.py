@@ -95,7 +95,10 @@ def entry(main: Callable[[], int]) -> NoReturn:
         status = main()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        # whoever pressed it waits, and an interpreter with torch takes more than a second to take down
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
     except BrokenPipeError:
         # what is still buffered would raise again when the interpreter flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

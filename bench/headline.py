@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.live import duration
 from bench.summary import summarise
@@ -39,7 +40,7 @@ def print_summary(console: Console, runs: pd.DataFrame, omitted: Sequence[Cell])
     rows = summarise(runs, metrics=[column for column, *_ in _SHOWN]).to_dict("records")
     for row in rows:
         cells = [_cell(row, column, factor, digits) for column, _, factor, digits in _SHOWN]
-        table.add_row(str(row["config_label"]), str(row["accuracy_n"]), *cells)
+        table.add_row(Text(str(row["config_label"])), str(row["accuracy_n"]), *cells)
     if rows:
         console.print(table)
         _say(

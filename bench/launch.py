@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,8 +26,8 @@ from methods.errors import UserError
 #: How often a run whose worker died is tried again.
 RETRIES = 1
 _POLL_SECONDS = 0.1
-#: What workers get to stop by themselves, after Ctrl-C.
-_GRACE_SECONDS = 1.0
+#: What workers get to stop by themselves, after Ctrl-C, and what they get to be gone when killed.
+_GRACE_SECONDS, _DEATH_SECONDS = 0.5, 1.0
 _MOST_DEATHS_AT_START = 3
 
 
@@ -50,7 +50,7 @@ class Worker(Protocol):
         """Ask it to stop soon."""
 
     def kill(self) -> None:
-        """End it and all its processes now."""
+        """End it and all its processes, without waiting for their end."""
 
 
 class Workers(Protocol):
@@ -66,8 +66,16 @@ class Workers(Protocol):
 
 
 def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
-    """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops in mid-run."""
-    walk(store, specs, replace(execution, executor="inline", concurrency=1), lambda: False)
+    """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops in mid-run.
+
+    Runs that other launchers are at are waited for.
+    """
+    here = replace(execution, executor="inline", concurrency=1)
+    while True:
+        walk(store, specs, here, lambda: False)
+        if all(_settled(store, spec.run_id) for spec in specs):
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def run_workers(store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
@@ -91,6 +99,7 @@ class _Launch:
         self.store, self.workers = store, workers
         self.left = {spec.run_id for spec in specs}
         self.active: list[Worker] = []
+        self.ended: list[Worker] = []
         self.deaths: Counter[str] = Counter()
         self.dead_at_start = 0
         self.left_at_death = -1
@@ -99,11 +108,13 @@ class _Launch:
         """Look after the workers; whether there is something left to wait for."""
         for worker in [w for w in self.active if w.ended() or not w.lives()]:
             self.active.remove(worker)
-            if not worker.ended():
+            if worker.ended():
+                self.ended.append(worker)
+            else:
                 self._died(worker)
         # while all workers are busy, there is nothing to decide
         if len(self.active) < self.workers.limit:
-            self.left = {run_id for run_id in self.left if not self._settled(run_id)}
+            self.left = {run_id for run_id in self.left if not _settled(self.store, run_id)}
             free = sum(claims.holder(self.store.run(run_id)) is None for run_id in self.left)
             # a worker that is starting up has not claimed yet what it will take
             starting = sum(worker.run_id() is None for worker in self.active)
@@ -112,22 +123,22 @@ class _Launch:
         return bool(self.left or self.active)
 
     def stop(self) -> None:
-        """Stop what still runs: asked first, killed when it takes too long."""
+        """Stop what still runs: asked first, killed when it takes too long, or has nothing to finish."""
         for worker in self.active:
-            worker.stop()
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while any(w.lives() for w in self.active) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for worker in self.active:
+            if worker.run_id() is None:
+                worker.kill()
+            else:
+                worker.stop()
+        _wait(_GRACE_SECONDS, lambda: all(w.ended() or not w.lives() for w in self.active))
+        # what said that it ended has nothing left to do but to take the interpreter down, which takes a second
+        everyone = [*self.active, *self.ended]
+        for worker in everyone:
             if worker.lives():
                 worker.kill()
+        _wait(_DEATH_SECONDS, lambda: not any(worker.lives() for worker in everyone))
+        for worker in self.active:
             if (run_id := worker.run_id()) is not None:
                 self._mark_preempted(run_id)
-
-    def _settled(self, run_id: str) -> bool:
-        with contextlib.suppress(StoreError):
-            return self.store.run(run_id).status() in SETTLED
-        return False
 
     def _died(self, worker: Worker) -> None:
         run_id = worker.run_id()
@@ -148,7 +159,7 @@ class _Launch:
         run = self.store.run(run_id)
         claim = claims.acquire(run)
         if claim is not None:
-            if not self._settled(run_id):
+            if not _settled(self.store, run_id):
                 status = {"status": "failed", "error": reason, "error_kind": "killed", "updated_at": now()}
                 run.write("status", {**_document(self.store, run_id), **status})
             claim.release()
@@ -158,6 +169,19 @@ class _Launch:
         status = _document(self.store, run_id)
         if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
             self.store.run(run_id).write("status", {**status, "status": "preempted", "updated_at": now()})
+
+
+def _settled(store: Store, run_id: str) -> bool:
+    with contextlib.suppress(StoreError):
+        return store.run(run_id).status() in SETTLED
+    return False
+
+
+def _wait(seconds: float, over: Callable[[], bool]) -> None:
+    """Until ``over``, but no longer than ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not over() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _document(store: Store, run_id: str) -> dict[str, object]:

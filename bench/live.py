@@ -69,7 +69,7 @@ def render(snapshot: Snapshot) -> RenderableType:
         for head in ("running", "seed", "stage", "epoch", "validation accuracy"):
             table.add_column(head, justify="left" if head in ("running", "stage") else "right", no_wrap=True)
         for running in snapshot.running[:_MOST_ROWS]:
-            table.add_row(*_row(running))
+            table.add_row(*(Text(part) for part in _row(running)))  # as it is: a str would be markup
         parts.append(table)
         if len(snapshot.running) > _MOST_ROWS:
             parts.append(Text(f"… and {len(snapshot.running) - _MOST_ROWS} more", style="dim"))

@@ -46,7 +46,7 @@ class LocalWorkers:
     def start(self) -> LocalWorker:
         """Start one, with the whole list."""
         order = self._orders.next()
-        with _environment(_thread_limits(order.execution.threads)):
+        with _environment(_thread_limits(order.execution.threads)), _without_ctrl_c():
             job = self._executor.submit(work, order)
         worker = LocalWorker(int(job.job_id), order.note, Path(job.paths.stdout))
         worker.keep(job)
@@ -68,14 +68,15 @@ class LocalWorker:
         self._note, self._log = note, log
         self._job: Any = None
         self._controller = psutil.Process(controller)
+        self._killed: list[psutil.Process] = []
 
     def keep(self, job: Any) -> None:
         """Hold submitit's job: it reaps the process."""
         self._job = job
 
     def lives(self) -> bool:
-        """Whether the controller or the worker runs."""
-        return not self._job.done()
+        """Whether the controller runs, or a process below it that was killed and is not gone yet."""
+        return not self._job.done() or any(_runs(process) for process in self._killed)
 
     def run_id(self) -> str | None:
         """The run that its note names."""
@@ -97,21 +98,21 @@ class LocalWorker:
         """SIGTERM to the worker, which its controller passes on, and a file in case it came too early."""
         with contextlib.suppress(OSError):
             (self._note.parent / STOP).touch()
-        self._signal(signal.SIGTERM)
+        for process in self._below():
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
 
     def kill(self) -> None:
         """SIGKILL to all its processes."""
-        self._signal(signal.SIGKILL)
-        deadline = time.monotonic() + 1
-        while self.lives() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        self._killed = self._below()
+        for process in [*self._killed, self._controller]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
-    def _signal(self, number: int) -> None:
+    def _below(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
-            below = self._controller.children(recursive=True)
-            for process in [*below, *([self._controller] if number == signal.SIGKILL else [])]:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(number)
+            return self._controller.children(recursive=True)
+        return []
 
     def _read(self) -> dict[str, Any]:
         with contextlib.suppress(StoreError):
@@ -142,6 +143,12 @@ class _Orders:
             launcher=self._launcher,
             cuda=device,
         )
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def usable_cores() -> int:
@@ -185,3 +192,16 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """What starts in here never hears Ctrl-C, which goes to the whole process group; this process hears it later.
+
+    A blocked signal stays blocked in child processes, submitit's controller among them, from their first instant.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

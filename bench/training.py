@@ -7,6 +7,7 @@ epoch and resumed gives, on the CPU, the bits of one that was not.
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -256,8 +257,7 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def _resume(self) -> None:
-        path = self.folder.path / CHECKPOINT
-        state = checkpoint.load(path, str(self.problem.device)) if path.exists() else None
+        state = self._stored_state()
         for table in TABLES:
             self.folder.truncate_rows(table, state["rows"][table] if state else 0)
         if state is None:
@@ -272,6 +272,18 @@ class Trainer:
         self.counters = Counters(**state["counters"])
         self._wall_before = state["wall_seconds"]
         self.results = state["results"]
+
+    def _stored_state(self) -> dict[str, Any] | None:
+        """The last checkpoint; None where there is none, or where a power cut damaged it or its rows."""
+        path = self.folder.path / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            state = checkpoint.load(path, str(self.problem.device))
+        except (EOFError, RuntimeError, pickle.UnpicklingError):
+            return None
+        lost = any(self.folder.count_rows(table) < state["rows"][table] for table in TABLES)
+        return None if lost else state
 
 
 def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer:

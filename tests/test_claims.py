@@ -1,0 +1,254 @@
+"""Who works on a run: one process at a time, until it lets go, dies or falls silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import psutil
+import pytest
+
+from bench import claims
+from bench.claims import EXPIRY, HEARTBEAT, Process, acquire, holder
+from bench.files import StoreError
+from bench.folder import RunFolder
+
+#: Claims what it can of the runs in argv[2:], the next one every millisecond from the moment that it
+#: reads, says what it got, and lives on.
+RACER = """
+import sys, time
+from pathlib import Path
+from bench.claims import acquire
+from bench.folder import RunFolder
+print("ready", flush=True)
+start, got = float(sys.stdin.readline()), []
+for i, run_id in enumerate(sys.argv[2:]):
+    while time.time() < start + i / 1000:
+        pass
+    if acquire(RunFolder(Path(sys.argv[1]) / run_id)):
+        got.append(run_id)
+print(*got, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "runs" / "0123456789ab")
+
+
+def write_claim(run, **fields):
+    """The claim of this process, or of the one that ``fields`` describe."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    path = run.path / claims.NAME
+    path.write_text(json.dumps({**asdict(Process.current()), "token": "another", **fields}))
+    return path
+
+
+def silent_for(path, seconds):
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def race(folder, run_ids, racers):
+    """What each of ``racers`` processes got, reaching for each run at one moment and outliving the race."""
+    command = [sys.executable, "-c", RACER, str(folder), *run_ids]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(racers)
+    ]
+    try:
+        assert [process.stdout.readline() for process in started] == ["ready\n"] * racers
+        start = time.time() + 0.05
+        for process in started:
+            process.stdin.write(f"{start}\n")
+            process.stdin.flush()
+        return [process.stdout.readline().split() for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def names(count):
+    return [f"{i:012x}" for i in range(count)]
+
+
+# -- one at a time --------------------------------------------------------------------------
+
+
+def test_of_several_processes_exactly_one_gets_a_run(tmp_path):
+    won = race(tmp_path, names(200), racers=3)
+    assert sorted(run_id for got in won for run_id in got) == names(200)
+
+
+def test_of_two_that_find_a_dead_claim_exactly_one_takes_it_over(tmp_path):
+    for run_id in names(200):
+        write_claim(RunFolder(tmp_path / run_id), started=1.0)
+    won = race(tmp_path, names(200), racers=2)
+    assert sorted(run_id for got in won for run_id in got) == names(200)
+
+
+def test_a_run_that_this_process_has_is_not_given_out_again(run):
+    assert acquire(run) is not None
+    assert acquire(run) is None
+
+
+def test_a_released_run_can_be_claimed_and_nothing_is_left_of_the_claim(run):
+    acquire(run).release()
+    assert list(run.path.iterdir()) == []
+    assert acquire(run) is not None
+
+
+def test_nothing_but_the_claim_is_left_by_those_who_got_none(run):
+    acquire(run)
+    for _ in range(3):
+        acquire(run)
+    assert [path.name for path in run.path.iterdir()] == [claims.NAME]
+
+
+def test_the_holder_is_named(run):
+    assert holder(run) is None
+    claim = acquire(run)
+    assert holder(run) == Process.current()
+    claim.release()
+    assert holder(run) is None
+
+
+# -- owners of this machine -----------------------------------------------------------------
+
+
+@pytest.fixture
+def other():
+    """Another process of this machine, ended and reaped by ``kill`` and ``wait``."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def claim_of(process, run):
+    return write_claim(run, pid=process.pid, started=psutil.Process(process.pid).create_time())
+
+
+def test_a_claim_of_a_live_process_holds_however_old_it_is(run, other):
+    silent_for(claim_of(other, run), 10 * EXPIRY)
+    assert acquire(run) is None
+    assert holder(run).pid == other.pid
+
+
+def test_a_claim_of_a_dead_process_is_taken_over(run, other):
+    claim_of(other, run)
+    other.kill()
+    other.wait()
+    assert holder(run) is None
+    assert acquire(run) is not None
+    assert holder(run) == Process.current()
+
+
+def test_a_process_that_is_dead_and_not_yet_reaped_is_dead(run, other):
+    claim_of(other, run)
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.Process(other.pid).status() == psutil.STATUS_ZOMBIE
+    assert acquire(run) is not None
+
+
+def test_a_later_process_with_the_same_number_is_not_the_owner(run, other):
+    write_claim(run, pid=other.pid, started=psutil.Process(other.pid).create_time() - 3600)
+    assert holder(run) is None
+    assert acquire(run) is not None
+
+
+# -- owners of other machines ---------------------------------------------------------------
+
+
+def test_whether_a_process_of_another_machine_lives_cannot_be_seen():
+    assert replace(Process.current(), host="another.machine").lives() is None
+
+
+@pytest.mark.parametrize(("silent", "held"), [(HEARTBEAT, True), (EXPIRY - 5, True), (EXPIRY + 5, False)])
+def test_another_machines_claim_holds_until_it_was_silent_for_too_long(run, silent, held):
+    silent_for(write_claim(run, host="another.machine"), silent)
+    assert (holder(run) is not None) == held
+    assert (acquire(run) is None) == held
+
+
+def test_a_beat_keeps_a_claim_alive(run):
+    claim = acquire(run)
+    write_claim(run, host="another.machine", token=claim.token)
+    silent_for(claim.path, EXPIRY + 5)
+    claim.beat()
+    assert acquire(run) is None
+
+
+def test_several_beats_fit_into_the_time_until_expiry():
+    assert 3 * HEARTBEAT < EXPIRY
+
+
+# -- what was taken over --------------------------------------------------------------------
+
+
+def test_who_lost_a_run_does_not_release_the_others_claim(run):
+    lost = acquire(run)
+    claim_now = write_claim(run, token="of the next")
+    lost.release()
+    assert claim_now.exists()
+
+
+def test_a_beat_does_not_bring_a_claim_back(run):
+    claim = acquire(run)
+    claim.release()
+    claim.beat()
+    assert not claim.path.exists()
+
+
+# -- broken claims --------------------------------------------------------------------------
+
+GARBAGE = {
+    "empty": b"",
+    "no text": b"\xff\xfe\x00",
+    "torn": b'{"host": "a", "pid',
+    "a list": b"[1, 2]",
+    "a number": b"7",
+    "no fields": b"{}",
+    "a process number that is none": b'{"host": "HOST", "pid": -1, "started": 1.0, "token": "t"}',
+    "a huge process number": b'{"host": "HOST", "pid": 99999999999999999999, "started": 1.0, "token": "t"}',
+    "a process number that is text": b'{"host": "HOST", "pid": "1", "started": 1.0, "token": "t"}',
+    "a start that is text": b'{"host": "HOST", "pid": 1, "started": "then", "token": "t"}',
+    "a host that is a number": b'{"host": 5, "pid": 1, "started": 1.0, "token": "t"}',
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_a_broken_claim_is_nobodys_and_is_taken_over(run, name):
+    run.path.mkdir(parents=True)
+    path = run.path / claims.NAME
+    path.write_bytes(GARBAGE[name].replace(b"HOST", Process.current().host.encode()))
+    assert holder(run) is None
+    assert acquire(run) is not None
+    assert json.loads(path.read_bytes())["pid"] == os.getpid()
+    assert [found.name for found in run.path.iterdir()] == [claims.NAME]
+
+
+def test_a_link_in_place_of_a_claim_is_replaced_and_what_it_points_to_is_left_alone(run, tmp_path):
+    target = tmp_path / "target"
+    for content in (None, "{}"):
+        if content is not None:
+            target.write_text(content)
+        run.path.mkdir(parents=True, exist_ok=True)
+        (run.path / claims.NAME).symlink_to(target)
+        claim = acquire(run)
+        assert claim is not None and not claim.path.is_symlink()
+        assert (target.read_text() if target.exists() else None) == content
+        claim.release()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write .*runs/0123456789ab: Not a directory"):
+        acquire(RunFolder(tmp_path / "runs" / "0123456789ab"))
