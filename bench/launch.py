@@ -130,7 +130,7 @@ class _Launch:
             else:
                 worker.stop()
         _wait(_GRACE_SECONDS, lambda: all(w.ended() or not w.lives() for w in self.active))
-        # what said that it ended has nothing left to do but to take the interpreter down, which takes a second
+        # what said that it ended has only its interpreter to take down, which takes a second
         everyone = [*self.active, *self.ended]
         for worker in everyone:
             if worker.lives():

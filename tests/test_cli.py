@@ -39,7 +39,8 @@ def test_bad_input_is_one_line_and_status_2(error, capsys):
 
 
 def test_an_interrupt_is_status_130_without_a_word_and_what_was_printed_stays():
-    code = "from bench import cli\ndef main():\n    print('printed')\n    raise KeyboardInterrupt\ncli.entry(main)"
+    main = "def main():\n    print('printed')\n    raise KeyboardInterrupt"
+    code = f"from bench import cli\n{main}\ncli.entry(main)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "printed\n", "")
 
