@@ -198,7 +198,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def _without_ctrl_c() -> Iterator[None]:
     """What starts in here never hears Ctrl-C, which goes to the whole group; this process hears it later.
 
-    A blocked signal stays blocked in child processes, submitit's controller among them, from the first instant.
+    A blocked signal stays blocked in child processes, submitit's controller among them, from the first.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
