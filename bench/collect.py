@@ -12,7 +12,6 @@ from typing import Any
 
 from bench import cli
 from bench.store import Store, StoreError, read_json, write_json
-from methods.base import METHODS
 
 #: Beside the tables: how views show each method, and what the tables were made from.
 _STYLES, _MADE_FROM = "methods.json", ".collected.json"
@@ -36,6 +35,8 @@ def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path
 
 def method_styles() -> dict[str, dict[str, Any]]:
     """What views need of every method: its style, version and the first line of its docstring, by name."""
+    from methods.base import METHODS  # here, as it imports torch: errors should not wait for it
+
     found = {}
     for name in METHODS.names():
         method = METHODS.get(name)

@@ -96,7 +96,7 @@ def read_run(folder: RunFolder) -> Stored:
         # what a stage of an unfinished run scored is not a result yet
         results = documents["metrics"] if done and documents["metrics"] else {}
         lists = {name: columns(_list(results.get(name)), name, f"metrics.json: {name}") for name in LISTS}
-        if done and not lists["metrics"]["metric"]:
+        if done and not any(lists["metrics"]["metric"]):
             raise StoreError("metrics.json: the run is done, but there is no metric")
         facts = _facts(folder.run_id, status, documents, lists["metrics"])
     except RecursionError:
@@ -186,5 +186,5 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 
 
 def _list(value: Any) -> list[Any]:
-    """``value`` as rows: none when it is missing; what is no list is a row that ``columns`` refuses."""
-    return value if isinstance(value, list) else [] if value is None else [value]
+    """``value`` as rows: none when it is missing; what is no list is something that ``columns`` refuses."""
+    return value if isinstance(value, list) else [] if value is None else [None]

@@ -75,14 +75,21 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def to_json(obj: Any, where: str) -> str:
-    """``obj`` as one line of standard JSON; NaN and infinities, which JSON has not, become null."""
+    """``obj`` as one line of standard JSON; NaN and infinities, which JSON has not, become null.
+
+    Half a surrogate pair (names of files that are not UTF-8 have such) becomes ``?``.
+    """
     try:
         try:
-            return json.dumps(obj, allow_nan=False)
+            text = json.dumps(obj, allow_nan=False)
         except ValueError:
-            return json.dumps(_without_nan(obj), allow_nan=False)
+            text = json.dumps(_without_nan(obj), allow_nan=False)
+        if "\\ud" in text:
+            whole = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace")
+            text = json.dumps(json.loads(whole))
     except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{where}: cannot be written as JSON: {error}") from None
+    return text
 
 
 def parse_json(data: bytes, where: str) -> Any:

@@ -19,7 +19,7 @@ METRICS = (
     "confidence",
 )
 CRITERIA = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp")
-LAYERS = ("hidden.0", "hidden.1", "classifier")
+LAYERS = ("fc1", "fc2", "classifier")
 QUANTILES = [f"{group}_q{q}" for group in ("kept", "removed", "added") for q in (10, 50, 90)]
 
 Files = dict[str, Any]
@@ -36,15 +36,18 @@ def config(seed: int = 0, method: str = "ssvi", epochs: int = 4, **options: Any)
         options = {"sparsity": 0.9, "criterion": "snr", "addition": "grad_sampled"} | options
     return {
         "schema": 1,
-        "dataset": {"name": "digits", "test_share": 0.2},
+        "dataset": {"name": "digits", "val": 250, "test": 450},
         "network": {"name": "mlp", "hidden": [256, 256]},
         "method": {"name": method, **options, "version": 1},
-        "training": {"epochs": epochs, "batch_size": 64, "lr": 0.05, "lr_scale": None, "schedule": "cosine"},
+        "training": {
+            "epochs": epochs, "batch_size": 64, "optimiser": "sgd", "lr": 0.05, "lr_scale": None,
+            "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "clip_norm": None,
+        },
         "evaluation": {"samples": 10},
         "protocol": "holdout",
         "precision": "float32",
         "seed": seed,
-    }
+    }  # fmt: skip
 
 
 def run_files(
@@ -162,7 +165,7 @@ def _history(stages: tuple[str, ...], epochs: int) -> list[dict[str, Any]]:
             train = {"loss": 2.3 / epoch, "kl": 1e5, "kl_weight": 4e-5, "lr": 0.05, "seconds": 0.04}
             val = {"accuracy": 1 - 0.9 / epoch, "nll": 2.0 / epoch}
             for split, values in (("train", train), ("val", val)):
-                rows += [{**here, "metric": m, "value": value, "split": split} for m, value in values.items()]
+                rows += [{**here, "split": split, "metric": m, "value": value} for m, value in values.items()]
     return rows
 
 
@@ -171,7 +174,7 @@ def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
     metrics, calibration = [], []
     for stage in stages:
         for predictor in ("mean", "samples"):
-            for split, n in (("val", 180), ("test", 360)):
+            for split, n in (("val", 250), ("test", 450)):
                 here = {"stage": stage, "predictor": predictor, "split": split}
                 lowered = 0.1 * (stage != stages[-1]) + 0.02 * (predictor == "mean") + 0.01 * (split == "val")
                 for i, metric in enumerate(METRICS):
