@@ -12,7 +12,7 @@ from bench.networks.base import NETWORKS
 from bench.problem import make_problem
 from bench.spec import RunSpec
 from methods import costs
-from methods.base import Task
+from methods.base import METHODS, Task
 from methods.streams import Streams
 
 _tasks: dict[str, Task] = {}
@@ -35,6 +35,18 @@ def network(spec: RunSpec) -> nn.Module:
         name, options = spec.network
         _networks[key] = NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
     return _networks[key]
+
+
+def check(spec: RunSpec) -> None:
+    """Raise ``UserError`` where the data are missing, or the network or the method does not fit them.
+
+    A method is asked by its class method ``validate(options, network)``, if it has one.
+    """
+    name, options = spec.method
+    validate = getattr(METHODS.get(name), "validate", None)
+    plain = network(spec)
+    if validate is not None:
+        validate(options, plain)
 
 
 def training_flops(spec: RunSpec) -> float:

@@ -21,7 +21,6 @@ from bench.spec import (
     unflatten,
     valid_keys,
 )
-from methods.base import METHODS
 from methods.errors import UserError, unknown
 from methods.options import names as option_names
 from methods.options import option, parse
@@ -140,24 +139,16 @@ class Expansion:
 
 
 def check_networks(drafts: list[Draft]) -> None:
-    """Build each network once and ask each method whether its options fit it.
-
-    Raises ``UserError`` naming the grid. A method is asked by its class method
-    ``validate(options, network)``, if it has one, once a configuration.
-    """
+    """``blueprint.check`` for each configuration once; raises ``UserError`` naming the grid."""
     checked = set()
     for draft in drafts:
         spec, _ = canonical(draft.spec, draft.where)
-        name, options = spec.method
         key = repr((spec.dataset, spec.network, spec.method))
         if key in checked:
             continue
         checked.add(key)
         try:
-            network = blueprint.network(spec)
-            validate = getattr(METHODS.get(name), "validate", None)
-            if validate is not None:
-                validate(options, network)
+            blueprint.check(spec)
         except UserError as error:
             raise UserError(f"{draft.where}: {error}") from None
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import checkpoint, cli
+from bench import blueprint, checkpoint, cli
 from bench.evaluation import evaluate_stage
 from bench.execution import Execution
 from bench.problem import Problem, make_problem
@@ -189,6 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
+    blueprint.check(spec)
     store = Store(arguments.results, create=True)
     folder = store.run(spec.run_id)
     if arguments.force and folder.path.exists():
