@@ -62,7 +62,8 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
 
     Cells are the same when run id and label are; the new one then stands in the old one's place.
     """
-    cells = {(cell["run_id"], cell["label"]): cell for plan in (old, new) if plan for cell in plan["cells"]}
+    every = [cell for plan in (old, new) if plan for cell in plan["cells"]]
+    cells = {(cell.get("run_id"), cell["label"]): cell for cell in every}
     return {**new, "cells": list(cells.values())}
 
 

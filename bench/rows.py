@@ -34,6 +34,8 @@ _PANDAS = {
 _LARGEST = 2**63
 #: Longer strings are refused.
 LONGEST = 10_000
+#: Lists, escapes, and numbers that are not standard JSON though arrow reads them.
+_UNUSUAL = (b"[", b"\\", b"NaN", b"Inf")
 
 Columns = dict[str, list[Any]]
 
@@ -100,7 +102,7 @@ def empty(table: str) -> pa.Table:
 
 
 def _is_plain(blob: bytes) -> bool:
-    """Whether every line begins the only object on it, in ASCII, without lists or escapes.
+    """Whether every line begins the only object on it, in ASCII, without what is unusual.
 
     All parsers read such lines alike; that each is complete shows in the number of rows they give.
     """
@@ -110,7 +112,7 @@ def _is_plain(blob: bytes) -> bool:
     starts = np.flatnonzero(data[:-1] == ord("\n")) + 1
     objects = np.count_nonzero(data == ord("{"))
     begun = blob[:1] == b"{" and bool(np.all(data[starts] == ord("{")))
-    return begun and objects == len(starts) + 1 and blob.isascii() and b"[" not in blob and b"\\" not in blob
+    return begun and objects == len(starts) + 1 and blob.isascii() and not any(s in blob for s in _UNUSUAL)
 
 
 def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
@@ -125,8 +127,7 @@ def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
     except pa.ArrowException:
         return None
     lengths = [blob.count(b"\n") for blob in blobs.values()]
-    numbers = [c for c in parsed.columns if pa.types.is_floating(c.type)]
-    if parsed.num_rows != sum(lengths) or not all(_finite(c) for c in numbers):
+    if parsed.num_rows != sum(lengths) or not all(map(_is_usual, parsed.columns)):
         return None
     return _with_run_ids(parsed, table, list(blobs), lengths)
 
@@ -136,9 +137,13 @@ def _parsed_type(kind: str) -> pa.DataType:
     return arrow_type("string" if kind == "name" else kind)
 
 
-def _finite(column: pa.ChunkedArray) -> bool:
-    found = pc.all(pc.is_finite(column)).as_py()
-    return found is None or bool(found)
+def _is_usual(column: pa.ChunkedArray) -> bool:
+    """Whether every number is finite, no text too long."""
+    if pa.types.is_floating(column.type):
+        return pc.all(pc.is_finite(column)).as_py() in (True, None)
+    if pa.types.is_string(column.type):
+        return (pc.max(pc.binary_length(column)).as_py() or 0) <= LONGEST
+    return True
 
 
 def _with_run_ids(parsed: pa.Table, table: str, run_ids: list[str], lengths: list[int]) -> pa.Table:

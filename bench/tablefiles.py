@@ -34,7 +34,8 @@ def write(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables that ``write`` wrote; ``StoreError`` when one is missing, broken or of another version."""
-    remedy = f"python -m bench.collect --suite {folder.name} writes it anew"
+    command = f"python -m bench.collect --suite {folder.name} --results {folder.parent} --recompute"
+    remedy = f"{command} writes it anew"
     tables = {}
     for name in TABLES:
         path = paths(folder)[name]

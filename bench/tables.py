@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bench.columns import TABLES, definitions, kinds
 from bench.facts import FILES, LINES, LISTS, Facts, Stored, read_run, scalars
@@ -85,18 +84,24 @@ def _read_batch(folders: list[RunFolder]) -> tuple[dict[str, Facts | str], dict[
             stored[folder.run_id] = read_run(folder)
         except StoreError as error:
             reasons[folder.run_id] = str(error)
-    tables = {}
-    for name in LINES:
-        tables[name], broken = parse_lines({run_id: run.lines[name] for run_id, run in stored.items()}, name)
-        reasons |= broken
-    sound = {run_id: run for run_id, run in stored.items() if run_id not in reasons}
-    if len(sound) < len(stored):
-        kept = pa.array(list(sound), pa.string())
-        for name, table in tables.items():
-            tables[name] = table.filter(pc.is_in(table["run_id"].cast(pa.string()), kept))
+    tables, broken = _parse(stored)
+    reasons |= broken
+    sound = {run_id: run for run_id, run in stored.items() if run_id not in broken}
+    if broken:
+        tables, _ = _parse(sound)  # anew: what a broken run calls things is no name of any column
     for name in LISTS:
         tables[name] = table_of({run_id: run.lists[name] for run_id, run in sound.items()}, name)
     return {run_id: run.facts for run_id, run in sound.items()} | reasons, tables
+
+
+def _parse(runs: Mapping[str, Stored]) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """The tables of lines of several runs, and why each broken run is left out of one of them."""
+    tables: dict[str, pa.Table] = {}
+    broken: dict[str, str] = {}
+    for name in LINES:
+        tables[name], reasons = parse_lines({run_id: run.lines[name] for run_id, run in runs.items()}, name)
+        broken |= reasons
+    return tables, broken
 
 
 def _runs_table(runs: Sequence[tuple[Planned, Facts | str]]) -> pd.DataFrame:
