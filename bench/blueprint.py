@@ -13,6 +13,7 @@ from bench.problem import make_problem
 from bench.spec import RunSpec
 from methods import costs
 from methods.base import METHODS, Task
+from methods.errors import UserError
 from methods.streams import Streams
 
 _tasks: dict[str, Task] = {}
@@ -44,7 +45,11 @@ def check(spec: RunSpec) -> None:
     """
     name, options = spec.method
     validate = getattr(METHODS.get(name), "validate", None)
-    plain = network(spec)
+    try:
+        plain = network(spec)
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"network {spec.network[0]}: cannot be built: {reason}") from None
     if validate is not None:
         validate(options, plain)
 

@@ -1,7 +1,6 @@
 """Who works on a run: one claim file a run, created in one step, kept alive by being touched.
 
-Claims make it rare that two processes compute the same run. They need not make it impossible:
-equal runs write equal files, and every file is replaced as a whole.
+Whoever computes a run claims it first: two at once would both append to its tables.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,23 @@ def acquire(run: RunFolder) -> Claim | None:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         mine.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(claim: Claim) -> Iterator[None]:
+    """Keep ``claim`` alive, and release it in the end."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            claim.beat()
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        claim.release()
 
 
 def holder(run: RunFolder) -> Process | None:

@@ -84,6 +84,13 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive(text: str) -> int:
+    """The type of arguments that are positive whole numbers."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
 def entry(main: Callable[[], int]) -> NoReturn:
     """Run ``main`` as a process: its result is the exit status.
 

@@ -29,7 +29,8 @@ def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path
         store.write_tables(suite, store.tables(suite))
         write_json(folder / _MADE_FROM, {"signature": signature})
     styles = folder / _STYLES
-    write_json(styles, method_styles())
+    if _read(styles) != (found := method_styles()):
+        write_json(styles, found)
     return {**paths, _STYLES: styles}
 
 
@@ -47,11 +48,15 @@ def method_styles() -> dict[str, dict[str, Any]]:
 
 def _made_from(folder: Path) -> str | None:
     """The signature of what the tables in ``folder`` were made from; None where it is not known."""
+    made = _read(folder / _MADE_FROM)
+    return made.get("signature") if isinstance(made, dict) else None
+
+
+def _read(path: Path) -> Any:
     try:
-        made: Any = read_json(folder / _MADE_FROM)
+        return read_json(path)
     except StoreError:
         return None
-    return made.get("signature") if isinstance(made, dict) else None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,15 +17,25 @@ from methods.base import Predictor, Stage
 from methods.streams import Streams
 
 
+class Diverged(Exception):
+    """The loss, a parameter or a prediction is NaN or infinite."""
+
+
 @torch.no_grad()
 def log_probabilities(problem: Problem, module: nn.Module, predictor: Predictor, split: Split) -> np.ndarray:
-    """Log class probabilities (N, C), float64, of one predictor on a whole split, in evaluation mode."""
+    """Log class probabilities (N, C), float64, of one predictor on a whole split, in evaluation mode.
+
+    Raises ``Diverged`` where there are none.
+    """
     module.eval()
     rows = [
         F.log_softmax(predictor(inputs).double(), dim=-1).cpu().numpy()
         for inputs, _ in problem.batches(split)
     ]
-    return np.concatenate(rows)
+    found = np.concatenate(rows)
+    if np.isnan(found).any():
+        raise Diverged("the predictions are not finite")
+    return found
 
 
 def quick_scores(problem: Problem, module: nn.Module, split: Split) -> dict[str, float]:

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where runs are computed: worker processes of this machine, or this process (default: local)",
     )
     parser.add_argument(
-        "--workers", type=_positive, metavar="N", help="processes at once (default: one a usable core)"
+        "--workers", type=cli.positive, metavar="N", help="processes at once (default: one a usable core)"
     )
     cli.add_where(parser)
     cli.add_set(parser)
@@ -74,12 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--retry-failed", action="store_true", help="run again what failed or was cancelled")
     parser.add_argument("--force", action="store_true", help="run everything again; set aside what there is")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def _interrupt(*_: object) -> None:

@@ -103,7 +103,9 @@ class Labeller:
         overridden = dict.fromkeys(key for draft in drafts for key in draft.overridden)
         written = dict.fromkeys(key for draft in drafts for key in draft.written if not key.endswith(".name"))
         varying = [key for key in written if _tells(key, drafts)]
-        self._keys = list(dict.fromkeys([*varying, *overridden]))
+        # in the order of the configuration, however they were given: a label is the same in every launch
+        order = list(dict.fromkeys(key for draft in drafts for key in draft.settings))
+        self._keys = sorted({*varying, *overridden}, key=order.index)
         identities = [self._identity(draft) for draft in drafts]
         self._in_text = [key for key in _IDENTITY[1:] if len({identity[key] for identity in identities}) > 1]
         leaves = {key: key.rpartition(".")[2] for key in [*_ALWAYS, *self._keys]}

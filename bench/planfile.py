@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.files import StoreError
@@ -70,6 +70,9 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
 def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
     """Every run that ``plans`` ask for, once a suite and scale, in their order; omitted cells are none."""
     found: dict[tuple[str, str, str], Planned] = {}
+    labels: dict[
+        tuple[str, str, str], str
+    ] = {}  # the latest: one a configuration, whatever was launched when
     for plan in plans:
         for cell in plan["cells"]:
             if cell.get("omitted") is None:
@@ -83,7 +86,11 @@ def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
                     labels=cell.get("labels") or {},
                 )
                 found.setdefault((run.suite, run.scale, run.run_id), run)
-    return list(found.values())
+                labels[run.suite, run.scale, run.config_id or run.run_id] = run.label
+    return [
+        replace(run, label=labels[run.suite, run.scale, run.config_id or run.run_id])
+        for run in found.values()
+    ]
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -45,18 +45,28 @@ def provenance(execution: Execution) -> dict[str, Any]:
 
 @cache
 def git_sha() -> str | None:
-    """The commit of the code in use, with ``+`` when files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
+    """The commit of the code in use, with ``+`` when its files differ from it; None outside a checkout.
+
+    A file that was added to ``bench`` or ``methods`` is such a difference, tracked or not.
+    """
+    root = Path(__file__).resolve().parent.parent
+    commands = (
+        ["rev-parse", "--show-toplevel"],
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--", "bench", "methods"],
+    )
     try:
-        sha, changes = (
+        top, sha, changes = (
             subprocess.run(
-                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
-            ).stdout
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+                ["git", *command], cwd=root, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for command in commands
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return sha.strip() + ("+" if changes.strip() else "")
+    if Path(top).resolve() != root:  # installed inside a repository of somebody else's
+        return None
+    return sha + ("+" if changes else "")
 
 
 @cache

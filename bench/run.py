@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from bench import blueprint, checkpoint, cli
-from bench.evaluation import evaluate_stage
+from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution
 from bench.problem import Problem, make_problem
 from bench.provenance import PeakMemory, now, provenance
 from bench.spec import RunSpec, nest, parse_spec
 from bench.store import RunFolder, Store
-from bench.training import CHECKPOINT, Diverged, Stopped, Trainer
+from bench.training import CHECKPOINT, Stopped, Trainer
 from methods import costs
 from methods.base import METHODS, Stage
 from methods.errors import UserError
@@ -87,18 +87,23 @@ def _train_and_evaluate(
     if not arrays:  # stopped after the last evaluation and before its arrays were written
         stage_done(module, trainer.stages[-1])
     _write_arrays(folder, arrays)
-    checkpoint.save(folder.path / MODEL, problem.method.pack(module))
+    packed = problem.method.pack(module)
+    checkpoint.save(folder.path / MODEL, packed)
     results = trainer.results
     folder.write(
         "metrics", {table: [row for r in results for row in r[table]] for table in ("metrics", "calibration")}
     )
-    folder.write("costs", _costs(problem, module, folder, trainer, memory.bytes))
+    folder.write("costs", _costs(problem, module, packed, trainer, memory.bytes))
     status.set("done", **trainer.position(trainer.stages[-1]))
     (folder.path / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _costs(
-    problem: Problem, module: nn.Module, folder: RunFolder, trainer: Trainer, peak: int | None
+    problem: Problem,
+    module: nn.Module,
+    packed: dict[str, torch.Tensor],
+    trainer: Trainer,
+    peak: int | None,
 ) -> dict[str, Any]:
     """The ``costs.json`` of a run; ``bench/columns.yaml`` defines each figure."""
     method, spent, wall = problem.method, trainer.counters, trainer.wall_seconds
@@ -120,7 +125,7 @@ def _costs(
         "deterministic_train_flops": images * deterministic_step,
         "inference_flops": method.flops(module, "inference"),
         "dense_inference_flops": dense_vi.flops(dense, "inference"),
-        "checkpoint_bytes": (folder.path / MODEL).stat().st_size,
+        "checkpoint_bytes": _packed_bytes(packed),
         "dense_vi_bytes": _packed_bytes(dense_vi.pack(dense)),
         "deterministic_bytes": deterministic_bytes,
         "train_seconds": spent.train_seconds,
@@ -136,6 +141,7 @@ def _costs(
 
 
 def _packed_bytes(packed: dict[str, torch.Tensor]) -> int:
+    # in memory: in a file, the name of the file counts too
     buffer = io.BytesIO()
     torch.save(packed, buffer)
     return buffer.tell()
@@ -180,11 +186,13 @@ def _one_line(error: Exception) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one cell in this process and print what it scored."""
+    from bench import claims  # here, as it needs psutil: `execute` alone does without
+
     parser = cli.parser("bench.run", __doc__)
     cli.add_results(parser)
     cli.add_set(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of every random stream (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
+    parser.add_argument("--threads", type=cli.positive, default=1, help="torch threads (default 1)")
     parser.add_argument("--force", action="store_true", help="run again when it is done already")
     arguments = parser.parse_args(argv)
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
@@ -192,12 +200,20 @@ def main(argv: list[str] | None = None) -> int:
     blueprint.check(spec)
     store = Store(arguments.results, create=True)
     folder = store.run(spec.run_id)
-    if arguments.force and folder.path.exists():
-        store.set_aside(spec.run_id, "run again by force")
+    if (other := claims.holder(folder)) is not None:
+        raise UserError(f"run {spec.run_id}: process {other.pid} on {other.host} is at it")
+    if folder.path.exists() and (fault := store.check(spec.run_id)) is not None:
+        print(f"what there was of {spec.run_id} is in {store.set_aside(spec.run_id, fault)} now: {fault}")
+    elif arguments.force and folder.path.exists():
+        store.set_aside(spec.run_id, "run again by --force")
     if folder.is_done():
         print(f"{spec.run_id} is done already; --force runs it again")
     else:
-        outcome = execute(spec, store, Execution(threads=arguments.threads))
+        claim = claims.acquire(folder)
+        if claim is None:
+            raise UserError(f"run {spec.run_id}: another process is at it")
+        with claims.held(claim):
+            outcome = execute(spec, store, Execution(threads=arguments.threads))
         if outcome != "done":
             print(f"{spec.run_id} {outcome}: {(folder.read('status') or {}).get('error')}")
             return 1

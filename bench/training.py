@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bench import checkpoint
-from bench.evaluation import quick_scores
+from bench.evaluation import Diverged, quick_scores
 from bench.problem import Problem
 from bench.spec import Training
 from bench.store import RunFolder
@@ -32,10 +32,6 @@ STATUS_SECONDS = 0.5
 
 class Stopped(Exception):
     """The run was asked to stop; it continues from its last checkpoint another time."""
-
-
-class Diverged(Exception):
-    """The loss became NaN or infinite."""
 
 
 @dataclass
@@ -150,10 +146,15 @@ class Trainer:
                 raise Stopped
             self.step += 1
             context.begin_step(batch, self.step)
-            loss = self._step(context)
+            try:
+                loss = self._step(context)
+            except (RuntimeError, ValueError):  # what stumbles over NaN is no error of the code
+                self._require_finite(stage)
+                raise
             total += loss * len(batch[1])
             if not math.isfinite(loss):
                 raise Diverged(f"loss is {float(loss)} at step {self.step} of stage {stage.name!r}")
+        self._require_finite(stage)
         self.counters.train_seconds += (seconds := time.perf_counter() - started)
         self.counters.epochs += 1
         self._end_epoch(stage, float(total) / self.problem.task.examples, seconds)
@@ -178,6 +179,10 @@ class Trainer:
         self.counters.images += examples
         method.after_step(context)
         return loss.detach()
+
+    def _require_finite(self, stage: Stage) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+            raise Diverged(f"parameters are not finite after step {self.step} of stage {stage.name!r}")
 
     def _end_epoch(self, stage: Stage, loss: float, seconds: float) -> None:
         started = time.perf_counter()

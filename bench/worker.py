@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +92,7 @@ def walk(
         run = store.run(spec.run_id)
         if _settled(run) or (claim := _take(store, run)) is None:
             continue
-        with _held(claim):
+        with claims.held(claim):
             if not _settled(run):  # it may have been done between the first look and the claim
                 at(spec.run_id)
                 execute(spec, store, execution, stop)
@@ -113,24 +112,6 @@ def _settled(run: RunFolder) -> bool:
         return run.status() in SETTLED
     except StoreError:
         return False
-
-
-@contextmanager
-def _held(claim: claims.Claim) -> Iterator[None]:
-    """Keep ``claim`` alive, and release it in the end."""
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(claims.HEARTBEAT):
-            claim.beat()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        claim.release()
 
 
 def _watch(order: Order, stopping: threading.Event) -> None:

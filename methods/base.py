@@ -171,6 +171,11 @@ class Method:
     style: ClassVar[Style]
     Options: ClassVar[type] = NoOptions
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in vars(cls) and not hasattr(cls, "style"):
+            raise TypeError(f"method {cls.name}: needs a style, by which views show it")
+
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
 

@@ -47,7 +47,10 @@ class Registry(Generic[T]):
 
     def _all(self) -> dict[str, type[T]]:
         if self._discovered is None:
-            self._discovered = {**self._in_folder(), **self._from_entry_points()}
+            own, others = self._in_folder(), self._from_entry_points()
+            if both := own.keys() & others.keys():
+                raise UserError(f"entry points {self.group}: {self.kind} {min(both)!r} is there already")
+            self._discovered = own | others
         return {**self._discovered, **self._registered}
 
     def _in_folder(self) -> dict[str, type[T]]:

@@ -83,6 +83,8 @@ class SSVI(SparseVariationalMethod):
         step, last = context.progress.step, self._last_update(context)
         if step % self.options.replace_every or step >= last:
             return
+        if self.options.sparsity == 0:  # nothing to move to; and no step forfeited: this is dense VI
+            return
         context.skip_step = not self.options.step_on_update
         fraction = subspace.replacement_fraction(step, last, self.options.replace_fraction)
         sparse = list(layers.sparse_layers(context.module))

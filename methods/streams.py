@@ -10,8 +10,9 @@ import hashlib
 
 import torch
 
-#: The purposes in use. ``split`` and ``initialisation`` are consumed while building.
-NAMES = ("split", "initialisation", "subspace", "order", "augmentation", "noise", "evaluation")
+#: The purposes in use. ``split``, ``initialisation`` and ``posterior`` (initial means and scales that are
+#: not the network's) are consumed while building.
+NAMES = ("split", "initialisation", "posterior", "subspace", "order", "augmentation", "noise", "evaluation")
 
 
 def derive(seed: int, name: str) -> int:

@@ -70,14 +70,14 @@ class VariationalMethod(Method):
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
         counts = self.active_counts(network)
-        generator = streams["subspace"]
+        subspace, initial = streams["subspace"], streams["posterior"]
 
         def posterior(name: str, weight: torch.Tensor) -> Gaussian:
             density = counts[name] / weight.numel() if name in counts else 1.0
-            mean, std = self._initial(weight, density, generator)
+            mean, std = self._initial(weight, density, initial)
             if name not in counts:
                 return DenseGaussian(weight.shape, mean, std, self.options.scale_map)
-            index = torch.randperm(weight.numel(), generator=generator)[: counts[name]].sort().values
+            index = torch.randperm(weight.numel(), generator=subspace)[: counts[name]].sort().values
             return SparseGaussian(
                 weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
             )

@@ -296,7 +296,7 @@ def test_a_worker_ends_with_its_launcher(store):
 
 
 def test_a_worker_leaves_ctrl_c_to_its_launcher(store):
-    run = spec(epochs=100)
+    run = spec(epochs=50)
     workers = forked(store, [run], limit=1)
     after(in_mid_run(store, [run]), lambda: os.kill(workers.started[0].process.pid, signal.SIGINT))
     run_workers(store, [run], workers)

@@ -102,6 +102,26 @@ def test_subspace_keeps_its_size_and_moves_on_schedule(addition):
     assert moved, "the subspace never moved"
 
 
+@pytest.mark.parametrize("step_on_update", [True, False])
+def test_sparsity_0_is_dense_vi(step_on_update):
+    dense = Session(DenseVI())
+    ours = Session(ssvi(sparsity=0.0, step_on_update=step_on_update))
+    losses = [[session.step(batch) for batch in batches(STEPS)] for session in (dense, ours)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_released_initial_values_and_subspace_are_paired_by_seed():
+    released = {"mean_init": "released", "scale_init": "released"}
+    dense = Session(DenseVI(VariationalOptions(**released))).module
+    static = Session(StaticVI(SparseOptions(sparsity=0.7, **released))).module
+    default = Session(StaticVI(SparseOptions(sparsity=0.7))).module
+    for name, _, posterior in layers.sparse_layers(static):
+        full = dense.get_submodule(name).posterior
+        assert torch.equal(posterior.mean, posterior.gather(full.mean))
+        assert torch.equal(posterior.rho, posterior.gather(full.rho))
+        assert torch.equal(posterior.index, default.get_submodule(name).posterior.index)
+
+
 def test_state_has_the_size_of_the_subspace():
     session = Session(ssvi(sparsity=0.9))
     for batch in batches(12):

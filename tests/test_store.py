@@ -343,12 +343,16 @@ def test_an_omitted_cell_needs_no_run_id(tmp_path):
 def test_a_run_is_planned_once_a_suite_and_scale():
     cells = [cell(config()), cell(config(), label="by another name")]
     plans = [plan(cells), plan(cells, scale="small"), plan(cells, suite="baselines")]
-    found = [(run.suite, run.scale, run.label.split()[0]) for run in planfile.planned(plans)]
-    assert found == [
-        ("criteria_ablation", "demo", "ssvi"),
-        ("criteria_ablation", "small", "ssvi"),
-        ("baselines", "demo", "ssvi"),
-    ]
+    found = [(run.suite, run.scale) for run in planfile.planned(plans)]
+    assert found == [("criteria_ablation", "demo"), ("criteria_ablation", "small"), ("baselines", "demo")]
+
+
+def test_seeds_that_were_launched_under_different_labels_have_the_later_one(tmp_path):
+    store = Store(tmp_path, create=True)
+    store.merge_plan(plan([cell(config(0), label="ssvi"), cell(config(0, epochs=9), label="other")]))
+    store.merge_plan(plan([cell(config(1), label="ssvi lr=0.05")]))
+    found = {run.labels["seed"]: run.label for run in planfile.planned(store.plans()) if run.label != "other"}
+    assert found == {0: "ssvi lr=0.05", 1: "ssvi lr=0.05"}
 
 
 @pytest.mark.parametrize(

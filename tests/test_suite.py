@@ -185,14 +185,14 @@ def test_cells_stand_in_the_order_written_with_seeds_innermost(write):
     assert labels(write().expand("demo")) == [
         ("dense recipe=quick", 0),
         ("dense recipe=quick", 1),
-        ("sparse criterion=abs_mean sparsity=0 recipe=quick", 0),
-        ("sparse criterion=abs_mean sparsity=0.5 recipe=quick", 0),
-        ("sparse criterion=snr sparsity=0 recipe=quick", 0),
-        ("sparse criterion=snr sparsity=0.5 recipe=quick", 0),
-        ("sparse criterion=twin sparsity=0 recipe=quick", 0),
-        ("sparse criterion=twin sparsity=0.5 recipe=quick", 0),
-        ("sparse criterion=abs_mean sparsity=0.9 recipe=slow", 0),
-        ("sparse criterion=abs_mean sparsity=0.9 recipe=slow", 1),
+        ("sparse sparsity=0 criterion=abs_mean recipe=quick", 0),
+        ("sparse sparsity=0.5 criterion=abs_mean recipe=quick", 0),
+        ("sparse sparsity=0 criterion=snr recipe=quick", 0),
+        ("sparse sparsity=0.5 criterion=snr recipe=quick", 0),
+        ("sparse sparsity=0 criterion=twin recipe=quick", 0),
+        ("sparse sparsity=0.5 criterion=twin recipe=quick", 0),
+        ("sparse sparsity=0.9 criterion=abs_mean recipe=slow", 0),
+        ("sparse sparsity=0.9 criterion=abs_mean recipe=slow", 1),
     ]
 
 
@@ -266,7 +266,7 @@ def test_two_keys_of_one_short_name_are_labelled_in_full(write):
         where=["method.sparsity=0.5,network.sparsity=0.2"]
     )
     (cell,) = plan.cells
-    assert cell.label == "sparse method.sparsity=0.5 network.sparsity=0.2"
+    assert cell.label == "sparse network.sparsity=0.2 method.sparsity=0.5"
     assert (cell.labels["method.sparsity"], cell.labels["network.sparsity"]) == (0.5, 0.2)
     with pytest.raises(UserError, match="unknown column 'sparsity'"):
         write(one_grid(grid, base="{dataset: points}")).expand(where=["sparsity=0.5"])
@@ -318,11 +318,11 @@ def omitted(plan):
 def test_a_cell_that_means_another_one_points_to_it(write):
     plan = write().expand("demo")
     assert omitted(plan) == {
-        "sparse criterion=abs_mean sparsity=0": "sparsity 0 is dense; see dense recipe=quick",
-        "sparse criterion=snr sparsity=0": "sparsity 0 is dense; see dense recipe=quick",
-        "sparse criterion=twin sparsity=0": "twin ranks as snr; sparsity 0 is dense; see dense recipe=quick",
-        "sparse criterion=twin sparsity=0.5": "twin ranks as snr; "
-        "see sparse criterion=snr sparsity=0.5 recipe=quick",
+        "sparse sparsity=0 criterion=abs_mean": "sparsity 0 is dense; see dense recipe=quick",
+        "sparse sparsity=0 criterion=snr": "sparsity 0 is dense; see dense recipe=quick",
+        "sparse sparsity=0 criterion=twin": "twin ranks as snr; sparsity 0 is dense; see dense recipe=quick",
+        "sparse sparsity=0.5 criterion=twin": "twin ranks as snr; "
+        "see sparse sparsity=0.5 criterion=snr recipe=quick",
     }
     by_label = {(cell.label, cell.spec.seed): cell for cell in plan.cells}
     dense = by_label["dense recipe=quick", 0]
@@ -338,9 +338,9 @@ def test_the_other_one_is_planned_once_when_nobody_asked_for_it(write):
     plan = write().expand("demo", where=["criterion=twin"])
     assert [(cell.label.removesuffix(" recipe=quick"), bool(cell.omitted)) for cell in plan.cells] == [
         ("dense", False),
-        ("sparse criterion=twin sparsity=0", True),
-        ("sparse criterion=snr sparsity=0.5", False),
-        ("sparse criterion=twin sparsity=0.5", True),
+        ("sparse sparsity=0 criterion=twin", True),
+        ("sparse sparsity=0.5 criterion=snr", False),
+        ("sparse sparsity=0.5 criterion=twin", True),
     ]
     whole = {(cell.run_id, cell.label): cell for cell in write().expand("demo").cells}
     assert [whole[cell.run_id, cell.label] for cell in plan.cells] == list(plan.cells)

@@ -151,6 +151,31 @@ def test_two_members_predict_by_averaged_probabilities(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("lr", "epochs", "words"),
+    [
+        (1e300, 4, "parameters are not finite after step 1"),  # seen by the subspace update, before any loss
+        (1e300, 1, "parameters are not finite after step 1"),  # in the last step
+        (1e38, 1, "the predictions are not finite"),
+    ],
+)
+def test_divergence_is_told_from_an_error_of_the_code(lr, epochs, words, tmp_path):
+    options = {"sparsity": 0.5, "replace_every": 1, "batch_size": 10**4}  # a step is an epoch
+    run = spec("ssvi", lr=lr, lr_scale=lr, epochs=epochs, **options)
+    store = Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "failed"
+    status = store.run(run.run_id).read("status")
+    assert status["error_kind"] == "nan", status["error"]
+    assert words in status["error"]
+
+
+def test_dense_vi_is_compressed_once_against_itself(tmp_path):
+    run, store = spec("dense_vi", epochs=1), Store(tmp_path, create=True)
+    assert execute(run, store, EVERY_EPOCH) == "done"
+    costs = store.run(run.run_id).read("costs")
+    assert costs["checkpoint_bytes"] == costs["dense_vi_bytes"]
+
+
+@pytest.mark.parametrize(
     ("how", "kind", "words"),
     [("raise", "exception", "RuntimeError: told to fail in two lines"), ("nan", "nan", "step 3")],
 )
