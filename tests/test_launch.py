@@ -363,7 +363,7 @@ def test_local_workers_leave_nothing_beside_the_results_when_all_went_well(store
 
 @pytest.mark.slow
 def test_the_log_of_a_local_worker_that_died_is_kept_and_its_run_done_by_the_next(store):
-    run = digits(epochs=60)
+    run = digits(epochs=25)
     workers = LocalWorkers(store.root, [run], Execution("local", checkpoint_seconds=0.0))
     after(in_mid_run(store, [run]), lambda: os.kill(claims.holder(store.run(run.run_id)).pid, signal.SIGKILL))
     run_workers(store, [run], workers)
