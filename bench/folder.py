@@ -94,6 +94,13 @@ class RunFolder:
         """Whether the run finished and has results."""
         return self.status() == "done"
 
+    def is_settled(self) -> bool:
+        """Whether the run is left alone until it is asked for again; one that can't be read is not."""
+        try:
+            return self.status() in SETTLED
+        except StoreError:
+            return False
+
     def _file(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
             raise StoreError(f"{self.path}: {name!r} is no name of a document or table")

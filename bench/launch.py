@@ -16,7 +16,6 @@ from typing import Protocol
 from bench import claims
 from bench.execution import Execution
 from bench.files import StoreError
-from bench.folder import SETTLED
 from bench.provenance import now
 from bench.spec import RunSpec
 from bench.store import Store
@@ -73,7 +72,7 @@ def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> 
     here = replace(execution, executor="inline", concurrency=1)
     while True:
         walk(store, specs, here, lambda: False)
-        if all(_settled(store, spec.run_id) for spec in specs):
+        if all(store.run(spec.run_id).is_settled() for spec in specs):
             return
         time.sleep(_POLL_SECONDS)
 
@@ -114,7 +113,7 @@ class _Launch:
                 self._died(worker)
         # while all workers are busy, there is nothing to decide
         if len(self.active) < self.workers.limit:
-            self.left = {run_id for run_id in self.left if not _settled(self.store, run_id)}
+            self.left = {run_id for run_id in self.left if not self.store.run(run_id).is_settled()}
             free = sum(claims.holder(self.store.run(run_id)) is None for run_id in self.left)
             # a worker that is starting up has not claimed yet what it will take
             starting = sum(worker.run_id() is None for worker in self.active)
@@ -159,7 +158,7 @@ class _Launch:
         run = self.store.run(run_id)
         claim = claims.acquire(run)
         if claim is not None:
-            if not _settled(self.store, run_id):
+            if not self.store.run(run_id).is_settled():
                 status = {"status": "failed", "error": reason, "error_kind": "killed", "updated_at": now()}
                 run.write("status", {**_document(self.store, run_id), **status})
             claim.release()
@@ -169,12 +168,6 @@ class _Launch:
         status = _document(self.store, run_id)
         if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
             self.store.run(run_id).write("status", {**status, "status": "preempted", "updated_at": now()})
-
-
-def _settled(store: Store, run_id: str) -> bool:
-    with contextlib.suppress(StoreError):
-        return store.run(run_id).status() in SETTLED
-    return False
 
 
 def _wait(seconds: float, over: Callable[[], bool]) -> None:

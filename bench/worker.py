@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import claims
 from bench.execution import Execution
-from bench.files import StoreError, write_json
-from bench.folder import SETTLED, RunFolder
+from bench.files import write_json
+from bench.folder import RunFolder
 
 if TYPE_CHECKING:
     from bench.spec import RunSpec
@@ -90,10 +90,10 @@ def walk(
         if stop():
             return
         run = store.run(spec.run_id)
-        if _settled(run) or (claim := _take(store, run)) is None:
+        if run.is_settled() or (claim := _take(store, run)) is None:
             continue
         with claims.held(claim):
-            if not _settled(run):  # it may have been done between the first look and the claim
+            if not run.is_settled():  # it may have been done between the first look and the claim
                 at(spec.run_id)
                 execute(spec, store, execution, stop)
         at(None)
@@ -105,13 +105,6 @@ def _take(store: Store, run: RunFolder) -> claims.Claim | None:
         store.set_aside(run.run_id, fault)  # and the claim with it
         claim = claims.acquire(run)
     return claim
-
-
-def _settled(run: RunFolder) -> bool:
-    try:
-        return run.status() in SETTLED
-    except StoreError:
-        return False
 
 
 def _watch(order: Order, stopping: threading.Event) -> None:
