@@ -1,4 +1,4 @@
-"""The multilayer perceptron and the small CNN: shapes, initial weights, random streams, bad options."""
+"""The architectures: shapes, sizes, initial weights, random streams, conversion, bad options."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from bench.networks.base import NETWORKS
-from methods.base import Task
+from methods import convert, costs
+from methods.base import Progress, Task
 from methods.errors import UserError
 from methods.options import parse
+from methods.ssvi import SSVI, SSVIOptions
 from methods.streams import Streams
 
 DIGITS = Task((1, 8, 8), 10, 1097)
@@ -27,10 +29,20 @@ def kernels(module):
     return {name: p for name, p in module.named_parameters() if p.dim() > 1}
 
 
+SMALL = {
+    "mlp": {},
+    "cnn": {},
+    "lenet5": {},
+    "resnet18": {"width": 4},
+    "wide_resnet": {"depth": 10, "widen": 1},
+    "vit": {"width": 12, "depth": 2},
+}
+
+
 @pytest.mark.parametrize("task", [DIGITS, Task((1, 28, 28), 10, 1), COLOUR], ids=str)
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", SMALL)
 def test_outputs_have_the_task_s_shape_and_are_finite(name, task):
-    network = make(name, task)
+    network = make(name, task, **SMALL[name])
     inputs = torch.randn(5, *task.input_shape, generator=torch.Generator().manual_seed(0))
     for mode in (True, False):
         logits = network.train(mode)(inputs)
@@ -70,7 +82,81 @@ def test_cnn_halves_the_image_once():
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("mlp", {"hidden": [600, 300]}), ("cnn", {"channels": [64, 96]})]
+    ("name", "task", "parameters"),
+    [
+        ("lenet5", Task((1, 28, 28), 10, 1), 61_706),
+        ("lenet5", Task((3, 32, 32), 10, 1), 62_006),
+        ("resnet18", Task((3, 32, 32), 10, 1), 11_173_962),
+        ("wide_resnet", Task((3, 32, 32), 10, 1), 36_479_194),
+    ],
+    ids=str,
+)
+def test_sizes_are_those_of_the_literature(name, task, parameters):
+    assert sum(p.numel() for p in make(name, task).parameters()) == parameters
+
+
+def test_resnet18_takes_the_multiply_adds_of_the_literature():
+    network = make("resnet18", COLOUR)
+    costs.trace(network, COLOUR.input_shape)
+    without_classifier = costs.flops(network, "inference") / 2 - 512 * 100
+    assert without_classifier == pytest.approx(555_417_600, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_kernel_but_the_first_convolution_is_sparsifiable(name):
+    network = make(name, COLOUR, **SMALL[name])
+    layers = [n for n, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    expected = layers[1:] if isinstance(network.get_submodule(layers[0]), nn.Conv2d) else layers
+    assert list(convert.sparsifiable(network)) == expected
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ssvi_trains_on_every_architecture(name):
+    method = SSVI(SSVIOptions(sparsity=0.5))
+    network = make(name, COLOUR, **SMALL[name])
+    module = method.build(network, Streams(0), COLOUR)
+    batch = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
+    progress = Progress("train", 1, 1, 0, 10, 50_000, torch.Generator().manual_seed(0))
+    method.loss(module, batch, progress).backward()
+    for parameter_name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 8)], ids=str)
+def test_vit_cuts_the_image_into_its_patches(shape):
+    network = make("vit", Task(shape, 10, 1), width=12, depth=1)
+    image = torch.arange(math.prod(shape), dtype=torch.float32).view(1, *shape)
+    seen = []
+    network.embed.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0][0]))
+    network(image)
+    tiles = [image[0, :, r : r + 4, c : c + 4] for r in range(0, shape[1], 4) for c in range(0, shape[2], 4)]
+    assert torch.equal(seen[0], torch.stack([tile.flatten() for tile in tiles]))
+
+
+def test_vit_attends_as_torch_does():
+    network = make("vit", DIGITS, width=12, depth=1)
+    block, reference = network.blocks[0], nn.MultiheadAttention(12, 3, batch_first=True)
+    with torch.no_grad():
+        parts = (block.query, block.key, block.value)
+        reference.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        reference.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        reference.out_proj.weight.copy_(block.out.weight)
+        for part in (block.fc1, block.fc2):
+            nn.init.zeros_(part.weight)
+    x = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(0))
+    normed = block.norm1(x)
+    torch.testing.assert_close(block(x), x + reference(normed, normed, normed)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mlp", {"hidden": [600, 300]}),
+        ("cnn", {"channels": [64, 96]}),
+        ("lenet5", {}),
+        ("resnet18", {"width": 32, "blocks": [1, 1]}),
+        ("wide_resnet", {"depth": 10, "widen": 2}),
+    ],
 )
 def test_kernels_are_he_normal_and_biases_zero(name, options):
     network = make(name, COLOUR, **options)
@@ -81,19 +167,20 @@ def test_kernels_are_he_normal_and_biases_zero(name, options):
         assert weights.std().item() == pytest.approx(std, rel=error), parameter
         fourth = (weights / std).pow(4).mean().item()
         assert fourth == pytest.approx(3, rel=4 * error), parameter  # a uniform law has 1.8
-    biases = [p for n, p in network.named_parameters() if n.endswith("bias")]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    biases = [layer.bias for layer in layers if layer.bias is not None]
     assert all((bias == 0).all() for bias in biases)
     assert biases
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", SMALL)
 def test_weights_depend_on_seed_and_salt_and_nothing_else(name):
     torch.manual_seed(1)
-    first = make(name, seed=3)
+    first = make(name, seed=3, **SMALL[name])
     torch.manual_seed(2)
     torch.randn(10)
-    again = make(name, seed=3)
-    others = [make(name, seed=4), make(name, seed=3, salt="/second")]
+    again = make(name, seed=3, **SMALL[name])
+    others = [make(name, seed=s, salt=salt, **SMALL[name]) for s, salt in ((4, ""), (3, "/second"))]
     for parameter, weights in kernels(first).items():
         assert torch.equal(weights, kernels(again)[parameter])
         assert not any(torch.equal(weights, kernels(other)[parameter]) for other in others)
@@ -116,6 +203,10 @@ def test_building_leaves_the_global_stream_and_the_run_s_streams_alone(name):
         ("mlp", {"width": 3}, "unknown key 'width'; valid: hidden"),
         ("cnn", {"channels": [-1]}, r"channels: -1 lies outside \[1, inf\)"),
         ("cnn", {"channels": []}, "channels: needs at least one convolution"),
+        ("resnet18", {"blocks": []}, "blocks: needs at least one stage"),
+        ("wide_resnet", {"depth": 29}, "depth: 29 is not 6 n"),
+        ("vit", {"patch": 3}, "patch: 3 does not divide the image, 8x8"),
+        ("vit", {"heads": 5}, "heads: 5 does not divide the width, 192"),
     ],
 )
 def test_bad_options_are_named(name, options, words):
@@ -123,8 +214,8 @@ def test_bad_options_are_named(name, options, words):
         make(name, **options)
 
 
-def test_cnn_takes_images_only():
-    with pytest.raises(
-        UserError, match=r"network cnn: takes images \(channels, height, width\), got inputs of \(20,\)"
-    ):
-        make("cnn", Task((20,), 2, 100))
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "mlp"])
+def test_convolutions_and_patches_take_images_only(name):
+    words = rf"network {name}: takes images \(channels, height, width\), got inputs of \(20,\)"
+    with pytest.raises(UserError, match=words):
+        make(name, Task((20,), 2, 100))

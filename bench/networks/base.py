@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from methods.base import Task
+from methods.errors import UserError
 from methods.registry import Registry
 from methods.streams import Streams, derive
 
@@ -40,3 +41,13 @@ class Network:
 
 
 NETWORKS: Registry[Network] = Registry("network", "bench.networks", Network, "ssvi_bench.networks")
+
+
+def image_shape(network: str, task: Task) -> tuple[int, int, int]:
+    """(channels, height, width) of a task's inputs; raises ``UserError`` where they are no images."""
+    if len(task.input_shape) != 3:
+        raise UserError(
+            f"network {network}: takes images (channels, height, width), got inputs of {task.input_shape}"
+        )
+    channels, height, width = task.input_shape
+    return channels, height, width

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.networks.base import Network, NetworkOptions
+from bench.networks.base import Network, NetworkOptions, image_shape
 from bench.networks.initialisation import he_normal
 from methods.base import Task
 from methods.errors import UserError
@@ -37,14 +37,10 @@ class CNN(Network):
 
         Raises ``UserError`` for inputs that are no images (C, H, W), or where no convolution is left.
         """
-        if len(task.input_shape) != 3:
-            raise UserError(
-                f"network cnn: takes images (channels, height, width), got inputs of {task.input_shape}"
-            )
+        width, *_ = image_shape(self.name, task)
         if not self.options.channels:
             raise UserError("network cnn: channels: needs at least one convolution, got an empty list")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        width = task.input_shape[0]
         for number, channels in enumerate(self.options.channels, start=1):
             stride = 2 if number == 2 else 1
             # batch norm follows and has a shift of its own: no bias
