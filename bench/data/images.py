@@ -1,0 +1,138 @@
+"""The usual image sets, through torchvision: Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN.
+
+Images are held as uint8 tensors on the device of the run. They are read from the folder that
+the environment variable ``BENCH_DATA_ROOT`` names, or ``~/.cache/ssvi-bench/data``;
+``python -m bench.download`` puts them there.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from bench.data.augmentation import crop_and_flip
+from bench.data.base import Dataset, DatasetOptions, Split, Splits
+from bench.data.splitting import channel_statistics, stratified
+from methods.errors import UserError
+from methods.options import option
+
+
+@dataclass(frozen=True)
+class ImageOptions(DatasetOptions):
+    """What is held out of the official training part, and how much of the rest is used."""
+
+    val: int = option(5000, "validation examples, held out of the training part", within="[10, inf)")
+    train: int = option(0, "training examples, a stratified draw; 0 for all that are left", within="[0, inf)")
+    augment: bool = option(True, "in training, crop (and flip, where the set allows) at random")
+
+
+class ImageDataset(Dataset):
+    """An official training and test part; the stream of the seed decides what is held out for validation."""
+
+    Options = ImageOptions
+
+    #: The class in ``torchvision.datasets``.
+    source: ClassVar[str]
+    classes: ClassVar[int] = 10
+    #: Zeros around an image before it is cropped to its size again; 0: no augmentation.
+    padding: ClassVar[int] = 4
+    #: Whether a mirror image is as likely.
+    flip: ClassVar[bool] = True
+
+    def load(self, split: torch.Generator) -> Splits:
+        """The three parts; ``UserError`` when files are missing, or too few examples for the options."""
+        whole, test = (
+            official_part(self.name, self.source, True),
+            official_part(self.name, self.source, False),
+        )
+        asked, available = self.options.val + max(self.options.train, 1), len(whole)
+        if asked > available:
+            raise UserError(
+                f"data set {self.name}: val {self.options.val} and train {self.options.train} are more than "
+                f"its {available} training examples"
+            )
+        val, rest = stratified(whole.labels, (self.options.val,), split)
+        if self.options.train:
+            chosen, _ = stratified(whole.labels[rest], (self.options.train,), split)
+            rest = rest[chosen]
+        train = Split(whole.inputs[rest], whole.labels[rest])
+        held_out = Split(whole.inputs[val], whole.labels[val])
+        return Splits(train, held_out, test, self.classes, *channel_statistics(train.inputs))
+
+    def prepare(
+        self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None
+    ) -> torch.Tensor:
+        """Standardised; in training also cropped and flipped, with black beyond the border."""
+        if augmentation is not None and self.options.augment and self.padding:
+            inputs = crop_and_flip(inputs, self.padding, self.flip, augmentation)
+        return super().prepare(inputs, splits, augmentation)
+
+
+class FashionMNIST(ImageDataset):
+    """Clothes in grey, 28x28, ten classes (Xiao, Rasul and Vollgraf 2017); MIT licence."""
+
+    name = "fashion_mnist"
+    source = "FashionMNIST"
+    padding = 2
+
+
+class CIFAR10(ImageDataset):
+    """Photographs in colour, 32x32, ten classes (Krizhevsky 2009)."""
+
+    name = "cifar10"
+    source = "CIFAR10"
+
+
+class CIFAR100(ImageDataset):
+    """Photographs in colour, 32x32, a hundred classes (Krizhevsky 2009)."""
+
+    name = "cifar100"
+    source = "CIFAR100"
+    classes = 100
+
+
+class SVHN(ImageDataset):
+    """House numbers in colour, 32x32, ten digits (Netzer et al. 2011); never mirrored."""
+
+    name = "svhn"
+    source = "SVHN"
+    flip = False
+
+
+def data_root() -> Path:
+    """Where image sets lie: ``BENCH_DATA_ROOT``, or ``~/.cache/ssvi-bench/data``."""
+    named = os.environ.get("BENCH_DATA_ROOT")
+    return Path(named) if named else Path("~/.cache/ssvi-bench/data").expanduser()
+
+
+def fetch(source: str, train: bool, download: bool) -> Any:
+    """torchvision's data set, its files verified; it raises ``RuntimeError`` where they are missing."""
+    import torchvision.datasets  # here: importing it takes seconds
+
+    part = {"split": "train" if train else "test"} if source == "SVHN" else {"train": train}
+    return getattr(torchvision.datasets, source)(data_root(), download=download, **part)
+
+
+@cache
+def official_part(name: str, source: str, train: bool) -> Split:
+    """The training or test part of a set in the order of its files: uint8 (N, C, H, W), int64 labels."""
+    try:
+        found = fetch(source, train, download=False)
+    except RuntimeError:
+        raise UserError(
+            f"data set {name}: not (whole) in {data_root()}; python -m bench.download {name} gets it, "
+            "or let BENCH_DATA_ROOT name the folder where it is"
+        ) from None
+    images = torch.as_tensor(np.asarray(found.data))
+    if source == "FashionMNIST":
+        images = images.unsqueeze(1)
+    elif source != "SVHN":  # CIFAR has its channels last
+        images = images.permute(0, 3, 1, 2)
+    labels = found.labels if source == "SVHN" else found.targets
+    return Split(images.contiguous(), torch.as_tensor(np.asarray(labels)).long())
