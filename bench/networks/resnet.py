@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.networks.base import Network, NetworkOptions, image_shape
 from bench.networks.initialisation import he_normal
+from bench.networks.residual import stages
 from methods.base import Task
 from methods.errors import UserError
 from methods.options import option
@@ -49,16 +50,11 @@ class ResNet18(Network):
             bn1=nn.BatchNorm2d(width),
             relu1=nn.ReLU(),
         )
-        inside = width
-        for stage, count in enumerate(self.options.blocks):
-            outside, blocks = width * 2**stage, []
-            for number in range(count):
-                blocks.append(Block(inside, outside, 2 if stage and not number else 1))
-                inside = outside
-            layers[f"stage{stage + 1}"] = nn.Sequential(*blocks)
+        widths = [width * 2**stage for stage in range(len(self.options.blocks))]
+        layers |= stages(Block, width, widths, self.options.blocks)
         layers["pool"] = nn.AdaptiveAvgPool2d(1)
         layers["flatten"] = nn.Flatten()
-        layers["classifier"] = nn.Linear(inside, task.classes)
+        layers["classifier"] = nn.Linear(widths[-1], task.classes)
         return he_normal(nn.Sequential(layers))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.networks.base import Network, NetworkOptions, image_shape
 from bench.networks.initialisation import he_normal
+from bench.networks.residual import stages
 from methods.base import Task
 from methods.errors import UserError
 from methods.options import option
@@ -44,18 +45,13 @@ class WideResNet(Network):
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             conv1=nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         )
-        inside = 16
-        for stage in range(3):
-            outside, blocks = 16 * 2**stage * self.options.widen, []
-            for number in range(count):
-                blocks.append(Block(inside, outside, 2 if stage and not number else 1))
-                inside = outside
-            layers[f"stage{stage + 1}"] = nn.Sequential(*blocks)
-        layers["bn"] = nn.BatchNorm2d(inside)
+        widths = [16 * 2**stage * self.options.widen for stage in range(3)]
+        layers |= stages(Block, 16, widths, [count] * 3)
+        layers["bn"] = nn.BatchNorm2d(widths[-1])
         layers["relu"] = nn.ReLU()
         layers["pool"] = nn.AdaptiveAvgPool2d(1)
         layers["flatten"] = nn.Flatten()
-        layers["classifier"] = nn.Linear(inside, task.classes)
+        layers["classifier"] = nn.Linear(widths[-1], task.classes)
         return he_normal(nn.Sequential(layers))
 
 
