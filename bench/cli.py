@@ -12,7 +12,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from bench.execution import Execution
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -81,6 +84,33 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     """``--seeds SEEDS``, text for ``bench.notation.parse_seeds``."""
     parser.add_argument(
         "--seeds", metavar="SEEDS", help="seeds in place of the usual ones, as in 0-4 or 0,2,5-7"
+    )
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """How runs are computed: ``--device``, ``--threads``, ``--channels-last``, ``--compile``."""
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda or cuda:N (default: cuda where there is one, else cpu)"
+    )
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", default=1, help="torch threads of a run (default: 1)"
+    )
+    parser.add_argument(
+        "--channels-last", action="store_true", help="hold images and kernels channel by channel in a pixel"
+    )
+    parser.add_argument("--compile", action="store_true", help="send networks through torch.compile")
+
+
+def execution(arguments: argparse.Namespace, **how: Any) -> Execution:
+    """What ``add_execution`` added, resolved, with ``how`` the rest; ``UserError`` for a missing device."""
+    from bench.execution import Execution, resolve_device
+
+    return Execution(
+        device=resolve_device(arguments.device),
+        threads=arguments.threads,
+        channels_last=arguments.channels_last,
+        compile=arguments.compile,
+        **how,
     )
 
 

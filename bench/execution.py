@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Execution:
     """executor, concurrency (runs at once on this machine), threads, device, and how often to checkpoint.
 
+    device: as torch names it. channels_last: images and kernels lie channel by channel within a
+    pixel. compile: what is not variational goes through ``torch.compile``.
     checkpoint_seconds: least time between two checkpoints, which are written at epoch ends.
     """
 
@@ -16,4 +18,24 @@ class Execution:
     threads: int = 1
     concurrency: int = 1
     device: str = "cpu"
+    channels_last: bool = False
+    compile: bool = False
     checkpoint_seconds: float = 5.0
+
+
+def resolve_device(name: str) -> str:
+    """``name``, or for ``auto`` a CUDA device where there is one and the CPU elsewhere.
+
+    Raises ``UserError`` for a device that this machine lacks.
+    """
+    import torch  # here: a worker loads this module before it says which devices torch may see
+
+    from methods.errors import UserError
+
+    count = torch.cuda.device_count()
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    if name not in valid:
+        raise UserError(f"--device: {name!r} is not here; valid: auto, {', '.join(valid)}")
+    return name

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench import cli
@@ -19,6 +20,7 @@ from bench import cli
 if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
+    from bench.execution import Execution
     from bench.plan import Plan
     from bench.progress import Item
     from bench.spec import RunSpec
@@ -37,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 
     from bench import suite
 
-    plan = suite.load(arguments.suite).expand(
+    found = suite.load(arguments.suite)
+    if found.one_at_a_time:
+        _require_one(arguments)
+    plan = found.expand(
         arguments.scale,
         overrides=cli.overrides(arguments),
         where=arguments.where,
@@ -46,9 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.dry_run:
         _print_plan(plan, arguments.results)
         return 0
+    execution = cli.execution(arguments, executor=arguments.executor)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
-    return _run(plan, arguments, command, console)
+    return _run(plan, arguments, execution, command, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,8 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where runs are computed: worker processes of this machine, or this process (default: local)",
     )
     parser.add_argument(
-        "--workers", type=cli.positive, metavar="N", help="processes at once (default: one a usable core)"
+        "--workers",
+        type=cli.positive,
+        metavar="N",
+        help="processes at once (default: one for each GPU in use, or for each usable core over --threads)",
     )
+    cli.add_execution(parser)
     cli.add_where(parser)
     cli.add_set(parser)
     cli.add_seeds(parser)
@@ -74,6 +84,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--retry-failed", action="store_true", help="run again what failed or was cancelled")
     parser.add_argument("--force", action="store_true", help="run everything again; set aside what there is")
     return parser
+
+
+def _require_one(arguments: argparse.Namespace) -> None:
+    """One worker for a suite that measures time; ``UserError`` where more are asked for."""
+    from methods.errors import UserError
+
+    if arguments.workers not in (None, 1):
+        raise UserError(
+            f"--workers {arguments.workers}: suite {arguments.suite} measures time, "
+            "so its runs come one at a time; valid: 1"
+        )
+    arguments.workers = 1
 
 
 def _interrupt(*_: object) -> None:
@@ -94,7 +116,9 @@ def _print_plan(plan: Plan, results: str) -> None:
     print(describe_plan(plan, statuses, estimate(plan, store)))
 
 
-def _run(plan: Plan, arguments: argparse.Namespace, command: str, console: Console) -> int:
+def _run(
+    plan: Plan, arguments: argparse.Namespace, execution: Execution, command: str, console: Console
+) -> int:
     from bench.collect import collect
     from bench.folder import SETTLED
     from bench.headline import print_share, print_summary
@@ -114,11 +138,11 @@ def _run(plan: Plan, arguments: argparse.Namespace, command: str, console: Conso
     _say(console, f"{plan.suite}, scale {plan.scale}: {before.total} runs: {before.counted()}")
     started = time.perf_counter()
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
-    workers = 1 if arguments.executor == "inline" else _limit(arguments.workers, len(left))
+    workers = _workers(arguments, execution, len(left))
     try:
         if left:
             with shown(progress, console):
-                _compute(store, left, arguments.executor, workers)
+                _compute(store, left, replace(execution, concurrency=workers))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         now = progress.look(everything=True)
@@ -151,12 +175,10 @@ def _prepare(store: Store, spec: RunSpec, arguments: argparse.Namespace, console
         run.write("status", {**(run.read("status") or {}), "status": "queued"})
 
 
-def _compute(store: Store, specs: Sequence[RunSpec], executor: str, workers: int) -> None:
-    from bench.execution import Execution
+def _compute(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
     from bench.launch import run_inline, run_workers
 
-    execution = Execution(executor=executor, concurrency=workers)
-    if executor == "inline":
+    if execution.executor == "inline":
         run_inline(store, specs, execution)
         return
     from bench.local import LocalWorkers
@@ -164,10 +186,13 @@ def _compute(store: Store, specs: Sequence[RunSpec], executor: str, workers: int
     run_workers(store, specs, LocalWorkers(store.root, specs, execution))
 
 
-def _limit(asked: int | None, runs: int) -> int:
-    from bench.local import usable_cores
+def _workers(arguments: argparse.Namespace, execution: Execution, runs: int) -> int:
+    """How many runs to compute at once."""
+    if execution.executor == "inline":
+        return 1
+    from bench.local import places
 
-    return max(1, min(asked or usable_cores(), runs))
+    return max(1, min(arguments.workers or places(execution), runs))
 
 
 def _items(plan: Plan) -> list[Item]:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,11 @@ class _Orders:
 
     def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution, folder: Path) -> None:
         self._configs = tuple(spec.to_dict() for spec in specs)
-        self._results, self._execution, self._folder = str(results.resolve()), execution, str(folder)
+        # each worker sees the one device that it is given
+        here = replace(execution, device=execution.device.partition(":")[0])
+        self._results, self._execution, self._folder = str(results.resolve()), here, str(folder)
         self._launcher = Process.current()
-        self._devices = _cuda_devices()
+        self._devices = _cuda_devices(execution.device)
         self._count = 0
 
     def next(self) -> Order:
@@ -156,11 +159,25 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cuda_devices() -> list[str]:
+def places(execution: Execution) -> int:
+    """How many runs fit this machine at once: one a CUDA device, else one a set of cores."""
+    return len(_cuda_devices(execution.device)) or max(1, usable_cores() // execution.threads)
+
+
+def _cuda_devices(device: str) -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` is for the first worker, the second, …; none when runs stay on the CPU.
+
+    A worker sees one device, which is number 0 to it.
+    """
+    if device == "cpu":
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [device.strip() for device in visible.split(",") if device.strip()]
-    return [str(device) for device in range(torch.cuda.device_count())]
+    if visible is None:
+        devices = [str(number) for number in range(torch.cuda.device_count())]
+    else:
+        devices = [name.strip() for name in visible.split(",") if name.strip()]
+    _, _, number = device.partition(":")
+    return [devices[int(number)]] if number else devices
 
 
 def _thread_limits(threads: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,14 +12,16 @@ import torch
 from torch import nn
 
 from bench.data.base import DATASETS, Dataset, Split, Splits
+from bench.execution import Execution
 from bench.networks.base import NETWORKS
 from bench.spec import RunSpec
-from methods import costs
+from methods import costs, layers
 from methods.base import METHODS, Batch, Budget, Method, Task
 from methods.streams import Streams, derive
 
 EVALUATION_BATCH = 1024
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Of parameters and inputs; under bfloat16 contractions alone are in less.
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,22 @@ class Problem:
     splits: Splits
     method: Method
     task: Task
-    device: torch.device
+    execution: Execution
+
+    @property
+    def device(self) -> torch.device:
+        """Where data and network lie."""
+        return torch.device(self.execution.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The arithmetic of training."""
+        """The type of parameters and inputs."""
         return DTYPES[self.spec.precision]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The arithmetic of training, for what is computed within the block."""
+        enabled = self.spec.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @property
     def budget(self) -> Budget:
@@ -43,18 +56,32 @@ class Problem:
         batch = self.spec.training.batch_size
         return Budget(self.spec.training.epochs, -(-self.task.examples // batch))
 
+    @property
+    def nominal_images(self) -> int:
+        """Training examples that one stage over the whole budget takes."""
+        epochs, rest = divmod(self.steps(self.budget.epochs), self.budget.steps_per_epoch)
+        return epochs * self.task.examples + rest * self.spec.training.batch_size
+
+    def steps(self, epochs: int) -> int:
+        """Steps of a stage of ``epochs``, cut short where the recipe says so."""
+        whole, limit = epochs * self.budget.steps_per_epoch, self.spec.training.max_steps
+        return whole if limit is None else min(whole, limit)
+
     def network(self, streams: Streams, salt: str = "") -> nn.Module:
-        """A freshly initialised plain network on the device."""
+        """A freshly initialised plain network on the CPU, whose random numbers are those of every device."""
         name, options = self.spec.network
-        network = NETWORKS.get(name)(options).initialised(self.task, streams, salt)
-        return network.to(self.device, self.dtype)
+        return NETWORKS.get(name)(options).initialised(self.task, streams, salt).to(self.dtype)
 
     def build(self, streams: Streams, salt: str = "") -> nn.Module:
-        """The method's module with its FLOPs traced."""
+        """The method's module on the device, with its FLOPs traced."""
         module = self.method.build(self.network(streams, salt), streams, self.task).to(self.device)
+        if self.execution.channels_last:
+            module.to(memory_format=torch.channels_last)
         mean = self.method.mean(module)
         predictors = [mean] if mean else self.method.draws(module, 1, streams.fresh("evaluation"))
         costs.trace(module, self.task.input_shape, predictors)
+        if self.execution.compile:
+            compile_plain(module)
         return module
 
     def training_batches(self, streams: Streams) -> Iterator[Batch]:
@@ -63,25 +90,41 @@ class Problem:
         order = torch.randperm(len(train), generator=streams["order"]).to(self.device)
         for chosen in order.split(size):
             inputs = self.dataset.prepare(train.inputs[chosen], self.splits, streams["augmentation"])
-            yield inputs.to(self.dtype), train.labels[chosen]
+            yield self._arranged(inputs), train.labels[chosen]
 
     def batches(self, split: Split) -> Iterator[Batch]:
         """A whole split in its order, not augmented."""
         for inputs, labels in zip(
             split.inputs.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
         ):
-            yield self.dataset.prepare(inputs, self.splits, None).to(self.dtype), labels
+            yield self._arranged(self.dataset.prepare(inputs, self.splits, None)), labels
+
+    def _arranged(self, inputs: torch.Tensor) -> torch.Tensor:
+        channels_last = self.execution.channels_last and inputs.dim() == 4
+        return inputs.to(
+            self.dtype, memory_format=torch.channels_last if channels_last else torch.preserve_format
+        )
 
 
-def make_problem(spec: RunSpec, device: str = "cpu") -> Problem:
+def compile_plain(module: nn.Module) -> None:
+    """Have ``module`` compiled on its first call, but for its variational layers.
+
+    What these compute depends on the pass in force, which the compiler can't see.
+    """
+    for layer in layers.variational_layers(module):
+        layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+    module.compile()
+
+
+def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:
     """Load the data of ``spec`` and construct its method."""
     name, options = spec.dataset
     dataset = DATASETS.get(name)(options)
-    splits = _load(name, options, spec.seed, device)
+    splits = _load(name, options, spec.seed, execution.device)
     task = Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))
     method_name, method_options = spec.method
     method = METHODS.get(method_name)(method_options)
-    return Problem(spec, dataset, splits, method, task, torch.device(device))
+    return Problem(spec, dataset, splits, method, task, execution)
 
 
 @lru_cache(maxsize=2)

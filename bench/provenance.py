@@ -37,6 +37,8 @@ def provenance(execution: Execution) -> dict[str, Any]:
         "device": execution.device,
         "threads": torch.get_num_threads(),
         "concurrency": execution.concurrency,
+        "channels_last": execution.channels_last,
+        "compile": execution.compile,
         "executor": execution.executor,
         "started_at": now(),
         "argv": sys.argv,

@@ -69,7 +69,7 @@ def _train_and_evaluate(
     spec: RunSpec, folder: RunFolder, execution: Execution, stop: Callable[[], bool], status: _Status
 ) -> None:
     started, memory = time.perf_counter(), PeakMemory()
-    problem = make_problem(spec, execution.device)
+    problem = make_problem(spec, execution)
     arrays: dict[str, np.ndarray] = {}
 
     def stage_done(module: nn.Module, stage: Stage) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _costs(
     dense = dense_vi.build(plain, streams, problem.task)
     costs.trace(dense, problem.task.input_shape)
     counts = method.counts(module)
-    images = problem.task.examples * problem.budget.epochs
+    images = problem.nominal_images
     return {
         "params_total": counts.kernel + counts.other,
         "params_active": counts.active + counts.other,
@@ -192,9 +192,10 @@ def main(argv: list[str] | None = None) -> int:
     cli.add_results(parser)
     cli.add_set(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of every random stream (default 0)")
-    parser.add_argument("--threads", type=cli.positive, default=1, help="torch threads (default 1)")
+    cli.add_execution(parser)
     parser.add_argument("--force", action="store_true", help="run again when it is done already")
     arguments = parser.parse_args(argv)
+    execution = cli.execution(arguments)
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
     blueprint.check(spec)
@@ -213,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
         if claim is None:
             raise UserError(f"run {spec.run_id}: another process is at it")
         with claims.held(claim):
-            outcome = execute(spec, store, Execution(threads=arguments.threads))
+            outcome = execute(spec, store, execution)
         if outcome != "done":
             print(f"{spec.run_id} {outcome}: {(folder.read('status') or {}).get('error')}")
             return 1

@@ -35,6 +35,12 @@ class Training:
         "cosine", "learning rate over epochs, to 0 for cosine", choices=("cosine", "constant")
     )
     clip_norm: float | None = option(None, "largest gradient norm; null: no clipping", within="(0, inf)")
+    max_steps: int | None = option(
+        None,
+        "minibatches after which a stage is cut short, its schedules those of the whole; null: none",
+        within="[1, inf)",
+        neutral=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,11 @@ class _Plain:
     training: Training = option(Training())
     evaluation: Evaluation = option(Evaluation())
     protocol: str = option("holdout", "holdout: train without the validation part", choices=("holdout",))
-    precision: str = option("float32", "arithmetic of training", choices=("float32", "float64"))
+    precision: str = option(
+        "float32",
+        "arithmetic of training; bfloat16: contractions only (autocast), of float32 parameters",
+        choices=("float32", "float64", "bfloat16"),
+    )
     seed: int = option(0, "seed of every random stream", within="[0, inf)")
 
 

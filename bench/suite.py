@@ -6,6 +6,7 @@ file's (or the entry point's). ::
 
     question: Which criterion should choose the weights to remove?   # one sentence
     reference: {method: ssvi, criterion: abs_mean}     # labels of what comparisons start from
+    one_at_a_time: false                               # true: runs never share the machine, for timing
     scales:
       demo:                                            # demo, small, paper: as many as there are
         seeds: 0-4                                     # 0-4, 0,2,5-7, 3 or [0, 1]
@@ -52,13 +53,17 @@ SCALES = ("demo", "small", "paper")
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as read. ``source`` says where from, for error messages."""
+    """A suite as read. ``source`` says where from, for error messages.
+
+    one_at_a_time: whether its runs must not share the machine, because their times are what it asks about.
+    """
 
     name: str
     source: str
     question: str
     reference: dict[str, Any]
     scales: dict[str, Scale]
+    one_at_a_time: bool = False
 
     def expand(
         self,
@@ -119,6 +124,7 @@ class _File:
     scales: dict[str, Any] = option(doc="each scale's seeds, base and grids")
     reference: dict[str, Any] = option({}, "labels of the cells that comparisons start from")
     name: str | None = option(None, "the suite's name, which must be the file's")
+    one_at_a_time: bool = option(False, "no two of its runs at once on a machine: it measures time")
 
 
 def parse_suite(content: Any, name: str, source: str) -> Suite:
@@ -135,7 +141,7 @@ def parse_suite(content: Any, name: str, source: str) -> Suite:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES, source)
     scales = {scale: parse(Scale, block, f"{source}: {scale}") for scale, block in file.scales.items()}
-    return Suite(name, source, file.question, file.reference, scales)
+    return Suite(name, source, file.question, file.reference, scales, file.one_at_a_time)
 
 
 def _read(path: Path, name: str | None = None) -> Suite:

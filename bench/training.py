@@ -11,6 +11,7 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from methods.streams import Streams
 CHECKPOINT = "checkpoint.pt"
 TABLES = ("history", "layers", "criteria_pairs")
 STATUS_SECONDS = 0.5
+#: Steps of a process on a run that are not timed: allocations, caches, choices of kernels.
+WARM_UP_STEPS = 10
 
 
 class Stopped(Exception):
@@ -36,7 +39,10 @@ class Stopped(Exception):
 
 @dataclass
 class Counters:
-    """What has been spent so far, over all stages and resumptions. Repeated epochs count once."""
+    """What has been spent so far, over all stages and resumptions. Repeated epochs count once.
+
+    timed_seconds are those of timed_steps: all but the first of each process.
+    """
 
     flops: float = 0.0
     epochs: int = 0
@@ -44,6 +50,8 @@ class Counters:
     images: int = 0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    timed_steps: int = 0
+    timed_seconds: float = 0.0
     events: dict[str, int] = field(default_factory=dict)
 
 
@@ -84,6 +92,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._reported_at = 0.0
         self._score: dict[str, float] = {}
+        self._steps_here = 0
 
     @property
     def wall_seconds(self) -> float:
@@ -95,13 +104,19 @@ class Trainer:
 
         Raises ``Stopped`` when asked to stop and ``Diverged`` on a loss that is not finite.
         """
+        devices = [self.problem.device] if self.problem.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            self.streams.take_global()
+            return self._run()
+
+    def _run(self) -> nn.Module:
         self.module = self.problem.build(self.streams)
         self._resume()
         while True:
             stage = self.stages[self.stage_index]
             if self.epoch == 0:
                 self._enter(stage)
-            while self.epoch < stage.epochs:
+            while self.epoch < stage.epochs and self.step != self.recipe.max_steps:
                 self._epoch(stage)
             if len(self.results) == self.stage_index:
                 started = time.perf_counter()
@@ -133,7 +148,7 @@ class Trainer:
     # -- steps ---------------------------------------------------------------------------
 
     def _epoch(self, stage: Stage) -> None:
-        started = time.perf_counter()
+        started = self._clock()
         self.epoch += 1
         factor = schedule_factor(self.recipe, self.epoch, stage.epochs)
         for group in self.optimiser.param_groups:
@@ -141,9 +156,15 @@ class Trainer:
         self.module.train()
         context = self._context(stage)
         total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
-        for batch in self.problem.training_batches(self.streams):
+        images, timed_from, timed_steps = self.counters.images, started, 0
+        left = None if self.recipe.max_steps is None else self.recipe.max_steps - self.step
+        for batch in islice(self.problem.training_batches(self.streams), left):
             if self.stop():
                 raise Stopped
+            if self._steps_here == WARM_UP_STEPS:
+                timed_from = self._clock()
+            timed_steps += self._steps_here >= WARM_UP_STEPS
+            self._steps_here += 1
             self.step += 1
             context.begin_step(batch, self.step)
             try:
@@ -152,18 +173,33 @@ class Trainer:
                 self._require_finite(stage)
                 raise
             total += loss * len(batch[1])
-            if not math.isfinite(loss):
+            # elsewhere a look at the loss would have the device wait for the host in each step
+            if loss.is_cpu and not math.isfinite(loss):
                 raise Diverged(f"loss is {float(loss)} at step {self.step} of stage {stage.name!r}")
         self._require_finite(stage)
-        self.counters.train_seconds += (seconds := time.perf_counter() - started)
+        mean = float(total) / (self.counters.images - images)
+        if not math.isfinite(mean):
+            raise Diverged(f"loss is {mean} in epoch {self.epoch} of stage {stage.name!r}")
+        now = self._clock()
+        if timed_steps:
+            self.counters.timed_steps += timed_steps
+            self.counters.timed_seconds += now - timed_from
+        self.counters.train_seconds += now - started
         self.counters.epochs += 1
-        self._end_epoch(stage, float(total) / self.problem.task.examples, seconds)
+        self._end_epoch(stage, mean, now - started)
+
+    def _clock(self) -> float:
+        """Seconds, when all that the device was given is done."""
+        if self.problem.device.type == "cuda":
+            torch.cuda.synchronize(self.problem.device)
+        return time.perf_counter()
 
     def _step(self, context: Context) -> torch.Tensor:
         method = self.problem.method
-        method.before_step(context)
-        with passes.dense_gradients(context.gradient_consumer):
-            loss = method.loss(self.module, context.batch, context.progress)
+        with self.problem.autocast():
+            method.before_step(context)
+            with passes.dense_gradients(context.gradient_consumer):
+                loss = method.loss(self.module, context.batch, context.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if not context.skip_step:
@@ -181,7 +217,7 @@ class Trainer:
         return loss.detach()
 
     def _require_finite(self, stage: Stage) -> None:
-        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+        if not torch.stack([parameter.isfinite().all() for parameter in self.module.parameters()]).all():
             raise Diverged(f"parameters are not finite after step {self.step} of stage {stage.name!r}")
 
     def _end_epoch(self, stage: Stage, loss: float, seconds: float) -> None:
@@ -216,7 +252,7 @@ class Trainer:
             "epoch": self.epoch,
             "epochs": stage.epochs,
             "step": self.step,
-            "steps": stage.epochs * self.problem.budget.steps_per_epoch,
+            "steps": self.problem.steps(stage.epochs),
             "val_accuracy": self._score.get("accuracy"),
         }
 

@@ -131,14 +131,15 @@ class Context:
         ``event`` (``"noisy_pass"`` or ``"mean_pass"``) is counted in the training FLOPs.
         """
         buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
-        noise = self.progress.noise.get_state()
+        streams = {name: self.streams[name].get_state() for name in ("noise", "global")}
         means = [p for p in layers.mean_parameters(self.module) if p.requires_grad]
         with torch.enable_grad(), passes.dense_gradients(consumer):
             torch.autograd.grad(loss(), means, allow_unused=True)
         live = dict(self.module.named_buffers())
         for name, value in buffers.items():
             live[name].copy_(value)
-        self.progress.noise.set_state(noise)
+        for name, state in streams.items():
+            self.streams[name].set_state(state)
         self.events.append(event)
 
 

@@ -23,7 +23,7 @@ class Contraction(Protocol):
     def backward(
         self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, need_input: bool
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Gradients of sum(grad * y) with respect to ``x`` (when asked for) and ``weight``."""
+        """Gradients of sum(grad * y) with respect to ``x`` (if asked for) and ``weight`` (contiguous)."""
         ...
 
     def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ class Conv2d:
             grad, x, weight, None, self.stride, self.padding, self.dilation, False, (0, 0), self.groups,
             (need_input, True, False),
         )  # fmt: skip
-        return grad_input, grad_weight
+        return grad_input, grad_weight.contiguous()  # it is laid out as x is
 
     def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
         return grad.sum((0, 2, 3))

@@ -47,10 +47,28 @@ class VariationalLayer(nn.Module):
         posterior = self.posterior
         values = posterior.mean if now.weights is None else now.weights[self]
         variance = None if now.noise is None else posterior.variance
-        if isinstance(posterior, SparseGaussian):
-            result: torch.Tensor = _SparseMap.apply(x, values, variance, self.bias, self, now)
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            return self._map(x, values, variance, self.bias, now)
+        # cast here, where it is differentiable, as autocast knows neither our function nor x^2
+        lower = torch.get_autocast_dtype(device)
+        x, values = x.to(lower), values.to(lower)
+        variance, bias = (None if t is None else t.to(lower) for t in (variance, self.bias))
+        with torch.autocast(device, enabled=False):
+            return self._map(x, values, variance, bias, now)
+
+    def _map(
+        self,
+        x: torch.Tensor,
+        values: torch.Tensor,
+        variance: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        now: passes.Pass,
+    ) -> torch.Tensor:
+        if isinstance(self.posterior, SparseGaussian):
+            result: torch.Tensor = _SparseMap.apply(x, values, variance, bias, self, now)
             return result
-        mean = self.contraction.forward(x, values, self.bias)
+        mean = self.contraction.forward(x, values, bias)
         if variance is None or now.noise is None:
             return mean
         moment = self.contraction.forward(x.square(), variance, None)

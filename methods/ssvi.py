@@ -136,7 +136,8 @@ class SSVI(SparseVariationalMethod):
         addition = self.options.addition
         if addition == "random":
             for _, layer, posterior in layers.sparse_layers(context.module):
-                decide(layer, torch.rand(posterior.shape, generator=context.streams["subspace"]))
+                drawn = torch.rand(posterior.shape, generator=context.streams["subspace"])
+                decide(layer, drawn.to(posterior.mean.device))
         elif addition == "grad_sampled":
             context.request_dense_gradients(decide)
         elif addition == "grad_mean":
@@ -157,7 +158,7 @@ class SSVI(SparseVariationalMethod):
             sums[layer] = sums[layer].add_(gradient) if layer in sums else gradient
 
         def noisy_loss() -> torch.Tensor:
-            with passes.local_noise(context.streams["subspace"]):
+            with passes.local_noise(context.streams["extra"]):
                 return data_loss(context.module, context.batch)
 
         for _ in range(self.options.addition_draws - 1):

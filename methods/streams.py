@@ -10,9 +10,14 @@ import hashlib
 
 import torch
 
-#: The purposes in use. ``split``, ``initialisation`` and ``posterior`` (initial means and scales that are
-#: not the network's) are consumed while building.
-NAMES = ("split", "initialisation", "posterior", "subspace", "order", "augmentation", "noise", "evaluation")
+#: Purposes whose numbers are drawn on the CPU whatever the device of the run, so that a seed means the same
+#: examples, weights, subspace, order and crops on every device. ``split``, ``initialisation`` and
+#: ``posterior`` (initial means and scales that are not the network's) are consumed while building.
+ON_HOST = ("split", "initialisation", "posterior", "subspace", "order", "augmentation")
+#: Purposes that need many numbers in every step: drawn on the device, where a seed has numbers of its own.
+#: ``extra`` is the noise of passes beside the training pass; ``global`` is torch's own stream.
+ON_DEVICE = ("noise", "extra", "evaluation", "global")
+NAMES = (*ON_HOST, *ON_DEVICE)
 
 
 def derive(seed: int, name: str) -> int:
@@ -24,8 +29,8 @@ def derive(seed: int, name: str) -> int:
 class Streams:
     """The random generators of one run, created on first use.
 
-    ``streams["noise"]`` is a ``torch.Generator`` on ``device``. ``state_dict`` and
-    ``load_state_dict`` carry every generator in use through a checkpoint.
+    ``streams["noise"]`` is a ``torch.Generator`` on ``device``, ``streams["order"]`` one on the
+    CPU. ``state_dict`` and ``load_state_dict`` carry every generator in use through a checkpoint.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
@@ -40,7 +45,19 @@ class Streams:
 
     def fresh(self, name: str) -> torch.Generator:
         """A new generator at the start of stream ``name``; the run's own one is not advanced."""
-        return torch.Generator(self.device).manual_seed(derive(self.seed, name))
+        device = "cpu" if name.partition("/")[0] in ON_HOST else self.device
+        return torch.Generator(device).manual_seed(derive(self.seed, name))
+
+    def take_global(self) -> None:
+        """Make torch's own stream of the device the run's stream ``global``.
+
+        Dropout and the like in modules of others draw from it, and know no generator.
+        """
+        generator = torch.default_generator
+        if self.device.type == "cuda":
+            index = self.device.index
+            generator = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+        self._generators["global"] = generator.manual_seed(derive(self.seed, "global"))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The state of every generator in use, by name."""

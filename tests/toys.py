@@ -93,24 +93,30 @@ class Failing(Method):
 class Small(nn.Module):
     """A hidden layer with batch normalisation: parameters and buffers."""
 
-    def __init__(self, inputs: int, classes: int) -> None:
+    def __init__(self, inputs: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.hidden = nn.Linear(inputs, 16)
         self.norm = nn.BatchNorm1d(16)
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(16, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(torch.relu(self.norm(self.hidden(x))))
+        return self.classifier(self.dropout(torch.relu(self.norm(self.hidden(x)))))
 
 
 @NETWORKS.register
 class SmallNetwork(Network):
     """The network of the toys."""
 
+    @dataclass(frozen=True)
+    class SmallOptions:
+        dropout: float = option(0.0, "share of hidden units dropped in training", within="[0, 1)")
+
     name = "toy_network"
+    Options = SmallOptions
 
     def build(self, task: Task) -> nn.Module:
-        return Small(task.input_shape[0], task.classes)
+        return Small(task.input_shape[0], task.classes, self.options.dropout)
 
 
 @DATASETS.register

@@ -1,0 +1,268 @@
+"""How a run is computed: devices, arithmetic, memory layout, compilation, and what is timed."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from bench import cli, grid, local, run
+from bench.execution import Execution, resolve_device
+from bench.problem import make_problem
+from bench.run import execute
+from bench.spec import nest, parse_spec
+from bench.store import Store
+from bench.training import WARM_UP_STEPS, Trainer
+from methods import passes
+from methods.errors import UserError
+from methods.streams import NAMES, ON_DEVICE, ON_HOST, Streams
+from tests import toys  # noqa: F401  (registers the toys)
+
+IMAGES = {"dataset": "digits", "network": "cnn", "network.channels": [8, 16], "epochs": 2, "lr": 0.05}
+EVERY_EPOCH = Execution(checkpoint_seconds=0.0)
+
+
+def spec(method="ssvi", **options):
+    return parse_spec(nest({**IMAGES, "method": method, **options}))
+
+
+def toy(method="ssvi", **options):
+    chosen = {"dataset": "toy_blobs", "network": "toy_network", "method": method}
+    return parse_spec(nest({**chosen, "epochs": 4, "batch_size": 16, "lr": 0.05, **options}))
+
+
+def scores(run_spec, folder, execution=EVERY_EPOCH):
+    """Metrics of a run computed in ``folder``, by predictor, split and name."""
+    store = Store(folder, create=True)
+    assert execute(run_spec, store, execution) == "done", store.run(run_spec.run_id).read("status")["error"]
+    rows = store.run(run_spec.run_id).read("metrics")["metrics"]
+    return {(r["predictor"], r["split"], r["metric"]): r["value"] for r in rows}
+
+
+# -- devices and streams ----------------------------------------------------------------------
+
+
+def test_what_decides_the_experiment_is_drawn_on_the_cpu_whatever_the_device():
+    """A Generator on a device that is not here can't even be made, so these are on the CPU."""
+    elsewhere, here = Streams(7, "cuda"), Streams(7)
+    for name in (*ON_HOST, "initialisation/second"):
+        drawn = [torch.rand(3, generator=streams[name]) for streams in (elsewhere, here)]
+        assert torch.equal(*drawn), name
+    assert set(NAMES) == {*ON_HOST, *ON_DEVICE}
+
+
+def test_a_network_is_built_the_same_for_every_device(monkeypatch):
+    """Up to the move to the device, nothing of a problem asks for it."""
+    problem = make_problem(spec())
+    module = problem.build(Streams(0))
+    moves = []
+
+    def to(self, *args, **kwargs):
+        moves.append(args)
+        return self
+
+    elsewhere = make_problem(spec(), Execution(device="cuda")) if torch.cuda.is_available() else None
+    if elsewhere is None:
+        monkeypatch.setattr("bench.data.base.Splits.to", lambda self, device: self)
+        elsewhere = make_problem(spec(), Execution(device="cuda"))
+        monkeypatch.setattr(torch.nn.Module, "to", to)
+    other = elsewhere.method.build(elsewhere.network(Streams(0, "cuda")), Streams(0, "cuda"), elsewhere.task)
+    for (name, mine), theirs in zip(module.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs.cpu()), name
+
+
+def test_devices_have_names_and_wrong_ones_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
+    with pytest.raises(UserError, match=r"--device: 'cuda' is not here; valid: auto, cpu$"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == "cuda"
+    assert resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(UserError, match=r"'cuda:2' is not here; valid: auto, cpu, cuda, cuda:0, cuda:1$"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("cpu", None, []),
+        ("cuda", None, ["0", "1", "2"]),
+        ("cuda", "5,GPU-7", ["5", "GPU-7"]),
+        ("cuda:1", "5,GPU-7", ["GPU-7"]),
+        ("cuda:2", None, ["2"]),
+    ],
+)
+def test_each_worker_is_given_one_device(monkeypatch, tmp_path, device, visible, expected):
+    """Device n of a launch is the n-th that the launcher may use; workers take turns on them."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    execution = Execution(device=device)
+    orders = local._Orders(tmp_path, [toy()], execution, tmp_path)
+    given = [orders.next() for _ in range(5)]
+    assert [order.cuda for order in given] == [
+        expected[i % len(expected)] if expected else None for i in range(5)
+    ]
+    assert {order.execution.device for order in given} == {device.partition(":")[0]}
+    assert local.places(execution) == (len(expected) or local.usable_cores())
+    assert local.places(Execution(device="cpu", threads=10**6)) == 1
+
+
+@pytest.mark.parametrize("command", [run.main, grid.main], ids=["run", "grid"])
+def test_a_device_that_is_missing_is_one_line(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    arguments = ["--device", "cuda:3", "--results", str(tmp_path / "none")]
+    arguments += ["--suite", "criteria_ablation"] if command is grid.main else []
+    with pytest.raises(SystemExit) as caught:
+        cli.entry(lambda: command(arguments))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: --device: 'cuda:3' is not here; valid: auto, cpu\n"
+    assert not (tmp_path / "none").exists()
+
+
+# -- torch's own stream -----------------------------------------------------------------------
+
+
+def test_dropout_is_part_of_the_run_and_leaves_no_trace(tmp_path):
+    """Dropout draws from torch's own stream: of the run's seed within it, the user's own outside."""
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = scores(toy(dropout=0.4), tmp_path / "a")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert scores(toy(dropout=0.4), tmp_path / "b") == first
+    assert scores(toy(), tmp_path / "c") != first
+
+
+def test_extra_passes_leave_dropout_alone(tmp_path):
+    """A pass for a gradient alone must not shift the masks of the steps after it."""
+    steps = {"sparsity": 0.5, "replace_every": 2, "replace_fraction": 0.0, "dropout": 0.4}
+    plain = scores(toy(**steps), tmp_path / "a")
+    assert scores(toy(**steps, addition="grad_mean"), tmp_path / "b") == plain
+
+
+# -- arithmetic and layout --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["dense_vi", "static_vi"])
+def test_bfloat16_gradients_are_those_of_float32_up_to_its_precision(method):
+    """Parameters and their gradients stay float32; errors of 2^-9 a number add up to some percent."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        problem = make_problem(spec(method, precision=precision))
+        module = problem.build(Streams(0))
+        inputs, labels = next(problem.training_batches(Streams(0)))
+        with problem.autocast(), passes.mean():
+            loss = torch.nn.functional.cross_entropy(module(inputs), labels)
+        loss.backward()
+        found[precision] = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
+    for name, exact in found["float32"].items():
+        rough = found["bfloat16"][name]
+        assert rough.dtype == torch.float32
+        assert (rough - exact).norm() <= 0.1 * exact.norm(), name
+    changed = sum(not torch.equal(found["bfloat16"][n], g) for n, g in found["float32"].items())
+    assert changed > len(found["float32"]) / 2
+
+
+def test_bfloat16_noise_has_the_variance_of_float32():
+    """Local reparameterisation under autocast: moments of pre-activations over many draws."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        problem = make_problem(spec("static_vi", precision=precision, initial_std=0.2))
+        module = problem.build(Streams(0)).eval()
+        inputs = next(problem.training_batches(Streams(0)))[0][:8]
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad(), problem.autocast(), passes.local_noise(generator):
+            found[precision] = torch.stack([module(inputs).float() for _ in range(400)])
+    means, spreads = ([f.mean(0) for f in found.values()], [f.std(0) for f in found.values()])
+    assert torch.allclose(*means, atol=0.25 * float(spreads[0].mean()))
+    assert torch.allclose(*spreads, rtol=0.1)
+
+
+@pytest.mark.parametrize("method", ["dense_vi", "ssvi"])
+def test_channels_last_changes_the_layout_and_not_the_result(method, tmp_path):
+    chosen = spec(method)
+    plain = scores(chosen, tmp_path / "a")
+    problem = make_problem(chosen, Execution(channels_last=True))
+    module = problem.build(Streams(0))
+    features = module.conv1(next(problem.training_batches(Streams(0)))[0])
+    assert features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
+    other = scores(chosen, tmp_path / "b", Execution(channels_last=True))
+    assert other == pytest.approx(plain, abs=0.02)
+    assert Store(tmp_path / "b").run(chosen.run_id).read("provenance")["channels_last"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_network_gives_the_same_result(tmp_path):
+    chosen = spec(replace_every=5)
+    plain = scores(chosen, tmp_path / "a")
+    assert scores(chosen, tmp_path / "b", Execution(compile=True)) == pytest.approx(plain, abs=0.02)
+    problem = make_problem(chosen, Execution(compile=True))
+    assert problem.build(Streams(0))._compiled_call_impl is not None
+
+
+# -- length and time --------------------------------------------------------------------------
+
+
+def test_a_run_is_cut_short_after_so_many_steps(tmp_path):
+    """The stage ends in mid-epoch; schedules are those of the whole; it is scored as any other."""
+    short, store = toy("ssvi", max_steps=8, replace_every=3), Store(tmp_path, create=True)
+    assert execute(short, store, EVERY_EPOCH) == "done"
+    folder = store.run(short.run_id)
+    costs, status = folder.read("costs"), folder.read("status")
+    assert (costs["steps_total"], costs["epochs_total"]) == (8, 2)  # six batches of 16 are an epoch of 90
+    assert (status["step"], status["steps"]) == (8, 8)
+    images = 90 + 2 * 16
+    assert costs["dense_vi_train_flops"] == images * 6 * 2 * (8 * 16 + 16 * 3)
+    assert costs["train_flops"] < costs["dense_vi_train_flops"]
+    whole = toy("ssvi", replace_every=3)
+    assert execute(whole, store, EVERY_EPOCH) == "done"
+
+    def rates(folder):
+        return [r["value"] for r in folder.rows("history") if r["metric"] in ("lr", "kl_weight")]
+
+    assert rates(folder) == rates(store.run(whole.run_id))[: len(rates(folder))]
+
+
+def test_the_limit_is_left_out_of_ids_where_there_is_none():
+    assert toy(max_steps=None).run_id == toy().run_id != toy(max_steps=5).run_id
+
+
+def test_steps_are_timed_after_a_warm_up(tmp_path):
+    """Each process leaves its first steps out; what was timed adds up over interruptions."""
+    store, chosen = Store(tmp_path, create=True), toy()
+    problem = make_problem(chosen)
+
+    def trainer(stop):
+        return Trainer(
+            problem, store.run(chosen.run_id), stage_done=lambda *_: {}, stop=stop, checkpoint_seconds=0.0,
+            report=lambda _: None, started=0.0,
+        )  # fmt: skip
+
+    whole = trainer(lambda: False)
+    whole.run()
+    assert whole.counters.steps == 24
+    assert whole.counters.timed_steps == 24 - WARM_UP_STEPS
+    assert 0 < whole.counters.timed_seconds < whole.counters.train_seconds
+
+
+def test_a_suite_that_measures_time_has_one_worker(capsys, tmp_path):
+    suite = tmp_path / "timing.yaml"
+    suite.write_text(
+        "question: How long?\none_at_a_time: true\nscales: {demo: {seeds: 0-1, base: {dataset: toy_blobs, "
+        "network: toy_network, epochs: 1}, grids: [{method: dense_vi}]}}\n"
+    )
+    arguments = ["--suite", str(suite), "--results", str(tmp_path / "results")]
+    with pytest.raises(SystemExit) as caught:
+        cli.entry(lambda: grid.main([*arguments, "--workers", "2"]))
+    assert caught.value.code == 2
+    assert "--workers 2: suite" in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+    assert grid.main([*arguments, "--executor", "inline", "--threads", "1"]) == 0
+    runs = Store(tmp_path / "results").read_tables("timing")["runs"]
+    assert set(runs["concurrency"]) == {1} and (runs["status"] == "done").all()
