@@ -27,10 +27,16 @@ def describe_plan(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
     omitted = len(plan.cells) - counts.total()
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
     lines += ["", f"{len(plan.cells)} cells: {counts.total()} runs ({by_status}), {omitted} omitted"]
-    lines.append(f"about {estimate.core_hours:.2g} core-hours for the {estimate.runs} runs that are left")
+    hours = " or ".join(f"{_rounded(hours)} {name}-hours" for name, hours in estimate.hours.items())
+    lines.append(f"about {hours} for the {estimate.runs} runs that are left")
     for sentence in estimate.basis:
         lines += textwrap.wrap(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")
     return "\n".join(lines)
+
+
+def _rounded(hours: float) -> str:
+    """Two digits, or whole hours of many."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 
 def _indented(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a plan will cost: core-hours of the runs that are still to be done, roughly, and from what."""
+"""What a plan will cost: hours of a core or a GPU for the runs still to be done, roughly, and from what."""
 
 from __future__ import annotations
 
@@ -18,81 +18,114 @@ from methods.errors import UserError
 if TYPE_CHECKING:
     from bench.store import Store
 
-#: Used where nothing was measured yet: small matrices on one CPU core.
-FLOPS_PER_SECOND = 20e9
-SECONDS_PER_STEP = 1.5e-3
-SECONDS_PER_RUN = 1.0
+
+@dataclass(frozen=True)
+class Processor:
+    """What computes a run, and rates that are used where nothing was measured on it.
+
+    device: how names of such devices begin. cores: whether a run takes as many as it has threads.
+    """
+
+    name: str
+    device: str
+    cores: bool
+    flops_per_second: float
+    seconds_per_step: float
+    seconds_per_run: float
+
+
+#: A core by small matrices, as measured; a GPU by an assumption: far below what its data sheet says.
+CORE = Processor("core", "cpu", True, 20e9, 1.5e-3, 1.0)
+GPU = Processor("GPU", "cuda", False, 10e12, 10e-3, 10.0)
+PROCESSORS = (CORE, GPU)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``core_hours`` for ``runs`` runs; ``basis`` says in sentences what the figure rests on."""
+    """Hours of a processor for ``runs`` runs, by its name; ``basis`` says in sentences what they rest on."""
 
     runs: int
-    core_hours: float
+    hours: dict[str, float]
     basis: tuple[str, ...]
 
 
 def estimate(plan: Plan, store: Store | None) -> Estimate:
-    """Core-hours of the runs of ``plan`` that ``store`` has not done.
+    """What the runs of ``plan`` that ``store`` has not done take, on cores alone and on GPUs alone.
 
-    From finished runs of the same data set, network and method in ``store`` where there are
-    any (their median seconds an epoch); elsewhere from a count of FLOPs and a rate.
+    From finished runs of the same data set, network and method (and number of steps, where that is
+    cut) on such a processor in ``store`` where there are any; elsewhere from a count of FLOPs and a rate.
     """
-    measured = _seconds_per_epoch(store) if store else {}
     left = [spec for spec in plan.specs if not (store and _is_done(store, spec.run_id))]
-    seconds, timed, counted = 0.0, 0, 0
-    unknown: Counter[str] = Counter()
+    known, unknown = [], Counter[str]()
     for spec in left:
-        rate = measured.get(_kind(spec.to_dict()))
         try:
-            seconds += _counted_seconds(spec) if rate is None else rate * spec.training.epochs
+            blueprint.training_flops(spec)
+            known.append(spec)
         except (UserError, RuntimeError) as error:  # what cannot be built fails when it is run, not here
             unknown[str(error)] += 1
-            continue
-        timed, counted = timed + (rate is not None), counted + (rate is None)
-    basis = []
-    if timed:
-        basis.append(
-            f"{timed} of them from the time of finished runs of the same data set, network and method"
-        )
-    if counted:
-        basis.append(
-            f"{counted} of them from a rough count: twice the training FLOPs of the dense network at "
-            f"{FLOPS_PER_SECOND / 1e9:g} GFLOP/s, {SECONDS_PER_STEP * 1e3:g} ms a step, "
-            f"{SECONDS_PER_RUN:g} s a run"
-        )
+    hours, basis = {}, []
+    for processor in PROCESSORS:
+        measured = _measured(store, processor) if store else {}
+        timed, counted, seconds = 0, 0, 0.0
+        for spec in known:
+            rate = measured.get(_kind(spec.to_dict()))
+            timed, counted = timed + (rate is not None), counted + (rate is None)
+            seconds += _counted(spec, processor) if rate is None else rate * _length(spec.to_dict())
+        hours[processor.name] = seconds / 3600
+        if timed:
+            basis.append(
+                f"{processor.name}-hours: {timed} of them from the time of finished runs of the same "
+                "data set, network and method"
+            )
+        if counted:
+            basis.append(
+                f"{processor.name}-hours: {counted} of them from a rough count: twice the training FLOPs "
+                f"of the dense network at {processor.flops_per_second / 1e9:,g} GFLOP/s, "
+                f"{processor.seconds_per_step * 1e3:g} ms a step, {processor.seconds_per_run:g} s a run"
+            )
     basis += [f"{count} of them left out: {reason}" for reason, count in unknown.items()]
-    return Estimate(len(left), seconds / 3600, tuple(basis))
+    return Estimate(len(left), hours, tuple(basis))
 
 
-def _counted_seconds(spec: RunSpec) -> float:
+def _counted(spec: RunSpec, processor: Processor) -> float:
     """Local reparameterisation contracts twice a layer; sparse layers run no faster than dense ones."""
-    examples = blueprint.task(spec).examples * spec.training.epochs
-    steps = examples / spec.training.batch_size
-    flops = 2 * blueprint.training_flops(spec) * examples
-    return flops / FLOPS_PER_SECOND + steps * SECONDS_PER_STEP + SECONDS_PER_RUN
+    recipe = spec.training
+    steps = blueprint.task(spec).examples * recipe.epochs / recipe.batch_size
+    if recipe.max_steps is not None:
+        steps = min(steps, recipe.max_steps)
+    flops = 2 * blueprint.training_flops(spec) * steps * recipe.batch_size
+    rate, step, run = processor.flops_per_second, processor.seconds_per_step, processor.seconds_per_run
+    return flops / rate + steps * step + run
 
 
-def _seconds_per_epoch(store: Store) -> dict[str, float]:
-    """Core-seconds an epoch of finished runs, the median over those of a kind."""
+def _measured(store: Store, processor: Processor) -> dict[str, float]:
+    """Seconds of the processor for a unit of ``_length``, the median over finished runs of a kind."""
     found: dict[str, list[float]] = {}
     for run_id in store.run_ids():
         try:
             folder = store.run(run_id)
             spec, spent, how = (folder.read(name) or {} for name in ("spec", "costs", "provenance"))
-            if folder.is_done():
-                seconds = spent["wall_seconds"] * (how.get("threads") or 1)
-                found.setdefault(_kind(spec["config"]), []).append(
-                    seconds / spec["config"]["training"]["epochs"]
-                )
-        except (StoreError, KeyError, TypeError, ZeroDivisionError):
+            if folder.is_done() and (how.get("device") or "cpu").startswith(processor.device):
+                seconds = spent["wall_seconds"] * ((how.get("threads") or 1) if processor.cores else 1)
+                found.setdefault(_kind(spec["config"]), []).append(seconds / _length(spec["config"]))
+        except (StoreError, AttributeError, KeyError, TypeError, ZeroDivisionError):
             continue  # a folder that is broken is the launcher's to report; here it is no measurement
     return {kind: median(values) for kind, values in found.items()}
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    return json.dumps([config["dataset"], config["network"], config["method"]["name"]], sort_keys=True)
+    """What runs must share for the time of one to tell that of another."""
+    parts = config["dataset"], config["network"], config["method"]["name"], _cut(config)
+    return json.dumps(parts, sort_keys=True)
+
+
+def _length(config: Mapping[str, Any]) -> int:
+    """What the time of runs of a kind is proportional to: epochs, unless all have so many steps."""
+    return int(config["training"]["epochs"]) if _cut(config) is None else 1
+
+
+def _cut(config: Mapping[str, Any]) -> Any:
+    return config["training"].get("max_steps")
 
 
 def _is_done(store: Store, run_id: str) -> bool:

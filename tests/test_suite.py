@@ -453,7 +453,7 @@ def test_bad_seeds_of_the_caller(write, seeds):
         ("question: Q?\nquestion: R?\n", r"^toy\.yaml:2: malformed YAML: key 'question' appears twice$"),
         ("- 1\n", r"^toy\.yaml: expected the keys of a suite, got \[1\]$"),
         ("question: Q?\n", r"^toy\.yaml: missing key 'scales'$"),
-        ("question: Q?\nscales: {}\nscale: 1\n", r"^toy\.yaml: unknown key 'scale'; valid: name, question, "),
+        ("question: Q?\nscales: {}\nscale: 1\n", r"^toy\.yaml: unknown key 'scale'; valid: name, one_at_a_time, question, "),
         ("question: 1\nscales: {}\n", r"^toy\.yaml: question: expected string, got 1$"),
         ("question: Q?\nscales: [demo]\n", r"^toy\.yaml: scales: expected mapping, got \['demo'\]$"),
         (
@@ -678,12 +678,21 @@ def test_an_estimate_without_runs_is_a_count(write):
     found = estimate(plan, None)
     # 3 x 2 weights, 6 FLOPs each in a training step, twice for local reparameterisation, 100 examples
     flops, steps = 30 * 100 * 2 * 6 * 6, 30 * 100 / 64
-    assert found.core_hours == pytest.approx((flops / 20e9 + steps * 1.5e-3 + 2 * 1.0) / 3600)
-    assert (
-        found.runs == 2
-        and len(found.basis) == 1
-        and found.basis[0].startswith("2 of them from a rough count")
-    )
+    assert found.hours == {
+        "core": pytest.approx((flops / 20e9 + steps * 1.5e-3 + 2 * 1.0) / 3600),
+        "GPU": pytest.approx((flops / 10e12 + steps * 10e-3 + 2 * 10.0) / 3600),
+    }
+    assert found.runs == 2
+    assert [sentence.split(": twice")[0] for sentence in found.basis] == [
+        "core-hours: 2 of them from a rough count",
+        "GPU-hours: 2 of them from a rough count",
+    ]
+
+
+def test_an_estimate_counts_the_steps_that_are_taken(write):
+    text = one_grid("{method: plain, epochs: 10, max_steps: 5}", base="{dataset: points, network: dot}")
+    found = estimate(write(text).expand(), None)
+    assert found.hours["core"] == pytest.approx((5 * 64 * 2 * 6 * 6 / 20e9 + 5 * 1.5e-3 + 1.0) / 3600)
 
 
 def test_an_estimate_uses_finished_runs_and_leaves_them_out(write, tmp_path):
@@ -699,8 +708,33 @@ def test_an_estimate_uses_finished_runs_and_leaves_them_out(write, tmp_path):
     counted = estimate(write(one_grid("{method: dense}", base=base, seeds="0-4")).expand(), None)
     assert found.runs == 7
     # the median of plain's runs, 20 s of two threads, for two runs; dense was never measured
-    assert found.core_hours == pytest.approx(2 * 40 / 3600 + counted.core_hours)
-    assert [sentence.split(" from ")[0] for sentence in found.basis] == ["2 of them", "5 of them"]
+    assert found.hours["core"] == pytest.approx(2 * 40 / 3600 + counted.hours["core"])
+    assert [sentence.split(" from ")[0] for sentence in found.basis] == [
+        "core-hours: 2 of them",
+        "core-hours: 5 of them",
+        "GPU-hours: 7 of them",
+    ]
+
+
+def test_an_estimate_takes_the_time_of_a_gpu_for_gpus_only(write, tmp_path):
+    text = one_grid("{method: plain, epochs: [10, 30]}", base="{dataset: points, network: line}")
+    plan = write(text).expand()
+    store = Store(tmp_path / "results", create=True)
+    finished(store, plan.specs[0], 5.0, threads=4)
+    store.run(plan.specs[0].run_id).write("provenance", {"threads": 4, "device": "cuda"})
+    assert estimate(plan, store).hours["GPU"] == pytest.approx(15 / 3600)
+    assert estimate(plan, store).hours["core"] < 15 / 3600
+
+
+def test_a_run_that_was_cut_short_tells_nothing_of_whole_ones(write, tmp_path):
+    text = one_grid("{method: plain, epochs: 10}", base="{dataset: points, network: line}")
+    plan = write(text).expand()
+    short = write(text).expand(overrides={"max_steps": 2})
+    store = Store(tmp_path / "results", create=True)
+    finished(store, short.specs[0], 500.0)
+    assert estimate(plan, store).hours == estimate(plan, None).hours
+    more = write(text).expand(overrides={"max_steps": 2, "epochs": 99})
+    assert estimate(more, store).hours["core"] == pytest.approx(500 / 3600)
 
 
 def test_an_estimate_scales_with_epochs(write, tmp_path):
@@ -708,13 +742,13 @@ def test_an_estimate_scales_with_epochs(write, tmp_path):
     plan = write(text).expand()
     store = Store(tmp_path / "results", create=True)
     finished(store, plan.specs[0], 5.0)
-    assert estimate(plan, store).core_hours == pytest.approx(15 / 3600)
+    assert estimate(plan, store).hours["core"] == pytest.approx(15 / 3600)
 
 
 def test_the_dry_run_lists_every_cell(write):
     plan = write().expand("demo")
     statuses = {plan.specs[0].run_id: "done", plan.specs[1].run_id: "failed"}
-    text = describe_plan(plan, statuses, Estimate(4, 0.0123, ("4 of them guessed",)))
+    text = describe_plan(plan, statuses, Estimate(4, {"core": 0.0123, "GPU": 1234.5}, ("4 of them guessed",)))
     lines = text.splitlines()
     assert lines[0] == "toy, scale demo: Which?"
     rows = {tuple(line.split(maxsplit=3)) for line in lines}
@@ -726,7 +760,7 @@ def test_the_dry_run_lists_every_cell(write):
         assert cell.omitted is None or cell.omitted in unwrapped
     assert lines[-3:] == [
         "10 cells: 6 runs (1 done, 1 failed, 4 pending), 4 omitted",
-        "about 0.012 core-hours for the 4 runs that are left",
+        "about 0.012 core-hours or 1,234 GPU-hours for the 4 runs that are left",
         "- 4 of them guessed",
     ]
     assert max(map(len, lines)) <= 100
