@@ -196,10 +196,9 @@ class Trainer:
 
     def _step(self, context: Context) -> torch.Tensor:
         method = self.problem.method
-        with self.problem.autocast():
-            method.before_step(context)
-            with passes.dense_gradients(context.gradient_consumer):
-                loss = method.loss(self.module, context.batch, context.progress)
+        method.before_step(context)
+        with context.arithmetic(), passes.dense_gradients(context.gradient_consumer):
+            loss = method.loss(self.module, context.batch, context.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if not context.skip_step:
@@ -274,6 +273,7 @@ class Trainer:
             progress=progress,
             memory=self.memory,
             record=lambda table, row: self.rows[table].append(row),
+            arithmetic=self.problem.autocast,
         )
 
     # -- checkpoints ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ method is one file in this folder (or a package with an entry point in the group
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -96,7 +97,7 @@ class Context:
     memory: a method's own state, tensors and plain numbers; it travels in checkpoints.
     record: ``record(table, row)`` appends a row to the run's ``layers`` or ``criteria_pairs``.
     scratch: what ``before_step`` leaves for ``after_step``; gone with the step. skip_step: set it
-    to forfeit the optimiser step.
+    to forfeit the optimiser step. arithmetic: the precision that losses are computed in.
     """
 
     module: nn.Module
@@ -106,6 +107,7 @@ class Context:
     progress: Progress
     memory: dict[str, Any]
     record: Callable[[str, dict[str, Any]], None]
+    arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
     batch: Batch = (torch.empty(0), torch.empty(0))
     scratch: dict[str, Any] = field(default_factory=dict)
     skip_step: bool = False
@@ -134,7 +136,9 @@ class Context:
         streams = {name: self.streams[name].get_state() for name in ("noise", "global")}
         means = [p for p in layers.mean_parameters(self.module) if p.requires_grad]
         with torch.enable_grad(), passes.dense_gradients(consumer):
-            torch.autograd.grad(loss(), means, allow_unused=True)
+            with self.arithmetic():
+                value = loss()
+            torch.autograd.grad(value, means, allow_unused=True)
         live = dict(self.module.named_buffers())
         for name, value in buffers.items():
             live[name].copy_(value)

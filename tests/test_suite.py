@@ -453,7 +453,10 @@ def test_bad_seeds_of_the_caller(write, seeds):
         ("question: Q?\nquestion: R?\n", r"^toy\.yaml:2: malformed YAML: key 'question' appears twice$"),
         ("- 1\n", r"^toy\.yaml: expected the keys of a suite, got \[1\]$"),
         ("question: Q?\n", r"^toy\.yaml: missing key 'scales'$"),
-        ("question: Q?\nscales: {}\nscale: 1\n", r"^toy\.yaml: unknown key 'scale'; valid: name, one_at_a_time, question, "),
+        (
+            "question: Q?\nscales: {}\nscale: 1\n",
+            r"^toy\.yaml: unknown key 'scale'; valid: name, one_at_a_time, question, ",
+        ),
         ("question: 1\nscales: {}\n", r"^toy\.yaml: question: expected string, got 1$"),
         ("question: Q?\nscales: [demo]\n", r"^toy\.yaml: scales: expected mapping, got \['demo'\]$"),
         (
