@@ -1,0 +1,287 @@
+"""What precision, memory layout and compilation do to the time and memory of training, on this device.
+
+    python tests/performance/execution_options.py [--device cuda] [--network resnet18] [--seconds 420]
+
+Trains a few steps of a deterministic network, dense VI and SSVI at two sparsities, in float32 and
+bfloat16, plain, with channels last and compiled, through the benchmark's own loop (data path and
+subspace updates included), and prints seconds a step (after a warm-up), seconds an epoch of
+CIFAR-10, peak memory, and counted FLOPs over the rate of a large matrix product: the share of what
+the device could do. On a GPU it then checks that a step never waits for the device, and trains a
+short schedule for its accuracy. What does not fit into ``--seconds`` is left out, and named.
+
+Data: CIFAR-10 from the data folder; the training batches that are there, if not all are; random
+images if none is. The results are written to ``--out`` as JSON too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+
+from bench.data.base import DATASETS, Split, Splits
+from bench.data.images import CIFAR10, data_root
+from bench.data.splitting import channel_statistics
+from bench.execution import Execution, resolve_device
+from bench.problem import make_problem
+from bench.run import execute
+from bench.spec import RunSpec, nest, parse_spec
+from bench.store import Store
+from bench.training import Trainer, make_optimiser
+from methods.base import METHODS, Method, Style
+
+EPOCH_IMAGES = 50_000
+VAL = 1000
+
+
+@METHODS.register
+class Deterministic(Method):
+    """The plain network by cross-entropy: what VI is compared with here."""
+
+    name = "plain_network"
+    style = Style("Plain network", hue="#000000", hue_dark="#FFFFFF")
+
+
+@DATASETS.register
+class SomeOfCIFAR10(CIFAR10):
+    """What is there of CIFAR-10: its batches need not be complete, and random images stand in for none."""
+
+    name = "some_of_cifar10"
+    missing = False
+
+    def load(self, split: torch.Generator) -> Splits:
+        folder = data_root() / "cifar-10-batches-py"
+        batches = sorted(folder.glob("data_batch_*"))
+        if batches and (folder / "test_batch").exists():
+            train, test = _read(batches), _read([folder / "test_batch"])
+        else:
+            type(self).missing = True
+            train, test = _random(10_000, split), _random(2_000, split)
+        held_out, rest = (Split(train.inputs[s], train.labels[s]) for s in (slice(VAL), slice(VAL, None)))
+        return Splits(rest, held_out, test, 10, *channel_statistics(rest.inputs))
+
+
+def _read(paths: list[Path]) -> Split:
+    parts = [pickle.loads(path.read_bytes(), encoding="bytes") for path in paths]
+    images = np.concatenate([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32)
+    labels = [label for part in parts for label in part[b"labels"]]
+    return Split(torch.from_numpy(images), torch.tensor(labels))
+
+
+def _random(count: int, generator: torch.Generator) -> Split:
+    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.randint(10, (count,), generator=generator))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compute one method."""
+
+    method: str
+    sparsity: float
+    precision: str
+    layout: str
+
+    @property
+    def label(self) -> str:
+        """For the table."""
+        name = self.method if not self.sparsity else f"{self.method} {self.sparsity:g}"
+        return f"{name:<14} {self.precision:<9} {self.layout:<14}"
+
+
+METHOD_CELLS = (("plain_network", 0.0), ("dense_vi", 0.0), ("ssvi", 0.9), ("ssvi", 0.95))
+
+
+def variants() -> list[Variant]:
+    """All of them, those that matter most first: compilation takes the longest."""
+    found = []
+    for layout in ("plain", "channels_last", "compile"):
+        for precision in ("float32", "bfloat16"):
+            found += [Variant(method, s, precision, layout) for method, s in METHOD_CELLS]
+    return found
+
+
+def spec_of(variant: Variant, arguments: argparse.Namespace, **extra: Any) -> RunSpec:
+    """The run of ``variant``."""
+    chosen: dict[str, Any] = {
+        "dataset": "some_of_cifar10",
+        "network": arguments.network,
+        "method": variant.method,
+        "precision": variant.precision,
+        "batch_size": arguments.batch_size,
+        "lr": 0.01,
+        "samples": 1,
+        "epochs": 200,
+        **arguments.network_options,
+        **extra,
+    }
+    if variant.sparsity:
+        chosen |= {"sparsity": variant.sparsity, "replace_every": arguments.replace_every}
+    return parse_spec(nest(chosen))
+
+
+def execution_of(variant: Variant, arguments: argparse.Namespace) -> Execution:
+    """How ``variant`` is computed."""
+    return Execution(
+        device=arguments.device,
+        threads=arguments.threads,
+        channels_last=variant.layout == "channels_last",
+        compile=variant.layout == "compile",
+        checkpoint_seconds=1e9,
+    )
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large matrix product."""
+    size = 8192 if device != "cpu" else 2048
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(5):
+        _synchronise(device)
+        started = time.perf_counter()
+        a @ a
+        _synchronise(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _synchronise(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def measure(variant: Variant, arguments: argparse.Namespace, store: Store) -> dict[str, Any]:
+    """Train ``--steps`` steps; the figures of the run."""
+    spec = spec_of(variant, arguments, max_steps=arguments.steps)
+    store.set_aside(spec.run_id, "measured again") if store.run(spec.run_id).path.exists() else None
+    outcome = execute(spec, store, execution_of(variant, arguments))
+    folder = store.run(spec.run_id)
+    if outcome != "done":
+        return {"error": (folder.read("status") or {}).get("error")}
+    costs = folder.read("costs") or {}
+    return {
+        "seconds_per_step": costs["seconds_per_step"],
+        "flops_per_step": costs["train_flops"] / costs["steps_total"],
+        "memory": costs["peak_device_memory_bytes"] or costs["peak_memory_bytes"],
+    }
+
+
+def waits_in_a_step(arguments: argparse.Namespace) -> str | None:
+    """The operation for which a plain training step waits for the device; None where it never does."""
+    variant = Variant("ssvi", 0.9, "float32", "plain")
+    problem = make_problem(spec_of(variant, arguments), execution_of(variant, arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            problem, Store(Path(folder) / "r", create=True).run("0" * 12), stage_done=lambda *_: {},
+            stop=lambda: False, checkpoint_seconds=1e9, report=lambda _: None, started=time.perf_counter(),
+        )  # fmt: skip
+        trainer.module = problem.build(trainer.streams)
+        trainer.optimiser = make_optimiser(problem, trainer.module)
+        context = trainer._context(trainer.stages[0])
+        batches = problem.training_batches(trainer.streams)
+        try:
+            for step in range(1, 8):
+                if step == 4:
+                    torch.cuda.set_sync_debug_mode("error")
+                context.begin_step(next(batches), step)
+                trainer._step(context)
+        except RuntimeError as error:
+            return str(error).splitlines()[0]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return None
+
+
+def short_schedule(arguments: argparse.Namespace, store: Store) -> None:
+    """Accuracy on the test part of dense VI and SSVI after ``--epochs``, in bfloat16."""
+    for method, sparsity in (("dense_vi", 0.0), ("ssvi", 0.9)):
+        variant = Variant(method, sparsity, "bfloat16", "channels_last")
+        spec = spec_of(
+            variant, arguments, epochs=arguments.epochs, samples=10, lr=0.1, lr_scale=10.0, augment=True
+        )
+        started = time.perf_counter()
+        outcome = execute(spec, store, execution_of(variant, arguments))
+        rows = (store.run(spec.run_id).read("metrics") or {}).get("metrics", [])
+        found = [
+            r["value"]
+            for r in rows
+            if (r["predictor"], r["split"], r["metric"]) == ("samples", "test", "accuracy")
+        ]
+        print(
+            f"{method} {sparsity:g}, {arguments.epochs} epochs of {spec.dataset[0]}: test accuracy {found}, "
+            f"{time.perf_counter() - started:.0f} s ({outcome})"
+        )
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--width", type=int, help="of resnet18, when not 64")
+    parser.add_argument("--blocks", type=int, nargs="+", help="of resnet18, when not 2 2 2 2")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=110)
+    parser.add_argument("--replace-every", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=0, help="of a short schedule; 0 for none")
+    parser.add_argument("--seconds", type=float, default=420.0, help="no measurement begins after so many")
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    arguments = parser.parse_args()
+    arguments.device = resolve_device(arguments.device)
+    options = {"network.width": arguments.width, "network.blocks": arguments.blocks}
+    arguments.network_options = {key: value for key, value in options.items() if value is not None}
+    torch.set_num_threads(arguments.threads)
+    started = time.perf_counter()
+    rates = {
+        "float32": matrix_rate(arguments.device, torch.float32),
+        "bfloat16": matrix_rate(arguments.device, torch.bfloat16),
+    }
+    name = torch.cuda.get_device_name() if arguments.device != "cpu" else f"{arguments.threads} CPU threads"
+    print(
+        f"{name}, torch {torch.__version__}; matrix products: "
+        + ", ".join(f"{rate / 1e12:.3g} TFLOP/s in {precision}" for precision, rate in rates.items())
+    )
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "results", create=True)
+        print(f"{'':<39} {'ms/step':>9} {'s/epoch':>9} {'of bound':>9} {'GB':>6}")
+        for variant in variants():
+            if time.perf_counter() - started > arguments.seconds:
+                print(f"{variant.label} left out: no time")
+                continue
+            found = measure(variant, arguments, store)
+            rows.append({**asdict(variant), **found})
+            if "error" in found:
+                print(f"{variant.label} failed: {found['error'][:200]}")
+                continue
+            step, bound = found["seconds_per_step"], found["flops_per_step"] / rates[variant.precision]
+            print(
+                f"{variant.label} {1e3 * step:9.1f} {step * EPOCH_IMAGES / arguments.batch_size:9.1f} "
+                f"{bound / step:9.1%} {found['memory'] / 1e9:6.2f}"
+            )
+        if arguments.device != "cpu":
+            print(f"a plain step waits for the device: {waits_in_a_step(arguments) or 'never'}")
+        if arguments.epochs:
+            short_schedule(arguments, store)
+    if SomeOfCIFAR10.missing:
+        print("no CIFAR-10 was found: random images; accuracies mean nothing")
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"device": name, "rates": rates, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
