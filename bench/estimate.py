@@ -36,8 +36,8 @@ class Estimate:
 def estimate(plan: Plan, store: Store | None) -> Estimate:
     """Core-hours of the runs of ``plan`` that ``store`` has not done.
 
-    From finished runs of the same data set, network and method in ``store`` where there are
-    any (their median seconds an epoch); elsewhere from a count of FLOPs and a rate.
+    From finished runs of the same data set, protocol, network and method in ``store`` where there
+    are any (their median seconds an epoch); elsewhere from a count of FLOPs and a rate.
     """
     measured = _seconds_per_epoch(store) if store else {}
     left = [spec for spec in plan.specs if not (store and _is_done(store, spec.run_id))]
@@ -53,9 +53,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         timed, counted = timed + (rate is not None), counted + (rate is None)
     basis = []
     if timed:
-        basis.append(
-            f"{timed} of them from the time of finished runs of the same data set, network and method"
-        )
+        basis.append(f"{timed} of them from the time of finished runs of the same data, network and method")
     if counted:
         basis.append(
             f"{counted} of them from a rough count: twice the training FLOPs of the dense network at "
@@ -92,7 +90,8 @@ def _seconds_per_epoch(store: Store) -> dict[str, float]:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    return json.dumps([config["dataset"], config["network"], config["method"]["name"]], sort_keys=True)
+    kind = [config["dataset"], config["protocol"], config["network"], config["method"]["name"]]
+    return json.dumps(kind, sort_keys=True)
 
 
 def _is_done(store: Store, run_id: str) -> bool:
