@@ -67,7 +67,7 @@ def merged_and_apart(dataset, seed=1):
     return (dataset.parts(Streams(seed)["split"], refit) for refit in (True, False))
 
 
-@pytest.mark.parametrize("name", ["digits", "toy_blobs"])
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist_sample", "toy_blobs"])
 def test_the_validation_part_joins_the_training_part(name):
     merged, apart = merged_and_apart(DATASETS.get(name)())
     assert merged.val is None
@@ -78,7 +78,7 @@ def test_the_validation_part_joins_the_training_part(name):
     assert merged.to("meta").val is None and merged.to("meta").train.inputs.is_meta
 
 
-@pytest.mark.parametrize("name", ["digits"])
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist_sample"])
 def test_inputs_are_standardised_by_what_is_trained_on(name):
     merged, apart = merged_and_apart(DATASETS.get(name)())
     for splits in (merged, apart):
