@@ -13,7 +13,7 @@ from methods.errors import UserError
 
 @contextmanager
 def needed() -> Iterator[None]:
-    """Skip the test where the files that the block loads are missing; fail where BENCH_DATA_ROOT promises them."""
+    """Skip the test where files that the block loads are missing; fail if BENCH_DATA_ROOT promises them."""
     try:
         yield
     except UserError as error:
