@@ -23,7 +23,7 @@ _flops: dict[str, float] = {}
 
 def task(spec: RunSpec) -> Task:
     """Input shape, classes and training examples; the data set is loaded for it, once a process."""
-    key = repr(spec.dataset)
+    key = repr((spec.dataset, spec.protocol))
     if key not in _tasks:
         _tasks[key] = make_problem(spec).task
     return _tasks[key]

@@ -52,8 +52,8 @@ class Estimate:
 def estimate(plan: Plan, store: Store | None) -> Estimate:
     """What the runs of ``plan`` that ``store`` has not done take, on cores alone and on GPUs alone.
 
-    From finished runs of the same data set, network and method (and number of steps, where that is
-    cut) on such a processor in ``store`` where there are any; elsewhere from a count of FLOPs and a rate.
+    From finished runs of the same data, protocol, network and method (and number of steps, where that
+    is cut) on such a processor in ``store`` where there are any; elsewhere from a count of FLOPs and a rate.
     """
     left = [spec for spec in plan.specs if not (store and _is_done(store, spec.run_id))]
     known, unknown = [], Counter[str]()
@@ -74,8 +74,8 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         hours[processor.name] = seconds / 3600
         if timed:
             basis.append(
-                f"{processor.name}-hours: {timed} of them from the time of finished runs of the same "
-                "data set, network and method"
+                f"{processor.name}-hours: {timed} of them from the time of finished runs of the same data, "
+                "network and method"
             )
         if counted:
             basis.append(
@@ -115,8 +115,8 @@ def _measured(store: Store, processor: Processor) -> dict[str, float]:
 
 def _kind(config: Mapping[str, Any]) -> str:
     """What runs must share for the time of one to tell that of another."""
-    parts = config["dataset"], config["network"], config["method"]["name"], _cut(config)
-    return json.dumps(parts, sort_keys=True)
+    sections = (config[key] for key in ("dataset", "protocol", "network"))
+    return json.dumps([*sections, config["method"]["name"], _cut(config)], sort_keys=True)
 
 
 def _length(config: Mapping[str, Any]) -> int:

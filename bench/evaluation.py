@@ -55,13 +55,15 @@ def quick_scores(problem: Problem, module: nn.Module, split: Split) -> dict[str,
 def evaluate_stage(
     problem: Problem, module: nn.Module, stage: Stage
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Score a trained stage on validation and test data by both predictors.
+    """Score a trained stage on test data, and on validation data where there are any, by both predictors.
 
     Returns rows for the ``metrics`` and ``calibration`` tables, and the arrays to store of the
     test part: labels (N,), and for each predictor averaged probabilities (N, C) and per-example
     predictive entropy and mutual information (N,).
     """
-    splits = {"val": problem.splits.val, "test": problem.splits.test}
+    splits = {"test": problem.splits.test}
+    if problem.splits.val is not None:
+        splits = {"val": problem.splits.val, **splits}
     generator = Streams(problem.spec.seed, problem.device).fresh(f"evaluation/{stage.name}")
     rows: dict[str, Any] = {"metrics": [], "calibration": []}
     arrays: dict[str, np.ndarray] = {"labels": splits["test"].labels.cpu().numpy().astype(np.int16)}

@@ -12,7 +12,7 @@ from bench import cli, recipes, suite
 from bench.data.base import DATASETS
 from bench.networks.base import NETWORKS
 from bench.notation import show
-from bench.spec import Evaluation, Training
+from bench.spec import Evaluation, Keys, Training
 from methods.base import METHODS
 from methods.criteria import DESCRIPTIONS
 from methods.options import REQUIRED, describe
@@ -101,7 +101,7 @@ def _criteria() -> list[Entry]:
 
 
 def _settings() -> list[Entry]:
-    sections = {"training": Training, "evaluation": Evaluation}
+    sections = {"training": Training, "evaluation": Evaluation, "run": Keys}
     return [Entry(name, _first_line(cls), _options(cls)) for name, cls in sections.items()]
 
 

@@ -120,7 +120,7 @@ def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:
     """Load the data of ``spec`` and construct its method."""
     name, options = spec.dataset
     dataset = DATASETS.get(name)(options)
-    splits = _load(name, options, spec.seed, execution.device)
+    splits = _load(name, options, spec.seed, spec.protocol, execution.device)
     task = Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))
     method_name, method_options = spec.method
     method = METHODS.get(method_name)(method_options)
@@ -128,8 +128,8 @@ def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, options: Any, seed: int, device: str) -> Splits:
+def _load(name: str, options: Any, seed: int, protocol: str, device: str) -> Splits:
     """A worker's runs mostly share data: keep the last ones."""
     generator = torch.Generator().manual_seed(derive(seed, "split"))
-    splits = DATASETS.get(name)(options).load(generator)
+    splits = DATASETS.get(name)(options).parts(generator, refit=protocol == "refit")
     return splits.to(device)

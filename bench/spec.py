@@ -51,12 +51,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Plain:
-    """The sections and keys that are no registry choice."""
+class Keys:
+    """Keys that stand in no section."""
 
-    training: Training = option(Training())
-    evaluation: Evaluation = option(Evaluation())
-    protocol: str = option("holdout", "holdout: train without the validation part", choices=("holdout",))
+    protocol: str = option(
+        "holdout",
+        "holdout: train without the validation part; refit: choices were made on it before, train on it too",
+        choices=("holdout", "refit"),
+    )
     precision: str = option(
         "float32",
         "arithmetic of training; bfloat16: contractions only (autocast), of float32 parameters",
@@ -65,7 +67,15 @@ class _Plain:
     seed: int = option(0, "seed of every random stream", within="[0, inf)")
 
 
-_LEAVES = ("protocol", "precision", "seed")
+@dataclass(frozen=True)
+class _Plain(Keys):
+    """The sections and keys that are no registry choice."""
+
+    training: Training = option(Training())
+    evaluation: Evaluation = option(Evaluation())
+
+
+_LEAVES = tuple(option_names(Keys))
 _RECIPE: dict[str, type] = {"training": Training, "evaluation": Evaluation}
 
 

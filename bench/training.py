@@ -222,7 +222,8 @@ class Trainer:
     def _end_epoch(self, stage: Stage, loss: float, seconds: float) -> None:
         started = time.perf_counter()
         method = self.problem.method
-        self._score = quick_scores(self.problem, self.module, self.problem.splits.val)
+        val = self.problem.splits.val
+        self._score = quick_scores(self.problem, self.module, val) if val is not None else {}
         train = {"loss": loss, "lr": self.optimiser.param_groups[0]["lr"], "seconds": seconds}
         train |= method.monitor(self.module, self._context(stage).progress)
         here = {"stage": stage.name, "epoch": self.epoch, "step": self.step}
@@ -252,7 +253,7 @@ class Trainer:
             "epochs": stage.epochs,
             "step": self.step,
             "steps": self.problem.steps(stage.epochs),
-            "val_accuracy": self._score.get("accuracy"),
+            **({"val_accuracy": self._score["accuracy"]} if self._score else {}),
         }
 
     def _context(self, stage: Stage) -> Context:

@@ -17,7 +17,7 @@ from methods.streams import Streams
 
 def load(seed=0, **options):
     dataset = digits.Digits(parse(digits.DigitsOptions, options))
-    return dataset, dataset.load(Streams(seed)["split"])
+    return dataset, dataset.parts(Streams(seed)["split"])
 
 
 def images_of(split):

@@ -112,7 +112,10 @@ def test_the_version_has_one_source():
     assert [str(path) for path in import_rules.sources(ROOT) if stated.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", ".ci/run"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/datasets-and-networks.md", ".ci/run"],
+)
 def test_documents_name_only_commands_and_files_that_exist(document):
     text = (ROOT / document).read_text()
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

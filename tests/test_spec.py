@@ -223,7 +223,7 @@ def test_a_key_or_name_that_does_not_exist_is_named(flat, message):
         ({"hidden": 4}, r"^here: network: hidden: expected list of integer, got 4$"),
         ({"epochs": 1.5}, r"^here: training: epochs: expected integer, got 1\.5$"),
         ({"seed": -1}, r"^here: seed: -1 lies outside \[0, inf\)$"),
-        ({"protocol": "refit"}, r"^here: protocol: 'refit' is not valid; valid: holdout$"),
+        ({"protocol": "cross"}, r"^here: protocol: 'cross' is not valid; valid: holdout, refit$"),
     ],
     ids=str,
 )

@@ -29,12 +29,13 @@ class Split:
 class Splits:
     """Training, validation and test part; nothing is ever chosen on the last.
 
-    mean, std: what inputs are standardised by, in stored units, shaped to broadcast against a
-    batch ((1, C, 1, 1) for images). They come from the training part alone. By default 0 and 1.
+    val: None where there is none. mean, std: what inputs are standardised by, in stored units, shaped
+    to broadcast against a batch ((1, C, 1, 1) for images). They come from the training part alone.
+    By default 0 and 1.
     """
 
     train: Split
-    val: Split
+    val: Split | None
     test: Split
     classes: int
     mean: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
@@ -42,8 +43,19 @@ class Splits:
 
     def to(self, device: torch.device | str) -> Splits:
         """The same data and statistics on ``device``."""
-        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
-        return replace(self, **moved, mean=self.mean.to(device), std=self.std.to(device))
+        names = ("train", "val", "test", "mean", "std")
+        moved: dict[str, Any] = {
+            name: held.to(device) for name in names if (held := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+    def merged(self) -> Splits:
+        """Training and validation part as one training part, in this order; no validation part is left."""
+        if self.val is None:
+            return self
+        inputs = torch.cat([self.train.inputs, self.val.inputs])
+        labels = torch.cat([self.train.labels, self.val.labels])
+        return replace(self, train=Split(inputs, labels), val=None)
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,24 @@ class Dataset:
     def load(self, split: torch.Generator) -> Splits:
         """The three parts on the CPU; ``split`` is the stream that decides which example goes where."""
         raise NotImplementedError
+
+    def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Mean and standard deviation of the part that is trained on, shaped as ``Splits`` has them.
+
+        By default None: those that ``load`` gave stay.
+        """
+        return None
+
+    def parts(self, split: torch.Generator, refit: bool = False) -> Splits:
+        """What ``load`` gives, with its statistics: what runs work on.
+
+        refit: validation examples are trained on too, and count in the statistics.
+        """
+        splits = self.load(split)
+        if refit:
+            splits = splits.merged()
+        found = self.statistics(splits.train)
+        return splits if found is None else replace(splits, mean=found[0], std=found[1])
 
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None

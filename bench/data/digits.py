@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.base import Dataset, DatasetOptions, Split, Splits
-from bench.data.splitting import channel_statistics, stratified
+from bench.data.base import DatasetOptions, Split
+from bench.data.embedded import EmbeddedDataset
 from methods.errors import UserError
 from methods.options import option
 
@@ -26,29 +26,25 @@ class DigitsOptions(DatasetOptions):
     test: int = option(450, "test examples", within="[10, 600]")
 
 
-class Digits(Dataset):
+class Digits(EmbeddedDataset):
     """Optical recognition of handwritten digits (Alpaydin and Kaynak 1998), as in scikit-learn.
 
-    Inputs (N, 1, 8, 8), uint8 ink counts 0 to 16; ten classes. Each seed draws its own
-    stratified split, so intervals over seeds cover the choice of examples as well.
+    Inputs (N, 1, 8, 8), uint8 ink counts 0 to 16; ten classes.
     """
 
     name = "digits"
     Options = DigitsOptions
 
-    def load(self, split: torch.Generator) -> Splits:
-        """The three parts that the stream ``split`` draws."""
-        inputs, labels = _examples()
-        chosen = stratified(labels, (self.options.test, self.options.val), split)
-        test, val, train = (Split(inputs[rows], labels[rows]) for rows in chosen)
-        return Splits(train, val, test, 10, *channel_statistics(train.inputs))
+    def examples(self) -> Split:
+        """The 1,797 scans in scikit-learn's order."""
+        return _examples()
 
 
 @cache
-def _examples() -> tuple[torch.Tensor, torch.Tensor]:
+def _examples() -> Split:
     pixels, labels = np.split(_table(), [64], axis=1)
     inputs = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 8, 8)
-    return inputs, torch.from_numpy(labels[:, 0].astype(np.int64))
+    return Split(inputs, torch.from_numpy(labels[:, 0].astype(np.int64)))
 
 
 def _table() -> np.ndarray:

@@ -63,7 +63,11 @@ class ImageDataset(Dataset):
             rest = rest[chosen]
         train = Split(whole.inputs[rest], whole.labels[rest])
         held_out = Split(whole.inputs[val], whole.labels[val])
-        return Splits(train, held_out, test, self.classes, *channel_statistics(train.inputs))
+        return Splits(train, held_out, test, self.classes)
+
+    def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each channel."""
+        return channel_statistics(train.inputs)
 
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None

@@ -1,0 +1,49 @@
+"""A thousand images of Fashion-MNIST that come with this package: larger than the digits, and no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.data.base import DatasetOptions, Split
+from bench.data.embedded import EmbeddedDataset
+from methods.options import option
+
+#: A sheet of ten rows of a hundred images: in row k, from the left, the first hundred images of class k
+#: in the official training part, in the order of its files. Its licence lies beside it.
+SHEET = Path(__file__).with_name("fashion_mnist_sample.png")
+
+
+@dataclass(frozen=True)
+class FashionMNISTSampleOptions(DatasetOptions):
+    """Sizes of the parts held out of the 1,000 examples; the rest, 600 by default, is for training."""
+
+    val: int = option(150, "validation examples", within="[10, 350]")
+    test: int = option(250, "test examples", within="[10, 350]")
+
+
+class FashionMNISTSample(EmbeddedDataset):
+    """Clothes in grey, 28x28, ten classes: 100 images of each of Fashion-MNIST; MIT licence.
+
+    Figures on it are not comparable with figures on Fashion-MNIST, whose test part it does not touch.
+    """
+
+    name = "fashion_mnist_sample"
+    Options = FashionMNISTSampleOptions
+
+    def examples(self) -> Split:
+        """The 1,000 images, class by class."""
+        return _examples()
+
+
+@cache
+def _examples() -> Split:
+    from PIL import Image
+
+    with Image.open(SHEET) as sheet:
+        pixels = torch.from_numpy(np.array(sheet)).view(10, 28, 100, 28)
+    return Split(pixels.transpose(1, 2).reshape(-1, 1, 28, 28), torch.arange(10).repeat_interleave(100))
