@@ -227,7 +227,7 @@ def test_the_live_view_leaves_the_accuracy_empty(tmp_path):
 
 def hours(protocol, store=None):
     suite = parse_suite(yaml.safe_load(SUITE), "toy", "toy.yaml")
-    return estimate(suite.expand("demo", where=[f"protocol={protocol}"]), store).core_hours
+    return estimate(suite.expand("demo", where=[f"protocol={protocol}"]), store).hours["core"]
 
 
 def test_an_estimate_counts_every_example():
