@@ -75,13 +75,22 @@ class Problem:
 
 def make_problem(spec: RunSpec, device: str = "cpu") -> Problem:
     """Load the data of ``spec`` and construct its method."""
-    name, options = spec.dataset
-    dataset = DATASETS.get(name)(options)
-    splits = _load(name, options, spec.seed, device)
+    splits = _load(*spec.dataset, spec.seed, device)
     task = Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))
-    method_name, method_options = spec.method
-    method = METHODS.get(method_name)(method_options)
-    return Problem(spec, dataset, splits, method, task, torch.device(device))
+    return problem_of(spec, splits, task, device)
+
+
+def problem_of(spec: RunSpec, splits: Splits, task: Task, device: str = "cpu") -> Problem:
+    """The problem of ``spec`` on ``splits``, which may have lost the examples that ``task`` counts."""
+    (dataset, dataset_options), (method, method_options) = spec.dataset, spec.method
+    return Problem(
+        spec,
+        DATASETS.get(dataset)(dataset_options),
+        splits,
+        METHODS.get(method)(method_options),
+        task,
+        torch.device(device),
+    )
 
 
 @lru_cache(maxsize=2)

@@ -103,6 +103,8 @@ def run_files(
         files["metrics"] = _metrics(stages, accuracy)
         files["costs"] = {
             "params_total": 84490, "params_active": 8889, "density": 0.1, "train_flops": 2.5e11,
+            "train_flops_rigl_ratio": 0.12, "stored_nll_change": 0.0002, "energy_joules": 40.5,
+            "peak_device_memory_bytes": None,
             "dense_vi_train_flops": 1e12, "deterministic_train_flops": 5e11, "inference_flops": 16384.0,
             "dense_inference_flops": 163840.0, "checkpoint_bytes": 100_000, "dense_vi_bytes": 700_000,
             "deterministic_bytes": 350_000, "train_seconds": 2.0, "evaluation_seconds": 0.5,
