@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,10 +64,9 @@ def evaluate_stage(
     splits = {"test": problem.splits.test}
     if problem.splits.val is not None:
         splits = {"val": problem.splits.val, **splits}
-    generator = Streams(problem.spec.seed, problem.device).fresh(f"evaluation/{stage.name}")
     rows: dict[str, Any] = {"metrics": [], "calibration": []}
     arrays: dict[str, np.ndarray] = {"labels": splits["test"].labels.cpu().numpy().astype(np.int16)}
-    for predictor, functions in _predictors(problem, module, generator):
+    for predictor, functions in _predictors(problem, module, stage):
         draws: dict[str, list[np.ndarray]] = {name: [] for name in splits}
         for function in functions:
             for name, split in splits.items():
@@ -95,10 +94,18 @@ def evaluate_stage(
     return rows, arrays
 
 
+def fixed_draws(
+    problem: Problem, module: nn.Module, stage: Stage, samples: int | None = None
+) -> Iterator[Predictor]:
+    """The draws that score a stage, the same every time: ``samples`` of them, by default the run's S."""
+    generator = Streams(problem.spec.seed, problem.device).fresh(f"evaluation/{stage.name}")
+    return problem.method.draws(module, samples or problem.spec.evaluation.samples, generator)
+
+
 def _predictors(
-    problem: Problem, module: nn.Module, generator: torch.Generator
+    problem: Problem, module: nn.Module, stage: Stage
 ) -> Iterable[tuple[str, Iterable[Predictor]]]:
     mean = problem.method.mean(module)
     if mean is not None:
         yield "mean", [mean]
-    yield "samples", problem.method.draws(module, problem.spec.evaluation.samples, generator)
+    yield "samples", fixed_draws(problem, module, stage)

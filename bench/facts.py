@@ -42,21 +42,26 @@ _CONFIG: dict[str, tuple[str, str, Any]] = {
     "epochs": ("training", "epochs", None),
 }
 _STATUS = ("error", "error_kind", "stage", "started_at")
-_PROVENANCE = ("concurrency", "device", "git_sha", "torch_version")
+_PROVENANCE = ("concurrency", "threads", "device", "git_sha", "torch_version")
 _COSTS = (
     "density",
     "epochs_total",
     "params_total",
     "params_active",
     "train_flops",
+    "train_flops_rigl_ratio",
     "inference_flops",
     "checkpoint_bytes",
+    "stored_nll_change",
     "wall_seconds",
     "train_seconds",
     "evaluation_seconds",
     "overhead_seconds",
     "images_per_second",
+    "seconds_per_step",
+    "energy_joules",
     "peak_memory_bytes",
+    "peak_device_memory_bytes",
 )
 _RATIOS = {
     "train_flops_ratio": ("train_flops", "dense_vi_train_flops"),

@@ -118,13 +118,22 @@ def compile_plain(module: nn.Module) -> None:
 
 def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:
     """Load the data of ``spec`` and construct its method."""
-    name, options = spec.dataset
-    dataset = DATASETS.get(name)(options)
-    splits = _load(name, options, spec.seed, spec.protocol, execution.device)
+    splits = _load(*spec.dataset, spec.seed, spec.protocol, execution.device)
     task = Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))
-    method_name, method_options = spec.method
-    method = METHODS.get(method_name)(method_options)
-    return Problem(spec, dataset, splits, method, task, execution)
+    return problem_of(spec, splits, task, execution)
+
+
+def problem_of(spec: RunSpec, splits: Splits, task: Task, execution: Execution = Execution()) -> Problem:
+    """The problem of ``spec`` on ``splits``, which may have lost the examples that ``task`` counts."""
+    (dataset, dataset_options), (method, method_options) = spec.dataset, spec.method
+    return Problem(
+        spec,
+        DATASETS.get(dataset)(dataset_options),
+        splits,
+        METHODS.get(method)(method_options),
+        task,
+        execution,
+    )
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import subprocess
@@ -88,27 +87,3 @@ def cpu_model() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-class PeakMemory:
-    """Peak resident memory of this process since construction; ``bytes`` is None where it can't be known.
-
-    On Linux the high-water mark can be reset, so that a worker's run does not report an earlier one's.
-    """
-
-    def __init__(self) -> None:
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-            self.known = True
-        except OSError:
-            self.known = False
-
-    @property
-    def bytes(self) -> int | None:
-        """The high-water mark so far."""
-        if not self.known:
-            return None
-        for line in Path(f"/proc/{os.getpid()}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        return None

@@ -5,7 +5,6 @@ Needs neither submitit nor a suite. The run's folder holds everything that is kn
 
 from __future__ import annotations
 
-import io
 import os
 import socket
 import time
@@ -17,20 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import blueprint, checkpoint, cli
+from bench import accounting, blueprint, cli, energy, stored
 from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution
-from bench.problem import Problem, make_problem
-from bench.provenance import PeakMemory, now, provenance
+from bench.memory import PeakMemory
+from bench.problem import make_problem
+from bench.provenance import now, provenance
 from bench.spec import RunSpec, nest, parse_spec
 from bench.store import RunFolder, Store
 from bench.training import CHECKPOINT, Stopped, Trainer
-from methods import costs
-from methods.base import METHODS, Stage
+from methods.base import Stage
 from methods.errors import UserError
-from methods.streams import Streams
 
-PREDICTIONS, MODEL = "predictions.npz", "model.pt"
+PREDICTIONS = "predictions.npz"
 
 
 def execute(
@@ -68,7 +66,7 @@ def execute(
 def _train_and_evaluate(
     spec: RunSpec, folder: RunFolder, execution: Execution, stop: Callable[[], bool], status: _Status
 ) -> None:
-    started, memory = time.perf_counter(), PeakMemory()
+    started, memory = time.perf_counter(), PeakMemory(torch.device(execution.device))
     problem = make_problem(spec, execution)
     arrays: dict[str, np.ndarray] = {}
 
@@ -83,68 +81,33 @@ def _train_and_evaluate(
         checkpoint_seconds=execution.checkpoint_seconds, started=started,
         report=lambda where: status.set("running", **where),
     )  # fmt: skip
-    module = trainer.run()
-    if not arrays:  # stopped after the last evaluation and before its arrays were written
-        stage_done(module, trainer.stages[-1])
-    _write_arrays(folder, arrays)
-    packed = problem.method.pack(module)
-    checkpoint.save(folder.path / MODEL, packed)
-    results = trainer.results
+    goes_on = (folder.path / CHECKPOINT).exists()  # and nobody has kept what it consumed before
+    counters = [] if goes_on else energy.counters(problem.device, execution.concurrency)
+    with energy.EnergyMeter(counters) as meter:
+        module = trainer.run()
+        stage, results, change = trainer.stages[-1], trainer.results, None
+        if not arrays:  # stopped after the last evaluation and before its arrays were written
+            stage_done(module, stage)
+        stored_bytes = stored.write(folder.path, problem, module)
+        if spec.evaluation.stored is not None:  # what is reported is then what is stored
+            began, trained = time.perf_counter(), results.pop()
+            _, module = stored.read(folder.path, spec, execution)
+            results.append(stage_done(module, stage))
+            change = _test_nll(results[-1]) - _test_nll(trained)
+            trainer.counters.evaluation_seconds += time.perf_counter() - began
+        _write_arrays(folder, arrays)
+        costs = accounting.account(problem, module, stored_bytes, trainer, memory, meter)
+    folder.write("costs", costs | {"stored_nll_change": change})
     folder.write(
         "metrics", {table: [row for r in results for row in r[table]] for table in ("metrics", "calibration")}
     )
-    folder.write("costs", _costs(problem, module, packed, trainer, memory.bytes))
-    status.set("done", **trainer.position(trainer.stages[-1]))
+    status.set("done", **trainer.position(stage))
     (folder.path / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _costs(
-    problem: Problem,
-    module: nn.Module,
-    packed: dict[str, torch.Tensor],
-    trainer: Trainer,
-    peak: int | None,
-) -> dict[str, Any]:
-    """The ``costs.json`` of a run; ``bench/columns.yaml`` defines each figure."""
-    method, spent, wall = problem.method, trainer.counters, trainer.wall_seconds
-    streams = Streams(problem.spec.seed, problem.device)
-    plain = problem.network(streams)
-    costs.trace(plain, problem.task.input_shape)
-    deterministic_bytes, deterministic_step = _packed_bytes(costs.pack(plain)), costs.flops(plain, "step")
-    dense_vi = METHODS.get("dense_vi")()
-    dense = dense_vi.build(plain, streams, problem.task)
-    costs.trace(dense, problem.task.input_shape)
-    counts = method.counts(module)
-    images = problem.nominal_images
-    return {
-        "params_total": counts.kernel + counts.other,
-        "params_active": counts.active + counts.other,
-        "density": counts.density,
-        "train_flops": spent.flops,
-        "dense_vi_train_flops": images * dense_vi.flops(dense, "step"),
-        "deterministic_train_flops": images * deterministic_step,
-        "inference_flops": method.flops(module, "inference"),
-        "dense_inference_flops": dense_vi.flops(dense, "inference"),
-        "checkpoint_bytes": _packed_bytes(packed),
-        "dense_vi_bytes": _packed_bytes(dense_vi.pack(dense)),
-        "deterministic_bytes": deterministic_bytes,
-        "train_seconds": spent.train_seconds,
-        "evaluation_seconds": spent.evaluation_seconds,
-        "overhead_seconds": wall - spent.train_seconds - spent.evaluation_seconds,
-        "wall_seconds": wall,
-        "images_per_second": spent.images / spent.train_seconds,
-        "peak_memory_bytes": peak,
-        "epochs_total": spent.epochs,
-        "steps_total": spent.steps,
-        "events": spent.events,
-    }
-
-
-def _packed_bytes(packed: dict[str, torch.Tensor]) -> int:
-    # in memory: in a file, the name of the file counts too
-    buffer = io.BytesIO()
-    torch.save(packed, buffer)
-    return buffer.tell()
+def _test_nll(results: dict[str, Any]) -> float:
+    here = {"predictor": "samples", "split": "test", "metric": "nll"}
+    return next(float(row["value"]) for row in results["metrics"] if here.items() <= row.items())
 
 
 def _write_arrays(folder: RunFolder, arrays: dict[str, np.ndarray]) -> None:

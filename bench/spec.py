@@ -48,6 +48,12 @@ class Evaluation:
     """How a trained network is scored."""
 
     samples: int = option(10, "posterior samples S averaged by the predictor `samples`", within="[1, inf)")
+    stored: str | None = option(
+        None,
+        "type of the stored model's values, and then it is the stored one that is scored; null: as trained",
+        choices=("float16", "bfloat16"),
+        neutral=None,
+    )
 
 
 @dataclass(frozen=True)

@@ -267,6 +267,10 @@ class Method:
         """
         return costs.flops(module, event)
 
+    def update_period(self) -> int | None:
+        """Minibatches from one update of the active weights to the next; None where none are due."""
+        return None
+
     def pack(self, module: nn.Module) -> dict[str, torch.Tensor]:
         """What a stored model needs to predict, at its smallest: no gradients, no optimiser, no mask."""
         return costs.pack(module)

@@ -1,8 +1,9 @@
 """What a module costs: weights, FLOPs from real shapes, and its packed form in bytes.
 
 Conventions (RigL's, Evci et al. 2020): the backward pass costs twice the forward pass;
-only kernels of linear and convolutional layers count; a multiply-add is two FLOPs.
-Local reparameterisation contracts twice a layer.
+only kernels of linear and convolutional layers count, so neither normalisation nor the
+products within attention do; a multiply-add is two FLOPs. Local reparameterisation contracts
+twice a layer.
 """
 
 from __future__ import annotations
@@ -126,6 +127,15 @@ def flops(module: nn.Module, event: str) -> float:
         "mean_pass": 3 * once + dense_gradient,
     }
     return 2.0 * multiply_adds[event]
+
+
+def rigl_ratio(sparse: float, dense: float, period: int) -> float:
+    """What RigL's formula gives for training FLOPs over those of a dense network (Evci et al. 2020).
+
+    sparse, dense: FLOPs of a forward pass. ``period`` steps of 3 sparse passes are followed by
+    one with the dense gradient, 2 sparse passes and a dense one.
+    """
+    return (3 * period * sparse + 2 * sparse + dense) / ((period + 1) * 3 * dense)
 
 
 def pack(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -124,6 +124,9 @@ class SSVI(SparseVariationalMethod):
             now = self._moments(posterior).scores(self.options.criterion)
             record_change(context, name, posterior, change, score, now)
 
+    def update_period(self) -> int | None:
+        return int(self.options.replace_every)
+
     def _last_update(self, context: Context) -> int:
         """T_end: no update at or after this step."""
         return math.floor(self.options.replace_until * context.progress.steps)

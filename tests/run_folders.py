@@ -81,6 +81,7 @@ def run_files(
             "git_sha": "0123abcd", "ssvi_bench_version": "0.1.0", "torch_version": "2.11.0",
             "python_version": "3.12.1", "numpy_version": "2.4.0", "host": "node1", "cpu": "a processor",
             "device": "cpu", "threads": 1, "concurrency": 2, "executor": "local",
+            "channels_last": False, "compile": False,
             "started_at": "2026-01-02T03:04:05.900+00:00", "argv": ["bench.grid"],
         },
         "history": _history(stages, epochs),
@@ -103,11 +104,13 @@ def run_files(
         files["metrics"] = _metrics(stages, accuracy)
         files["costs"] = {
             "params_total": 84490, "params_active": 8889, "density": 0.1, "train_flops": 2.5e11,
+            "train_flops_rigl_ratio": 0.12, "stored_nll_change": 0.0002, "energy_joules": 40.5,
+            "peak_device_memory_bytes": None,
             "dense_vi_train_flops": 1e12, "deterministic_train_flops": 5e11, "inference_flops": 16384.0,
             "dense_inference_flops": 163840.0, "checkpoint_bytes": 100_000, "dense_vi_bytes": 700_000,
             "deterministic_bytes": 350_000, "train_seconds": 2.0, "evaluation_seconds": 0.5,
             "overhead_seconds": 0.25, "wall_seconds": 2.75, "images_per_second": 12345.6,
-            "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages),
+            "seconds_per_step": 0.01, "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages),
             "steps_total": 18 * epochs * len(stages), "events": {"step": 18 * epochs},
         }  # fmt: skip
     return files

@@ -214,6 +214,22 @@ def test_costs_and_ratios_are_those_of_the_run(tables):
     assert row["compression_vs_dense_vi"] == 7.0
     assert row["compression_vs_deterministic"] == 3.5
     assert (row["params_active"], row["peak_memory_bytes"], row["epochs_total"]) == (8889, 400_000_000, 8)
+    assert (row["train_flops_rigl_ratio"], row["stored_nll_change"], row["energy_joules"]) == (
+        0.12,
+        0.0002,
+        40.5,
+    )
+    assert row["threads"] == 1
+
+
+def test_a_run_from_before_there_was_a_figure_has_none(tmp_path):
+    added = {"train_flops_rigl_ratio", "stored_nll_change", "energy_joules", "peak_device_memory_bytes"}
+    run = run_files(config())
+    run["costs"] = {name: value for name, value in run["costs"].items() if name not in added}
+    del run["provenance"]["threads"]
+    row = one_row(results(tmp_path, run))
+    assert row["status"] == "done" and row["train_flops"] == 2.5e11
+    assert all(pd.isna(row[name]) for name in {*added, "threads"})
 
 
 def test_a_method_without_the_option_has_no_sparsity_and_no_criterion(tables):

@@ -176,6 +176,7 @@ def test_dense_vi_is_compressed_once_against_itself(tmp_path):
     assert execute(run, store, EVERY_EPOCH) == "done"
     costs = store.run(run.run_id).read("costs")
     assert costs["checkpoint_bytes"] == costs["dense_vi_bytes"]
+    assert costs["train_flops_rigl_ratio"] is None
 
 
 @pytest.mark.parametrize(
@@ -234,6 +235,7 @@ def test_flops_are_those_of_the_steps_really_taken(tmp_path):
     assert costs["dense_vi_train_flops"] == 2 * 6 * 176 * 4 * 90
     assert costs["deterministic_train_flops"] == 2 * 3 * 176 * 4 * 90
     assert costs["inference_flops"] == 2 * 88
+    assert costs["train_flops_rigl_ratio"] == pytest.approx((3 * 3 * 88 + 2 * 88 + 176) / (4 * 3 * 176))
     assert costs["density"] == 0.5
 
 

@@ -99,7 +99,8 @@ class Dataset:
     ) -> torch.Tensor:
         """A stored batch as the network takes it: floating point, standardised, augmented when training.
 
-        ``augmentation`` is the stream of random augmentation in training and None in evaluation.
+        ``augmentation`` is the stream of random augmentation in training and None in evaluation, where
+        nothing of ``splits`` but its statistics may be used: a stored model has no more of the data.
         By default inputs are standardised by the statistics of ``splits``, and never augmented.
         """
         # uint8 minus float32 is float32: no separate conversion

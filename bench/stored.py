@@ -1,0 +1,113 @@
+"""The model that a run leaves behind: what is in its files, in which precision, and how it is read.
+
+``model.pt`` is what the method packs; ``inputs.pt`` what a raw input has to look like and
+becomes, so that the model predicts without the data set. Both are read with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.data.base import Split, Splits
+from bench.execution import Execution
+from bench.files import StoreError, read_bytes, write_bytes
+from bench.problem import Problem, problem_of
+from bench.spec import RunSpec
+from methods.base import Task
+from methods.streams import Streams
+
+MODEL, INPUTS = "model.pt", "inputs.pt"
+
+
+def to_bytes(content: dict[str, Any]) -> bytes:
+    """The file that holds ``content``: tensors and plain values."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def write(folder: Path, problem: Problem, module: nn.Module) -> int:
+    """Write both files of a trained module, each in one step; returns the bytes of the model's.
+
+    Floating-point values take the type that ``evaluation.stored`` names; a tensor with a value
+    beyond its range stays as it is, so that none becomes infinite.
+    """
+    splits, model = problem.splits, to_bytes(_pack(problem, module))
+    inputs = {
+        "like": splits.train.inputs[:0].cpu().clone(),  # a slice alone would be stored with all that it is of
+        "classes": splits.classes,
+        "examples": problem.task.examples,
+        "mean": splits.mean.cpu(),
+        "std": splits.std.cpu(),
+    }
+    write_bytes(folder / INPUTS, to_bytes(inputs))
+    write_bytes(folder / MODEL, model)
+    return len(model)
+
+
+def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn.Module]:
+    """The problem without its examples, and the trained module.
+
+    Raises ``StoreError`` when a file is missing, damaged or not of ``spec``.
+    """
+    found, packed = _content(folder / INPUTS), _content(folder / MODEL)
+    try:
+        like = found["like"]
+        nothing = Split(like, torch.empty(0, dtype=torch.long))
+        splits = Splits(nothing, nothing, nothing, found["classes"], found["mean"], found["std"])
+        task = Task(tuple(like.shape[1:]), found["classes"], found["examples"])
+        problem = problem_of(spec, splits.to(execution.device), task, execution)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _damaged(folder / INPUTS, error) from None
+    try:
+        return problem, _unpack(problem, packed)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(folder / MODEL, error) from None
+
+
+def _pack(problem: Problem, module: nn.Module) -> dict[str, torch.Tensor]:
+    packed, stored = problem.method.pack(module), problem.spec.evaluation.stored
+    if stored is None:
+        return packed
+    return {name: _reduced(tensor, getattr(torch, stored)) for name, tensor in packed.items()}
+
+
+def _reduced(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    reduced = tensor.to(dtype)
+    return reduced if torch.equal(reduced.isfinite(), tensor.isfinite()) else tensor
+
+
+def _unpack(problem: Problem, packed: dict[str, torch.Tensor]) -> nn.Module:
+    module = problem.build(Streams(problem.spec.seed, problem.device))
+    whole = {name: t.to(problem.dtype) if t.is_floating_point() else t for name, t in packed.items()}
+    problem.method.unpack(module, whole)
+    return module
+
+
+def _content(path: Path) -> dict[str, Any]:
+    data = read_bytes(path)
+    if data is None:
+        raise StoreError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch does not look at the checksums
+            if (record := archive.testzip()) is not None:
+                raise _damaged(path, f"the checksum of {record} differs")
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise _damaged(path, error) from None
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds a {type(content).__name__}")
+    return content
+
+
+def _damaged(path: Path, error: object) -> StoreError:
+    return StoreError(f"{path}: damaged, or not of this run: {' '.join(str(error).split())[:200]}")
