@@ -22,6 +22,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from bench import cli
 from bench.data.base import DATASETS, Split, Splits
 from bench.problem import Problem, make_problem
 from bench.spec import nest, parse_spec
@@ -91,7 +92,7 @@ def compare(name: str, rounds: int, batch: int, workers: int) -> None:
     """Print the rates on one data set, and their ratios."""
     problem, streams = made(name, batch), Streams(0)
     loader = DataLoader(
-        Transformed(problem), batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        Transformed(problem), batch, shuffle=True, num_workers=workers, persistent_workers=True
     )
     cores = len(os.sched_getaffinity(0))
     competitors: dict[str, tuple[int, Callable[[], Iterable[Any]]]] = {
@@ -120,9 +121,9 @@ def compare(name: str, rounds: int, batch: int, workers: int) -> None:
 def main() -> None:
     """Compare on each data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=cli.positive, default=3)
+    parser.add_argument("--batch", type=cli.positive, default=128)
+    parser.add_argument("--workers", type=cli.positive, default=2)
     parser.add_argument("--datasets", nargs="+", choices=SHAPES, default=list(SHAPES))
     arguments = parser.parse_args()
     for name in arguments.datasets:
