@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     from rich.console import Console
 
-    from bench import suite
+    from bench import blueprint, suite
+    from methods.errors import UserError
 
     found = suite.load(arguments.suite)
     if found.one_at_a_time:
@@ -48,9 +49,14 @@ def main(argv: list[str] | None = None) -> int:
         where=arguments.where,
         seeds=arguments.seeds,
     )
+    missing = blueprint.missing_data(plan.specs)
     if arguments.dry_run:
         _print_plan(plan, arguments.results)
+        if missing is not None:
+            print(f"not here: {missing}")
         return 0
+    if missing is not None:
+        raise UserError(missing)
     execution = cli.execution(arguments, executor=arguments.executor)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])

@@ -162,6 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
     blueprint.check(spec)
+    if (reason := blueprint.missing_data([spec])) is not None:
+        raise UserError(reason)
     store = Store(arguments.results, create=True)
     folder = store.run(spec.run_id)
     if (other := claims.holder(folder)) is not None:

@@ -17,6 +17,7 @@ from bench import cli, download
 from bench.data import images
 from bench.data.augmentation import crop_and_flip
 from bench.data.base import DATASETS
+from methods.base import Task
 from methods.errors import UserError
 from methods.options import parse
 from methods.streams import Streams
@@ -259,6 +260,18 @@ def test_training_is_augmented_and_evaluation_is_not(svhn):
         assert image.contiguous().numpy().tobytes() in places
 
 
+@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("options", [{"val": 20}, {"val": 30, "train": 25}])
+def test_the_task_is_known_without_the_data(options, refit, svhn, monkeypatch):
+    """What a plan is made from is what the loaded data will say."""
+    dataset = make("svhn", **options)
+    whole = images.official_part("svhn", "SVHN", True)
+    monkeypatch.setattr(type(dataset), "images", len(whole))
+    splits = dataset.parts(generator(), refit)
+    loaded = Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))
+    assert dataset.task(refit) == loaded
+
+
 # -- the real files ------------------------------------------------------------------------------
 
 REAL = {
@@ -270,6 +283,7 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_files_have_the_known_sizes_and_classes(name):
     shape, train, test = REAL[name]
+    assert make(name).task() == Task(shape, 10, train)
     with image_files.needed():
         splits = make(name).parts(Streams(0)["split"])
     assert [len(part) for part in (splits.train, splits.val, splits.test)] == [train, 5000, test]

@@ -14,7 +14,8 @@ import torch
 import yaml
 from torch import nn
 
-from bench import recipes, suite
+from bench import blueprint, grid, problem, recipes, suite
+from bench.data import images
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.dry_run import describe_plan
 from bench.estimate import Estimate, estimate
@@ -22,6 +23,7 @@ from bench.networks.base import NETWORKS, Network
 from bench.spec import nest, parse_spec
 from bench.store import Store
 from bench.suite import load, names
+from bench.training import WARM_UP_STEPS
 from methods.base import METHODS, Equivalent, Method, Style, Task
 from methods.errors import UserError
 from methods.options import option
@@ -777,6 +779,81 @@ def real_recipes(monkeypatch, toy_recipes):
     monkeypatch.setattr(
         recipes, "_all", lambda: recipes.read(Path(recipes.__file__).with_name("recipes.yaml"))
     )
+
+
+@pytest.fixture
+def no_images(tmp_path, monkeypatch):
+    """A machine on which nothing but digits is to be had."""
+    monkeypatch.setenv("BENCH_DATA_ROOT", str(tmp_path))
+    for cache in (images.official_part, problem._load):
+        cache.cache_clear()
+    yield
+    for cache in (images.official_part, problem._load):
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["criteria_ablation", "sparsity_sweep", "cost"])
+def test_every_scale_can_be_planned_without_its_data(real_recipes, name, no_images):
+    """Runs are told apart, seeds are paired, and the methods are those that there are."""
+    found = load(name)
+    assert list(found.scales) == ["demo", "small", "paper"]
+    for scale in found.scales:
+        plan = found.expand(scale)
+        seeds = {}
+        for spec in plan.specs:
+            seeds.setdefault(spec.config_id, set()).add(spec.seed)
+        assert {"dense_vi", "static_vi", "ssvi"} == {spec.method[0] for spec in plan.specs}
+        assert set(map(len, seeds.values())) <= {3, 5}
+        assert all(spec.seed < 100 for spec in plan.specs)
+        assert set(estimate(plan, None).hours) == {"core", "GPU"}
+        assert (blueprint.missing_data(plan.specs) is None) == (scale == "demo")
+
+
+def test_the_sweep_covers_all_sparsities_with_dense_vi_at_its_head(real_recipes):
+    for scale, recipes_of in (("demo", 1), ("small", 1), ("paper", 2)):
+        plan = load("sparsity_sweep").expand(scale, seeds="0")
+        sets = {spec.dataset[0] for spec in plan.specs}
+        for method in ("static_vi", "ssvi"):
+            found = Counter(cell.labels["sparsity"] for cell in plan.cells if cell.labels["method"] == method)
+            assert found == dict.fromkeys([0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99], recipes_of * len(sets))
+        assert all(c.alias_of for c in plan.cells if c.labels.get("sparsity") == 0)
+    assert sets == {"cifar10", "cifar100"}
+
+
+def test_the_papers_grid_is_the_papers(real_recipes):
+    """Section 9 of the paper's released settings: ResNet-18, 200 epochs of batches of 128, three seeds."""
+    for name in ("criteria_ablation", "sparsity_sweep"):
+        plan = load(name).expand("paper", where=["recipe=released"])
+        for spec in plan.specs:
+            training = spec.training
+            assert spec.network[0] == "resnet18" and spec.network[1].width == 64
+            assert (training.epochs, training.batch_size, training.optimiser) == (200, 128, "sgd")
+            assert (training.lr, training.lr_scale, training.weight_decay) == (0.01, 0.01, 5e-4)
+            assert spec.seed in (0, 1, 2) and spec.protocol == "holdout"
+            assert getattr(spec.method[1], "replace_every", 100) == 100
+
+
+def test_cost_measures_as_many_steps_of_each_and_updates_among_them(real_recipes):
+    suite = load("cost")
+    assert suite.one_at_a_time
+    for scale in suite.scales:
+        for spec in suite.expand(scale).specs:
+            steps = spec.training.max_steps
+            assert steps is not None and steps >= 10 * WARM_UP_STEPS
+            every = getattr(spec.method[1], "replace_every", None)
+            assert every is None or steps // every >= 2
+
+
+def test_a_grid_whose_data_are_missing_is_planned_but_not_begun(real_recipes, no_images, tmp_path, capsys):
+    results = tmp_path / "results"
+    arguments = ["--suite", "sparsity_sweep", "--scale", "paper", "--results", str(results)]
+    assert grid.main([*arguments, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "GPU-hours for the" in shown
+    assert shown.splitlines()[-1].startswith("not here: data set cifar10: not (whole) in ")
+    with pytest.raises(UserError, match="data set cifar10: not "):
+        grid.main(arguments)
+    assert not results.exists()
 
 
 def test_criteria_ablation_compares_all_criteria_in_both_recipes(real_recipes):

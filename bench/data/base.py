@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from methods.base import Task
 from methods.registry import Registry
 
 
@@ -75,6 +76,13 @@ class Dataset:
     def load(self, split: torch.Generator) -> Splits:
         """The three parts on the CPU; ``split`` is the stream that decides which example goes where."""
         raise NotImplementedError
+
+    def task(self, refit: bool = False) -> Task | None:
+        """What a plan has to know of the data, where it is known without loading them; else None.
+
+        refit: validation examples count as training examples.
+        """
+        return None
 
     def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Mean and standard deviation of the part that is trained on, shaped as ``Splits`` has them.

@@ -19,6 +19,7 @@ import torch
 from bench.data.augmentation import crop_and_flip
 from bench.data.base import Dataset, DatasetOptions, Split, Splits
 from bench.data.splitting import channel_statistics, stratified
+from methods.base import Task
 from methods.errors import UserError
 from methods.options import option
 
@@ -39,11 +40,19 @@ class ImageDataset(Dataset):
 
     #: The class in ``torchvision.datasets``.
     source: ClassVar[str]
+    shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
     classes: ClassVar[int] = 10
+    #: Images of the official training part.
+    images: ClassVar[int] = 50_000
     #: Zeros around an image before it is cropped to its size again; 0: no augmentation.
     padding: ClassVar[int] = 4
     #: Whether a mirror image is as likely.
     flip: ClassVar[bool] = True
+
+    def task(self, refit: bool = False) -> Task:
+        """By the sizes of the official parts."""
+        train = self.options.train or max(self.images - self.options.val, 0)
+        return Task(self.shape, self.classes, train + self.options.val if refit else train)
 
     def load(self, split: torch.Generator) -> Splits:
         """The three parts; ``UserError`` when files are missing, or too few examples for the options."""
@@ -83,6 +92,8 @@ class FashionMNIST(ImageDataset):
 
     name = "fashion_mnist"
     source = "FashionMNIST"
+    shape = (1, 28, 28)
+    images = 60_000
     padding = 2
 
 
@@ -106,6 +117,7 @@ class SVHN(ImageDataset):
 
     name = "svhn"
     source = "SVHN"
+    images = 73_257
     flip = False
 
 
