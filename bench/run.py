@@ -109,7 +109,6 @@ def _costs(
     method, spent, wall = problem.method, trainer.counters, trainer.wall_seconds
     streams = Streams(problem.spec.seed, problem.device)
     plain = problem.network(streams)
-    costs.trace(plain, problem.task.input_shape)
     deterministic_bytes, deterministic_step = _packed_bytes(costs.pack(plain)), costs.flops(plain, "step")
     dense_vi = METHODS.get("dense_vi")()
     dense = dense_vi.build(plain, streams, problem.task)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from methods import passes
-from methods.contractions import Contraction, Conv2d, Linear
+from methods.contractions import Contraction, contraction_of
 from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
 
 
@@ -24,6 +24,7 @@ class VariationalLayer(nn.Module):
     variance_floor is added to the variance of a pre-activation under local
     reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
     output_positions: how often each weight is used for one example (for counting FLOPs).
+    why_dense: why the posterior is over every weight, where it is (for ``methods.report``).
     """
 
     posterior: Gaussian
@@ -41,6 +42,7 @@ class VariationalLayer(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.variance_floor = variance_floor
         self.output_positions = 1
+        self.why_dense = ""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         now = passes.current()
@@ -48,6 +50,8 @@ class VariationalLayer(nn.Module):
         values = posterior.mean if now.weights is None else now.weights[self]
         variance = None if now.noise is None else posterior.variance
         if isinstance(posterior, SparseGaussian):
+            if now.dense_gradients is not None and torch.is_grad_enabled():
+                now.dense_gradients.expect(self)
             result: torch.Tensor = _SparseMap.apply(x, values, variance, self.bias, self, now)
             return result
         mean = self.contraction.forward(x, values, self.bias)
@@ -91,7 +95,7 @@ class _SparseMap(torch.autograd.Function):
             noise = _standard_normal(out, now.noise)
             shift, slope = _noise_and_slope(moment, noise, layer.variance_floor)
             out = out + shift
-        ctx.layer, ctx.consumer, ctx.has_bias = layer, now.on_dense_gradient, bias is not None
+        ctx.layer, ctx.consumer, ctx.has_bias = layer, now.dense_gradients, bias is not None
         ctx.save_for_backward(x, values, variance, slope)
         return out
 
@@ -107,7 +111,7 @@ class _SparseMap(torch.autograd.Function):
         grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
         grad_values = posterior.gather(dense)
         if ctx.consumer is not None:
-            ctx.consumer(layer, dense)
+            ctx.consumer.deliver(layer, dense)
         del dense
         grad_variance = None
         if slope is not None:
@@ -155,15 +159,7 @@ def variational_twin(
     layer: nn.Linear | nn.Conv2d, posterior: Gaussian, variance_floor: float
 ) -> VariationalLayer:
     """The variational layer with the geometry and bias of a plain one."""
-    if isinstance(layer, nn.Linear):
-        return VariationalLayer(Linear(), posterior, layer.bias, variance_floor)
-    stride, dilation = layer.stride, layer.dilation
-    padding = layer.padding
-    assert not isinstance(padding, str)
-    contraction = Conv2d(
-        (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]), layer.groups
-    )
-    return VariationalLayer(contraction, posterior, layer.bias, variance_floor)
+    return VariationalLayer(contraction_of(layer), posterior, layer.bias, variance_floor)
 
 
 # -- looking through a module -----------------------------------------------------------------
