@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import blueprint, checkpoint, cli
+from bench import blueprint, checkpoint, cli, preview
 from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution
 from bench.problem import Problem, make_problem
@@ -193,10 +193,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of every random stream (default 0)")
     parser.add_argument("--threads", type=cli.positive, default=1, help="torch threads (default 1)")
     parser.add_argument("--force", action="store_true", help="run again when it is done already")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what would be trained and its cost, and train nothing",
+    )
     arguments = parser.parse_args(argv)
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
     blueprint.check(spec)
+    if arguments.dry_run:
+        print(preview.preview(spec))
+        return 0
     store = Store(arguments.results, create=True)
     folder = store.run(spec.run_id)
     if (other := claims.holder(folder)) is not None:

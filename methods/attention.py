@@ -17,9 +17,9 @@ from methods.inventory import tied
 
 
 class Attention(nn.Module):
-    """``nn.MultiheadAttention`` (Vaswani et al. 2017) with ``query``, ``key``, ``value`` and ``out`` linear layers.
+    """``nn.MultiheadAttention`` with linear layers ``query``, ``key``, ``value`` and ``out``.
 
-    The call has the signature, shapes and results of the original's.
+    Vaswani et al. 2017. The call has the signature, shapes and results of the original's.
     """
 
     #: What ``nn.TransformerEncoderLayer`` looks at before it takes its fast path: None bars it.
@@ -30,10 +30,9 @@ class Attention(nn.Module):
         self.heads, self.dropout, self.batch_first = (
             original.num_heads, original.dropout, original.batch_first,
         )  # fmt: skip
-        if original.in_proj_weight is None:
-            weights = [original.q_proj_weight, original.k_proj_weight, original.v_proj_weight]
-        else:
-            weights = list(original.in_proj_weight.chunk(3))
+        packed: torch.Tensor | None = original.in_proj_weight
+        separate_weights = (original.q_proj_weight, original.k_proj_weight, original.v_proj_weight)
+        weights = separate_weights if packed is None else packed.chunk(3)
         biases = [None] * 3 if original.in_proj_bias is None else list(original.in_proj_bias.chunk(3))
         self.query, self.key, self.value = map(_linear, weights, biases)
         self.out = _linear(original.out_proj.weight, original.out_proj.bias)
@@ -114,9 +113,7 @@ def separate(network: nn.Module) -> nn.Module:
         if not is_separable(module) or any(id(p) in shared for p in module.parameters()):
             continue
         if module.bias_k is not None or module.add_zero_attn:
-            raise UserError(
-                f"layer {name or type(module).__name__!r}: attention with add_bias_kv or add_zero_attn is not supported"
-            )
+            raise UserError(f"layer {name!r}: attention with add_bias_kv or add_zero_attn is not supported")
         if not name:
             return Attention(module)
         parent, _, child = name.rpartition(".")

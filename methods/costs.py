@@ -65,7 +65,7 @@ def trace(
     """
     uses: Counter[nn.Module] = Counter()
 
-    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+    def note(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
         if isinstance(layer, nn.MultiheadAttention):
             # as for self-attention: every token is projected by each matrix once
             uses.update(dict.fromkeys((layer, layer.out_proj), output[0].numel() // layer.embed_dim))
@@ -91,9 +91,9 @@ def trace(
                 _set_uses(layer, count, True)
                 reads.uses.pop(id(getattr(layer, "weight", None)), None)
             for layer in found:
-                if isinstance(layer, nn.Linear) and layer not in uses:
-                    if count := reads.uses.pop(id(layer.weight), 0):
-                        _set_uses(layer, count, False)
+                read = isinstance(layer, nn.Linear) and layer not in uses
+                if read and (count := reads.uses.pop(id(layer.weight), 0)):
+                    _set_uses(layer, count, False)
     finally:
         module.train(training)
         for hook in hooks:

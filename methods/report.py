@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,9 @@ from torch import nn
 from methods.convert import obstacles
 from methods.inventory import kernels
 from methods.layers import VariationalLayer
-from methods.posterior import SparseGaussian
+from methods.posterior import Gaussian, SparseGaussian
+
+Kind = Literal["sparse", "dense", "deterministic"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Row:
 
     name: str
     shape: torch.Size
-    kind: Literal["sparse", "dense", "deterministic"]
+    kind: Kind
     active: int
     reason: str
     is_kernel: bool
@@ -41,22 +44,31 @@ def report(module: nn.Module) -> list[Row]:
 
     ``module`` is what a method built, or a plain network.
     """
-    found = kernels(module)
-    of_parameter = {id(parameter): kernel for kernel in found for parameter in kernel.parameters}
-    names = {id(layer): name for name, layer in module.named_modules()}
+    of_parameter = {id(parameter): kernel for kernel in kernels(module) for parameter in kernel.parameters}
     barred = obstacles(module)
-    rows: dict[str, Row] = {}
-    for name, parameter in module.named_parameters():
-        kernel = of_parameter.get(id(parameter))
-        if kernel is None:
-            rows[name] = Row(name, parameter.shape, "deterministic", parameter.numel(), "", False)
-            continue
-        layer = kernel.layers[0]
-        if not isinstance(layer, VariationalLayer):
-            kind, reason = "deterministic", barred.get(names[id(layer)], "the method does not convert it")
-        elif isinstance(layer.posterior, SparseGaussian):
-            kind, reason = "sparse", ""
-        else:
-            kind, reason = "dense", layer.why_dense
-        rows[kernel.name] = Row(kernel.name, kernel.shape, kind, kernel.active, reason, True)
+    rows: dict[int, Row] = {}
+    for prefix, layer in module.named_modules():
+        for leaf, parameter in _parameters(layer):
+            kernel, name = of_parameter.get(id(parameter)), f"{prefix}.{leaf}" if prefix else leaf
+            if kernel is None:
+                row = Row(name, parameter.shape, "deterministic", parameter.numel(), "", False)
+            else:
+                kind, reason = _fate(kernel.layers[0])
+                reason = barred.get(kernel.name.rpartition(".")[0], reason)
+                row = Row(kernel.name, kernel.shape, kind, kernel.active, reason, True)
+            rows.setdefault(id(parameter), row)
     return list(rows.values())
+
+
+def _parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """What ``layer`` itself has: of a posterior, which its layer has, the means stand for the weights."""
+    if isinstance(layer, VariationalLayer):
+        yield "weight", layer.posterior.mean
+    if not isinstance(layer, Gaussian):
+        yield from layer.named_parameters(recurse=False)
+
+
+def _fate(layer: nn.Module) -> tuple[Kind, str]:
+    if not isinstance(layer, VariationalLayer):
+        return "deterministic", "the method does not convert it"
+    return ("sparse", "") if isinstance(layer.posterior, SparseGaussian) else ("dense", layer.why_dense)
