@@ -123,7 +123,7 @@ def to_variational(
     for name, layer in convertible(network).items():
         twin = variational_twin(layer, posterior(name, layer.weight.detach()), variance_floor)
         if not isinstance(twin.posterior, SparseGaussian):
-            twin.why_dense = dense.get(name, "the method is dense")
+            twin.why_dense = dense.get(name, "the method keeps every weight")
         if not name:
             return twin
         parent, _, child = name.rpartition(".")

@@ -164,14 +164,17 @@ def variational_twin(
 
 # -- looking through a module -----------------------------------------------------------------
 
+#: Name, layer and posterior of a layer that stores slots.
+SparseLayer = tuple[str, VariationalLayer, SparseGaussian]
+
 
 def variational_layers(module: nn.Module) -> list[VariationalLayer]:
     """All variational layers, in the order of the module tree."""
     return [m for m in module.modules() if isinstance(m, VariationalLayer)]
 
 
-def sparse_layers(module: nn.Module) -> Iterator[tuple[str, VariationalLayer, SparseGaussian]]:
-    """Name, layer and posterior of every layer that stores slots."""
+def sparse_layers(module: nn.Module) -> Iterator[SparseLayer]:
+    """Every layer that stores slots, in the order of the module tree."""
     for name, layer in module.named_modules():
         if isinstance(layer, VariationalLayer) and isinstance(layer.posterior, SparseGaussian):
             yield name, layer, layer.posterior
@@ -195,6 +198,7 @@ def is_statistic(buffer: str) -> bool:
 __all__ = [
     "DenseGaussian",
     "SparseGaussian",
+    "SparseLayer",
     "VariationalLayer",
     "is_statistic",
     "mean_parameters",

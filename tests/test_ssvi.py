@@ -238,7 +238,7 @@ def test_dense_equivalence_at_full_density():
     """Slots over every coordinate give the losses of plain dense code, step by step."""
 
     class Full(StaticVI):
-        def active_counts(self, network):
+        def active_counts(self, network, generator):
             return {"0": 240, "3": 80}
 
     shared = {f.name: f.default for f in fields(VariationalOptions)}
