@@ -27,9 +27,8 @@ class Attention(nn.Module):
 
     def __init__(self, original: nn.MultiheadAttention) -> None:
         super().__init__()
-        self.heads, self.dropout, self.batch_first = (
-            original.num_heads, original.dropout, original.batch_first,
-        )  # fmt: skip
+        self.heads, self.dropout = original.num_heads, original.dropout
+        self.batch_first = original.batch_first
         packed: torch.Tensor | None = original.in_proj_weight
         separate_weights = (original.q_proj_weight, original.k_proj_weight, original.v_proj_weight)
         weights = separate_weights if packed is None else packed.chunk(3)

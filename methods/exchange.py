@@ -16,7 +16,8 @@ class Exchange:
     indices: active coordinates (s,) of each layer, sorted. scores: (s,) of each layer, larger is
     kept. quotas: slots to exchange in each layer, or one number for all layers together: then
     scores and magnitudes are compared across layers, and the sizes of layers change while their
-    sum stays. Ties go to the earlier layer, then to the lower position.
+    sum stays. Ties go to the earlier layer, then to the lower position. ``removed`` are the slots
+    given up, boolean (s,) of each layer, some of which may be taken back.
 
     Magnitudes are offered a layer at a time, in any order; of these the best so far are kept, so
     that memory is that of the slots and of the exchange beside one layer's magnitudes.
@@ -33,17 +34,12 @@ class Exchange:
         self._missing = dict.fromkeys(range(len(indices)))
         if isinstance(quotas, int):
             self.removed = lowest_of_all(scores, quotas)
-            self._pools = [Pool(sum(self.removals))] * len(indices)
+            self._pools = [Pool(sum(int(removed.sum()) for removed in self.removed))] * len(indices)
         else:
             self.removed = [
                 subspace.lowest(s, min(n, s.numel())) for s, n in zip(scores, quotas, strict=True)
             ]
-            self._pools = [Pool(n) for n in self.removals]
-
-    @property
-    def removals(self) -> list[int]:
-        """Slots that each layer gives up, before some of them are taken back."""
-        return [int(removed.sum()) for removed in self.removed]
+            self._pools = [Pool(int(removed.sum())) for removed in self.removed]
 
     @property
     def missing(self) -> list[int]:
@@ -98,13 +94,13 @@ def lowest_of_all(scores: Sequence[torch.Tensor], n: int) -> list[torch.Tensor]:
     NaN counts as lowest. No layer loses its last slot: of each the best one (of equals the last)
     stays, and when no others are left, fewer than ``n`` go.
     """
-    exempt = []
+    may_go = []
     for layer in scores:
         layer = torch.nan_to_num(layer, nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-        best = torch.ones_like(layer, dtype=torch.bool)
-        best[(layer == layer.max()).nonzero()[-1]] = False
-        exempt.append(best)
-    eligible = torch.cat(exempt)
+        all_but_best = torch.ones_like(layer, dtype=torch.bool)
+        all_but_best[(layer == layer.max()).nonzero()[-1]] = False
+        may_go.append(all_but_best)
+    eligible = torch.cat(may_go)
     removed = torch.zeros_like(eligible)
     rest = torch.cat(list(scores))[eligible]
     removed[eligible] = subspace.lowest(rest, min(n, rest.numel()))

@@ -97,14 +97,15 @@ class SSVI(SparseVariationalMethod):
         context.memory["updates"] += 1
         updates = (last - 1) // self.options.replace_every
         compare = context.memory["updates"] in snapshots(updates, context.progress.steps)
+        numbers: dict[nn.Module, int] = {layer: number for number, (_, layer, _) in enumerate(update.layers)}
 
         def offer(layer: nn.Module, gradient: torch.Tensor) -> None:
-            number = update.numbers[layer]
+            number = numbers[layer]
             name, _, posterior = update.layers[number]
-            if compare:
-                n = update.exchange.removals[number]
-                record_criteria(context, name, self._moments(posterior), self.options.criterion, n)
             removed = update.exchange.removed[number]
+            if compare:
+                moments = self._moments(posterior)
+                record_criteria(context, name, moments, self.options.criterion, int(removed.sum()))
             update.exchange.offer(number, self._magnitude(posterior, removed, gradient, context))
 
         self._request_gradients(context, offer)
@@ -213,8 +214,3 @@ class _Update:
     layers: list[SparseLayer]
     scores: list[torch.Tensor]
     exchange: Exchange
-
-    @property
-    def numbers(self) -> dict[nn.Module, int]:
-        """The position of each layer."""
-        return {layer: number for number, (_, layer, _) in enumerate(self.layers)}

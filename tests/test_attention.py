@@ -145,6 +145,7 @@ TASK = Task((L, E), 4, 100)
 PARTS = [f"self_attn.{part}" for part in ("query", "key", "value", "out")] + ["linear1", "linear2"]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("padded", [False, True])
 def test_encoders_do_not_read_past_variational_layers(padded):
     """In evaluation, without gradients, torch's encoder would take its fast path."""

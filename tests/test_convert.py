@@ -17,6 +17,8 @@ from methods.report import report
 from methods.ssvi import ADDITIONS, SSVI, SSVIOptions
 from methods.streams import Streams
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
 
 class OwnForward(nn.Linear):
     def forward(self, x):
