@@ -59,6 +59,7 @@ def network(spec: RunSpec) -> nn.Module:
 def check(spec: RunSpec) -> None:
     """Raise ``UserError`` where the network or the method does not fit the data or each other.
 
+    One example has gone through the network when it is there (``Network.initialised``).
     A method is asked by its class method ``validate(options, network)``, if it has one.
     """
     name, options = spec.method
@@ -76,6 +77,5 @@ def training_flops(spec: RunSpec) -> float:
     """FLOPs of one training step of the plain network, an example."""
     key = repr((spec.dataset, spec.network))
     if key not in _flops:
-        costs.trace(network(spec), task(spec).input_shape)
         _flops[key] = costs.flops(network(spec), "step")
     return _flops[key]

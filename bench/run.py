@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import accounting, blueprint, cli, energy, stored
+from bench import accounting, blueprint, cli, energy, preview, stored
 from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution
 from bench.memory import PeakMemory
@@ -157,11 +157,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of every random stream (default 0)")
     cli.add_execution(parser)
     parser.add_argument("--force", action="store_true", help="run again when it is done already")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what would be trained and its cost, and train nothing",
+    )
     arguments = parser.parse_args(argv)
     execution = cli.execution(arguments)
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
     blueprint.check(spec)
+    if arguments.dry_run:
+        print(preview.preview(spec))
+        return 0
     if (reason := blueprint.missing_data([spec])) is not None:
         raise UserError(reason)
     store = Store(arguments.results, create=True)

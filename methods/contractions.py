@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 class Contraction(Protocol):
@@ -72,3 +73,24 @@ class Conv2d:
 
     def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
         return grad.sum((0, 2, 3))
+
+
+def even_padding(layer: nn.Conv2d) -> tuple[int, int] | None:
+    """The zeros on either side of each dimension; None where the sides differ or are no zeros."""
+    if layer.padding_mode != "zeros":
+        return None
+    if not isinstance(layer.padding, str):
+        return layer.padding[0], layer.padding[1]
+    if layer.padding == "valid":
+        return 0, 0
+    rows, columns = (d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+    return None if rows % 2 or columns % 2 else (rows // 2, columns // 2)
+
+
+def contraction_of(layer: nn.Linear | nn.Conv2d) -> Contraction:
+    """The map of a plain layer, which must have even zero padding."""
+    if isinstance(layer, nn.Linear):
+        return Linear()
+    padding, stride, dilation = even_padding(layer), layer.stride, layer.dilation
+    assert padding is not None
+    return Conv2d((stride[0], stride[1]), padding, (dilation[0], dilation[1]), layer.groups)

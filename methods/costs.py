@@ -1,20 +1,26 @@
 """What a module costs: weights, FLOPs from real shapes, and its packed form in bytes.
 
 Conventions (RigL's, Evci et al. 2020): the backward pass costs twice the forward pass;
-only kernels of linear and convolutional layers count, so neither normalisation nor the
-products within attention do; a multiply-add is two FLOPs. Local reparameterisation contracts
-twice a layer.
+only kernels of linear and convolutional layers count (attention's projections are linear), so
+neither normalisation nor the products within attention do; a multiply-add is two FLOPs. Local
+reparameterisation contracts twice a layer.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from methods.layers import SparseGaussian, VariationalLayer
+from methods.inventory import TRANSPOSED, kernel_layers, kernels
+from methods.layers import VariationalLayer
+from methods.posterior import Gaussian, SparseGaussian
 
 
 @dataclass(frozen=True)
@@ -52,64 +58,82 @@ def trace(
 ) -> None:
     """Record how often each kernel weight is used for one example, by a forward pass of zeros.
 
-    Sets ``output_positions`` on every kernel layer that ``predictors`` (by default the module
-    itself) reach; running statistics are not touched.
+    Sets ``output_positions`` on every kernel layer: the uses within one pass, summed, of the last
+    of ``predictors`` (by default the module itself) that reaches the layer, or 0. Sets ``is_called``
+    too: false for a layer whose weight is read in place of calling it, or not used. Running
+    statistics are not touched.
     """
-    hooks = []
+    uses: Counter[nn.Module] = Counter()
 
-    def note(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        layer.output_positions = output.numel() // kernel_shape(layer)[0]  # type: ignore[assignment]
+    def note(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        if isinstance(layer, nn.MultiheadAttention):
+            # as for self-attention: every token is projected by each matrix once
+            uses.update(dict.fromkeys((layer, layer.out_proj), output[0].numel() // layer.embed_dim))
+        elif isinstance(layer, TRANSPOSED):
+            uses[layer] += inputs[0].numel() // layer.in_channels
+        else:
+            shape = layer.posterior.shape if isinstance(layer, VariationalLayer) else layer.weight.shape
+            uses[layer] += output.numel() // shape[0]
 
     training = module.training
-    for _, layer in kernel_layers(module):
-        hooks.append(layer.register_forward_hook(note))
+    found = [layer for _, layer in kernel_layers(module)]
+    hooks = [layer.register_forward_hook(note) for layer in found]
+    for layer in found:
+        _set_uses(layer, 0, False)
     parameter = next(module.parameters())
     try:
         module.eval()
         for predict in predictors or [module]:
-            predict(torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
+            uses.clear()
+            with _Reads() as reads:
+                predict(torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
+            for layer, count in uses.items():
+                _set_uses(layer, count, True)
+                reads.uses.pop(id(getattr(layer, "weight", None)), None)
+            for layer in found:
+                read = isinstance(layer, nn.Linear) and layer not in uses
+                if read and (count := reads.uses.pop(id(layer.weight), 0)):
+                    _set_uses(layer, count, False)
     finally:
         module.train(training)
         for hook in hooks:
             hook.remove()
 
 
-def kernel_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every layer with a kernel that the conventions count, by name."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, (VariationalLayer, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            yield name, layer
+class _Reads(TorchFunctionMode):
+    """Counts the uses of every matrix in ``F.linear``, whoever calls it, by the ``id`` of the matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uses: Counter[int] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is F.linear and len(args) > 1:
+            self.uses[id(args[1])] += output.numel() // args[1].shape[0]
+        return output
 
 
-def kernel_shape(layer: nn.Module) -> torch.Size:
-    """The shape of a kernel layer's weight tensor, stored or not."""
-    weight = layer.posterior if isinstance(layer, VariationalLayer) else layer.weight
-    shape = weight.shape
-    assert isinstance(shape, torch.Size)
-    return shape
+def _set_uses(layer: Any, positions: int, called: bool) -> None:
+    layer.output_positions, layer.is_called = positions, called
 
 
 def kernel_costs(module: nn.Module) -> list[KernelCost]:
-    """The cost figures of every kernel layer; ``trace`` must have run."""
+    """The cost figures of every kernel, shared ones once; ``trace`` must have run."""
     costs = []
-    for _, layer in kernel_layers(module):
-        positions, size = int(getattr(layer, "output_positions", 1)), kernel_shape(layer).numel()
-        if isinstance(layer, VariationalLayer):
-            costs.append(KernelCost(size, layer.posterior.active, positions, contractions=2))
-        else:
-            costs.append(KernelCost(size, size, positions, contractions=1))
+    for kernel in kernels(module):
+        positions = sum(int(getattr(layer, "output_positions", 1)) for layer in kernel.layers)
+        contractions = 2 if isinstance(kernel.weight, Gaussian) else 1
+        costs.append(KernelCost(kernel.shape.numel(), kernel.active, positions, contractions))
     return costs
 
 
 def counts(module: nn.Module) -> Counts:
     """Weights by kind. Means and scales of one weight are one weight; an index is none."""
-    kernels = kernel_costs(module)
-    in_kernels = set()
-    for _, layer in kernel_layers(module):
-        kernel = layer.posterior.parameters() if isinstance(layer, VariationalLayer) else [layer.weight]
-        in_kernels |= {id(p) for p in kernel}
+    found = kernels(module)
+    in_kernels = {id(parameter) for kernel in found for parameter in kernel.parameters}
     other = sum(p.numel() for p in module.parameters() if id(p) not in in_kernels)
-    return Counts(sum(k.size for k in kernels), sum(k.active for k in kernels), other)
+    return Counts(sum(k.shape.numel() for k in found), sum(k.active for k in found), other)
 
 
 def flops(module: nn.Module, event: str) -> float:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from methods import passes
-from methods.contractions import Contraction, Conv2d, Linear
+from methods.contractions import Contraction, contraction_of
 from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
 
 
@@ -24,6 +24,7 @@ class VariationalLayer(nn.Module):
     variance_floor is added to the variance of a pre-activation under local
     reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
     output_positions: how often each weight is used for one example (for counting FLOPs).
+    why_dense: why the posterior is over every weight, where it is (for ``methods.report``).
     """
 
     posterior: Gaussian
@@ -41,6 +42,7 @@ class VariationalLayer(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.variance_floor = variance_floor
         self.output_positions = 1
+        self.why_dense = ""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         now = passes.current()
@@ -66,6 +68,8 @@ class VariationalLayer(nn.Module):
         now: passes.Pass,
     ) -> torch.Tensor:
         if isinstance(self.posterior, SparseGaussian):
+            if now.dense_gradients is not None and torch.is_grad_enabled():
+                now.dense_gradients.expect(self)
             result: torch.Tensor = _SparseMap.apply(x, values, variance, bias, self, now)
             return result
         mean = self.contraction.forward(x, values, bias)
@@ -109,7 +113,7 @@ class _SparseMap(torch.autograd.Function):
             noise = _standard_normal(out, now.noise)
             shift, slope = _noise_and_slope(moment, noise, layer.variance_floor)
             out = out + shift
-        ctx.layer, ctx.consumer, ctx.has_bias = layer, now.on_dense_gradient, bias is not None
+        ctx.layer, ctx.consumer, ctx.has_bias = layer, now.dense_gradients, bias is not None
         ctx.save_for_backward(x, values, variance, slope)
         return out
 
@@ -125,7 +129,7 @@ class _SparseMap(torch.autograd.Function):
         grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
         grad_values = posterior.gather(dense)
         if ctx.consumer is not None:
-            ctx.consumer(layer, dense)
+            ctx.consumer.deliver(layer, dense)
         del dense
         grad_variance = None
         if slope is not None:
@@ -173,18 +177,13 @@ def variational_twin(
     layer: nn.Linear | nn.Conv2d, posterior: Gaussian, variance_floor: float
 ) -> VariationalLayer:
     """The variational layer with the geometry and bias of a plain one."""
-    if isinstance(layer, nn.Linear):
-        return VariationalLayer(Linear(), posterior, layer.bias, variance_floor)
-    stride, dilation = layer.stride, layer.dilation
-    padding = layer.padding
-    assert not isinstance(padding, str)
-    contraction = Conv2d(
-        (stride[0], stride[1]), (padding[0], padding[1]), (dilation[0], dilation[1]), layer.groups
-    )
-    return VariationalLayer(contraction, posterior, layer.bias, variance_floor)
+    return VariationalLayer(contraction_of(layer), posterior, layer.bias, variance_floor)
 
 
 # -- looking through a module -----------------------------------------------------------------
+
+#: Name, layer and posterior of a layer that stores slots.
+SparseLayer = tuple[str, VariationalLayer, SparseGaussian]
 
 
 def variational_layers(module: nn.Module) -> list[VariationalLayer]:
@@ -192,8 +191,8 @@ def variational_layers(module: nn.Module) -> list[VariationalLayer]:
     return [m for m in module.modules() if isinstance(m, VariationalLayer)]
 
 
-def sparse_layers(module: nn.Module) -> Iterator[tuple[str, VariationalLayer, SparseGaussian]]:
-    """Name, layer and posterior of every layer that stores slots."""
+def sparse_layers(module: nn.Module) -> Iterator[SparseLayer]:
+    """Every layer that stores slots, in the order of the module tree."""
     for name, layer in module.named_modules():
         if isinstance(layer, VariationalLayer) and isinstance(layer.posterior, SparseGaussian):
             yield name, layer, layer.posterior
@@ -217,6 +216,7 @@ def is_statistic(buffer: str) -> bool:
 __all__ = [
     "DenseGaussian",
     "SparseGaussian",
+    "SparseLayer",
     "VariationalLayer",
     "is_statistic",
     "mean_parameters",

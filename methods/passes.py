@@ -11,6 +11,7 @@ mean, and no flag is left behind when a context ends.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -19,9 +20,35 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-#: Called during backward with a layer and the gradient of the loss with respect to its
-#: dense mean tensor (the layer's weight shape). The tensor may be overwritten by the callee.
+#: Called during backward, once a layer, with the layer and the gradient of the loss with respect to
+#: its dense mean tensor (the layer's weight shape). The tensor may be overwritten by the callee.
 GradientConsumer = Callable[[nn.Module, torch.Tensor], None]
+
+
+class DenseGradients:
+    """Hands a layer's dense gradient to ``consumer`` when backward has been through all its uses.
+
+    A layer that the forward pass calls several times has a gradient from each; they are summed.
+    """
+
+    def __init__(self, consumer: GradientConsumer) -> None:
+        self._consumer = consumer
+        self._uses: Counter[nn.Module] = Counter()
+        self._sums: dict[nn.Module, torch.Tensor] = {}
+
+    def expect(self, layer: nn.Module) -> None:
+        """In the forward pass: one more use of ``layer``."""
+        self._uses[layer] += 1
+
+    def deliver(self, layer: nn.Module, gradient: torch.Tensor) -> None:
+        """In the backward pass: the gradient of one use, which may be overwritten."""
+        if layer in self._sums:
+            gradient = self._sums.pop(layer).add_(gradient)
+        self._uses[layer] -= 1
+        if self._uses[layer]:
+            self._sums[layer] = gradient
+        else:
+            self._consumer(layer, gradient)
 
 
 @dataclass(frozen=True)
@@ -30,12 +57,12 @@ class Pass:
 
     noise: local reparameterisation draws from it; None computes the mean.
     weights: fixed weight values (slots of a sparse layer, the full tensor of a dense one) by layer.
-    on_dense_gradient: handed the dense mean-gradient of each sparse layer, layer by layer.
+    dense_gradients: handed the dense mean-gradient of each sparse layer, layer by layer.
     """
 
     noise: torch.Generator | None = None
     weights: Mapping[nn.Module, torch.Tensor] | None = None
-    on_dense_gradient: GradientConsumer | None = None
+    dense_gradients: DenseGradients | None = None
 
 
 MEAN = Pass()
@@ -76,4 +103,4 @@ def dense_gradients(consumer: GradientConsumer | None) -> AbstractContextManager
 
     Forward passes within the block, of whatever kind, are affected; their backward may come later.
     """
-    return _altered(on_dense_gradient=consumer)
+    return _altered(dense_gradients=None if consumer is None else DenseGradients(consumer))

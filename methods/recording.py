@@ -47,7 +47,7 @@ def record_change(
 
     score_before: of the slots that ``change`` was made to; score_after: of those that it left.
     """
-    slots, replaced = score_before.numel(), change.add.numel()
+    slots, kept_slots, added = score_before.numel(), change.keep.numel(), change.add.numel()
     kept = torch.zeros(slots, dtype=torch.bool, device=score_before.device)
     kept[change.keep] = True
     new = torch.searchsorted(posterior.index, change.add.to(torch.int32))
@@ -55,8 +55,9 @@ def record_change(
     row: dict[str, Any] = {
         **_position(context, layer),
         "slots": posterior.active,
-        "replaced": replaced,
-        "iou_previous": (slots - replaced) / (slots + replaced),
+        "replaced": added,
+        "removed": slots - kept_slots,
+        "iou_previous": kept_slots / (slots + added),
         "iou_initial": subspace.overlap(
             posterior.index, context.memory[f"initial/{layer}"], posterior.shape.numel()
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import nn
 from methods import layers, passes, subspace
 from methods.base import Context, Equivalent, Stage, Style
 from methods.criteria import CRITERIA, EQUIVALENT, Moments
+from methods.exchange import Exchange
+from methods.layers import SparseLayer
 from methods.options import option, to_dict
 from methods.passes import GradientConsumer
 from methods.posterior import SparseGaussian
@@ -87,45 +90,57 @@ class SSVI(SparseVariationalMethod):
             return
         context.skip_step = not self.options.step_on_update
         fraction = subspace.replacement_fraction(step, last, self.options.replace_fraction)
-        sparse = list(layers.sparse_layers(context.module))
-        quotas: dict[nn.Module, int] = {
-            layer: math.floor(posterior.active * fraction) for _, layer, posterior in sparse
-        }
-        if not any(quotas.values()):
+        update = self._begin_update(list(layers.sparse_layers(context.module)), fraction)
+        if update is None:
             return
+        context.scratch["update"] = update
         context.memory["updates"] += 1
         updates = (last - 1) // self.options.replace_every
         compare = context.memory["updates"] in snapshots(updates, context.progress.steps)
-        names: dict[nn.Module, str] = {layer: name for name, layer, _ in sparse}
-        decisions: dict[nn.Module, tuple[subspace.Change, torch.Tensor]] = {}
-        context.scratch["decisions"] = decisions
+        numbers: dict[nn.Module, int] = {layer: number for number, (_, layer, _) in enumerate(update.layers)}
 
-        def decide(layer: nn.Module, gradient: torch.Tensor) -> None:
-            posterior = layer.posterior
-            assert isinstance(posterior, SparseGaussian)
-            moments, n = self._moments(posterior), quotas[layer]
-            score = moments.scores(self.options.criterion)
+        def offer(layer: nn.Module, gradient: torch.Tensor) -> None:
+            number = numbers[layer]
+            name, _, posterior = update.layers[number]
+            removed = update.exchange.removed[number]
             if compare:
-                record_criteria(context, names[layer], moments, self.options.criterion, n)
-            magnitude = self._magnitude(posterior, score, gradient, n, context)
-            change = subspace.exchange(posterior.index, score, magnitude, n, self.options.readmit)
-            decisions[layer] = change, score
+                moments = self._moments(posterior)
+                record_criteria(context, name, moments, self.options.criterion, int(removed.sum()))
+            update.exchange.offer(number, self._magnitude(posterior, removed, gradient, context))
 
-        self._request_gradients(context, decide)
+        self._request_gradients(context, offer)
 
     def after_step(self, context: Context) -> None:
-        decisions = context.scratch.get("decisions")
-        if not decisions:
+        update: _Update | None = context.scratch.get("update")
+        if update is None:
             return
         subspace.check_optimiser(context.optimiser)
-        for name, layer, posterior in layers.sparse_layers(context.module):
-            change, score = decisions[layer]
-            subspace.apply(posterior, change, self._new_rho(posterior, change), context.optimiser)
+        for number in update.exchange.missing:  # no gradient came this way: it is zero
+            _, _, posterior = update.layers[number]
+            update.exchange.offer(number, posterior.mean.new_zeros(posterior.shape))
+        changes = [update.exchange.change(number) for number in range(len(update.layers))]
+        new_rhos = self._new_rhos([posterior for *_, posterior in update.layers], changes)
+        for (name, _, posterior), change, score, new_rho in zip(
+            update.layers, changes, update.scores, new_rhos, strict=True
+        ):
+            subspace.apply(posterior, change, new_rho, context.optimiser)
             now = self._moments(posterior).scores(self.options.criterion)
             record_change(context, name, posterior, change, score, now)
 
     def update_period(self) -> int | None:
         return int(self.options.replace_every)
+
+    def _begin_update(self, found: list[SparseLayer], fraction: float) -> _Update | None:
+        """The slots that go, ``fraction`` of each layer's or of all layers' together; None where none go."""
+        slots = [posterior.active for _, _, posterior in found]
+        quotas: list[int] | int = [math.floor(count * fraction) for count in slots]
+        if self.options.allocation == "global":
+            quotas = math.floor(sum(slots) * fraction)
+        if not (quotas if isinstance(quotas, int) else any(quotas)):
+            return None
+        scores = [self._moments(posterior).scores(self.options.criterion) for _, _, posterior in found]
+        indices = [posterior.index for _, _, posterior in found]
+        return _Update(found, scores, Exchange(indices, scores, quotas, self.options.readmit))
 
     def _last_update(self, context: Context) -> int:
         """T_end: no update at or after this step."""
@@ -174,19 +189,32 @@ class SSVI(SparseVariationalMethod):
 
     @torch.no_grad()
     def _magnitude(
-        self, posterior: SparseGaussian, score: torch.Tensor, gradient: torch.Tensor, n: int, context: Context
+        self, posterior: SparseGaussian, removed: torch.Tensor, gradient: torch.Tensor, context: Context
     ) -> torch.Tensor:
         """What candidates are ranked by, for every coordinate of the layer; overwrites ``gradient``."""
         if self.options.removed_gradient == "likelihood_and_kl":
             # KL contributes a gradient to stored coordinates only, so only to those just given up
-            removed = subspace.lowest(score, n)
             slope = self.kl_weight(context.progress) / self.options.prior_std**2
             coordinates = posterior.index[removed].long()
             gradient.view(-1)[coordinates] += slope * posterior.mean[removed]
         return gradient.abs_()
 
     @torch.no_grad()
-    def _new_rho(self, posterior: SparseGaussian, change: subspace.Change) -> torch.Tensor:
-        if self.options.added_scale == "layer_mean" and change.keep.numel():
-            return posterior.rho[change.keep].mean()
-        return SCALE_MAPS[posterior.scale_map].rho(posterior.rho.new_tensor(TINY_STD))
+    def _new_rhos(
+        self, posteriors: Sequence[SparseGaussian], changes: Sequence[subspace.Change]
+    ) -> list[torch.Tensor]:
+        """The scale parameter of each layer's new slots; a layer where none survive takes the mean of all."""
+        tiny = [SCALE_MAPS[p.scale_map].rho(p.rho.new_tensor(TINY_STD)) for p in posteriors]
+        surviving = [p.rho[change.keep] for p, change in zip(posteriors, changes, strict=True)]
+        if self.options.added_scale == "tiny" or not any(rho.numel() for rho in surviving):
+            return tiny
+        return [rho.mean() if rho.numel() else torch.cat(surviving).mean() for rho in surviving]
+
+
+@dataclass
+class _Update:
+    """One subspace update between its two halves: scores (s,) by layer, and what goes and comes."""
+
+    layers: list[SparseLayer]
+    scores: list[torch.Tensor]
+    exchange: Exchange

@@ -1,7 +1,7 @@
 """Moving the subspace: which slots go, which coordinates come, and the surgery on state.
 
 Selection is a pure function of scores and a dense gradient; surgery carries parameters
-and optimiser state over. Both treat one layer at a time.
+and optimiser state over. Both treat one layer at a time; ``methods.exchange`` selects across layers.
 """
 
 from __future__ import annotations
@@ -62,19 +62,35 @@ def exchange(
     with ``readmit``, the slots just given up: those that win stay as they were. When fewer
     than ``n`` candidates exist, the best of the slots given up stay.
     """
+    removed = lowest(scores, min(n, index.numel()))
+    ranks = candidates(index, removed, magnitude, readmit)
+    return settle(index, removed, strongest(ranks, int(removed.sum())).nonzero().view(-1))
+
+
+def candidates(
+    index: torch.Tensor, removed: torch.Tensor, magnitude: torch.Tensor, readmit: bool
+) -> torch.Tensor:
+    """What every coordinate of a layer ranks by for addition, flat; overwrites ``magnitude``. NaN ranks as 0.
+
+    Survivors are no candidates: -1. Without ``readmit`` slots just given up come below all others.
+    """
     index = index.long()
-    n = min(n, index.numel())
-    removed = lowest(scores, n)
-    survivors = ~removed
-    magnitude = torch.nan_to_num(magnitude.view(-1), nan=0.0)
-    magnitude[index[survivors]] = -1
+    ranks = torch.nan_to_num(magnitude.view(-1), nan=0.0)
+    ranks[index[~removed]] = -1
     if not readmit:
-        # below every other candidate, above the survivors: taken only when nothing else is left
-        magnitude[index[removed]] = -0.5
-    chosen = strongest(magnitude, n)
-    keep = survivors | chosen[index]
-    chosen[index] = False
-    return Change(keep.nonzero().view(-1), chosen.nonzero().view(-1))
+        # above the survivors: taken only when nothing else is left
+        ranks[index[removed]] = -0.5
+    return ranks
+
+
+def settle(index: torch.Tensor, removed: torch.Tensor, chosen: torch.Tensor) -> Change:
+    """The change when ``removed`` slots (boolean) go and ``chosen`` coordinates (sorted) come, or stay."""
+    chosen = chosen.to(index.dtype)
+    slot = torch.searchsorted(index, chosen).clamp_(max=index.numel() - 1)
+    back = index[slot] == chosen
+    keep = ~removed
+    keep[slot[back]] = True
+    return Change(keep.nonzero().view(-1), chosen[~back].long())
 
 
 def apply(

@@ -61,6 +61,15 @@ class SparseOptions(VariationalOptions):
     """Options of methods whose posteriors live on a subspace of fixed size."""
 
     sparsity: float = option(0.9, "share of the sparsifiable weights removed", within="[0, 1)")
+    allocation: str = option(
+        "uniform",
+        "; ".join(f"{name}: {doc}" for name, doc in allocation.RULES.items()),
+        choices=tuple(allocation.RULES),
+        neutral="uniform",
+    )
+    keep_dense: tuple[str, ...] = option(
+        (), "patterns of names of layers that stay dense, as in [classifier, layer1.*]", neutral=()
+    )
 
 
 class VariationalMethod(Method):
@@ -69,8 +78,8 @@ class VariationalMethod(Method):
     Options = VariationalOptions
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
-        counts = self.active_counts(network)
         subspace, initial = streams["subspace"], streams["posterior"]
+        counts = self.active_counts(network, subspace)
 
         def posterior(name: str, weight: torch.Tensor) -> Gaussian:
             density = counts[name] / weight.numel() if name in counts else 1.0
@@ -82,10 +91,15 @@ class VariationalMethod(Method):
                 weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
             )
 
-        return convert.to_variational(network, posterior, self.options.variance_floor)
+        return convert.to_variational(network, posterior, self.options.variance_floor, self.keep_dense)
 
-    def active_counts(self, network: nn.Module) -> Mapping[str, int]:
-        """Slots a sparse layer, by name; layers not named are dense."""
+    @property
+    def keep_dense(self) -> tuple[str, ...]:
+        """Patterns of the names of layers that the configuration keeps dense."""
+        return ()
+
+    def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
+        """Slots a sparse layer, by name; layers not named are dense. ``generator`` is for what is drawn."""
         return {}
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
@@ -139,10 +153,19 @@ class SparseVariationalMethod(VariationalMethod):
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
         """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
-        allocation.uniform(convert.sparsifiable(network), options.sparsity)
+        cls(options).active_counts(network, torch.Generator().manual_seed(0))
 
-    def active_counts(self, network: nn.Module) -> Mapping[str, int]:
-        return allocation.uniform(convert.sparsifiable(network), self.options.sparsity)
+    @property
+    def keep_dense(self) -> tuple[str, ...]:
+        keep: tuple[str, ...] = self.options.keep_dense
+        return keep
+
+    def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
+        kernels = convert.sparsifiable(network, self.keep_dense)
+        counts = allocation.allocate(self.options.allocation, kernels, self.options.sparsity, generator)
+        if self.options.allocation == "erk":  # what it leaves whole never moves: plain dense code
+            counts = {name: count for name, count in counts.items() if count < kernels[name].numel()}
+        return counts
 
 
 def data_loss(module: nn.Module, batch: Batch) -> torch.Tensor:

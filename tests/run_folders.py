@@ -87,7 +87,7 @@ def run_files(
         "history": _history(stages, epochs),
         "layers": [
             {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer, "slots": 1638,
-             "replaced": 40 - u, "iou_previous": 0.95, "iou_initial": 0.9 - 0.1 * u,
+             "replaced": 40 - u, "removed": 40 - u, "iou_previous": 0.95, "iou_initial": 0.9 - 0.1 * u,
              **{column: round(0.1 * i + 0.01 * u, 3) for i, column in enumerate(QUANTILES)}}
             for u in range(updates) for layer in LAYERS
         ],

@@ -14,8 +14,9 @@ from bench.run import execute
 from bench.spec import nest, parse_spec
 from bench.store import Store
 from bench.training import WARM_UP_STEPS, Trainer
-from methods import passes, subspace
+from methods import passes, ssvi
 from methods.errors import UserError
+from methods.exchange import Exchange
 from methods.streams import NAMES, ON_DEVICE, ON_HOST, Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
@@ -170,16 +171,19 @@ def test_bfloat16_gradients_are_those_of_float32_up_to_its_precision(method):
 @pytest.mark.parametrize("addition", ["grad_sampled", "grad_mean", "grad_averaged", "random"])
 def test_what_is_decided_and_recorded_is_in_full_precision_under_bfloat16(addition, tmp_path, monkeypatch):
     """Losses alone are in less: an overlap of thousands of slots would lose its last digits."""
-    seen = []
-    original = subspace.exchange
+    seen = set()
 
-    def exchange(index, scores, magnitude, *rest):
-        seen.append((torch.is_autocast_enabled("cpu"), scores.dtype, magnitude.dtype))
-        return original(index, scores, magnitude, *rest)
+    def watched(function):
+        def call(*args):
+            seen.add((function.__name__, torch.is_autocast_enabled("cpu")))
+            return function(*args)
 
-    monkeypatch.setattr(subspace, "exchange", exchange)
+        return call
+
+    monkeypatch.setattr(Exchange, "offer", watched(Exchange.offer))
+    monkeypatch.setattr(ssvi, "record_criteria", watched(ssvi.record_criteria))
     scores(toy(precision="bfloat16", addition=addition, replace_every=3, sparsity=0.5), tmp_path)
-    assert {(enabled, score) for enabled, score, _ in seen} == {(False, torch.float64)}
+    assert seen == {("offer", False), ("record_criteria", False)}
 
 
 def test_bfloat16_noise_has_the_variance_of_float32():

@@ -36,6 +36,7 @@ SMALL = {
     "resnet18": {"width": 4},
     "wide_resnet": {"depth": 10, "widen": 1},
     "vit": {"width": 12, "depth": 2},
+    "torchvision": {"model": "shufflenet_v2_x0_5"},
 }
 
 
@@ -103,11 +104,13 @@ def test_resnet18_takes_the_multiply_adds_of_the_literature():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_kernel_but_the_first_convolution_is_sparsifiable(name):
+def test_every_kernel_but_the_first_convolution_and_grouped_ones_is_sparsifiable(name):
     network = make(name, COLOUR, **SMALL[name])
     layers = [n for n, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     expected = layers[1:] if isinstance(network.get_submodule(layers[0]), nn.Conv2d) else layers
-    assert list(convert.sparsifiable(network)) == expected
+    grouped = {n for n in expected if getattr(network.get_submodule(n), "groups", 1) > 1}
+    assert list(convert.sparsifiable(network)) == [n for n in expected if n not in grouped]
+    assert bool(grouped) == (name == "torchvision")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -146,6 +149,43 @@ def test_vit_attends_as_torch_does():
     x = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(0))
     normed = block.norm1(x)
     torch.testing.assert_close(block(x), x + reference(normed, normed, normed)[0])
+
+
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3", "swin_t", "vit_b_32"])
+@pytest.mark.slow
+def test_models_of_torchvision_with_a_will_of_their_own(model, recwarn):
+    size = 96 if model == "inception_v3" else 32
+    network = make("torchvision", Task((3, size, size), 7, 1), model=model)
+    for mode in (True, False):  # auxiliary classifiers would make tuples of the outputs in training
+        assert network.train(mode)(torch.randn(2, 3, size, size)).shape == (2, 7)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_grey_images_are_repeated_to_three_channels():
+    grey = make("torchvision", Task((1, 32, 32), 10, 1), model="resnet18").eval()
+    colour = make("torchvision", Task((3, 32, 32), 10, 1), model="resnet18").eval()
+    x = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(grey(x), colour(x.repeat(1, 3, 1, 1)))
+    assert sum(p.numel() for p in grey.parameters()) == 11_181_642
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "words"),
+    [
+        ("resnet19", DIGITS, "unknown model 'resnet19'; did you mean: resnet18"),
+        ("ResNet18", DIGITS, "unknown model 'ResNet18'; did you mean: resnet18"),
+        ("xyz", DIGITS, "unknown model 'xyz'; did you mean: resnet18, vgg11_bn"),
+        ("vit_b_16", DIGITS, "vit_b_16 for 8x8: Input shape indivisible by patch size!"),
+        ("vit_b_16", Task((3, 32, 16), 10, 1), "vit_b_16 takes square images, got 32x16"),
+        ("vgg11", DIGITS, "network torchvision: does not take inputs of 1x8x8: "),
+        ("resnet18", Task((4, 32, 32), 10, 1), "takes images of 1 or 3 channels, got 4"),
+    ],
+    ids=str,
+)
+def test_models_of_torchvision_that_do_not_fit_are_named(model, task, words):
+    with pytest.raises(UserError) as caught:
+        make("torchvision", task, model=model)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

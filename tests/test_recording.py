@@ -79,7 +79,7 @@ def test_a_change_is_described_by_its_sets_and_scores():
     recording.record_change(context, "hidden", posterior, change, before, after)
     ((table, row),) = rows
     assert table == "layers"
-    assert (row["slots"], row["replaced"]) == (5, 2)
+    assert (row["slots"], row["replaced"], row["removed"]) == (5, 2, 2)
     assert row["iou_previous"] == pytest.approx(3 / 7)
     assert row["iou_initial"] == pytest.approx(2 / 8)  # 1 and 6 of 1 2 4 6 8 and 1 5 6 9 12
     assert [row[f"kept_q{q}"] for q in (10, 50, 90)] == [10.0, 20.0, 20.0]

@@ -70,9 +70,42 @@ def test_a_damaged_folder_is_set_aside_and_run_again(call, tmp_path):
     assert (folder.path / "metrics.json").exists()
 
 
+def test_a_dry_run_shows_every_parameter_and_trains_nothing(call, tmp_path):
+    settings = f"{TOY},sparsity=0.5,keep_dense=[classifier]"
+    status, out, err = call("--set", settings, "--dry-run")
+    assert (status, err) == (0, "")
+    assert not (tmp_path / "results").exists()
+    table = {line.split()[0]: line.split(maxsplit=5)[1:] for line in out.splitlines()[3:9]}
+    assert table == {
+        "hidden.weight": ["16x8", "128", "sparse", "64"],
+        "hidden.bias": ["16", "16", "deterministic", "16"],
+        "norm.weight": ["16", "16", "deterministic", "16"],
+        "norm.bias": ["16", "16", "deterministic", "16"],
+        "classifier.weight": ["3x16", "48", "dense", "48", "exception of the configuration"],
+        "classifier.bias": ["3", "3", "deterministic", "3"],
+    }
+    assert "parameters: 227, 163 of them active" in out
+    assert "density: 0.636364 (112 of 176 kernel weights)" in out
+    assert "FLOPs an example: 224 for inference, 1,344 for a training step" in out
+    call("--set", settings)
+    _, folder = only_run(tmp_path)
+    assert out.startswith(f"run {folder.run_id}: ssvi on toy_network, toy_blobs, seed 0\n")
+    costs = folder.read("costs")
+    assert (costs["params_total"], costs["params_active"], costs["inference_flops"]) == (227, 163, 224)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no sparsifiable layer; there are: fc1, "),
+        (
+            ["--set", "network=torchvision,network.model=resnet19"],
+            "unknown model 'resnet19'; did you mean: resnet18",
+        ),
+        (
+            ["--set", "network=torchvision,network.model=vgg11"],
+            "network torchvision: does not take inputs of 1x8x8: ",
+        ),
         (["--threads", "0"], "'0' is not a positive whole number"),
         (["--set", "sparsity=1"], r"sparsity: 1.0 lies outside [0, 1)"),
         (["--set", "network=cnn", "--set", "network.channels=[]"], "needs at least one convolution"),

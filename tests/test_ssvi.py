@@ -102,6 +102,78 @@ def test_subspace_keeps_its_size_and_moves_on_schedule(addition):
     assert moved, "the subspace never moved"
 
 
+@pytest.mark.parametrize("added_scale", ["layer_mean", "tiny"])
+@pytest.mark.parametrize("readmit", [True, False])
+@pytest.mark.parametrize("addition", ADDITIONS)
+def test_one_budget_moves_between_layers_and_stays_the_same(addition, readmit, added_scale):
+    options = {"addition": addition, "readmit": readmit, "added_scale": added_scale}
+    session = Session(ssvi(allocation="global", criterion="abs_mean", **options))
+    total = 320 - math.floor(0.7 * 240) - math.floor(0.7 * 80)
+    sizes = []
+    for batch in batches(STEPS):
+        session.step(batch)
+        slots = session.slots()
+        assert all((index[1:] > index[:-1]).all() for index in slots.values())
+        sizes.append([len(index) for index in slots.values()])
+        assert sum(sizes[-1]) == total and min(sizes[-1]) >= 1
+        live = {id(p) for p in session.module.parameters()}
+        assert {id(p) for g in session.optimiser.param_groups for p in g["params"]} == live
+        assert {id(p) for p in session.optimiser.state} <= live
+        for draw in session.method.draws(session.module, 1, torch.Generator().manual_seed(0)):
+            assert torch.isfinite(draw(batch[0])).all()
+    assert len({tuple(counts) for counts in sizes}) > 1, "no weight went to another layer"
+    changes = [row for table, row in session.rows if table == "layers"]
+    for step in (5, 10, 15, 20, 25):
+        rows = [row for row in changes if row["step"] == step]
+        assert sum(row["removed"] for row in rows) == sum(row["replaced"] for row in rows)
+        assert [row["slots"] for row in rows] == sizes[step - 1]
+        for row, before in zip(rows, sizes[step - 2], strict=True):
+            assert row["slots"] == before - row["removed"] + row["replaced"]
+            union = before + row["replaced"]
+            assert row["iou_previous"] == pytest.approx((before - row["removed"]) / union)
+
+
+def test_scores_and_gradients_are_compared_across_layers():
+    """One update replayed by hand on the coordinates of all layers together."""
+    method = ssvi(criterion="abs_mean", step_on_update=False, allocation="global")
+    session = Session(method, dtype=torch.float64)
+    steps = list(batches(5, dtype=torch.float64))
+    for batch in steps[:4]:
+        session.step(batch)
+    noise, dense = session.streams["noise"].get_state(), {}
+    with passes.dense_gradients(lambda layer, g: dense.__setitem__(layer, g.clone())):
+        session.method.loss(session.module, steps[4], session.context.progress).backward()
+    session.streams["noise"].set_state(noise)
+    found = list(layers.sparse_layers(session.module))
+    starts = dict(zip([name for name, *_ in found], (0, 240), strict=True))
+    index = torch.cat([p.index.long() + starts[name] for name, _, p in found])
+    mean = torch.cat([p.mean.detach() for *_, p in found])
+    magnitude = torch.cat([dense[layer].abs().view(-1) for _, layer, _ in found])
+    n = math.floor(len(index) * subspace.replacement_fraction(5, 30, 0.3))
+    removed = index[mean.abs().argsort()[:n]]
+    survivors = index[~torch.isin(index, removed)]
+    magnitude[survivors] = -1
+    expected = torch.cat([survivors, magnitude.topk(n).indices]).sort().values
+    session.step(steps[4])
+    after = [p.index.long() + starts[name] for name, _, p in layers.sparse_layers(session.module)]
+    assert n > 0
+    assert torch.equal(torch.cat(after), expected)
+
+
+def test_new_slots_of_a_layer_without_survivors_take_the_scale_of_all():
+    session = Session(ssvi())
+    posteriors = [posterior for *_, posterior in layers.sparse_layers(session.module)]
+    with torch.no_grad():
+        posteriors[0].rho.copy_(torch.linspace(-3, -1, posteriors[0].active))
+    none, come = torch.empty(0, dtype=torch.long), torch.tensor([0])
+    gone = subspace.Change(none, come)
+    stay = subspace.Change(torch.tensor([0, 5, 7]), come)
+    survivors = posteriors[0].rho[stay.keep].mean()
+    assert session.method._new_rhos(posteriors, [stay, gone]) == [survivors, survivors]
+    tiny = SCALE_MAPS["softplus"].std(torch.stack(session.method._new_rhos(posteriors, [gone, gone])))
+    torch.testing.assert_close(tiny, torch.full((2,), 1e-6), rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("step_on_update", [True, False])
 def test_sparsity_0_is_dense_vi(step_on_update):
     dense = Session(DenseVI())
@@ -238,7 +310,7 @@ def test_dense_equivalence_at_full_density():
     """Slots over every coordinate give the losses of plain dense code, step by step."""
 
     class Full(StaticVI):
-        def active_counts(self, network):
+        def active_counts(self, network, generator):
             return {"0": 240, "3": 80}
 
     shared = {f.name: f.default for f in fields(VariationalOptions)}

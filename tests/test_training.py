@@ -58,6 +58,14 @@ RUNS = {
         "optimiser": "adam",
         "lr": 0.01,
     },
+    "ssvi with one budget": {
+        "method": "ssvi",
+        "sparsity": 0.5,
+        "replace_every": 3,
+        "allocation": "global",
+        "optimiser": "adamw",
+        "lr": 0.01,
+    },
     "dense_vi": {"method": "dense_vi", "precision": "float64", "clip_norm": 1.0},
     "static_vi": {"method": "static_vi", "optimiser": "rmsprop", "lr": 0.001},
     "ssvi with dropout": {"method": "ssvi", "dropout": 0.3, "replace_every": 3, "addition": "grad_mean"},
@@ -207,8 +215,10 @@ def test_keyboard_interrupt_is_recorded_and_raised(tmp_path):
     assert store.run(run.run_id).status() == "preempted"
 
 
-def test_packed_model_predicts_as_the_trained_one(tmp_path):
-    run, store = spec("ssvi", sparsity=0.5, replace_every=3), Store(tmp_path, create=True)
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_packed_model_predicts_as_the_trained_one(allocation, tmp_path):
+    run = spec("ssvi", sparsity=0.5, replace_every=3, allocation=allocation)
+    store = Store(tmp_path, create=True)
     assert execute(run, store, EVERY_EPOCH) == "done"
     folder = store.run(run.run_id)
     problem = make_problem(run)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from methods import costs
+from methods.attention import separate
 from methods.base import Task
 from methods.errors import UserError
 from methods.registry import Registry
@@ -33,11 +35,22 @@ class Network:
         raise NotImplementedError
 
     def initialised(self, task: Task, streams: Streams, salt: str = "") -> nn.Module:
-        """``build`` under the run's ``initialisation`` stream, leaving torch's global stream alone."""
+        """``build`` under the run's ``initialisation`` stream, leaving torch's global stream alone.
+
+        Attention is separated into layers and the uses of kernels are counted, the same for every
+        method. Raises ``UserError`` where an input of ``task`` does not pass through.
+        """
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which reseeds accelerators too
             torch.default_generator.manual_seed(derive(streams.seed, "initialisation" + salt))
-            return self.build(task)
+            network = separate(self.build(task))
+        try:
+            costs.trace(network, task.input_shape)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            size = "x".join(map(str, task.input_shape))
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"network {self.name}: does not take inputs of {size}: {reason}") from None
+        return network
 
 
 NETWORKS: Registry[Network] = Registry("network", "bench.networks", Network, "ssvi_bench.networks")

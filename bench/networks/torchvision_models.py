@@ -1,0 +1,74 @@
+"""The classifiers of torchvision, with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.networks.base import Network, NetworkOptions, image_shape
+from methods.base import Task
+from methods.errors import UserError
+from methods.options import option
+
+
+@dataclass(frozen=True)
+class TorchvisionOptions(NetworkOptions):
+    """Options of ``torchvision``."""
+
+    model: str = option("resnet18", "any classifier of torchvision.models, by the name of its function")
+
+
+class Torchvision(Network):
+    """A classifier of torchvision, as for ImageNet, with a classifier of the task's classes.
+
+    Grey images are repeated to three channels; vision transformers are built for the task's image size.
+    """
+
+    name = "torchvision"
+    Options = TorchvisionOptions
+
+    def build(self, task: Task) -> nn.Module:
+        """torchvision's own modules and initial weights; for grey images its layers are below ``model``.
+
+        Raises ``UserError`` for an unknown model, and for inputs that are no images of one or three channels.
+        """
+        from torchvision import models  # here: it takes seconds, and other networks do without
+
+        channels, height, width = image_shape(self.name, task)
+        if channels not in (1, 3):
+            raise UserError(f"network torchvision: takes images of 1 or 3 channels, got {channels}")
+        valid = models.list_models(module=models)
+        model = self.options.model
+        if model not in valid:
+            close = ", ".join(get_close_matches(model.lower(), valid)) or "resnet18, vgg11_bn, vit_b_16, …"
+            raise UserError(f"network torchvision: unknown model {model!r}; did you mean: {close}")
+        builder = models.get_model_builder(model)
+        extra: dict[str, Any] = {}
+        if model.startswith("vit_"):
+            if height != width:
+                raise UserError(f"network torchvision: {model} takes square images, got {height}x{width}")
+            extra["image_size"] = height
+        if model in ("googlenet", "inception_v3"):
+            # without auxiliary outputs training gives logits alone; init_weights unsaid is a warning
+            extra |= {"aux_logits": False, "init_weights": True}
+        try:
+            network: nn.Module = builder(weights=None, num_classes=task.classes, **extra)
+        except AssertionError as error:  # a transformer whose patches do not tile the image
+            raise UserError(f"network torchvision: {model} for {height}x{width}: {error}") from None
+        return network if channels == 3 else Grey(network)
+
+
+class Grey(nn.Module):
+    """``model`` on grey images (N, 1, H, W), repeated to the three channels that it takes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 1, H, W) to (N, classes)."""
+        return self.model(x.expand(-1, 3, -1, -1))

@@ -1,0 +1,43 @@
+"""One run as text before it is trained: its id, what becomes of every parameter, and what a step costs."""
+
+from __future__ import annotations
+
+from bench.problem import make_problem
+from bench.spec import RunSpec
+from methods.report import Row, report
+from methods.streams import Streams
+
+_HEADER = ("parameter", "shape", "weights", "kind", "active", "reason")
+_NUMBERS = (2, 4)
+
+
+def preview(spec: RunSpec) -> str:
+    """The run of ``spec`` for a terminal, plain text. Builds its module; trains nothing."""
+    problem = make_problem(spec)
+    module = problem.build(Streams(spec.seed))
+    counts = problem.method.counts(module)
+    inference, step = (problem.method.flops(module, event) for event in ("inference", "step"))
+    facts = {
+        "parameters": f"{counts.kernel + counts.other:,}, {counts.active + counts.other:,} of them active",
+        "density": f"{counts.density:.6g} ({counts.active:,} of {counts.kernel:,} kernel weights)",
+        "FLOPs an example": f"{inference:,.0f} for inference, {step:,.0f} for a training step",
+    }
+    head = f"run {spec.run_id}: {spec.method[0]} on {spec.network[0]}, {spec.dataset[0]}, seed {spec.seed}"
+    return "\n".join([head, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())])
+
+
+def _table(rows: list[Row]) -> list[str]:
+    cells = [_HEADER, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if place in _NUMBERS else f"{cell:<{width}}"
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shape = "x".join(map(str, row.shape)) or "scalar"
+    return row.name, shape, f"{row.size:,}", row.kind, f"{row.active:,}", row.reason
