@@ -127,7 +127,6 @@ def test_resnet_18_learns_in_thirty_steps_with_a_state_as_small_as_its_density(t
     sizes = {}
     for method in METHODS:
         trainer, losses = train(problem_of("resnet18", method, "cifar10", 16, lr=0.003), 30, tmp_path)
-        print(method, [round(x, 2) for x in losses])
         assert fmean(losses[-5:]) < fmean(losses[:5])
         sizes[method] = state_bytes(trainer)
     (sparse, indices), (dense, none) = sizes["ssvi"], sizes["dense_vi"]
