@@ -2,6 +2,7 @@
 
     python tests/performance/execution_options.py [--device cuda] [--network resnet18] [--seconds 420]
 
+(with ``PYTHONPATH=.`` where the package is not installed; it needs torch, torchvision, pandas and pyarrow).
 Trains a few steps of a deterministic network, dense VI and SSVI at two sparsities, in float32 and
 bfloat16, plain, with channels last and compiled, through the benchmark's own loop (data path and
 subspace updates included), and prints seconds a step (after a warm-up), seconds an epoch of
@@ -19,7 +20,6 @@ import argparse
 import json
 import os
 import pickle
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -27,14 +27,11 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import numpy as np
 import torch
 
 from bench.data.base import DATASETS, Split, Splits
-from bench.data.images import CIFAR10, data_root
-from bench.data.splitting import channel_statistics
+from bench.data.images import CIFAR10, ImageOptions, data_root
 from bench.execution import Execution, resolve_device
 from bench.problem import make_problem
 from bench.run import execute
@@ -42,6 +39,7 @@ from bench.spec import RunSpec, nest, parse_spec
 from bench.store import Store
 from bench.training import Trainer, make_optimiser
 from methods.base import METHODS, Method, Style
+from methods.options import option
 
 EPOCH_IMAGES = 50_000
 VAL = 1000
@@ -55,12 +53,23 @@ class Deterministic(Method):
     style = Style("Plain network", hue="#000000", hue_dark="#FFFFFF")
 
 
+@dataclass(frozen=True)
+class SomeOptions(ImageOptions):
+    """As many test images as asked for: evaluation is not what is measured."""
+
+    test: int = option(1000, "test images", within="[1, inf)")
+
+
 @DATASETS.register
 class SomeOfCIFAR10(CIFAR10):
     """What is there of CIFAR-10: its batches need not be complete, and random images stand in for none."""
 
     name = "some_of_cifar10"
+    Options = SomeOptions
     missing = False
+
+    def task(self, refit: bool = False) -> None:
+        """Not known before it is loaded."""
 
     def load(self, split: torch.Generator) -> Splits:
         folder = data_root() / "cifar-10-batches-py"
@@ -69,9 +78,9 @@ class SomeOfCIFAR10(CIFAR10):
             train, test = _read(batches), _read([folder / "test_batch"])
         else:
             type(self).missing = True
-            train, test = _random(10_000, split), _random(2_000, split)
-        held_out, rest = (Split(train.inputs[s], train.labels[s]) for s in (slice(VAL), slice(VAL, None)))
-        return Splits(rest, held_out, test, 10, *channel_statistics(rest.inputs))
+            train, test = _random(3000, split), _random(1000, split)
+        held_out, rest = _first(train, VAL), Split(train.inputs[VAL:], train.labels[VAL:])
+        return Splits(rest, held_out, _first(test, self.options.test), 10)
 
 
 def _read(paths: list[Path]) -> Split:
@@ -79,6 +88,10 @@ def _read(paths: list[Path]) -> Split:
     images = np.concatenate([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32)
     labels = [label for part in parts for label in part[b"labels"]]
     return Split(torch.from_numpy(images), torch.tensor(labels))
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split(split.inputs[:count], split.labels[:count])
 
 
 def _random(count: int, generator: torch.Generator) -> Split:
@@ -102,13 +115,14 @@ class Variant:
         return f"{name:<14} {self.precision:<9} {self.layout:<14}"
 
 
+LAYOUTS = ("plain", "channels_last", "compile")
 METHOD_CELLS = (("plain_network", 0.0), ("dense_vi", 0.0), ("ssvi", 0.9), ("ssvi", 0.95))
 
 
-def variants() -> list[Variant]:
+def variants(layouts: list[str]) -> list[Variant]:
     """All of them, those that matter most first: compilation takes the longest."""
     found = []
-    for layout in ("plain", "channels_last", "compile"):
+    for layout in layouts:
         for precision in ("float32", "bfloat16"):
             found += [Variant(method, s, precision, layout) for method, s in METHOD_CELLS]
     return found
@@ -210,7 +224,7 @@ def short_schedule(arguments: argparse.Namespace, store: Store) -> None:
     for method, sparsity in (("dense_vi", 0.0), ("ssvi", 0.9)):
         variant = Variant(method, sparsity, "bfloat16", "channels_last")
         spec = spec_of(
-            variant, arguments, epochs=arguments.epochs, samples=10, lr=0.1, lr_scale=10.0, augment=True
+            variant, arguments, epochs=arguments.epochs, samples=10, lr=0.1, lr_scale=10.0, test=10_000
         )
         started = time.perf_counter()
         outcome = execute(spec, store, execution_of(variant, arguments))
@@ -238,6 +252,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=110)
     parser.add_argument("--replace-every", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=0, help="of a short schedule; 0 for none")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--seconds", type=float, default=420.0, help="no measurement begins after so many")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
@@ -259,7 +274,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "results", create=True)
         print(f"{'':<39} {'ms/step':>9} {'s/epoch':>9} {'of bound':>9} {'GB':>6}")
-        for variant in variants():
+        for variant in variants(arguments.layouts):
             if time.perf_counter() - started > arguments.seconds:
                 print(f"{variant.label} left out: no time")
                 continue
