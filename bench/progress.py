@@ -147,7 +147,8 @@ def _running(item: Item, document: dict[str, Any]) -> Running:
         return float(value) if isinstance(value, int | float) else 0.0
 
     stages = max(number("stages"), 1.0)
-    within = number("epoch") / number("epochs") if number("epochs") > 0 else 0.0
+    # steps, of which a run that is cut short has fewer than its epochs tell
+    within = number("step") / number("steps") if number("steps") > 0 else 0.0
     accuracy = document.get("val_accuracy")
     return Running(
         item=item,

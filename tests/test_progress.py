@@ -43,7 +43,8 @@ def write(store, which, status, alive=True, **fields):
 
 def half_way(**fields):
     """What a run says in the middle of the second of two stages: three quarters are done."""
-    where = {"stage": "final", "stage_index": 1, "stages": 2, "epoch": 5, "epochs": 10}
+    epochs = {"epoch": 5, "epochs": 10, "step": 50, "steps": 100}
+    where = {"stage": "final", "stage_index": 1, "stages": 2, **epochs}
     return {**where, "val_accuracy": 0.5, **fields}
 
 
