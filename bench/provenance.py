@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import socket
 import subprocess
-import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -40,7 +39,6 @@ def provenance(execution: Execution) -> dict[str, Any]:
         "compile": execution.compile,
         "executor": execution.executor,
         "started_at": now(),
-        "argv": sys.argv,
     }
 
 

@@ -82,7 +82,7 @@ def run_files(
             "python_version": "3.12.1", "numpy_version": "2.4.0", "host": "node1", "cpu": "a processor",
             "device": "cpu", "threads": 1, "concurrency": 2, "executor": "local",
             "channels_last": False, "compile": False,
-            "started_at": "2026-01-02T03:04:05.900+00:00", "argv": ["bench.grid"],
+            "started_at": "2026-01-02T03:04:05.900+00:00",
         },
         "history": _history(stages, epochs),
         "layers": [
