@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.data.base import DATASETS
 from bench.networks.base import NETWORKS
-from bench.problem import make_problem
+from bench.problem import budget_of, make_problem, steps_of
 from bench.spec import RunSpec
 from methods import costs
 from methods.base import METHODS, Task
@@ -71,6 +71,21 @@ def check(spec: RunSpec) -> None:
         raise UserError(f"network {spec.network[0]}: cannot be built: {reason}") from None
     if validate is not None:
         validate(options, plain)
+    _check_rewinding(spec)
+
+
+def _check_rewinding(spec: RunSpec) -> None:
+    """Raise ``UserError`` where ``max_steps`` leaves out what a later stage rewinds to."""
+    name, options = spec.method
+    budget = budget_of(spec, task(spec))
+    stages = METHODS.get(name)(options).stages(budget)
+    reached = steps_of(spec, task(spec), stages[0].epochs)
+    for stage in stages:
+        if stage.start == "rewind" and stage.rewind_to * budget.steps_per_epoch > reached:
+            raise UserError(
+                f"max_steps: {spec.training.max_steps} ends before epoch {stage.rewind_to} does, to which "
+                f"stage {stage.name!r} of {name} rewinds"
+            )
 
 
 def training_flops(spec: RunSpec) -> float:

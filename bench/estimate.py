@@ -116,7 +116,8 @@ def _measured(store: Store, processor: Processor) -> dict[str, float]:
 def _kind(config: Mapping[str, Any]) -> str:
     """What runs must share for the time of one to tell that of another."""
     sections = (config[key] for key in ("dataset", "protocol", "network"))
-    return json.dumps([*sections, config["method"]["name"], _cut(config)], sort_keys=True)
+    rest = config["precision"], config["training"]["batch_size"], config["evaluation"]["samples"]
+    return json.dumps([*sections, config["method"]["name"], _cut(config), *rest], sort_keys=True)
 
 
 def _length(config: Mapping[str, Any]) -> int:

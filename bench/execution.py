@@ -37,5 +37,5 @@ def resolve_device(name: str) -> str:
         return "cuda" if count else "cpu"
     valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
     if name not in valid:
-        raise UserError(f"--device: {name!r} is not here; valid: auto, {', '.join(valid)}")
+        raise UserError(f"device {name!r} is not here; valid: auto, {', '.join(valid)}")
     return name

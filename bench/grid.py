@@ -143,6 +143,7 @@ def _run(
         return 0
     _say(console, f"{plan.suite}, scale {plan.scale}: {before.total} runs: {before.counted()}")
     started = time.perf_counter()
+    begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
     workers = _workers(arguments, execution, len(left))
     try:
@@ -159,7 +160,7 @@ def _run(
     runs = store.read_tables(plan.suite)["runs"]
     mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
     print_summary(console, mine, [cell for cell in plan.cells if cell.omitted])
-    if left:
+    if left and not begun:  # else some of the time was spent before
         print_share(console, mine[mine["run_id"].isin([spec.run_id for spec in left])], seconds, workers)
     _say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
     return FAILED if (mine["status"] != "done").any() else 0
@@ -205,7 +206,12 @@ def _items(plan: Plan) -> list[Item]:
     from bench.progress import Item
 
     trained = [cell for cell in plan.cells if cell.omitted is None]
-    return [Item(c.run_id, c.label, c.spec.seed, c.spec.training.epochs) for c in trained]
+    return [Item(c.run_id, c.label, c.spec.seed, _weight(c.spec)) for c in trained]
+
+
+def _weight(spec: RunSpec) -> float:
+    """What a run takes next to others of its grid: epochs, or nothing to tell them apart where it is cut."""
+    return spec.training.epochs if spec.training.max_steps is None else 1.0
 
 
 def _say(console: Console, line: str) -> None:

@@ -46,10 +46,10 @@ class LocalWorkers:
 
     def start(self) -> LocalWorker:
         """Start one, with the whole list."""
-        order = self._orders.next()
+        order = self._orders.next([worker.cuda for worker in self._started if worker.lives()])
         with _environment(_thread_limits(order.execution.threads)), _without_ctrl_c():
             job = self._executor.submit(work, order)
-        worker = LocalWorker(int(job.job_id), order.note, Path(job.paths.stdout))
+        worker = LocalWorker(int(job.job_id), order, Path(job.paths.stdout))
         worker.keep(job)
         self._started.append(worker)
         return worker
@@ -65,8 +65,8 @@ class LocalWorkers:
 class LocalWorker:
     """A controller process of submitit's, and the worker below it."""
 
-    def __init__(self, controller: int, note: Path, log: Path) -> None:
-        self._note, self._log = note, log
+    def __init__(self, controller: int, order: Order, log: Path) -> None:
+        self._note, self._log, self.cuda = order.note, log, order.cuda
         self._job: Any = None
         self._controller = psutil.Process(controller)
         self._killed: list[psutil.Process] = []
@@ -134,9 +134,10 @@ class _Orders:
         self._devices = _cuda_devices(execution.device)
         self._count = 0
 
-    def next(self) -> Order:
+    def next(self, in_use: Sequence[str | None] = ()) -> Order:
+        """For one more worker; its device is the one that ``in_use`` has least of."""
         self._count += 1
-        device = self._devices[(self._count - 1) % len(self._devices)] if self._devices else None
+        device = min(self._devices, key=in_use.count, default=None)
         return Order(
             number=self._count,
             results=self._results,

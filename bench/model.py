@@ -13,9 +13,9 @@ from torch import nn
 from bench import metrics, stored
 from bench.data.base import Split
 from bench.evaluation import fixed_draws, log_probabilities
-from bench.execution import Execution
+from bench.execution import Execution, resolve_device
 from bench.files import StoreError
-from bench.problem import Problem
+from bench.problem import Problem, set_arithmetic
 from bench.spec import RunSpec, parse_spec
 from bench.store import Store
 from methods.base import Predictor
@@ -51,8 +51,9 @@ class Model:
     def predict(self, inputs: ArrayLike | torch.Tensor, samples: int | None = None) -> torch.Tensor:
         """Class probabilities (N, C) averaged over posterior samples, float32; inputs as for ``mean``.
 
-        By default over the S samples that scored the run: for its test images these are the
-        probabilities in its ``predictions.npz``. ``samples`` takes another number of them.
+        By default over the S samples that scored the run: for its test images, on a device of the kind
+        that it ran on, these are the probabilities in its ``predictions.npz``. ``samples`` takes another
+        number of them.
         """
         if samples is not None and samples < 1:
             raise UserError(f"samples: {samples!r} is not a positive whole number")
@@ -95,4 +96,5 @@ def load_model(run_id: str, results: str | Path, device: str) -> Model:
     spec = parse_spec(document.get("config") or {}, f"run {run_id}")
     if spec.run_id != run_id:
         raise StoreError(f"{folder.path}/spec.json: it describes run {spec.run_id}")
-    return Model(*stored.read(folder.path, spec, Execution(device=device)))
+    set_arithmetic(spec)
+    return Model(*stored.read(folder.path, spec, Execution(device=resolve_device(device))))

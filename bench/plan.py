@@ -135,14 +135,15 @@ class Labeller:
 
 
 def _tells(key: str, drafts: Sequence[Draft]) -> bool:
-    """Whether ``key`` varies among cells of the same recipe, so that the recipe's name does not say it.
+    """Whether ``key`` varies among cells of the same recipe, data set and network, whose names don't say it.
 
     A method without the option says nothing about it.
     """
-    found: dict[str | None, set[str]] = {}
+    found: dict[tuple[str | None, ...], set[str]] = {}
     for draft in drafts:
         if key in draft.settings:
-            found.setdefault(draft.recipe, set()).add(show(draft.settings[key]))
+            place = draft.recipe, draft.spec.dataset[0], draft.spec.network[0]
+            found.setdefault(place, set()).add(show(draft.settings[key]))
     return any(len(values) > 1 for values in found.values())
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bench.problem import make_problem
+import torch
+
+from bench import blueprint
+from bench.data.base import Split, Splits
+from bench.problem import problem_of
 from bench.spec import RunSpec
 from methods.report import Row, report
 from methods.streams import Streams
@@ -12,8 +16,12 @@ _NUMBERS = (2, 4)
 
 
 def preview(spec: RunSpec) -> str:
-    """The run of ``spec`` for a terminal, plain text. Builds its module; trains nothing."""
-    problem = make_problem(spec)
+    """The run of ``spec`` for a terminal, plain text. Builds its module; trains nothing, and needs no data
+    of a set that knows its sizes.
+    """
+    nothing = Split(torch.empty(0), torch.empty(0, dtype=torch.long))
+    task = blueprint.task(spec)
+    problem = problem_of(spec, Splits(nothing, None, nothing, task.classes), task)
     module = problem.build(Streams(spec.seed))
     counts = problem.method.counts(module)
     inference, step = (problem.method.flops(module, event) for event in ("inference", "step"))

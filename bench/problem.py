@@ -17,13 +17,16 @@ from bench.networks.base import NETWORKS
 from bench.spec import RunSpec
 from methods import costs, layers
 from methods.base import METHODS, Batch, Budget, Method, Task
+from methods.errors import UserError
 from methods.streams import Streams, derive
 
 #: Examples at once in evaluation. On a CPU, activations much beyond its caches come as new pages each time:
 #: a small ResNet took four times as long by 1024 as by 128.
 EVALUATION_BATCH = {"cpu": 128, "cuda": 1024}
-#: Of parameters and inputs; under bfloat16 contractions alone are in less.
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+#: Of parameters and inputs; under tf32 and bfloat16 contractions alone are in less.
+DTYPES = {
+    "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,7 @@ class Problem:
     @property
     def budget(self) -> Budget:
         """Epochs and steps an epoch; a last smaller batch is a step."""
-        batch = self.spec.training.batch_size
-        return Budget(self.spec.training.epochs, -(-self.task.examples // batch))
+        return budget_of(self.spec, self.task)
 
     @property
     def nominal_images(self) -> int:
@@ -66,8 +68,7 @@ class Problem:
 
     def steps(self, epochs: int) -> int:
         """Steps of a stage of ``epochs``, cut short where the recipe says so."""
-        whole, limit = epochs * self.budget.steps_per_epoch, self.spec.training.max_steps
-        return whole if limit is None else min(whole, limit)
+        return steps_of(self.spec, self.task, epochs)
 
     def network(self, streams: Streams, salt: str = "") -> nn.Module:
         """A freshly initialised plain network on the CPU, whose random numbers are those of every device."""
@@ -81,7 +82,13 @@ class Problem:
             module.to(memory_format=torch.channels_last)
         mean = self.method.mean(module)
         predictors = [mean] if mean else self.method.draws(module, 1, streams.fresh("evaluation"))
-        costs.trace(module, self.task.input_shape, predictors)
+        try:
+            costs.trace(module, self.task.input_shape, predictors)
+        except AttributeError as error:
+            if layers.VariationalLayer.__name__ not in str(error):
+                raise
+            reason = f"reads an attribute of a layer that is variational now ({error})"
+            raise UserError(f"network {self.spec.network[0]}: {reason}") from None
         if self.execution.compile:
             compile_plain(module)
         return module
@@ -107,14 +114,45 @@ class Problem:
         )
 
 
-def compile_plain(module: nn.Module) -> None:
-    """Have ``module`` compiled on its first call, but for its variational layers.
+def budget_of(spec: RunSpec, task: Task) -> Budget:
+    """Epochs and steps an epoch; a last smaller batch is a step."""
+    return Budget(spec.training.epochs, -(-task.examples // spec.training.batch_size))
 
-    What these compute depends on the pass in force, which the compiler can't see.
+
+def steps_of(spec: RunSpec, task: Task, epochs: int) -> int:
+    """Steps of a stage of ``epochs``: all, or its part of ``max_steps``, which are of the whole budget."""
+    budget, limit = budget_of(spec, task), spec.training.max_steps
+    whole = epochs * budget.steps_per_epoch
+    return whole if limit is None else min(whole, max(1, round(limit * epochs / budget.epochs)))
+
+
+def set_arithmetic(spec: RunSpec) -> None:
+    """On GPUs: float32 in full unless ``tf32`` is asked for, and kernels that repeat their bits."""
+    mode = "tf32" if spec.precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = mode
+    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = True
+
+
+def compile_plain(module: nn.Module) -> None:
+    """Have what lies between the variational layers of ``module`` compiled, when it is first called.
+
+    What those compute depends on the pass in force, which the compiler can't see: they stay as they
+    are. It gives up a loop that calls them, so a container's children are compiled, not itself.
     """
     for layer in layers.variational_layers(module):
         layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
-    module.compile()
+    _compile_parts(module)
+
+
+def _compile_parts(module: nn.Module) -> None:
+    if isinstance(module, layers.VariationalLayer):
+        return
+    if isinstance(module, nn.Sequential | nn.ModuleList) and layers.variational_layers(module):
+        for child in module.children():
+            _compile_parts(child)
+    else:
+        module.compile()
 
 
 def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:

@@ -20,7 +20,7 @@ from bench import accounting, blueprint, cli, energy, preview, stored
 from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution
 from bench.memory import PeakMemory
-from bench.problem import make_problem
+from bench.problem import make_problem, set_arithmetic
 from bench.provenance import now, provenance
 from bench.spec import RunSpec, nest, parse_spec
 from bench.store import RunFolder, Store
@@ -43,6 +43,7 @@ def execute(
     folder = store.run(spec.run_id)
     status = _Status(folder)
     torch.set_num_threads(execution.threads)
+    set_arithmetic(spec)
     folder.write(
         "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
     )

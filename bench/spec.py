@@ -37,7 +37,7 @@ class Training:
     clip_norm: float | None = option(None, "largest gradient norm; null: no clipping", within="(0, inf)")
     max_steps: int | None = option(
         None,
-        "minibatches after which a stage is cut short, its schedules those of the whole; null: none",
+        "minibatches after which training is cut short, its schedules those of the whole; null: none",
         within="[1, inf)",
         neutral=None,
     )
@@ -67,8 +67,9 @@ class Keys:
     )
     precision: str = option(
         "float32",
-        "arithmetic of training; bfloat16: contractions only (autocast), of float32 parameters",
-        choices=("float32", "float64", "bfloat16"),
+        "arithmetic; of float32 parameters tf32: contractions on GPUs, bfloat16: contractions in training "
+        "(autocast)",
+        choices=("float32", "tf32", "bfloat16", "float64"),
     )
     seed: int = option(0, "seed of every random stream", within="[0, inf)")
 

@@ -68,6 +68,8 @@ def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn
         raise _damaged(folder / INPUTS, error) from None
     try:
         return problem, _unpack(problem, packed)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _damaged(folder / MODEL, error) from None
 
@@ -76,7 +78,12 @@ def _pack(problem: Problem, module: nn.Module) -> dict[str, torch.Tensor]:
     packed, stored = problem.method.pack(module), problem.spec.evaluation.stored
     if stored is None:
         return packed
-    return {name: _reduced(tensor, getattr(torch, stored)) for name, tensor in packed.items()}
+    reduced: dict[tuple[Any, ...], torch.Tensor] = {}
+    for name, tensor in packed.items():
+        # tied weights are one tensor, which is stored once
+        storage = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        packed[name] = reduced.setdefault(storage, _reduced(tensor, getattr(torch, stored)))
+    return packed
 
 
 def _reduced(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

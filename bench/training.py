@@ -116,7 +116,7 @@ class Trainer:
             stage = self.stages[self.stage_index]
             if self.epoch == 0:
                 self._enter(stage)
-            while self.epoch < stage.epochs and self.step != self.recipe.max_steps:
+            while self.step < self.problem.steps(stage.epochs):
                 self._epoch(stage)
             if len(self.results) == self.stage_index:
                 started = time.perf_counter()
@@ -157,7 +157,7 @@ class Trainer:
         context = self._context(stage)
         total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
         images, timed_from, timed_steps = self.counters.images, started, 0
-        left = None if self.recipe.max_steps is None else self.recipe.max_steps - self.step
+        left = self.problem.steps(stage.epochs) - self.step
         for batch in islice(self.problem.training_batches(self.streams), left):
             if self.stop():
                 raise Stopped
@@ -197,10 +197,12 @@ class Trainer:
     def _step(self, context: Context) -> torch.Tensor:
         method = self.problem.method
         method.before_step(context)
-        with context.arithmetic(), passes.dense_gradients(context.gradient_consumer):
+        with context.arithmetic(), passes.dense_gradients(context.gradient_consumer) as gradients:
             loss = method.loss(self.module, context.batch, context.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if gradients is not None:
+            gradients.finish()
         if not context.skip_step:
             if self.recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
@@ -275,6 +277,7 @@ class Trainer:
             memory=self.memory,
             record=lambda table, row: self.rows[table].append(row),
             arithmetic=self.problem.autocast,
+            watch=self.recipe.max_steps is None,
         )
 
     # -- checkpoints ---------------------------------------------------------------------
@@ -282,6 +285,7 @@ class Trainer:
     def _save(self) -> None:
         between_stages = self.epoch == 0
         state = {
+            "device": self.problem.device.type,
             "stage_index": self.stage_index,
             "epoch": self.epoch,
             "step": self.step,
@@ -316,13 +320,17 @@ class Trainer:
         self.results = state["results"]
 
     def _stored_state(self) -> dict[str, Any] | None:
-        """The last checkpoint; None where there is none, or where a power cut damaged it or its rows."""
+        """The last checkpoint; None where there is none, where a power cut damaged it or its rows, and where
+        it is of another kind of device, whose random numbers can't be continued here.
+        """
         path = self.folder.path / CHECKPOINT
         if not path.exists():
             return None
         try:
             state = checkpoint.load(path, str(self.problem.device))
         except (EOFError, RuntimeError, pickle.UnpicklingError):
+            return None
+        if state.get("device", self.problem.device.type) != self.problem.device.type:
             return None
         lost = any(self.folder.count_rows(table) < state["rows"][table] for table in TABLES)
         return None if lost else state

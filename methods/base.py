@@ -97,7 +97,8 @@ class Context:
     memory: a method's own state, tensors and plain numbers; it travels in checkpoints.
     record: ``record(table, row)`` appends a row to the run's ``layers`` or ``criteria_pairs``.
     scratch: what ``before_step`` leaves for ``after_step``; gone with the step. skip_step: set it
-    to forfeit the optimiser step. arithmetic: the precision that losses are computed in.
+    to forfeit the optimiser step. arithmetic: the precision that losses are computed in. watch:
+    whether what a method does is to be recorded; not where steps are timed.
     """
 
     module: nn.Module
@@ -108,6 +109,7 @@ class Context:
     memory: dict[str, Any]
     record: Callable[[str, dict[str, Any]], None]
     arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
+    watch: bool = True
     batch: Batch = (torch.empty(0), torch.empty(0))
     scratch: dict[str, Any] = field(default_factory=dict)
     skip_step: bool = False
@@ -135,10 +137,12 @@ class Context:
         buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
         streams = {name: self.streams[name].get_state() for name in ("noise", "global")}
         means = [p for p in layers.mean_parameters(self.module) if p.requires_grad]
-        with torch.enable_grad(), passes.dense_gradients(consumer):
+        with torch.enable_grad(), passes.dense_gradients(consumer) as gradients:
             with self.arithmetic():
                 value = loss()
             torch.autograd.grad(value, means, allow_unused=True)
+            assert gradients is not None
+            gradients.finish()
         live = dict(self.module.named_buffers())
         for name, value in buffers.items():
             live[name].copy_(value)

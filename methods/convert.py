@@ -50,6 +50,10 @@ def obstacles(network: nn.Module) -> dict[str, str]:
     return reasons
 
 
+#: Where torch keeps hooks of a module.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _obstacle(layer: nn.Module) -> str | None:
     if isinstance(layer, TRANSPOSED):
         return "transposed convolution"
@@ -66,6 +70,10 @@ def _obstacle(layer: nn.Module) -> str | None:
     if isinstance(layer, nn.Conv2d) and even_padding(layer) is None:
         uneven = layer.padding_mode == "zeros"
         return "uneven padding" if uneven else f"padding with mode {layer.padding_mode!r}"
+    if not layer.weight.requires_grad:
+        return "frozen"
+    if any(getattr(layer, hooks) for hooks in _HOOKS):
+        return "it has hooks, which would be lost"
     if not getattr(layer, "is_called", True):
         return "never called: its weight is read, or goes unused"
     return None

@@ -129,7 +129,8 @@ class _SparseMap(torch.autograd.Function):
         grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
         grad_values = posterior.gather(dense)
         if ctx.consumer is not None:
-            ctx.consumer.deliver(layer, dense)
+            # what is compared and summed is so in the precision of parameters
+            ctx.consumer.deliver(layer, dense.to(posterior.mean.dtype))
         del dense
         grad_variance = None
         if slope is not None:

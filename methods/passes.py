@@ -50,6 +50,11 @@ class DenseGradients:
         else:
             self._consumer(layer, gradient)
 
+    def finish(self) -> None:
+        """After the backward pass: hand out what waited for a use that had no part in the loss."""
+        while self._sums:
+            self._consumer(*self._sums.popitem())
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -98,9 +103,13 @@ def weights(draw: Mapping[nn.Module, torch.Tensor]) -> AbstractContextManager[No
     return _altered(noise=None, weights=draw)
 
 
-def dense_gradients(consumer: GradientConsumer | None) -> AbstractContextManager[None]:
+@contextmanager
+def dense_gradients(consumer: GradientConsumer | None) -> Iterator[DenseGradients | None]:
     """Hand ``consumer`` the dense mean-gradient of each sparse layer as backward reaches it.
 
-    Forward passes within the block, of whatever kind, are affected; their backward may come later.
+    Forward passes within the block, of whatever kind, are affected; their backward may come later,
+    and ``finish`` of what the block is given after it.
     """
-    return _altered(dense_gradients=None if consumer is None else DenseGradients(consumer))
+    gradients = None if consumer is None else DenseGradients(consumer)
+    with _altered(dense_gradients=gradients):
+        yield gradients

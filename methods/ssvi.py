@@ -96,7 +96,7 @@ class SSVI(SparseVariationalMethod):
         context.scratch["update"] = update
         context.memory["updates"] += 1
         updates = (last - 1) // self.options.replace_every
-        compare = context.memory["updates"] in snapshots(updates, context.progress.steps)
+        compare = context.watch and context.memory["updates"] in snapshots(updates, context.progress.steps)
         numbers: dict[nn.Module, int] = {layer: number for number, (_, layer, _) in enumerate(update.layers)}
 
         def offer(layer: nn.Module, gradient: torch.Tensor) -> None:
@@ -124,8 +124,9 @@ class SSVI(SparseVariationalMethod):
             update.layers, changes, update.scores, new_rhos, strict=True
         ):
             subspace.apply(posterior, change, new_rho, context.optimiser)
-            now = self._moments(posterior).scores(self.options.criterion)
-            record_change(context, name, posterior, change, score, now)
+            if context.watch:
+                now = self._moments(posterior).scores(self.options.criterion)
+                record_change(context, name, posterior, change, score, now)
 
     def update_period(self) -> int | None:
         return int(self.options.replace_every)

@@ -58,6 +58,8 @@ class Zoo(nn.Module):
         self.other.weight = self.one.weight
         self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))
         self.read = nn.Linear(6, 6)
+        self.frozen, self.hooked = nn.Linear(6, 6).requires_grad_(False), nn.Linear(6, 6)
+        self.hooked.register_forward_hook(lambda *_: None)
         self.classifier = nn.ModuleDict({"head": nn.Sequential(nn.Linear(6, 3))})
 
     def forward(self, x):
@@ -68,7 +70,7 @@ class Zoo(nn.Module):
         x = x @ self.embedding.weight
         x = self.again(self.shared(self.renamed(self.own(x))))
         x = F.linear(self.normed(self.other(self.one(x))), self.read.weight)
-        return self.classifier["head"](x)
+        return self.classifier["head"](self.hooked(self.frozen(x)))
 
 
 TASK = Task((4, 6, 6), 3, 100)
@@ -88,6 +90,8 @@ FATES = {
     "shared": ("deterministic", "tied: used under several names"),
     "one": ("deterministic", "tied: used under several names"),
     "read": ("deterministic", "never called: its weight is read, or goes unused"),
+    "frozen": ("deterministic", "frozen"),
+    "hooked": ("deterministic", "it has hooks, which would be lost"),
     "classifier.head.0": ("sparse", ""),
 }
 
@@ -214,6 +218,33 @@ def test_the_dense_gradient_of_a_repeated_block_is_the_sum_over_its_uses():
     F.linear(y, head, module.head.bias).square().sum().backward()
     torch.testing.assert_close(seen[0][1], head.grad)
     torch.testing.assert_close(seen[1][1], block.grad)
+
+
+class Half(nn.Module):
+    """A layer that is called twice, of which the loss sees one output."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x):
+        self.layer(2 * x)
+        return self.layer(x)
+
+
+def test_a_use_that_the_loss_does_not_see_holds_nothing_up():
+    torch.manual_seed(0)
+    module = SSVI(SSVIOptions(sparsity=0.5)).build(Half().double(), Streams(0), Task((6,), 3, 10))
+    x, seen = torch.randn(4, 6, dtype=torch.float64), []
+    with passes.dense_gradients(lambda layer, gradient: seen.append(gradient.clone())) as gradients:
+        loss = module(x).square().sum()
+    loss.backward()
+    assert not seen  # as far as backward can tell, the other use may still come
+    gradients.finish()
+    weight = module.layer.posterior.scatter(module.layer.posterior.mean.detach()).requires_grad_()
+    F.linear(x, weight, module.layer.bias).square().sum().backward()
+    (found,) = seen
+    torch.testing.assert_close(found, weight.grad)
 
 
 class Detour(nn.Module):

@@ -272,6 +272,12 @@ def test_the_task_is_known_without_the_data(options, refit, svhn, monkeypatch):
     assert dataset.task(refit) == loaded
 
 
+@pytest.mark.parametrize(("options", "left"), [({"val": 50_000}, 0), ({"val": 60_000, "train": 5}, 5)])
+def test_more_examples_than_there_are_are_refused_by_a_plan(options, left):
+    with pytest.raises(UserError, match=rf"val {options['val']} and train {left} are more than its 50000"):
+        make("cifar10", **options).task()
+
+
 # -- the real files ------------------------------------------------------------------------------
 
 REAL = {

@@ -6,7 +6,7 @@ import pytest
 
 from bench import claims, cli, run
 from bench.store import Store
-from tests import toys  # noqa: F401  (registers the toys)
+from tests import toys
 
 TOY = "dataset=toy_blobs,network=toy_network,method=ssvi,epochs=1,batch_size=16"
 
@@ -68,6 +68,23 @@ def test_a_damaged_folder_is_set_aside_and_run_again(call, tmp_path):
     assert status == 0
     assert f"what there was of {folder.run_id} is in " in out
     assert (folder.path / "metrics.json").exists()
+
+
+def test_a_dry_run_needs_no_data(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA_ROOT", str(tmp_path))
+    status, out, err = call("--set", "dataset=cifar100,network=cnn", "--dry-run")
+    assert (status, err) == (0, "") and "100x64" in out
+
+
+def test_a_layer_that_is_called_and_read_is_one_line(call, monkeypatch):
+    class Reading(toys.Small):
+        def forward(self, x):
+            return super().forward(x.to(self.hidden.weight.dtype))
+
+    monkeypatch.setattr(toys.SmallNetwork, "build", lambda self, task: Reading(8, task.classes))
+    status, out, _ = call("--set", TOY)
+    assert status == 1
+    assert "failed: network toy_network: reads an attribute of a layer that is variational now" in out
 
 
 def test_a_dry_run_shows_every_parameter_and_trains_nothing(call, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import bench
 from bench import checkpoint, stored
@@ -212,6 +213,27 @@ def test_fewer_bits_cost_what_is_said(runs, dtype):
     assert change == nll(reduced) - nll(full)
     assert 0 < abs(change) < 0.01
     assert store.run(full.run_id).read("costs")["stored_nll_change"] is None
+
+
+class Shared(nn.Module):
+    """One kernel under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.other.weight = self.one.weight
+
+    def forward(self, x):
+        return self.head(self.other(self.one(x.flatten(1))))
+
+
+def test_a_tied_weight_is_stored_once_in_fewer_bits_too(tmp_path):
+    sizes = {}
+    for dtype in (None, "float16"):
+        problem = make_problem(spec(method="dense_vi", stored=dtype))
+        module = problem.method.build(Shared(), Streams(0), problem.task)
+        sizes[dtype] = stored.write(tmp_path, problem, module)
+    assert sizes["float16"] < 0.7 * sizes[None]
 
 
 def test_a_value_beyond_the_range_keeps_its_tensor_whole(tmp_path):

@@ -731,6 +731,15 @@ def test_an_estimate_takes_the_time_of_a_gpu_for_gpus_only(write, tmp_path):
     assert estimate(plan, store).hours["core"] < 15 / 3600
 
 
+@pytest.mark.parametrize("other", [{"batch_size": 7}, {"samples": 3}, {"precision": "float64"}])
+def test_the_time_of_a_run_tells_nothing_of_one_that_is_computed_otherwise(write, tmp_path, other):
+    text = one_grid("{method: plain, epochs: 10}", base="{dataset: points, network: line}")
+    store = Store(tmp_path / "results", create=True)
+    finished(store, write(text).expand().specs[0], 5000.0)
+    changed = write(text).expand(overrides=other)
+    assert estimate(changed, store).hours == estimate(changed, None).hours
+
+
 def test_a_run_that_was_cut_short_tells_nothing_of_whole_ones(write, tmp_path):
     text = one_grid("{method: plain, epochs: 10}", base="{dataset: points, network: line}")
     plan = write(text).expand()
@@ -807,6 +816,13 @@ def test_every_scale_can_be_planned_without_its_data(real_recipes, name, no_imag
         assert all(spec.seed < 100 for spec in plan.specs)
         assert set(estimate(plan, None).hours) == {"core", "GPU"}
         assert (blueprint.missing_data(plan.specs) is None) == (scale == "demo")
+
+
+def test_labels_leave_out_what_the_data_set_says(real_recipes):
+    """Each data set has settings of its own, the same for all of its cells: a label need not repeat them."""
+    labels = {cell.label for cell in load("sparsity_sweep").expand("small").cells}
+    assert "ssvi sparsity=0.9 dataset=cifar10 network=resnet18" in labels
+    assert "dense_vi dataset=fashion_mnist network=lenet5" in labels
 
 
 def test_the_sweep_covers_all_sparsities_with_dense_vi_at_its_head(real_recipes):

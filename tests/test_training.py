@@ -70,7 +70,7 @@ RUNS = {
     "static_vi": {"method": "static_vi", "optimiser": "rmsprop", "lr": 0.001},
     "ssvi with dropout": {"method": "ssvi", "dropout": 0.3, "replace_every": 3, "addition": "grad_mean"},
     "bfloat16": {"method": "ssvi", "precision": "bfloat16", "replace_every": 3, "addition": "grad_mean"},
-    "cut short": {"method": "toy_two_stage", "max_steps": 11},
+    "cut short": {"method": "toy_two_stage", "max_steps": 19},
 }
 
 

@@ -50,8 +50,9 @@ class ImageDataset(Dataset):
     flip: ClassVar[bool] = True
 
     def task(self, refit: bool = False) -> Task:
-        """By the sizes of the official parts."""
-        train = self.options.train or max(self.images - self.options.val, 0)
+        """By the sizes of the official parts; ``UserError`` when the options ask for more."""
+        self._require(self.images)
+        train = self.options.train or self.images - self.options.val
         return Task(self.shape, self.classes, train + self.options.val if refit else train)
 
     def load(self, split: torch.Generator) -> Splits:
@@ -60,12 +61,7 @@ class ImageDataset(Dataset):
             official_part(self.name, self.source, True),
             official_part(self.name, self.source, False),
         )
-        asked, available = self.options.val + max(self.options.train, 1), len(whole)
-        if asked > available:
-            raise UserError(
-                f"data set {self.name}: val {self.options.val} and train {self.options.train} are more than "
-                f"its {available} training examples"
-            )
+        self._require(len(whole))
         val, rest = stratified(whole.labels, (self.options.val,), split)
         if self.options.train:
             chosen, _ = stratified(whole.labels[rest], (self.options.train,), split)
@@ -77,6 +73,13 @@ class ImageDataset(Dataset):
     def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor]:
         """Of each channel."""
         return channel_statistics(train.inputs)
+
+    def _require(self, available: int) -> None:
+        if self.options.val + max(self.options.train, 1) > available:
+            raise UserError(
+                f"data set {self.name}: val {self.options.val} and train {self.options.train} are more than "
+                f"its {available} training examples"
+            )
 
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None

@@ -119,11 +119,11 @@ LAYOUTS = ("plain", "channels_last", "compile")
 METHOD_CELLS = (("plain_network", 0.0), ("dense_vi", 0.0), ("ssvi", 0.9), ("ssvi", 0.95))
 
 
-def variants(layouts: list[str]) -> list[Variant]:
+def variants(layouts: list[str], device: str) -> list[Variant]:
     """All of them, those that matter most first: compilation takes the longest."""
     found = []
     for layout in layouts:
-        for precision in ("float32", "bfloat16"):
+        for precision in precisions(device):
             found += [Variant(method, s, precision, layout) for method, s in METHOD_CELLS]
     return found
 
@@ -158,8 +158,15 @@ def execution_of(variant: Variant, arguments: argparse.Namespace) -> Execution:
     )
 
 
-def matrix_rate(device: str, dtype: torch.dtype) -> float:
+def precisions(device: str) -> list[str]:
+    """Those that ``device`` tells apart."""
+    return ["float32", "bfloat16"] if device == "cpu" else ["float32", "tf32", "bfloat16"]
+
+
+def matrix_rate(device: str, precision: str) -> float:
     """FLOPs a second of a large matrix product."""
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     size = 8192 if device != "cpu" else 2048
     a = torch.randn(size, size, device=device).to(dtype)
     best = float("inf")
@@ -262,8 +269,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     started = time.perf_counter()
     rates = {
-        "float32": matrix_rate(arguments.device, torch.float32),
-        "bfloat16": matrix_rate(arguments.device, torch.bfloat16),
+        precision: matrix_rate(arguments.device, precision) for precision in precisions(arguments.device)
     }
     name = torch.cuda.get_device_name() if arguments.device != "cpu" else f"{arguments.threads} CPU threads"
     print(
@@ -274,7 +280,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "results", create=True)
         print(f"{'':<39} {'ms/step':>9} {'s/epoch':>9} {'of bound':>9} {'GB':>6}")
-        for variant in variants(arguments.layouts):
+        for variant in variants(arguments.layouts, arguments.device):
             if time.perf_counter() - started > arguments.seconds:
                 print(f"{variant.label} left out: no time")
                 continue
