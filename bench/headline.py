@@ -26,6 +26,7 @@ _SHOWN = (
     ("ece", "ECE %", 100, 2),
     ("train_flops_ratio", "FLOPs ratio", 1, 3),
     ("compression_vs_dense_vi", "compression", 1, 1),
+    ("seconds_per_step", "ms/step", 1000, 1),
     ("wall_seconds", "seconds", 1, 1),
 )
 _WITH_INTERVAL = ("accuracy", "nll", "ece")

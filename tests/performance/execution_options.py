@@ -253,19 +253,27 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--network", default="resnet18")
-    parser.add_argument("--width", type=int, help="of resnet18, when not 64")
-    parser.add_argument("--blocks", type=int, nargs="+", help="of resnet18, when not 2 2 2 2")
+    parser.add_argument("--width", type=int, help="of resnet18 (default: 64; 16 on a CPU)")
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", help="of resnet18 (default: 2 2 2 2; 1 1 1 on a CPU)"
+    )
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=110)
-    parser.add_argument("--replace-every", type=int, default=50)
+    parser.add_argument("--steps", type=int, help="of each measurement (default: 110; 30 on a CPU)")
+    parser.add_argument("--replace-every", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=0, help="of a short schedule; 0 for none")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--seconds", type=float, default=420.0, help="no measurement begins after so many")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     arguments.device = resolve_device(arguments.device)
-    options = {"network.width": arguments.width, "network.blocks": arguments.blocks}
-    arguments.network_options = {key: value for key, value in options.items() if value is not None}
+    on_cpu = arguments.device == "cpu"
+    arguments.steps = arguments.steps or (30 if on_cpu else 110)
+    arguments.network_options = {}
+    if arguments.network == "resnet18":
+        width, blocks = (16, [1, 1, 1]) if on_cpu else (64, [2, 2, 2, 2])
+        arguments.network_options = {
+            "network.width": arguments.width or width, "network.blocks": arguments.blocks or blocks,
+        }  # fmt: skip
     torch.set_num_threads(arguments.threads)
     started = time.perf_counter()
     rates = {
