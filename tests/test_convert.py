@@ -300,6 +300,7 @@ def classifier(name):
     return models.get_model(name, weights=None, num_classes=10, **extra)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11_bn", "vit_b_16", "convnext_tiny"])
 def test_large_networks_of_torchvision(name):

@@ -268,6 +268,7 @@ def test_a_compiled_network_gives_the_same_result(tmp_path):
     assert counters["unique_graphs"] > 0
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_the_benchmark_of_these_options_measures_each_of_them(tmp_path):
     """On a GPU it is one call of minutes; here a small network on random images, without compilation."""
