@@ -90,7 +90,9 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """How runs are computed: ``--device``, ``--threads``, ``--channels-last``, ``--compile``."""
     parser.add_argument(
-        "--device", default="auto", help="cpu, cuda or cuda:N (default: cuda where there is one, else cpu)"
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:N, or auto: cuda where there is one, else cpu (default)",
     )
     parser.add_argument(
         "--threads", type=positive, metavar="N", default=1, help="torch threads of a run (default: 1)"

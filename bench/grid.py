@@ -7,11 +7,12 @@ that fails is a row with its reason, and the exit status 1 says that there is on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -142,13 +143,15 @@ def _run(
         _say(console, "no cell of the suite is left: nothing to run")
         return 0
     _say(console, f"{plan.suite}, scale {plan.scale}: {before.total} runs: {before.counted()}")
+    if plan.one_at_a_time and (others := _otherwise(store, plan, execution)) is not None:
+        _say(console, f"their times are not comparable: {others} measures them again")
     started = time.perf_counter()
     begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
     workers = _workers(arguments, execution, len(left))
     try:
         if left:
-            with shown(progress, console):
+            with _machine(plan, console), shown(progress, console):
                 _compute(store, left, replace(execution, concurrency=workers))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -164,6 +167,35 @@ def _run(
         print_share(console, mine[mine["run_id"].isin([spec.run_id for spec in left])], seconds, workers)
     _say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
     return FAILED if (mine["status"] != "done").any() else 0
+
+
+@contextlib.contextmanager
+def _machine(plan: Plan, console: Console) -> Iterator[None]:
+    """Hold the machine while computing; ``UserError`` where a suite that measures time can't have it."""
+    from bench import machine
+    from methods.errors import UserError
+
+    try:
+        with machine.held(alone=plan.one_at_a_time) as held:
+            if not held:
+                _say(console, "beside this grid another one measures time on this machine: both suffer")
+            yield
+    except machine.Busy:
+        raise UserError(
+            f"suite {plan.suite} measures time, and another grid is computing on this machine: wait for it"
+        ) from None
+
+
+def _otherwise(store: Store, plan: Plan, execution: Execution) -> str | None:
+    """How many of the runs that are there were computed in another way than is asked for now; None: none."""
+    ways = ("device", "threads", "channels_last", "compile")
+    asked, others = [getattr(execution, way) for way in ways], 0
+    for spec in plan.specs:
+        run = store.run(spec.run_id)
+        if run.path.exists() and run.is_done():
+            how = run.read("provenance") or {}
+            others += [how.get(way) for way in ways] != asked
+    return f"{others} of them were computed by other {', '.join(ways)}: --force" if others else None
 
 
 def _prepare(store: Store, spec: RunSpec, arguments: argparse.Namespace, console: Console) -> None:

@@ -45,13 +45,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of ``suite`` at ``scale``, in order. reference: labels of what comparisons start from."""
+    """The cells of ``suite`` at ``scale``, in order. reference: labels of what comparisons start from.
+
+    one_at_a_time: whether it measures time, so that no two runs may share the machine.
+    """
 
     suite: str
     scale: str
     question: str
     reference: dict[str, Any]
     cells: tuple[Cell, ...]
+    one_at_a_time: bool = False
 
     @property
     def specs(self) -> list[RunSpec]:

@@ -142,6 +142,8 @@ def compile_plain(module: nn.Module) -> None:
     """
     for layer in layers.variational_layers(module):
         layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+    # parts share one function of torch's, each of them compiled for training and evaluation, and a last batch
+    torch._dynamo.config.recompile_limit = 8 * sum(1 for _ in module.modules())
     _compile_parts(module)
 
 

@@ -88,7 +88,8 @@ class Suite:
             self._check_reference(drafts, rows, place)
         kept = list(itertools.compress(drafts, select(rows, parse_where(where))))
         check_networks(kept)
-        return Plan(self.name, scale, self.question, self.reference, tuple(cells(kept, labeller)))
+        found = tuple(cells(kept, labeller))
+        return Plan(self.name, scale, self.question, self.reference, found, self.one_at_a_time)
 
     def _check_reference(self, drafts: list[Draft], rows: list[dict[str, Any]], place: str) -> None:
         trained = [row for draft, row in zip(drafts, rows, strict=True) if canonical(draft.spec)[1] is None]

@@ -101,7 +101,7 @@ def dense_by_rule(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[st
             raise UserError(
                 f"keep_dense: {pattern!r} matches no sparsifiable layer; there are: {', '.join(sparsifiable)}"
             )
-        reasons |= dict.fromkeys(matched, "exception of the configuration")
+        reasons |= dict.fromkeys(matched, "keep_dense names it")
     return reasons
 
 

@@ -65,7 +65,13 @@ class Registry(Generic[T]):
     def _from_entry_points(self) -> dict[str, type[T]]:
         found = {}
         for point in importlib.metadata.entry_points(group=self.group):
-            item = point.load()
+            try:
+                item = point.load()
+            except Exception as error:  # whatever a package of others does when it is imported
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(
+                    f"entry point {point.name} ({point.value}): cannot be loaded: {reason}"
+                ) from error
             if not self._belongs(item):
                 raise UserError(f"entry point {point.name} ({point.value}): not a {self.kind} with a name")
             found[self._name(item)] = item

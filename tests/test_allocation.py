@@ -125,8 +125,8 @@ def test_exceptions_stay_dense_and_do_not_count():
     assert [layer.why_dense for layer in layers.variational_layers(module)] == [
         "first convolution",
         "",
-        "exception of the configuration",
-        "exception of the configuration",
+        "keep_dense names it",
+        "keep_dense names it",
     ]
 
 

@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import blueprint, checkpoint, cli, grid, local, run
+from bench import blueprint, checkpoint, cli, grid, local, machine, run
 from bench.execution import Execution, resolve_device
 from bench.problem import make_problem
 from bench.run import execute
@@ -401,12 +402,57 @@ def test_what_is_timed_is_not_watched(tmp_path):
         assert bool(folder.rows("layers")) == bool(folder.rows("criteria_pairs")) == recorded
 
 
-def test_a_suite_that_measures_time_has_one_worker(capsys, tmp_path):
+@pytest.fixture
+def own_machine(tmp_path, monkeypatch):
+    """No other grid's lock."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_the_machine_is_shared_unless_time_is_measured(own_machine):
+    with machine.held(alone=False) as first, machine.held(alone=False) as second:
+        assert first and second
+        with pytest.raises(machine.Busy), machine.held(alone=True):
+            pass
+    with machine.held(alone=True) as alone:
+        assert alone
+        with machine.held(alone=False) as beside:
+            assert not beside
+        with pytest.raises(machine.Busy), machine.held(alone=True):
+            pass
+    with machine.held(alone=True) as again:
+        assert again
+
+
+TIMING = (
+    "question: How long?\none_at_a_time: true\nscales: {demo: {seeds: 0-1, base: {dataset: toy_blobs, "
+    "network: toy_network, epochs: 1}, grids: [{method: dense_vi}]}}\n"
+)
+
+
+def test_a_suite_that_measures_time_does_not_begin_beside_another_grid(own_machine, tmp_path):
+    (suite := tmp_path / "timing.yaml").write_text(TIMING)
+    arguments = ["--suite", str(suite), "--results", str(tmp_path / "results"), "--executor", "inline"]
+    with (
+        machine.held(alone=False),
+        pytest.raises(UserError, match="suite timing measures time, and another"),
+    ):
+        grid.main(arguments)
+    assert grid.main(arguments) == 0
+
+
+def test_times_that_cannot_be_compared_are_named(own_machine, tmp_path, capsys):
+    (suite := tmp_path / "timing.yaml").write_text(TIMING)
+    arguments = ["--suite", str(suite), "--results", str(tmp_path / "results"), "--executor", "inline"]
+    assert grid.main([*arguments, "--seeds", "0"]) == 0
+    assert "not comparable" not in capsys.readouterr().out
+    assert grid.main([*arguments, "--channels-last"]) == 0
+    shown = capsys.readouterr().out
+    assert "their times are not comparable: 1 of them were computed by other device, threads, " in shown
+
+
+def test_a_suite_that_measures_time_has_one_worker(capsys, own_machine, tmp_path):
     suite = tmp_path / "timing.yaml"
-    suite.write_text(
-        "question: How long?\none_at_a_time: true\nscales: {demo: {seeds: 0-1, base: {dataset: toy_blobs, "
-        "network: toy_network, epochs: 1}, grids: [{method: dense_vi}]}}\n"
-    )
+    suite.write_text(TIMING)
     arguments = ["--suite", str(suite), "--results", str(tmp_path / "results")]
     with pytest.raises(SystemExit) as caught:
         cli.entry(lambda: grid.main([*arguments, "--workers", "2"]))

@@ -58,3 +58,15 @@ def test_a_method_without_a_style_is_refused_where_it_is_written():
 
         class Unstyled(Method):
             name = "unstyled"
+
+
+def test_an_entry_point_that_cannot_be_imported_is_named(monkeypatch):
+    class Broken(Point):
+        def load(self):
+            raise ModuleNotFoundError("No module named 'package'")
+
+    words = (
+        r"^entry point bad \(package:bad\): cannot be loaded: ModuleNotFoundError: No module named 'package'$"
+    )
+    with pytest.raises(UserError, match=words):
+        registry(monkeypatch, Broken("bad", None)).names()

@@ -98,7 +98,7 @@ def test_a_dry_run_shows_every_parameter_and_trains_nothing(call, tmp_path):
         "hidden.bias": ["16", "16", "deterministic", "16"],
         "norm.weight": ["16", "16", "deterministic", "16"],
         "norm.bias": ["16", "16", "deterministic", "16"],
-        "classifier.weight": ["3x16", "48", "dense", "48", "exception of the configuration"],
+        "classifier.weight": ["3x16", "48", "dense", "48", "keep_dense names it"],
         "classifier.bias": ["3", "3", "deterministic", "3"],
     }
     assert "parameters: 227, 163 of them active" in out
