@@ -60,6 +60,9 @@ class Workers(Protocol):
     def start(self) -> Worker:
         """Start one, with the whole list of runs."""
 
+    def give_up(self, run_id: str) -> None:
+        """See to it that none of them begins the run any more."""
+
     def close(self) -> None:
         """Called when no worker is left."""
 
@@ -155,6 +158,7 @@ class _Launch:
 
     def _fail(self, run_id: str, reason: str) -> None:
         """Note that a run failed, unless another worker is at it or has done it meanwhile."""
+        self.workers.give_up(run_id)
         run = self.store.run(run_id)
         claim = claims.acquire(run)
         if claim is not None:

@@ -54,6 +54,10 @@ class LocalWorkers:
         self._started.append(worker)
         return worker
 
+    def give_up(self, run_id: str) -> None:
+        """Leave a file that says so."""
+        self._orders.given_up(run_id).touch()
+
     def close(self) -> None:
         """Remove the launch folder, unless a worker died."""
         if all(worker.ended() for worker in self._started):
@@ -134,12 +138,18 @@ class _Orders:
         self._devices = _cuda_devices(execution.device)
         self._count = 0
 
+    def given_up(self, run_id: str) -> Path:
+        """The file that all workers of the launch look for."""
+        return self._order(0, None).given_up(run_id)
+
     def next(self, in_use: Sequence[str | None] = ()) -> Order:
         """For one more worker; its device is the one that ``in_use`` has least of."""
         self._count += 1
-        device = min(self._devices, key=in_use.count, default=None)
+        return self._order(self._count, min(self._devices, key=in_use.count, default=None))
+
+    def _order(self, number: int, device: str | None) -> Order:
         return Order(
-            number=self._count,
+            number=number,
             results=self._results,
             configs=self._configs,
             execution=self._execution,

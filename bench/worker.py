@@ -44,6 +44,10 @@ class Order:
     launcher: claims.Process | None = None
     cuda: str | None = None
 
+    def given_up(self, run_id: str) -> Path:
+        """The file that says, when it exists, that no worker is to begin the run any more."""
+        return Path(self.folder) / f"given-up-{run_id}"
+
     @property
     def note(self) -> Path:
         """Where the worker says what it is at: ``{"pid", "run_id", "ended"}``."""
@@ -68,7 +72,10 @@ def work(order: Order) -> None:
     from bench.store import Store
 
     specs = [parse_spec(config) for config in order.configs]
-    walk(Store(order.results), specs, order.execution, stopping.is_set, note)
+    walk(
+        Store(order.results), specs, order.execution, stopping.is_set, note,
+        left_alone=lambda run_id: order.given_up(run_id).exists(),
+    )  # fmt: skip
     note(None, ended=True)
 
 
@@ -78,11 +85,12 @@ def walk(
     execution: Execution,
     stop: Callable[[], bool],
     at: Callable[[str | None], None] = lambda run_id: None,
+    left_alone: Callable[[str], bool] = lambda run_id: False,
 ) -> None:
     """Compute every run of ``specs`` that is not settled and that nobody else has.
 
-    ``at`` is told the run before it starts, and None when it is over. A folder that can't be
-    trusted is set aside first.
+    ``at`` is told the run before it starts, and None when it is over. ``left_alone`` says which
+    are not to be begun. A folder that can't be trusted is set aside first.
     """
     from bench.run import execute
 
@@ -90,7 +98,7 @@ def walk(
         if stop():
             return
         run = store.run(spec.run_id)
-        if run.is_settled() or (claim := _take(store, run)) is None:
+        if run.is_settled() or left_alone(spec.run_id) or (claim := _take(store, run)) is None:
             continue
         with claims.held(claim):
             if not run.is_settled():  # it may have been done between the first look and the claim

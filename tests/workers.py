@@ -73,6 +73,9 @@ class ForkedWorkers:
         self.most_at_once = max(self.most_at_once, sum(worker.lives() for worker in self.started))
         return self.started[-1]
 
+    def give_up(self, run_id):
+        self.order.given_up(run_id).touch()
+
     def close(self):
         self.closed = True
 
