@@ -89,7 +89,6 @@ def account(
 def _reference(problem: Problem) -> Reference:
     task, (name, options), streams = problem.task, problem.spec.network, Streams(0)
     plain = NETWORKS.get(name)(options).initialised(task, streams).to(problem.dtype)
-    costs.trace(plain, task.input_shape)
     step, size = costs.flops(plain, "step"), len(stored.to_bytes(costs.pack(plain)))
     dense_vi = METHODS.get("dense_vi")()
     dense = dense_vi.build(plain, streams, task)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ct
     from bench.store import Store
 
 FAILED = 1
+#: What must be the same for times of runs to be compared.
+_WAYS = ("device", "threads", "channels_last", "compile")
 #: Columns of a terminal that is none.
 _WIDTH = 240
 
@@ -143,8 +145,13 @@ def _run(
         _say(console, "no cell of the suite is left: nothing to run")
         return 0
     _say(console, f"{plan.suite}, scale {plan.scale}: {before.total} runs: {before.counted()}")
-    if plan.one_at_a_time and (others := _otherwise(store, plan, execution)) is not None:
-        _say(console, f"their times are not comparable: {others} measures them again")
+    if plan.one_at_a_time and (others := _otherwise(store, plan, execution)):
+        ways = ", ".join(_WAYS)
+        _say(
+            console,
+            f"their times are not comparable: {others} of them were computed by other {ways}: --force "
+            "measures them again",
+        )
     started = time.perf_counter()
     begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
@@ -186,16 +193,12 @@ def _machine(plan: Plan, console: Console) -> Iterator[None]:
         ) from None
 
 
-def _otherwise(store: Store, plan: Plan, execution: Execution) -> str | None:
-    """How many of the runs that are there were computed in another way than is asked for now; None: none."""
-    ways = ("device", "threads", "channels_last", "compile")
-    asked, others = [getattr(execution, way) for way in ways], 0
-    for spec in plan.specs:
-        run = store.run(spec.run_id)
-        if run.path.exists() and run.is_done():
-            how = run.read("provenance") or {}
-            others += [how.get(way) for way in ways] != asked
-    return f"{others} of them were computed by other {', '.join(ways)}: --force" if others else None
+def _otherwise(store: Store, plan: Plan, execution: Execution) -> int:
+    """How many of the runs that are done were computed in another way than is asked for now."""
+    asked = [getattr(execution, way) for way in _WAYS]
+    done = [run for spec in plan.specs if (run := store.run(spec.run_id)).path.exists() and run.is_done()]
+    ways = ([(run.read("provenance") or {}).get(way) for way in _WAYS] for run in done)
+    return sum(way != asked for way in ways)
 
 
 def _prepare(store: Store, spec: RunSpec, arguments: argparse.Namespace, console: Console) -> None:

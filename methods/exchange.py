@@ -17,7 +17,9 @@ class Exchange:
     kept. quotas: slots to exchange in each layer, or one number for all layers together: then
     scores and magnitudes are compared across layers, and the sizes of layers change while their
     sum stays. Ties go to the earlier layer, then to the lower position. ``removed`` are the slots
-    given up, boolean (s,) of each layer, some of which may be taken back.
+    given up, boolean (s,) of each layer, some of which may be taken back: candidates are all inactive
+    coordinates and, with ``readmit``, those slots, which then stay as they were. When there are fewer
+    candidates than slots given up, the best of these stay.
 
     Magnitudes are offered a layer at a time, in any order; of these the best so far are kept, so
     that memory is that of the slots and of the exchange beside one layer's magnitudes.

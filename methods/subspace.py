@@ -52,21 +52,6 @@ def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
     return _with_first(magnitude > threshold, magnitude == threshold, n)
 
 
-def exchange(
-    index: torch.Tensor, scores: torch.Tensor, magnitude: torch.Tensor, n: int, readmit: bool = True
-) -> Change:
-    """Give up the ``n`` slots of lowest score for the ``n`` candidates of largest magnitude.
-
-    index: active coordinates (s,), sorted. scores: (s,), larger is kept. magnitude: (size,), of
-    every coordinate of the layer, overwritten. Candidates are all inactive coordinates and,
-    with ``readmit``, the slots just given up: those that win stay as they were. When fewer
-    than ``n`` candidates exist, the best of the slots given up stay.
-    """
-    removed = lowest(scores, min(n, index.numel()))
-    ranks = candidates(index, removed, magnitude, readmit)
-    return settle(index, removed, strongest(ranks, int(removed.sum())).nonzero().view(-1))
-
-
 def candidates(
     index: torch.Tensor, removed: torch.Tensor, magnitude: torch.Tensor, readmit: bool
 ) -> torch.Tensor:

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods import subspace
 from methods.exchange import Exchange, Pool, lowest_of_all
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf, math.nan])
@@ -90,9 +89,9 @@ def test_a_budget_for_each_layer_is_the_exchange_of_each(case, readmit):
     for (_, _, scores, magnitudes), index, quota, change in zip(
         layers, indices, quotas, changes, strict=True
     ):
-        alone = subspace.exchange(
-            index, torch.tensor(scores, dtype=torch.float64), torch.tensor(magnitudes), quota, readmit
-        )
+        exchange = Exchange([index], [torch.tensor(scores, dtype=torch.float64)], [quota], readmit)
+        exchange.offer(0, torch.tensor(magnitudes))
+        alone = exchange.change(0)
         assert torch.equal(alone.keep, change.keep)
         assert torch.equal(alone.add, change.add)
 

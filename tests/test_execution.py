@@ -275,29 +275,9 @@ def test_the_benchmark_of_these_options_measures_each_of_them(tmp_path):
     """On a GPU it is one call of minutes; here a small network on random images, without compilation."""
     script = Path(__file__).parent / "performance" / "execution_options.py"
     out = tmp_path / "options.json"
-    arguments = [
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--network",
-        "cnn",
-        "--batch-size",
-        "8",
-        "--steps",
-        "14",
-    ]
-    arguments += [
-        "--steps",
-        "14",
-        "--replace-every",
-        "6",
-        "--layouts",
-        "plain",
-        "channels_last",
-        "--epochs",
-        "1",
-    ]
+    arguments = ["--device", "cpu", "--threads", "1", "--network", "cnn", "--batch-size", "8"]
+    arguments += ["--steps", "14", "--replace-every", "6", "--layouts", "plain", "channels_last"]
+    arguments += ["--epochs", "1"]
     environment = {**os.environ, "BENCH_DATA_ROOT": str(tmp_path), "PYTHONPATH": str(script.parents[2])}
     shown = subprocess.run(
         [sys.executable, script, *arguments, "--out", out],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from methods import subspace
 from methods.errors import UserError
+from methods.exchange import Exchange
 from methods.posterior import SparseGaussian
 
 few_values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]), min_size=1, max_size=30)
@@ -59,7 +60,9 @@ def test_exchange_against_brute_force(case):
         candidates.sort(key=lambda c: (c in removed, 0 if c in removed else -magnitude[c].item(), c))
     expected = survivors | set(candidates[:n])
 
-    change = subspace.exchange(torch.tensor(index, dtype=torch.int32), scores, magnitude, n, readmit)
+    exchange = Exchange([torch.tensor(index, dtype=torch.int32)], [scores], [n], readmit)
+    exchange.offer(0, magnitude)
+    change = exchange.change(0)
     kept = {index[i] for i in change.keep.tolist()}
     assert kept | set(change.add.tolist()) == expected
     assert kept.isdisjoint(change.add.tolist())
