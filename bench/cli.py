@@ -9,9 +9,11 @@ A command is a function ``main(argv: list[str] | None = None) -> int`` and ends 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -121,6 +123,22 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """While it holds, Ctrl-C and SIGTERM end the process there and then, with status 130.
+
+    For the seconds in which a command imports and has nothing to put in order: a ``KeyboardInterrupt``
+    among imports can be swallowed by a compiled module that is half loaded, and the command would go on.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: os._exit(INTERRUPTED)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def entry(main: Callable[[], int]) -> NoReturn:

@@ -37,32 +37,33 @@ _WIDTH = 240
 def main(argv: list[str] | None = None) -> int:
     """Expand the suite, compute what is missing, write the tables, show a summary."""
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    from rich.console import Console
+    with cli.leaving_at_once():
+        from rich.console import Console
 
-    from bench import blueprint, suite
-    from methods.errors import UserError
+        from bench import blueprint, suite
+        from methods.errors import UserError
 
-    found = suite.load(arguments.suite)
-    if found.one_at_a_time:
-        _require_one(arguments)
-    plan = found.expand(
-        arguments.scale,
-        overrides=cli.overrides(arguments),
-        where=arguments.where,
-        seeds=arguments.seeds,
-    )
-    missing = blueprint.missing_data(plan.specs)
-    if arguments.dry_run:
-        _print_plan(plan, arguments.results)
+        found = suite.load(arguments.suite)
+        if found.one_at_a_time:
+            _require_one(arguments)
+        plan = found.expand(
+            arguments.scale,
+            overrides=cli.overrides(arguments),
+            where=arguments.where,
+            seeds=arguments.seeds,
+        )
+        missing = blueprint.missing_data(plan.specs)
+        if arguments.dry_run:
+            _print_plan(plan, arguments.results)
+            if missing is not None:
+                print(f"not here: {missing}")
+            return 0
         if missing is not None:
-            print(f"not here: {missing}")
-        return 0
-    if missing is not None:
-        raise UserError(missing)
-    execution = cli.execution(arguments, executor=arguments.executor)
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+            raise UserError(missing)
+        execution = cli.execution(arguments, executor=arguments.executor)
+        console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
+    signal.signal(signal.SIGTERM, _interrupt)
     return _run(plan, arguments, execution, command, console)
 
 

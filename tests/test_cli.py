@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -43,6 +44,29 @@ def test_an_interrupt_is_status_130_without_a_word_and_what_was_printed_stays():
     code = f"from bench import cli\n{main}\ncli.entry(main)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "printed\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_leaves_at_once_can_not_swallow_a_signal(number):
+    code = f"""
+import os
+from bench import cli
+with cli.leaving_at_once():
+    try:
+        os.kill(os.getpid(), {int(number)})
+        print("went on")
+    except BaseException:
+        print("swallowed it")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_after_leaving_at_once_signals_are_handled_as_before():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with cli.leaving_at_once():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_bug_keeps_its_traceback():
