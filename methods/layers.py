@@ -14,7 +14,9 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from methods import passes
-from methods.contractions import Contraction, contraction_of
+from methods.contractions import Contraction, Linear, contraction_of
+from methods.kernels.blocks import Blocks
+from methods.kernels.contraction import Kernel, sparse_map
 from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
 
 
@@ -25,6 +27,8 @@ class VariationalLayer(nn.Module):
     reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
     output_positions: how often each weight is used for one example (for counting FLOPs).
     why_dense: why the posterior is over every weight, where it is (for ``methods.report``).
+    kernel: by which the map is computed; None: by torch. ``methods.execution`` decides.
+    keeps_layout: whether what a kernel gives is passed on in its layout (``Blocks``).
     """
 
     posterior: Gaussian
@@ -43,8 +47,34 @@ class VariationalLayer(nn.Module):
         self.variance_floor = variance_floor
         self.output_positions = 1
         self.why_dense = ""
+        self.kernel: Kernel | None = None
+        self.keeps_layout = False
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
+        if self.kernel is not None and self._suits_kernel(x):
+            return self._by_kernel(x)
+        if isinstance(x, Blocks):
+            return Blocks.of(self._by_torch(x.plain()))
+        return self._by_torch(x)
+
+    def _suits_kernel(self, x: torch.Tensor | Blocks) -> bool:
+        """Kernels know float32 on CPUs, images in batches, and rows of features."""
+        plain = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return plain and (isinstance(self.contraction, Linear) or x.dim() == 4)
+
+    def _by_kernel(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
+        now = passes.current()
+        values = self.posterior.mean if now.weights is None else now.weights[self]
+        variance = None if now.noise is None else self.posterior.variance
+        self._expect_gradient(now)
+        if isinstance(self.contraction, Linear) and x.dim() != 2:
+            plain = x.plain() if isinstance(x, Blocks) else x
+            rows = sparse_map(Blocks.of(plain.reshape(-1, plain.shape[-1])), values, variance, self, now)
+            return rows.plain().view(*plain.shape[:-1], -1)
+        out = sparse_map(Blocks.of(x), values, variance, self, now)
+        return out if self.keeps_layout else out.plain()
+
+    def _by_torch(self, x: torch.Tensor) -> torch.Tensor:
         now = passes.current()
         posterior = self.posterior
         values = posterior.mean if now.weights is None else now.weights[self]
@@ -67,9 +97,8 @@ class VariationalLayer(nn.Module):
         bias: torch.Tensor | None,
         now: passes.Pass,
     ) -> torch.Tensor:
+        self._expect_gradient(now)
         if isinstance(self.posterior, SparseGaussian):
-            if now.dense_gradients is not None and torch.is_grad_enabled():
-                now.dense_gradients.expect(self)
             result: torch.Tensor = _SparseMap.apply(x, values, variance, bias, self, now)
             return result
         mean = self.contraction.forward(x, values, bias)
@@ -77,6 +106,11 @@ class VariationalLayer(nn.Module):
             return mean
         moment = self.contraction.forward(x.square(), variance, None)
         return mean + _Noise.apply(moment, _standard_normal(mean, now.noise), self.variance_floor)
+
+    def _expect_gradient(self, now: passes.Pass) -> None:
+        sparse = isinstance(self.posterior, SparseGaussian)
+        if sparse and now.dense_gradients is not None and torch.is_grad_enabled():
+            now.dense_gradients.expect(self)
 
     def sample_weights(self, generator: torch.Generator) -> torch.Tensor:
         """One draw of the stored weights, for ``passes.weights``."""
@@ -91,7 +125,7 @@ class _SparseMap(torch.autograd.Function):
     """The contraction over slots, with or without noise; keeps slots and activations only.
 
     The dense weight is scattered when it is needed and freed at once: between forward and
-    backward nothing of its size exists. This is the seam for sparse kernels.
+    backward nothing of its size exists. ``methods.kernels`` has its counterpart.
     """
 
     @staticmethod

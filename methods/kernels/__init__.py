@@ -1,0 +1,6 @@
+"""Sparse kernels for CPUs: layers whose time and memory follow their active weights.
+
+``library`` loads the compiled functions (``source/``), ``contraction`` is a layer's map by them,
+``blocks`` the layout in which activations travel between such layers, ``normalise`` batch
+normalisation in it, ``choice`` decides which layers run how.
+"""

@@ -1,0 +1,317 @@
+"""Activations in blocks of 16 examples whose numbers lie side by side: the layout of the kernels.
+
+``Blocks`` stands in for a tensor (examples, channels, height, width) or (examples, features) on its
+way through a network. What networks do between layers (normalise, rectify, add, pool, flatten) is
+done in the layout; every other function is given the plain tensor. Its numbers are those of the plain
+tensor, and gradients pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+from methods.kernels.library import library, pointer
+from methods.kernels.normalise import Normalisation
+
+LANES = 16
+
+
+class Blocks:
+    """A tensor in the layout of the kernels.
+
+    values: (ceil(examples / 16), channels, …, 16), contiguous; lanes beyond the last example are
+    zero. It may come as a batch normalisation that is still to be computed: an addition and a ReLU
+    that follow are then done in the same pass.
+    """
+
+    def __init__(self, values: torch.Tensor | Normalisation, examples: int) -> None:
+        self._values = values
+        self._plain: torch.Tensor | None = None
+        self.examples = examples
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor | Blocks) -> Blocks:
+        """``tensor``, laid out in blocks where it is not."""
+        if isinstance(tensor, Blocks):
+            return tensor
+        return cls(_ToBlocks.apply(tensor), len(tensor))
+
+    @property
+    def values(self) -> torch.Tensor:
+        """The numbers, in the layout."""
+        if isinstance(self._values, Normalisation):
+            self._values = self._values.compute()
+        return self._values
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the plain tensor."""
+        values = self._values.x if isinstance(self._values, Normalisation) else self._values
+        return torch.Size((self.examples, *values.shape[1:-1]))
+
+    def plain(self) -> torch.Tensor:
+        """The tensor that this stands for."""
+        if self._plain is None:
+            self._plain = _FromBlocks.apply(self.values, self.examples)
+        return self._plain
+
+    def _with(self, values: torch.Tensor | Normalisation) -> Blocks:
+        return Blocks(values, self.examples)
+
+    def _become(self, other: Blocks) -> Blocks:
+        """What a function that works in place leaves behind."""
+        self._values, self._plain = other._values, None
+        return self
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        known = _FUNCTIONS.get(func)
+        if known is not None:
+            result = known(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*_plain(args), **_plain(kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.plain(), name)
+
+    def __add__(self, other: Any) -> Any:
+        result = _add(self, other)
+        return self.plain() + _plain(other) if result is NotImplemented else result
+
+    __radd__ = __add__
+
+    def __iadd__(self, other: Any) -> Any:
+        result = self + other
+        return self._become(result) if isinstance(result, Blocks) else result
+
+    def size(self, dim: int | None = None) -> Any:
+        """As of a tensor."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        """As of a tensor."""
+        return len(self.shape)
+
+    def relu(self) -> Blocks:
+        """As of a tensor."""
+        return _relu(self)
+
+    def relu_(self) -> Blocks:
+        """As of a tensor."""
+        return _relu(self, inplace=True)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
+        """As of a tensor."""
+        return torch.flatten(self, start_dim, end_dim)  # type: ignore[call-overload]
+
+    def mean(self, *args: Any, **kwargs: Any) -> Any:
+        """As of a tensor."""
+        return torch.mean(self, *args, **kwargs)
+
+
+def _forward_plain(name: str) -> Callable[..., Any]:
+    def operate(self: Blocks, *others: Any) -> Any:
+        return getattr(self.plain(), name)(*_plain(others))
+
+    return operate
+
+
+for _name in (
+    "sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem len iter bool float eq ne lt le gt ge"
+).split():
+    setattr(Blocks, f"__{_name}__", _forward_plain(f"__{_name}__"))
+Blocks.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with every ``Blocks`` in it as the tensor that it stands for."""
+    if isinstance(value, Blocks):
+        return value.plain()
+    if isinstance(value, tuple | list):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+# -- the layout -------------------------------------------------------------------------------
+
+
+class _ToBlocks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plain: torch.Tensor) -> torch.Tensor:
+        ctx.examples = len(plain)
+        return to_blocks(plain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return from_blocks(grad, ctx.examples)
+
+
+class _FromBlocks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, examples: int) -> torch.Tensor:
+        return from_blocks(values, examples)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return to_blocks(grad), None
+
+
+def to_blocks(plain: torch.Tensor) -> torch.Tensor:
+    """(N, …), float32, to (ceil(N/16), …, 16); lanes beyond N are zero."""
+    plain = plain.contiguous()
+    n, rest = len(plain), plain.shape[1:]
+    out = plain.new_empty((-(-n // LANES), *rest, LANES))
+    library().block(pointer(plain), n, rest.numel(), pointer(out), torch.get_num_threads())
+    return out
+
+
+def from_blocks(values: torch.Tensor, examples: int) -> torch.Tensor:
+    """The inverse of ``to_blocks``."""
+    values = values.contiguous()
+    rest = values.shape[1:-1]
+    out = values.new_empty((examples, *rest))
+    library().unblock(pointer(values), examples, rest.numel(), pointer(out), torch.get_num_threads())
+    return out
+
+
+# -- functions that keep the layout; NotImplemented where one is not of the usual kind ---------
+
+
+def _same(*values: Any) -> bool:
+    return all(isinstance(value, Blocks) for value in values) and len({v.shape for v in values}) == 1
+
+
+def _add(first: Any, second: Any, *, alpha: float = 1) -> Any:
+    if alpha != 1 or not _same(first, second):
+        return NotImplemented
+    for one, other in ((first, second), (second, first)):
+        pending = one._values
+        if isinstance(pending, Normalisation) and pending.residual is None:
+            return one._with(pending.plus(other.values))
+    return first._with(first.values + second.values)
+
+
+def _relu(x: Blocks, inplace: bool = False) -> Blocks:
+    pending = x._values
+    if isinstance(pending, Normalisation):
+        done = x._with(pending.compute(relu=True))
+    else:
+        done = x._with(F.relu(pending))
+    return x._become(done) if inplace else done
+
+
+def _elementwise(function: Any) -> Any:
+    """A function that maps 0 to 0, so that lanes without an example stay zero."""
+
+    def apply(x: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
+        if not isinstance(x, Blocks):
+            return NotImplemented
+        done = x._with(function(x.values, *args, **kwargs))
+        return x._become(done) if inplace else done
+
+    return apply
+
+
+def _batch_norm(
+    x: Any,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    if not isinstance(x, Blocks) or x.examples * x.shape[2:].numel() < 2:
+        return NotImplemented
+    if not training and torch.is_grad_enabled():
+        return NotImplemented
+    parts = (running_mean, running_var, weight, bias)
+    if any(part is not None and part.dtype != torch.float32 for part in parts):
+        return NotImplemented
+    return x._with(Normalisation(x.values, x.examples, *parts, training, momentum, eps))
+
+
+def _pool(function: Any) -> Any:
+    def apply(
+        x: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if not isinstance(x, Blocks) or x.dim() != 4 or kwargs.pop("return_indices", False):
+            return NotImplemented
+        if args or kwargs.pop("dilation", 1) not in (1, (1, 1)):
+            return NotImplemented
+        size = _pair(kernel_size)
+        step = size if stride is None or stride == [] else _pair(stride)
+        done = function(x.values, (*size, 1), (*step, 1), (*_pair(padding), 0), **kwargs)
+        return x._with(done)
+
+    return apply
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+def _adaptive_avg_pool2d(x: Any, output_size: Any) -> Any:
+    if not isinstance(x, Blocks) or x.dim() != 4:
+        return NotImplemented
+    size = _pair(output_size)
+    if size == (1, 1):
+        return x._with(x.values.mean((2, 3), keepdim=True))
+    if None in size:
+        return NotImplemented
+    return x._with(F.adaptive_avg_pool3d(x.values, (*size, LANES)))
+
+
+def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    if not isinstance(x, Blocks) or start_dim != 1 or end_dim not in (-1, x.dim() - 1):
+        return NotImplemented
+    return x._with(x.values.reshape(len(x.values), -1, LANES))
+
+
+def _mean(x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+    if not isinstance(x, Blocks) or x.dim() != 4 or kwargs or dim is None or isinstance(dim, int):
+        return NotImplemented
+    if {d % 4 for d in dim} != {2, 3}:
+        return NotImplemented
+    return x._with(x.values.mean((2, 3), keepdim=keepdim))
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    torch.add: _add,
+    torch.mean: _mean,
+    torch.flatten: _flatten,
+    F.batch_norm: _batch_norm,
+    F.adaptive_avg_pool2d: _adaptive_avg_pool2d,
+    F.avg_pool2d: _pool(F.avg_pool3d),
+    torch.max_pool2d: _pool(F.max_pool3d),
+    F.max_pool2d: _pool(F.max_pool3d),
+    **{
+        function: _elementwise(function)
+        for function in (
+            F.relu6, F.leaky_relu, F.hardtanh, F.hardswish, F.silu, F.gelu, F.dropout, F.tanh, torch.tanh
+        )
+    },
+}  # fmt: skip
+
+__all__ = ["LANES", "Blocks", "from_blocks", "to_blocks"]

@@ -1,0 +1,151 @@
+"""A variational layer's map by sparse kernels: means and variances in one pass, noise included."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from methods import passes
+from methods.contractions import Contraction, Conv2d, Linear
+from methods.kernels.blocks import Blocks, from_blocks
+from methods.kernels.library import Layer, Pattern, library, pointer
+
+
+class Kernel:
+    """The kernels of one layer: its geometry for each size of input, and its weights arranged for them.
+
+    shape: that of the weight. Arrangements are made anew when ``index`` (sorted, flat, int32) has changed.
+    """
+
+    def __init__(self, contraction: Contraction, shape: torch.Size) -> None:
+        assert isinstance(contraction, Linear | Conv2d)
+        self._contraction, self._shape = contraction, shape
+        self._arranged: dict[tuple[int, ...], Arranged] = {}
+        self._every: torch.Tensor | None = None
+        self._index: torch.Tensor | None = None
+        self._version = -1
+
+    def arranged(self, index: torch.Tensor | None, in_size: tuple[int, ...]) -> Arranged:
+        """The arrangement of the weights at ``index`` (None: of all) for inputs of ``in_size`` (H, W, or none)."""
+        if index is None:
+            if self._every is None:
+                self._every = torch.arange(self._shape.numel(), dtype=torch.int32)
+            index = self._every
+        if self._index is not index or self._version != index._version:
+            self._arranged.clear()
+            self._index, self._version = index, index._version
+        if in_size not in self._arranged:
+            self._arranged[in_size] = Arranged(geometry(self._contraction, self._shape, in_size), index)
+        return self._arranged[in_size]
+
+    def __deepcopy__(self, memo: Any) -> Kernel:
+        return Kernel(self._contraction, self._shape)  # an arrangement points to memory of its own
+
+
+def geometry(contraction: Contraction, shape: torch.Size, in_size: tuple[int, ...]) -> Layer:
+    """How the kernels cut a layer. Raises ``ValueError`` where offsets or sizes are none that they have."""
+    layer = Layer(in_channels=shape[1], out_channels=shape[0])
+    spatial = (in_size, shape[2:], contraction.stride, contraction.padding, contraction.dilation) if isinstance(
+        contraction, Conv2d) else ((1, 1), (1, 1), (1, 1), (0, 0), (1, 1))  # fmt: skip
+    for name, value in zip(("in_size", "kernel", "stride", "padding", "dilation"), spatial, strict=True):
+        setattr(layer, name, (ctypes.c_int32 * 2)(*value))
+    if not library().plan(ctypes.byref(layer)):
+        raise ValueError(f"no kernel for a weight {tuple(shape)} and an input {tuple(in_size)}")
+    return layer
+
+
+class Arranged:
+    """The weights at ``index`` of one layer, in the orders in which the kernels pass through them."""
+
+    def __init__(self, layer: Layer, index: torch.Tensor) -> None:
+        self.layer, self.count = layer, index.numel()
+        self._memory = [
+            [index.new_empty(size) for size in (rows + 1, self.count, self.count)]
+            for rows in (layer.forward_rows, layer.backward_rows)
+        ]
+        self.forward, self.backward = (Pattern(*map(pointer, parts)) for parts in self._memory)
+        library().arrange(
+            ctypes.byref(layer), pointer(index), self.count, ctypes.byref(self.forward), ctypes.byref(self.backward)
+        )  # fmt: skip
+        if layer.forward.blocks == 1:  # rows are in the order of slots
+            self._memory[0].pop()
+
+
+def sparse_map(
+    x: Blocks, values: torch.Tensor, variance: torch.Tensor | None, layer: Any, now: passes.Pass
+) -> Blocks:
+    """y = contract(x, W) + bias of a variational layer, W given by its slots.
+
+    values, variance: (s,); without ``now.noise`` the map of ``values`` alone.
+    """
+    flat = values.reshape(-1)
+    flat_variance = None if variance is None or now.noise is None else variance.reshape(-1)
+    out = _SparseMap.apply(x.values, flat, flat_variance, layer.bias, x.examples, layer, now)
+    return Blocks(out, x.examples)
+
+
+class _SparseMap(torch.autograd.Function):
+    """Keeps the input, the slots and the derivative of the output in its variance."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        values: torch.Tensor,
+        variance: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        examples: int,
+        layer: Any,
+        now: passes.Pass,
+    ) -> torch.Tensor:
+        x, values = x.contiguous(), values.contiguous()
+        arranged = layer.kernel.arranged(getattr(layer.posterior, "index", None), tuple(x.shape[2:-1]))
+        plan = arranged.layer
+        spatial = tuple(plan.out_size) if x.dim() == 5 else ()
+        y = x.new_empty((len(x), plan.out_channels, *spatial, x.shape[-1]))
+        slope, seed = None, 0
+        if variance is not None and now.noise is not None:
+            slope = torch.empty_like(y)
+            seed = int(torch.randint(2**63 - 1, (), generator=now.noise))
+        done = library().forward(
+            ctypes.byref(plan), ctypes.byref(arranged.forward), arranged.count, examples, pointer(x),
+            pointer(values), pointer(variance), pointer(bias), layer.variance_floor, seed, pointer(y),
+            pointer(slope), torch.get_num_threads(),
+        )  # fmt: skip
+        if not done:
+            raise MemoryError(f"no memory for the kernels of a layer with {arranged.count} weights")
+        ctx.arranged, ctx.examples, ctx.layer, ctx.consumer = arranged, examples, layer, now.dense_gradients
+        ctx.has_bias = bias is not None
+        ctx.save_for_backward(x, values, variance, slope)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, values, variance, slope = ctx.saved_tensors
+        arranged, grad = ctx.arranged, grad.contiguous()
+        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        grad_values = torch.empty_like(values)
+        grad_variance = None if slope is None else torch.empty_like(values)
+        done = library().backward(
+            ctypes.byref(arranged.layer), ctypes.byref(arranged.backward), arranged.count, ctx.examples,
+            pointer(x), pointer(grad), pointer(slope), pointer(values), pointer(variance), pointer(grad_x),
+            pointer(grad_values), pointer(grad_variance), torch.get_num_threads(),
+        )  # fmt: skip
+        if not done:
+            raise MemoryError(f"no memory for the kernels of a layer with {arranged.count} weights")
+        if ctx.consumer is not None and hasattr(ctx.layer.posterior, "index"):
+            ctx.consumer.deliver(ctx.layer, _dense_gradient(ctx.layer, grad, x, ctx.examples))
+        grad_bias = grad.sum((0, *range(2, grad.dim()))) if ctx.has_bias else None
+        return grad_x, grad_values, grad_variance, grad_bias, None, None, None
+
+
+def _dense_gradient(layer: Any, grad: torch.Tensor, x: torch.Tensor, examples: int) -> torch.Tensor:
+    """The gradient with respect to every mean, active or not: one ordinary contraction."""
+    shape = layer.posterior.shape
+    weight = x.new_zeros(()).expand(shape)  # only its shape is asked for
+    _, dense = layer.contraction.backward(from_blocks(grad, examples), from_blocks(x, examples), weight, False)
+    return dense

@@ -1,0 +1,139 @@
+"""The compiled kernels: which build of them this machine runs, and their functions.
+
+They are compiled when the package is installed (``setup.py``), once for each of ``LEVELS``. Where
+there is no build that this machine can run, ``absent`` says why, and layers are computed densely.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_HERE = Path(__file__).parent
+#: Instruction sets, by what torch calls the machine's.
+LEVELS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
+
+
+class Cut(ctypes.Structure):
+    """``cut`` of contraction.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int32),
+        ("channels", ctypes.c_int32),
+        ("blocks", ctypes.c_int32),
+        ("slab", ctypes.c_int32 * 2),
+    )
+
+
+class Layer(ctypes.Structure):
+    """``layer`` of contraction.h; ``plan`` fills in what follows ``dilation``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("in_channels", "out_channels")),
+        *((name, ctypes.c_int32 * 2) for name in ("in_size", "kernel", "stride", "padding", "dilation")),
+        ("out_size", ctypes.c_int32 * 2),
+        ("phases", ctypes.c_int32),
+        ("phase_size", ctypes.c_int32 * 2),
+        ("low", ctypes.c_int32 * 2),
+        ("direct", ctypes.c_int32),
+        ("forward_rows", ctypes.c_int32),
+        ("backward_rows", ctypes.c_int32),
+        ("forward", Cut),
+        ("backward", Cut),
+    )
+
+
+class Pattern(ctypes.Structure):
+    """``pattern`` of contraction.h."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("starts", "offsets", "slots"))
+
+
+class Normalised(ctypes.Structure):
+    """``shape`` of normalise.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("blocks", "channels", "positions")),
+        ("last_lanes", ctypes.c_int32),
+        ("relu", ctypes.c_int32),
+        ("epsilon", ctypes.c_float),
+    )
+
+
+_POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+_COUNT, _FLOAT, _SEED = ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
+#: Result and arguments of each function.
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "plan": (_INT, (_POINTER,)),
+    "arrange": (None, (_POINTER, _POINTER, _COUNT, _POINTER, _POINTER)),
+    "forward": (_INT, (*[_POINTER] * 2, _COUNT, _LONG, *[_POINTER] * 4, _FLOAT, _SEED, *[_POINTER] * 2, _INT)),
+    "backward": (_INT, (*[_POINTER] * 2, _COUNT, _LONG, *[_POINTER] * 8, _INT)),
+    "block": (None, (_POINTER, _LONG, _LONG, _POINTER, _INT)),
+    "unblock": (None, (_POINTER, _LONG, _LONG, _POINTER, _INT)),
+    "normalise": (None, (*[_POINTER] * 8, _INT, _INT)),
+    "normalise_backward": (None, (*[_POINTER] * 11, _INT)),
+    "threefry_2x32": (None, (_POINTER, ctypes.c_uint32, ctypes.c_uint32)),
+    "standard_normals": (None, (_SEED, _LONG, _LONG, _POINTER)),
+    "source_digest": (ctypes.c_char_p, ()),
+}
+
+
+def absent() -> str | None:
+    """Why there are no kernels here, in one line; None where there are."""
+    found = _load()
+    return found if isinstance(found, str) else None
+
+
+def library() -> Any:
+    """The functions. Raises ``RuntimeError`` where there are none."""
+    found = _load()
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    return found
+
+
+@cache
+def _load() -> ctypes.CDLL | str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in LEVELS or platform.system() != "Linux":
+        return f"sparse kernels need Linux and AVX2 or AVX-512, not {platform.system()} and {capability}"
+    path = file_of(LEVELS[capability])
+    if not path.exists():
+        return f"sparse kernels are not compiled ({path.name} is missing): install this package again"
+    functions = ctypes.CDLL(str(path))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(functions, name, None)
+        if function is None:
+            return _stale(path)
+        function.restype, function.argtypes = result, arguments
+    if functions.source_digest().decode() != digest(_HERE / "source"):
+        return _stale(path)
+    return functions
+
+
+def _stale(path: Path) -> str:
+    return f"sparse kernels ({path.name}) are older than their source: install this package again"
+
+
+def file_of(level: str, folder: Path = _HERE) -> Path:
+    """Where the build for an instruction set lies."""
+    return folder / f"kernels_{level}.so"
+
+
+def digest(source: Path) -> str:
+    """What tells one source of the kernels from another."""
+    found = hashlib.sha256()
+    for path in sorted(source.iterdir()):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def pointer(tensor: torch.Tensor | None) -> int | None:
+    """Where the numbers of a contiguous tensor lie."""
+    return None if tensor is None else tensor.data_ptr()

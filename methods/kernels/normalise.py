@@ -1,0 +1,95 @@
+"""Batch normalisation in the layout of the kernels, with an addition and a ReLU in the same pass."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from methods.kernels.library import Normalised, library, pointer
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """A batch normalisation that is still to be computed, and what is added to it.
+
+    x, residual: (blocks, channels, …, 16). The rest is as ``torch.nn.functional.batch_norm`` has it;
+    without ``training`` no gradients are kept.
+    """
+
+    x: torch.Tensor
+    examples: int
+    running_mean: torch.Tensor | None
+    running_var: torch.Tensor | None
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+    training: bool
+    momentum: float
+    eps: float
+    residual: torch.Tensor | None = None
+
+    def plus(self, residual: torch.Tensor) -> Normalisation:
+        """This, with ``residual`` added."""
+        return replace(self, residual=residual)
+
+    def compute(self, relu: bool = False) -> torch.Tensor:
+        """The result, rectified where ``relu``; running statistics are updated in training."""
+        result: torch.Tensor = _Normalise.apply(self.x, self.residual, self.weight, self.bias, self, relu)
+        return result
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        how: Normalisation,
+        relu: bool,
+    ) -> torch.Tensor:
+        channels, positions = x.shape[1], x.shape[2:-1].numel()
+        shape = Normalised(
+            len(x), channels, positions, (how.examples - 1) % x.shape[-1] + 1, int(relu), how.eps
+        )
+        if how.training or how.running_mean is None or how.running_var is None:
+            mean, variance = x.new_empty(channels), x.new_empty(channels)
+        else:
+            mean, variance = how.running_mean, how.running_var
+        batch = mean is not how.running_mean
+        x, y = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        residual = None if residual is None else residual.contiguous()
+        library().normalise(
+            ctypes.byref(shape), pointer(x), pointer(residual), pointer(weight), pointer(bias), pointer(mean),
+            pointer(variance), pointer(y), int(batch), torch.get_num_threads(),
+        )  # fmt: skip
+        if how.training and how.running_mean is not None and how.running_var is not None:
+            n = how.examples * positions
+            how.running_mean.lerp_(mean, how.momentum)
+            how.running_var.lerp_(variance * (n / (n - 1)), how.momentum)
+        ctx.shape = shape
+        ctx.has_residual, ctx.has_bias = residual is not None, bias is not None
+        ctx.save_for_backward(x, y if relu else None, weight, mean, variance)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, y, weight, mean, variance = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x = torch.empty_like(x)
+        # a ReLU's gradient is that of what was added, and else needs no place of its own
+        apart = y is not None and ctx.has_residual
+        before = torch.empty_like(grad) if apart else grad_x if y is not None else grad
+        grad_weight = None if weight is None else torch.empty_like(weight)
+        grad_bias = torch.empty_like(mean) if ctx.has_bias else None
+        library().normalise_backward(
+            ctypes.byref(ctx.shape), pointer(grad), pointer(x), pointer(y), pointer(weight), pointer(mean),
+            pointer(variance), pointer(grad_x), pointer(before), pointer(grad_weight), pointer(grad_bias),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return grad_x, before if ctx.has_residual else None, grad_weight, grad_bias, None, None

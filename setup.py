@@ -1,0 +1,73 @@
+"""Compiles the sparse kernels (methods/kernels/source) into the package; the rest is in pyproject.toml.
+
+The compiler is clang from the package ziglang, so that installing needs none of the system's. Where it
+can't be had or fails, the package installs without kernels and computes densely.
+"""
+
+import importlib.util
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Distribution, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+SOURCE = HERE / "methods" / "kernels" / "source"
+LEVELS = {"x86_64_v4": ["-mprefer-vector-width=512"], "x86_64_v3": []}
+# Vectors are spelled out in the source: the compiler's own guesses at others only get in their way.
+FLAGS = """-std=c11 -O3 -ffp-contract=fast -fno-math-errno -fno-vectorize -fno-slp-vectorize
+    -shared -fPIC -fvisibility=hidden""".split()
+
+
+def digest() -> str:
+    """As ``methods.kernels.library.digest``, which can't be imported without torch."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for path in sorted(SOURCE.iterdir()):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def compile_kernels(folder: Path) -> str | None:
+    """One library for each instruction set into ``folder``; why not, where it can't be done."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return f"they need Linux on x86-64, not {platform.system()} on {platform.machine()}"
+    if importlib.util.find_spec("ziglang") is None:
+        return "the package ziglang, their compiler, is not here"
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache, "HOME": cache, "PATH": ""}
+        for level, flags in LEVELS.items():
+            target = ["-target", "x86_64-linux-gnu.2.17", f"-march={level}", f'-DSOURCE_DIGEST="{digest()}"']
+            made = folder / f"kernels_{level}.so"
+            command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *target, *flags]
+            command += [*map(str, sorted(SOURCE.glob("*.c"))), "-o", str(made), "-lpthread", "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                made.unlink(missing_ok=True)
+                return done.stderr.strip()
+    return None
+
+
+class BuildWithKernels(build_py):
+    """Python files, and the kernels beside them."""
+
+    def run(self) -> None:
+        super().run()
+        root = HERE if self.editable_mode else Path(self.build_lib)
+        problem = compile_kernels(root / "methods" / "kernels")
+        if problem is not None:
+            print(f"warning: installed without sparse kernels: {problem}", file=sys.stderr)
+
+
+class WithBinaries(Distribution):
+    """Says that a wheel of this is for one platform."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+setup(cmdclass={"build_py": BuildWithKernels}, distclass=WithBinaries)
