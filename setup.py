@@ -18,8 +18,17 @@ HERE = Path(__file__).parent
 SOURCE = HERE / "methods" / "kernels" / "source"
 LEVELS = {"x86_64_v4": ["-mprefer-vector-width=512"], "x86_64_v3": []}
 # Vectors are spelled out in the source: the compiler's own guesses at others only get in their way.
-FLAGS = """-std=c11 -O3 -ffp-contract=fast -fno-math-errno -fno-vectorize -fno-slp-vectorize
-    -shared -fPIC -fvisibility=hidden""".split()
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-vectorize",
+    "-fno-slp-vectorize",
+    "-shared",
+    "-fPIC",
+    "-fvisibility=hidden",
+]
 
 
 def digest() -> str:
@@ -38,11 +47,12 @@ def compile_kernels(folder: Path) -> str | None:
         return f"they need Linux on x86-64, not {platform.system()} on {platform.machine()}"
     if importlib.util.find_spec("ziglang") is None:
         return "the package ziglang, their compiler, is not here"
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache:
         environment = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache, "HOME": cache, "PATH": ""}
         for level, flags in LEVELS.items():
             target = ["-target", "x86_64-linux-gnu.2.17", f"-march={level}", f'-DSOURCE_DIGEST="{digest()}"']
-            made = folder / f"kernels_{level}.so"
+            made = folder / f"{level}.so"
             command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *target, *flags]
             command += [*map(str, sorted(SOURCE.glob("*.c"))), "-o", str(made), "-lpthread", "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -58,7 +68,7 @@ class BuildWithKernels(build_py):
     def run(self) -> None:
         super().run()
         root = HERE if self.editable_mode else Path(self.build_lib)
-        problem = compile_kernels(root / "methods" / "kernels")
+        problem = compile_kernels(root / "methods" / "kernels" / "compiled")
         if problem is not None:
             print(f"warning: installed without sparse kernels: {problem}", file=sys.stderr)
 

@@ -13,7 +13,7 @@ from bench.memory import PeakMemory
 from bench.networks.base import NETWORKS
 from bench.problem import Problem
 from bench.training import Trainer
-from methods import costs
+from methods import costs, execution
 from methods.base import METHODS
 from methods.streams import Streams
 
@@ -83,6 +83,8 @@ def account(
         "epochs_total": spent.epochs,
         "steps_total": spent.steps,
         "events": spent.events,
+        "execution": execution.summary(module),
+        "layers_run": execution.report(module),
     }
 
 

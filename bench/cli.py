@@ -90,7 +90,7 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """How runs are computed: ``--device``, ``--threads``, ``--channels-last``, ``--compile``."""
+    """How runs are computed: device, threads, execution, ``--channels-last`` and ``--compile``."""
     parser.add_argument(
         "--device",
         default="auto",
@@ -100,17 +100,36 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         "--threads", type=positive, metavar="N", default=1, help="torch threads of a run (default: 1)"
     )
     parser.add_argument(
+        "--execution",
+        choices=("auto", "dense", "sparse"),
+        default="auto",
+        help="layers with sparse weights: by sparse kernels (CPU), by dense contractions, or by whichever is "
+        "faster (default: auto)",
+    )
+    parser.add_argument(
         "--channels-last", action="store_true", help="hold images and kernels channel by channel in a pixel"
     )
     parser.add_argument("--compile", action="store_true", help="send networks through torch.compile")
 
 
 def execution(arguments: argparse.Namespace, **how: Any) -> Execution:
-    """What ``add_execution`` added, resolved, with ``how`` the rest; ``UserError`` for a missing device."""
-    from bench.execution import Execution, resolve_device
+    """What ``add_execution`` added, resolved, with ``how`` the rest.
 
+    Raises ``UserError`` for a missing device, or kernels that are asked for and missing; says where they
+    are missed.
+    """
+    from bench.execution import Execution, resolve_device
+    from methods.errors import UserError
+    from methods.kernels.library import absent
+
+    device = resolve_device(arguments.device)
+    if device == "cpu" and arguments.execution != "dense" and (reason := absent()) is not None:
+        if arguments.execution == "sparse":
+            raise UserError(f"--execution sparse: {reason}")
+        print(f"note: every layer is computed densely: {reason}", file=sys.stderr)
     return Execution(
-        device=resolve_device(arguments.device),
+        device=device,
+        mode=arguments.execution,
         threads=arguments.threads,
         channels_last=arguments.channels_last,
         compile=arguments.compile,

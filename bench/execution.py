@@ -10,7 +10,8 @@ class Execution:
     """executor, concurrency (runs at once on this machine), threads, device, and how often to checkpoint.
 
     device: as torch names it. channels_last: images and kernels lie channel by channel within a
-    pixel. compile: what is not variational goes through ``torch.compile``.
+    pixel. mode: ``auto``, ``dense`` or ``sparse``: which layers are computed by sparse kernels (see
+    ``methods.execution``). compile: what is not variational goes through ``torch.compile``.
     checkpoint_seconds: least time between two checkpoints, which are written at epoch ends.
     """
 
@@ -20,6 +21,7 @@ class Execution:
     device: str = "cpu"
     channels_last: bool = False
     compile: bool = False
+    mode: str = "auto"
     checkpoint_seconds: float = 5.0
 
 

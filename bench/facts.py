@@ -62,6 +62,7 @@ _COSTS = (
     "energy_joules",
     "peak_memory_bytes",
     "peak_device_memory_bytes",
+    "execution",
 )
 _RATIOS = {
     "train_flops_ratio": ("train_flops", "dense_vi_train_flops"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ct
 
 FAILED = 1
 #: What must be the same for times of runs to be compared.
-_WAYS = ("device", "threads", "channels_last", "compile")
+_WAYS = ("device", "threads", "channels_last", "compile", "mode")
 #: Columns of a terminal that is none.
 _WIDTH = 240
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
+from torch import nn
 
 from bench import blueprint
 from bench.data.base import Split, Splits
 from bench.problem import problem_of
 from bench.spec import RunSpec
+from methods import execution
 from methods.report import Row, report
 from methods.streams import Streams
 
@@ -28,10 +32,16 @@ def preview(spec: RunSpec) -> str:
     facts = {
         "parameters": f"{counts.kernel + counts.other:,}, {counts.active + counts.other:,} of them active",
         "density": f"{counts.density:.6g} ({counts.active:,} of {counts.kernel:,} kernel weights)",
+        "execution": _execution(module),
         "FLOPs an example": f"{inference:,.0f} for inference, {step:,.0f} for a training step",
     }
     head = f"run {spec.run_id}: {spec.method[0]} on {spec.network[0]}, {spec.dataset[0]}, seed {spec.seed}"
     return "\n".join([head, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())])
+
+
+def _execution(module: nn.Module) -> str:
+    ways = Counter(execution.report(module).values())
+    return "; ".join(f"{count} layers {way}" for way, count in ways.items()) or "dense: no variational layer"
 
 
 def _table(rows: list[Row]) -> list[str]:

@@ -15,7 +15,7 @@ from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.execution import Execution
 from bench.networks.base import NETWORKS
 from bench.spec import RunSpec
-from methods import costs, layers
+from methods import costs, execution, layers
 from methods.base import METHODS, Batch, Budget, Method, Task
 from methods.errors import UserError
 from methods.streams import Streams, derive
@@ -89,9 +89,17 @@ class Problem:
                 raise
             reason = f"reads an attribute of a layer that is variational now ({error})"
             raise UserError(f"network {self.spec.network[0]}: {reason}") from None
-        if self.execution.compile:
+        here, batch = self.execution, self.spec.training.batch_size
+        execution.choose(module, self._mode, self.task.input_shape, batch, in_layout=not here.compile)
+        if here.compile:
             compile_plain(module)
         return module
+
+    @property
+    def _mode(self) -> str:
+        """Kernels know float32; contractions in less are torch's."""
+        lower = self.spec.precision == "bfloat16" and self.execution.mode == "auto"
+        return "dense" if lower else self.execution.mode
 
     def training_batches(self, streams: Streams) -> Iterator[Batch]:
         """One epoch in a new random order, augmented."""

@@ -37,6 +37,7 @@ def provenance(execution: Execution) -> dict[str, Any]:
         "concurrency": execution.concurrency,
         "channels_last": execution.channels_last,
         "compile": execution.compile,
+        "mode": execution.mode,
         "executor": execution.executor,
         "started_at": now(),
     }

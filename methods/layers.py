@@ -27,7 +27,7 @@ class VariationalLayer(nn.Module):
     reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
     output_positions: how often each weight is used for one example (for counting FLOPs).
     why_dense: why the posterior is over every weight, where it is (for ``methods.report``).
-    kernel: by which the map is computed; None: by torch. ``methods.execution`` decides.
+    kernel: by which the map is computed; None: by torch. ``methods.execution`` decides, and says in ``runs``.
     keeps_layout: whether what a kernel gives is passed on in its layout (``Blocks``).
     """
 
@@ -48,6 +48,7 @@ class VariationalLayer(nn.Module):
         self.output_positions = 1
         self.why_dense = ""
         self.kernel: Kernel | None = None
+        self.runs = "dense"
         self.keeps_layout = False
 
     def forward(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:

@@ -81,7 +81,7 @@ def run_files(
             "git_sha": "0123abcd", "ssvi_bench_version": "0.1.0", "torch_version": "2.11.0",
             "python_version": "3.12.1", "numpy_version": "2.4.0", "host": "node1", "cpu": "a processor",
             "device": "cpu", "threads": 1, "concurrency": 2, "executor": "local",
-            "channels_last": False, "compile": False,
+            "channels_last": False, "compile": False, "mode": "auto",
             "started_at": "2026-01-02T03:04:05.900+00:00",
         },
         "history": _history(stages, epochs),
@@ -112,6 +112,7 @@ def run_files(
             "overhead_seconds": 0.25, "wall_seconds": 2.75, "images_per_second": 12345.6,
             "seconds_per_step": 0.01, "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages),
             "steps_total": 18 * epochs * len(stages), "events": {"step": 18 * epochs},
+            "execution": "sparse", "layers_run": {"0": "sparse"},
         }  # fmt: skip
     return files
 

@@ -233,7 +233,9 @@ def test_bfloat16_noise_has_the_variance_of_float32():
     """Local reparameterisation under autocast: moments of pre-activations over many draws."""
     found = {}
     for precision in ("float32", "bfloat16"):
-        problem = make_problem(spec("static_vi", precision=precision, initial_std=0.2))
+        # computed alike, so that the draws are paired
+        chosen = spec("static_vi", precision=precision, initial_std=0.2)
+        problem = make_problem(chosen, Execution(mode="dense"))
         module = problem.build(Streams(0)).eval()
         inputs = next(problem.training_batches(Streams(0)))[0][:8]
         generator = torch.Generator().manual_seed(0)
@@ -247,12 +249,13 @@ def test_bfloat16_noise_has_the_variance_of_float32():
 @pytest.mark.parametrize("method", ["dense_vi", "ssvi"])
 def test_channels_last_changes_the_layout_and_not_the_result(method, tmp_path):
     chosen = spec(method)
-    plain = scores(chosen, tmp_path / "a")
-    problem = make_problem(chosen, Execution(channels_last=True))
+    plain = scores(chosen, tmp_path / "a", Execution(mode="dense"))
+    execution = Execution(channels_last=True, mode="dense")
+    problem = make_problem(chosen, execution)
     module = problem.build(Streams(0))
     features = module.conv1(next(problem.training_batches(Streams(0)))[0])
     assert features.is_contiguous(memory_format=torch.channels_last) and not features.is_contiguous()
-    other = scores(chosen, tmp_path / "b", Execution(channels_last=True))
+    other = scores(chosen, tmp_path / "b", execution)
     assert other == pytest.approx(plain, abs=0.02)
     assert Store(tmp_path / "b").run(chosen.run_id).read("provenance")["channels_last"] is True
 

@@ -9,7 +9,6 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -143,10 +142,12 @@ def tree_files():
 def test_packages_and_package_data_are_listed_by_name():
     listed = PYPROJECT["tool"]["setuptools"]
     for path in tree_files():
-        package = ".".join(path.parts[:-1])
-        assert package in listed["packages"], path
+        package = max((p for p in listed["packages"] if path.is_relative_to(p.replace(".", "/"))), key=len)
+        within = path.relative_to(package.replace(".", "/"))
         patterns = ["*.py", *listed["package-data"].get(package, [])]
-        assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+        assert any(
+            within.match(pattern) and len(within.parts) == pattern.count("/") + 1 for pattern in patterns
+        ), path
 
 
 @pytest.mark.slow

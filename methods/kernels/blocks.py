@@ -54,6 +54,9 @@ class Blocks:
         values = self._values.x if isinstance(self._values, Normalisation) else self._values
         return torch.Size((self.examples, *values.shape[1:-1]))
 
+    dtype = torch.float32
+    device = torch.device("cpu")
+
     def plain(self) -> torch.Tensor:
         """The tensor that this stands for."""
         if self._plain is None:
@@ -111,11 +114,13 @@ class Blocks:
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
         """As of a tensor."""
-        return torch.flatten(self, start_dim, end_dim)  # type: ignore[call-overload]
+        result = _flatten(self, start_dim, end_dim)
+        return self.plain().flatten(start_dim, end_dim) if result is NotImplemented else result
 
     def mean(self, *args: Any, **kwargs: Any) -> Any:
         """As of a tensor."""
-        return torch.mean(self, *args, **kwargs)
+        result = _mean(self, *args, **kwargs)
+        return self.plain().mean(*args, **kwargs) if result is NotImplemented else result
 
 
 def _forward_plain(name: str) -> Callable[..., Any]:
@@ -125,9 +130,10 @@ def _forward_plain(name: str) -> Callable[..., Any]:
     return operate
 
 
-for _name in (
+_PLAIN_OPERATORS = (
     "sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem len iter bool float eq ne lt le gt ge"
-).split():
+)
+for _name in _PLAIN_OPERATORS.split():
     setattr(Blocks, f"__{_name}__", _forward_plain(f"__{_name}__"))
 Blocks.__hash__ = object.__hash__  # type: ignore[method-assign]
 

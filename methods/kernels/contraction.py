@@ -29,7 +29,7 @@ class Kernel:
         self._version = -1
 
     def arranged(self, index: torch.Tensor | None, in_size: tuple[int, ...]) -> Arranged:
-        """The arrangement of the weights at ``index`` (None: of all) for inputs of ``in_size`` (H, W, or none)."""
+        """The weights at ``index`` (None: all) arranged for inputs of a height and width, or ()."""
         if index is None:
             if self._every is None:
                 self._every = torch.arange(self._shape.numel(), dtype=torch.int32)
@@ -48,8 +48,9 @@ class Kernel:
 def geometry(contraction: Contraction, shape: torch.Size, in_size: tuple[int, ...]) -> Layer:
     """How the kernels cut a layer. Raises ``ValueError`` where offsets or sizes are none that they have."""
     layer = Layer(in_channels=shape[1], out_channels=shape[0])
-    spatial = (in_size, shape[2:], contraction.stride, contraction.padding, contraction.dilation) if isinstance(
-        contraction, Conv2d) else ((1, 1), (1, 1), (1, 1), (0, 0), (1, 1))  # fmt: skip
+    spatial: tuple[tuple[int, ...], ...] = ((1, 1), (1, 1), (1, 1), (0, 0), (1, 1))
+    if isinstance(contraction, Conv2d):
+        spatial = (in_size, shape[2:], contraction.stride, contraction.padding, contraction.dilation)
     for name, value in zip(("in_size", "kernel", "stride", "padding", "dilation"), spatial, strict=True):
         setattr(layer, name, (ctypes.c_int32 * 2)(*value))
     if not library().plan(ctypes.byref(layer)):
@@ -68,8 +69,12 @@ class Arranged:
         ]
         self.forward, self.backward = (Pattern(*map(pointer, parts)) for parts in self._memory)
         library().arrange(
-            ctypes.byref(layer), pointer(index), self.count, ctypes.byref(self.forward), ctypes.byref(self.backward)
-        )  # fmt: skip
+            ctypes.byref(layer),
+            pointer(index),
+            self.count,
+            ctypes.byref(self.forward),
+            ctypes.byref(self.backward),
+        )
         if layer.forward.blocks == 1:  # rows are in the order of slots
             self._memory[0].pop()
 
@@ -147,5 +152,7 @@ def _dense_gradient(layer: Any, grad: torch.Tensor, x: torch.Tensor, examples: i
     """The gradient with respect to every mean, active or not: one ordinary contraction."""
     shape = layer.posterior.shape
     weight = x.new_zeros(()).expand(shape)  # only its shape is asked for
-    _, dense = layer.contraction.backward(from_blocks(grad, examples), from_blocks(x, examples), weight, False)
+    _, dense = layer.contraction.backward(
+        from_blocks(grad, examples), from_blocks(x, examples), weight, False
+    )
     return dense

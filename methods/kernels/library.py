@@ -72,7 +72,10 @@ _COUNT, _FLOAT, _SEED = ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "plan": (_INT, (_POINTER,)),
     "arrange": (None, (_POINTER, _POINTER, _COUNT, _POINTER, _POINTER)),
-    "forward": (_INT, (*[_POINTER] * 2, _COUNT, _LONG, *[_POINTER] * 4, _FLOAT, _SEED, *[_POINTER] * 2, _INT)),
+    "forward": (
+        _INT,
+        (*[_POINTER] * 2, _COUNT, _LONG, *[_POINTER] * 4, _FLOAT, _SEED, *[_POINTER] * 2, _INT),
+    ),
     "backward": (_INT, (*[_POINTER] * 2, _COUNT, _LONG, *[_POINTER] * 8, _INT)),
     "block": (None, (_POINTER, _LONG, _LONG, _POINTER, _INT)),
     "unblock": (None, (_POINTER, _LONG, _LONG, _POINTER, _INT)),
@@ -123,7 +126,7 @@ def _stale(path: Path) -> str:
 
 def file_of(level: str, folder: Path = _HERE) -> Path:
     """Where the build for an instruction set lies."""
-    return folder / f"kernels_{level}.so"
+    return folder / "compiled" / f"{level}.so"
 
 
 def digest(source: Path) -> str:
