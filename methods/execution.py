@@ -51,6 +51,7 @@ def choose(
         if obstacle is None and (how == "auto" or not _is_sparse(layer)):
             obstacle = _dearer(layer, batch)
         layer.kernel = Kernel(layer.contraction, layer.posterior.shape) if obstacle is None else None
+        layer.posterior.fused = True
         layer.runs = SPARSE if obstacle is None else f"dense: {obstacle}"
     if in_layout and any(layer.kernel is not None for layer in found):
         _keep_layout(module, found, input_shape)
@@ -70,6 +71,7 @@ def summary(module: nn.Module) -> str:
 def _keep_dense(found: Iterable[VariationalLayer], reason: str) -> None:
     for layer in found:
         layer.kernel, layer.keeps_layout, layer.runs = None, False, f"dense: {reason}"
+        layer.posterior.fused = False
 
 
 def _is_sparse(layer: VariationalLayer) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from methods.kernels import scales
 from methods.scales import SCALE_MAPS
 
 SMALLEST_STD = 1e-12
@@ -24,7 +25,8 @@ class Gaussian(nn.Module):
     """Independent q(w_i) = N(mean_i, std_i^2) over the stored coordinates of a weight tensor.
 
     shape: that of the weight tensor. mean, rho: parameters of one shape; ``std`` is the
-    scale map of ``rho``.
+    scale map of ``rho``. fused: whether variances and KL are computed by kernels, with parameters that
+    these know; ``methods.execution`` decides.
     """
 
     mean: nn.Parameter
@@ -34,6 +36,7 @@ class Gaussian(nn.Module):
         super().__init__()
         self.shape = torch.Size(shape)
         self.scale_map = scale_map
+        self.fused = False
         self.mean = nn.Parameter(mean.detach().clone())
         self.rho = nn.Parameter(SCALE_MAPS[scale_map].rho(std.detach()))
 
@@ -49,7 +52,11 @@ class Gaussian(nn.Module):
     @property
     def variance(self) -> torch.Tensor:
         """Squares of ``std``, differentiable in ``rho``."""
-        variance: torch.Tensor = _Variance.apply(self.rho, self)
+        variance: torch.Tensor
+        if self._suits_kernels():
+            variance = scales.Variance.apply(self.rho, self.scale_map == "softplus")
+        else:
+            variance = _Variance.apply(self.rho, self)
         return variance
 
     @property
@@ -62,8 +69,16 @@ class Gaussian(nn.Module):
 
         sum_i log(prior_std/std_i) + (std_i^2 + mean_i^2) / (2 prior_std^2) - 1/2.
         """
-        kl: torch.Tensor = _KL.apply(self.mean, self.rho, self, prior_std)
+        kl: torch.Tensor
+        if self._suits_kernels():
+            kl = scales.KL.apply(self.mean, self.rho, self.scale_map == "softplus", prior_std)
+        else:
+            kl = _KL.apply(self.mean, self.rho, self, prior_std)
         return kl
+
+    def _suits_kernels(self) -> bool:
+        plain = self.rho.dtype == torch.float32 and self.rho.device.type == "cpu"
+        return self.fused and plain and self.scale_map in scales.KNOWN
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         """One draw of the stored coordinates, detached."""

@@ -11,5 +11,5 @@ void parallel(int threads, int64_t tasks, work run, void *context);
 
 /* Memory of this thread, at least `bytes` long and aligned to a vector, kept for the next call of the same slot:
    fresh pages cost more than what is computed in them. NULL where there is none. */
-enum { SLAB, MEANS, VARIANCES, MEAN_SUMS, VARIANCE_SUMS, SLOTS };
+enum { SLAB, MEANS, VARIANCES, MEAN_SUMS, VARIANCE_SUMS, KL_SUMS, SLOTS };
 void *scratch(int slot, size_t bytes);

@@ -1,0 +1,152 @@
+/* Variances and KL divergences of Gaussian posteriors whose scale is a function of a parameter rho: softplus or exp.
+   Every function passes once through its numbers; what backward needs is computed again rather than kept. */
+#include "threads.h"
+#include "vector.h"
+#include <math.h>
+
+#define STRETCH 16384 /* numbers a task */
+#define SMALLEST 1e-12f /* as methods/posterior.py has it */
+
+INLINE vec choose(svec condition, vec a, vec b) {
+    return as_vec(as_bits(where(condition, a)) | as_bits(where(~condition, b)));
+}
+
+/* e^x to about 2 ulp, for x <= 88; 0 below -87 */
+INLINE vec exponential(vec x) {
+    const vec clipped = choose(x < -87.0f, all(-87.0f), x);
+    const vec turns = clipped * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the whole part is in the lowest bits */
+    const vec n = turns - 12582912.0f;
+    const vec r = (clipped - n * 0.693145752f) - n * 1.42860677e-6f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return where(~(x < -87.0f), p * as_vec((as_bits(turns) - 0x4b400000u + 127u) << 23));
+}
+
+/* log x to about 2 ulp for normal x > 0; NaN stays */
+INLINE vec logarithm(vec x) {
+    const ivec e = (ivec)((svec)(as_bits(x) - 0x3f2aaaab) >> 23);
+    const vec f = as_vec(as_bits(x) - (e << 23)) - 1.0f;
+    vec p = f * -0.12734311819076538f + 0.13756708800792694f;
+    p = p * f - 0.12219586223363876f;
+    p = p * f + 0.1405418962240219f;
+    p = p * f - 0.1667809635400772f;
+    p = p * f + 0.2000732272863388f;
+    p = p * f - 0.24999839067459106f;
+    p = p * f + 0.33333271741867065f;
+    p = p * f - 0.5f;
+    const vec result = p * (f * f) + f + __builtin_convertvector((svec)e, vec) * 0.69314718f;
+    return choose(x == x, result, x);
+}
+
+/* The scale and its derivative in rho. */
+INLINE void scale(const int softplus, vec rho, vec *std, vec *slope) {
+    if (softplus) {
+        const vec e = exponential(as_vec(as_bits(rho) | 0x80000000u)), u = 1.0f + e;
+        /* log1p(e): the rounding of 1 + e is taken back */
+        const vec rest = u - 1.0f, small = choose(rest == 0.0f, e, logarithm(u) * (e / choose(rest == 0.0f, u, rest)));
+        *std = choose(rho > 0.0f, rho + small, small);
+        *slope = choose(rho > 0.0f, all(1), e) / u;
+    } else
+        *std = *slope = exponential(rho);
+    *std = choose(*std < SMALLEST, all(SMALLEST), *std);
+    *slope = choose(*slope < SMALLEST, all(SMALLEST), *slope);
+}
+
+typedef struct {
+    int64_t n;
+    int softplus;
+    const float *mean, *rho, *grad;
+    float precision, factor, *out, *out_mean;
+    double *sums;
+} job;
+
+INLINE vec part(const float *from, int64_t i, int64_t n) {
+    if (i + LANES <= n) return load(from + i);
+    vec v = all(0);
+    memcpy(&v, from + i, (n - i) * sizeof(float));
+    return v;
+}
+INLINE void keep(float *to, int64_t i, int64_t n, vec v) {
+    if (i + LANES <= n) store(to + i, v);
+    else memcpy(to + i, &v, (n - i) * sizeof(float));
+}
+#define EACH_OF_TASK                                                                                                  \
+    for (int64_t i = task * STRETCH, n = j->n < (task + 1) * STRETCH ? j->n : (task + 1) * STRETCH; i < n; i += LANES)
+static int64_t tasks(int64_t n) { return (n + STRETCH - 1) / STRETCH; }
+
+static void variance_task(void *context, int64_t task) {
+    const job *j = context;
+    EACH_OF_TASK {
+        vec std, slope;
+        scale(j->softplus, part(j->rho, i, n), &std, &slope);
+        keep(j->out, i, n, std * std);
+    }
+}
+
+static void variance_backward_task(void *context, int64_t task) {
+    const job *j = context;
+    EACH_OF_TASK {
+        vec std, slope;
+        scale(j->softplus, part(j->rho, i, n), &std, &slope);
+        keep(j->out, i, n, 2.0f * std * slope * part(j->grad, i, n));
+    }
+}
+
+static void kl_task(void *context, int64_t task) {
+    const job *j = context;
+    vec squares = all(0), logs = all(0);
+    EACH_OF_TASK {
+        const svec in = first_lanes(n - i < LANES ? (int)(n - i) : LANES);
+        vec std, slope, mean = part(j->mean, i, n);
+        scale(j->softplus, part(j->rho, i, n), &std, &slope);
+        squares += where(in, std * std + mean * mean);
+        logs += where(in, logarithm(std));
+    }
+    j->sums[2 * task] = sum(squares);
+    j->sums[2 * task + 1] = sum(logs);
+}
+
+static void kl_backward_task(void *context, int64_t task) {
+    const job *j = context;
+    EACH_OF_TASK {
+        vec std, slope;
+        scale(j->softplus, part(j->rho, i, n), &std, &slope);
+        keep(j->out_mean, i, n, part(j->mean, i, n) * (j->precision * j->factor));
+        keep(j->out, i, n, (std * j->precision - 1.0f / std) * slope * j->factor);
+    }
+}
+
+/* out (n): squares of the scales of rho (n). */
+EXPORT void variance(int64_t n, int softplus, const float *rho, float *out, int threads) {
+    job j = {.n = n, .softplus = softplus, .rho = rho, .out = out};
+    parallel(threads, tasks(n), variance_task, &j);
+}
+
+/* out (n): the gradient in rho, of the gradient in the variance. */
+EXPORT void variance_backward(int64_t n, int softplus, const float *rho, const float *grad, float *out, int threads) {
+    job j = {.n = n, .softplus = softplus, .rho = rho, .grad = grad, .out = out};
+    parallel(threads, tasks(n), variance_backward_task, &j);
+}
+
+/* sum of log(prior/std) + (std^2 + mean^2) / (2 prior^2) - 1/2, in nats; NaN where memory is lacking. */
+EXPORT double kl(int64_t n, int softplus, const float *mean, const float *rho, double prior_std, int threads) {
+    job j = {.n = n, .softplus = softplus, .mean = mean, .rho = rho};
+    j.sums = scratch(KL_SUMS, 2 * (tasks(n) + 1) * sizeof(double));
+    if (!j.sums) return NAN;
+    parallel(threads, tasks(n), kl_task, &j);
+    double squares = 0, logs = 0;
+    for (int64_t task = 0; task < tasks(n); task++) squares += j.sums[2 * task], logs += j.sums[2 * task + 1];
+    return squares / (2 * prior_std * prior_std) - logs + (double)n * (log(prior_std) - 0.5);
+}
+
+/* Gradients in mean and rho (n), times factor. */
+EXPORT void kl_backward(int64_t n, int softplus, const float *mean, const float *rho, float precision, float factor,
+                        float *grad_mean, float *grad_rho, int threads) {
+    job j = {.n = n, .softplus = softplus, .mean = mean, .rho = rho, .precision = precision, .factor = factor,
+             .out = grad_rho, .out_mean = grad_mean};
+    parallel(threads, tasks(n), kl_backward_task, &j);
+}
