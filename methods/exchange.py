@@ -71,12 +71,14 @@ class Pool:
 
     def offer(self, layer: int, ranks: torch.Tensor, available: int) -> None:
         """``ranks`` of every coordinate of ``layer``, of which the largest ``available`` are candidates."""
-        coordinates = subspace.strongest(ranks, min(self.n, available)).nonzero().view(-1)
+        coordinates = subspace.strongest(ranks, min(self.n, available))
         self._best[layer] = coordinates, ranks[coordinates]
         parts = [self._best[number] for number in sorted(self._best)]
         if sum(len(values) for _, values in parts) <= self.n:
             return
-        best = subspace.strongest(torch.cat([values for _, values in parts]), self.n)
+        values = torch.cat([values for _, values in parts])
+        best = torch.zeros_like(values, dtype=torch.bool)
+        best[subspace.strongest(values, self.n)] = True
         chosen = best.split([len(values) for _, values in parts])
         self._best = {
             number: (coordinates[kept], values[kept])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from methods.errors import UserError
+from methods.kernels.library import absent, library, pointer
 from methods.posterior import SparseGaussian
 
 
@@ -44,12 +45,17 @@ def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
-    """Which are the ``n`` largest magnitudes, boolean; ties go to the lowest position."""
+    """Positions of the ``n`` largest magnitudes, sorted; ties go to the lowest position. None is NaN."""
     if n == 0:
-        return torch.zeros_like(magnitude, dtype=torch.bool)
+        return torch.empty(0, dtype=torch.long, device=magnitude.device)
+    if magnitude.is_cpu and magnitude.dtype == torch.float32 and absent() is None:
+        chosen = torch.empty(n, dtype=torch.long)
+        threads = torch.get_num_threads()
+        if library().largest(pointer(magnitude.contiguous()), magnitude.numel(), n, pointer(chosen), threads):
+            return chosen
     # topk needs no sort of all of it, unlike kthvalue, but breaks ties as it likes
     threshold = magnitude.topk(n, sorted=False).values.min()
-    return _with_first(magnitude > threshold, magnitude == threshold, n)
+    return _with_first(magnitude > threshold, magnitude == threshold, n).nonzero().view(-1)
 
 
 def candidates(
@@ -60,7 +66,7 @@ def candidates(
     Survivors are no candidates: -1. Without ``readmit`` slots just given up come below all others.
     """
     index = index.long()
-    ranks = torch.nan_to_num(magnitude.view(-1), nan=0.0)
+    ranks = magnitude.view(-1).nan_to_num_(nan=0.0)
     ranks[index[~removed]] = -1
     if not readmit:
         # above the survivors: taken only when nothing else is left

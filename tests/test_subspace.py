@@ -24,7 +24,24 @@ def test_lowest_and_strongest_break_ties_by_position(values, data):
     by_score = sorted(range(len(values)), key=lambda i: (values[i], i))
     assert subspace.lowest(tensor, n).nonzero().view(-1).tolist() == sorted(by_score[:n])
     by_magnitude = sorted(range(len(values)), key=lambda i: (-values[i], i))
-    assert subspace.strongest(tensor, n).nonzero().view(-1).tolist() == sorted(by_magnitude[:n])
+    for dtype in (torch.float64, torch.float32):  # the kernel knows float32
+        assert subspace.strongest(tensor.to(dtype), n).tolist() == sorted(by_magnitude[:n])
+
+
+@pytest.mark.parametrize("kind", ["spread", "few", "close", "zero"])
+@pytest.mark.parametrize("size", [1, 70_000, 200_001])
+def test_the_strongest_of_many_are_those_of_a_sort(kind, size):
+    """Numbers of every size, of few values, that share their leading bits, and of one value."""
+    drawn = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    values = {
+        "spread": (40 * drawn - 20).exp(),
+        "few": (5 * drawn).floor() - 1,
+        "close": 1 + drawn * 1e-4,
+        "zero": torch.zeros(size),
+    }[kind]
+    order = values.sort(descending=True, stable=True).indices
+    for n in {1, size // 3, size - 1, size} - {0}:
+        assert torch.equal(subspace.strongest(values, n), order[:n].sort().values)
 
 
 def test_nan_scores_go_first():

@@ -85,6 +85,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "variance_backward": (None, (_LONG, _INT, *[_POINTER] * 3, _INT)),
     "kl": (ctypes.c_double, (_LONG, _INT, *[_POINTER] * 2, ctypes.c_double, _INT)),
     "kl_backward": (None, (_LONG, _INT, *[_POINTER] * 2, _FLOAT, _FLOAT, *[_POINTER] * 2, _INT)),
+    "largest": (_INT, (_POINTER, _LONG, _LONG, _POINTER, _INT)),
     "threefry_2x32": (None, (_POINTER, ctypes.c_uint32, ctypes.c_uint32)),
     "standard_normals": (None, (_SEED, _LONG, _LONG, _POINTER)),
     "source_digest": (ctypes.c_char_p, ()),
