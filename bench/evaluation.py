@@ -30,7 +30,7 @@ def log_probabilities(problem: Problem, module: nn.Module, predictor: Predictor,
     module.eval()
     rows = [
         F.log_softmax(predictor(inputs).double(), dim=-1).cpu().numpy()
-        for inputs, _ in problem.batches(split)
+        for inputs, _ in problem.batches(split, problem.evaluation_batch(module))
     ]
     found = np.concatenate(rows)
     if np.isnan(found).any():

@@ -128,6 +128,16 @@ def kernel_costs(module: nn.Module) -> list[KernelCost]:
     return costs
 
 
+def largest_output(module: nn.Module) -> int:
+    """Numbers of one example in the largest output of a layer with a kernel; ``trace`` must have run."""
+    sizes = (
+        kernel.shape[0] * int(getattr(layer, "output_positions", 1))
+        for kernel in kernels(module)
+        for layer in kernel.layers
+    )
+    return max(sizes, default=1)
+
+
 def counts(module: nn.Module) -> Counts:
     """Weights by kind. Means and scales of one weight are one weight; an index is none."""
     found = kernels(module)

@@ -49,7 +49,7 @@ def choose(
     for layer in found:
         obstacle = _obstacle(layer)
         if obstacle is None and (how == "auto" or not _is_sparse(layer)):
-            obstacle = _dearer(layer, batch)
+            obstacle = dearer(layer, batch)
         layer.kernel = Kernel(layer.contraction, layer.posterior.shape) if obstacle is None else None
         layer.posterior.fused = True
         layer.runs = SPARSE if obstacle is None else f"dense: {obstacle}"
@@ -100,7 +100,7 @@ def _obstacle(layer: VariationalLayer) -> str | None:
     return None
 
 
-def _dearer(layer: VariationalLayer, batch: int) -> str | None:
+def dearer(layer: VariationalLayer, batch: int) -> str | None:
     """Why a kernel would take longer than torch for ``layer``.
 
     Measured (``tests/performance/kernels.py``), in multiply-adds of torch's for each output: a weight of an
