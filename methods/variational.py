@@ -82,11 +82,13 @@ class VariationalMethod(Method):
         counts = self.active_counts(network, subspace)
 
         def posterior(name: str, weight: torch.Tensor) -> Gaussian:
-            density = counts[name] / weight.numel() if name in counts else 1.0
-            mean, std = self._initial(weight, density, initial)
             if name not in counts:
+                mean, std = self._initial(weight, 1.0, initial)
                 return DenseGaussian(weight.shape, mean, std, self.options.scale_map)
-            index = torch.randperm(weight.numel(), generator=subspace)[: counts[name]].sort().values
+            order = torch.randperm(weight.numel(), generator=subspace, dtype=torch.int32)
+            index = order[: counts[name]].sort().values.long()
+            del order  # what is as large as the weight comes one at a time
+            mean, std = self._initial(weight, counts[name] / weight.numel(), initial)
             return SparseGaussian(
                 weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
             )

@@ -377,13 +377,13 @@ def memory_section(rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-CAP = 3 * 2**30
-WIDE = {"name": "mlp", "hidden": [8192, 8192]}
+CAP = 2_700_000_000
+WIDE = {"name": "mlp", "hidden": [10240, 10240]}
 
 
 def cap_section(rounds: int) -> list[dict[str, Any]]:
-    """An MLP of 8192 wide layers under a limit on memory that its dense state exceeds."""
-    weights = 784 * 8192 + 8192 * 8192 + 8192 * 10
+    """An MLP of 10240 wide layers under a limit on memory that its dense state exceeds."""
+    weights = 784 * 10240 + 10240 * 10240 + 10240 * 10
     return [
         {"method": label, "cap_mb": CAP / 1e6, "dense_state_mb": 24 * weights / 1e6}
         | _in_process("cap", label)

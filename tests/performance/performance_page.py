@@ -117,7 +117,7 @@ def _cap(rows: list[dict[str, Any]], folder: Path) -> str:
     ]
     first = rows[0]
     return (
-        f"### Under a limit\n\nAn MLP 784-8192-8192-10, whose parameters, gradients and momentum take "
+        f"### Under a limit\n\nAn MLP 784-10240-10240-10, whose parameters, gradients and momentum take "
         f"{first['dense_state_mb']:.0f} · 10⁶ bytes under dense VI, in a process whose data may take {first['cap_mb']:.0f} · 10⁶ "
         "(`RLIMIT_DATA`).\n\n" + _table(["", "outcome"], lines)
     )
