@@ -154,6 +154,7 @@ def execution_of(variant: Variant, arguments: argparse.Namespace) -> Execution:
         threads=arguments.threads,
         channels_last=variant.layout == "channels_last",
         compile=variant.layout == "compile",
+        mode="dense",  # the options are those of torch's contractions
         checkpoint_seconds=1e9,
     )
 

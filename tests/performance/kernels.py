@@ -2,9 +2,9 @@
 
     python tests/performance/kernels.py [--sections steps,memory] [--rounds 5] [--threads 2] [--out docs]
 
-Measures the sections asked for (all of them take about half an hour on two cores), keeps the figures in
-``performance.json`` of the folder ``--out`` and writes ``performance.md`` there with tables and plots from all
-that it holds. Times are medians of ``--rounds`` rounds in which the competitors take turns, ratios are taken
+Measures the sections asked for (all of them take about half an hour on two cores) and prints them as a page.
+With ``--out`` it keeps the figures in ``performance.json`` of that folder, and writes ``performance.md`` there
+with tables and plots from all that it holds. Times are medians of ``--rounds`` rounds in which the competitors take turns, ratios are taken
 within a round, ranges are the smallest and the largest. ``torch.sparse`` and, where they are installed,
 ``sparseprop`` and ``numba`` are measured beside (``pip install matplotlib numba sparseprop``). Leave the
 machine alone meanwhile.
@@ -471,7 +471,7 @@ def others(case: Case, density: float) -> dict[str, Timed]:
 
 def technology_section(rounds: int) -> list[dict[str, Any]]:
     """The forward pass of both moments, one thread, without padding or noise: C as it is built, and plain numba."""
-    from technologies import compare
+    from kernel_page.technologies import compare
 
     return compare(rounds, interleaved, timed)
 
@@ -595,7 +595,7 @@ def main() -> None:
     parser.add_argument("--sections", default=",".join(SECTIONS), help="which, by comma (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--out", type=Path, help="folder for the page and its figures (default: print it)")
     parser.add_argument("--process", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -603,8 +603,8 @@ def main() -> None:
     if arguments.process:
         print(json.dumps(_process(*arguments.process)))
         return
-    path = arguments.out / "performance.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
+    path = None if arguments.out is None else arguments.out / "performance.json"
+    found = json.loads(path.read_text()) if path is not None and path.exists() else {}
     for name in arguments.sections.split(","):
         if name not in SECTIONS:
             parser.error(f"unknown section {name!r}; valid: {', '.join(SECTIONS)}")
@@ -615,11 +615,15 @@ def main() -> None:
             "torch": torch.__version__, "python": platform.python_version(), "commit": git_sha(),
             "capability": torch.backends.cpu.get_cpu_capability(),
         }  # fmt: skip
-        path.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-    from performance_page import write
+        if path is not None:
+            path.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    from kernel_page import page
 
-    write(found, arguments.out)
+    if arguments.out is None:
+        print(page.text(found, None))
+    else:
+        (arguments.out / "performance.md").write_text(page.text(found, arguments.out))
 
 
 if __name__ == "__main__":

@@ -7,21 +7,21 @@ from typing import Any
 
 INTRODUCTION = """# How fast sparse execution is
 
-Measured by `python tests/performance/kernels.py`, which writes this page; [docs/kernels.md](kernels.md) says how the
+Measured by `python tests/performance/kernels.py --out docs`, which writes this page; [docs/kernels.md](kernels.md) says how the
 kernels work and how to choose between them. **Ratios are how many times as fast as the competitor named, medians of
 rounds that take turns, with the smallest and the largest round in brackets.** Machines differ, and shared ones by the
 hour: run it on yours.
 """
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
-    """The page from the sections that were measured."""
+def text(found: dict[str, Any], folder: Path | None) -> str:
+    """The page from the sections that were measured; the plots go to ``folder``."""
     parts = [INTRODUCTION]
     for name, render in _RENDER.items():
         if found.get(name, {}).get("rows"):
             parts.append(render(found[name]["rows"], folder))
             parts.append(_conditions(found[name]))
-    (folder / "performance.md").write_text("\n".join(parts))
+    return "\n".join(parts)
 
 
 def _conditions(section: dict[str, Any]) -> str:
@@ -40,7 +40,7 @@ def _ratio(values: list[float]) -> str:
     return f"{values[0]:.1f} ({values[1]:.1f}–{values[2]:.1f})"
 
 
-def _layers(rows: list[dict[str, Any]], folder: Path) -> str:
+def _layers(rows: list[dict[str, Any]], folder: Path | None) -> str:
     densities = sorted({row["density"] for row in rows}, reverse=True)
     lines = []
     for label in dict.fromkeys(row["layer"] for row in rows):
@@ -55,7 +55,7 @@ def _layers(rows: list[dict[str, Any]], folder: Path) -> str:
     )
 
 
-def _steps(rows: list[dict[str, Any]], folder: Path) -> str:
+def _steps(rows: list[dict[str, Any]], folder: Path | None) -> str:
     text = (
         "## Training steps\n\nForward, KL, backward and SGD with momentum. *One weight sample* draws the weights once for "
         "the whole batch: two lines for a user, a gradient of higher variance.\n"
@@ -68,7 +68,7 @@ def _steps(rows: list[dict[str, Any]], folder: Path) -> str:
     return text
 
 
-def _update(rows: list[dict[str, Any]], folder: Path) -> str:
+def _update(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = [
         [row["what"], f"{row['ms']:.0f}", "{:.2f} ({:.2f}–{:.2f})".format(*row["plain_steps"])]
         for row in rows
@@ -80,13 +80,16 @@ def _update(rows: list[dict[str, Any]], folder: Path) -> str:
     )
 
 
-def _prediction(rows: list[dict[str, Any]], folder: Path) -> str:
+def _prediction(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = [[row["method"], f"{row['images_per_second']:.0f}", _ratio(row["ratio"])] for row in rows]
     head = ["", "images a second", "times as fast as dense VI"]
-    return "## Prediction\n\nTen posterior samples of ResNet-18, batches of 32 (the size that the benchmark evaluates it by).\n\n" + _table(head, lines)
+    return (
+        "## Prediction\n\nTen posterior samples of ResNet-18, batches of 32 (the size that the benchmark evaluates it by).\n\n"
+        + _table(head, lines)
+    )
 
 
-def _memory(rows: list[dict[str, Any]], folder: Path) -> str:
+def _memory(rows: list[dict[str, Any]], folder: Path | None) -> str:
     keys = ("idle_mb", "peak_mb", "activations_mb", "state_mb")
     dense = next(row for row in rows if row["method"] == "dense VI")
     lines = []
@@ -110,7 +113,7 @@ def _memory(rows: list[dict[str, Any]], folder: Path) -> str:
     )
 
 
-def _cap(rows: list[dict[str, Any]], folder: Path) -> str:
+def _cap(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = [
         [row["method"], f"{row['ms']:.0f} ms a step" if "ms" in row else f"fails: {row['failed']}"]
         for row in rows
@@ -123,7 +126,7 @@ def _cap(rows: list[dict[str, Any]], folder: Path) -> str:
     )
 
 
-def _curves(found: dict[str, Any], folder: Path) -> str:
+def _curves(found: dict[str, Any], folder: Path | None) -> str:
     text = "## Where it pays\n\n"
     if _plot(found, folder):
         text += "![Step time against density, width and batch](performance.svg)\n\n"
@@ -165,7 +168,9 @@ def _curves(found: dict[str, Any], folder: Path) -> str:
     return text
 
 
-def _plot(found: dict[str, Any], folder: Path) -> bool:
+def _plot(found: dict[str, Any], folder: Path | None) -> bool:
+    if folder is None:
+        return False
     try:
         import matplotlib
     except ImportError:
@@ -199,7 +204,7 @@ def _plot(found: dict[str, Any], folder: Path) -> bool:
     return True
 
 
-def _technology(rows: list[dict[str, Any]], folder: Path) -> str:
+def _technology(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = [
         [
             f"{r['density']:g}",
@@ -211,7 +216,7 @@ def _technology(rows: list[dict[str, Any]], folder: Path) -> str:
     ]
     return (
         "## Why C, compiled by zig\n\nForward pass of a 3×3 convolution of 64 channels, 32×32, batch 32, on one thread, by the same "
-        "pattern in the same layout (`tests/performance/technologies.py`).\n\n"
+        "pattern in the same layout (`tests/performance/kernel_page/technologies.py`).\n\n"
         + _table(["density", "", "ms", "first call, with compilation"], lines)
         + "\nPlain numba needs no compiler either, but compiles in every new process or keeps a cache that processes share, "
         "and keeps no tile of sums in registers. C with vector types of the compiler is one source for AVX2 and AVX-512; "
@@ -220,7 +225,7 @@ def _technology(rows: list[dict[str, Any]], folder: Path) -> str:
     )
 
 
-def _training(rows: list[dict[str, Any]], folder: Path) -> str:
+def _training(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = []
     for row in rows:
         cells = [row["network"], f"{row['density']:g}"]
