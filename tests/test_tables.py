@@ -669,3 +669,36 @@ def test_a_folder_without_a_suite_has_nothing_to_collect(tmp_path):
     Store(tmp_path, create=True)
     with pytest.raises(StoreError, match="no suite was launched"):
         collect.main(["--suite", "all", "--results", str(tmp_path)])
+
+
+# -- measured ratios ------------------------------------------------------------------------
+
+
+def measured(method, seconds, threads=1, concurrency=1, **options):
+    files = run_files(config(method=method, **options))
+    files["costs"] |= {"seconds_per_step": seconds, "peak_memory_bytes": int(1e9 * seconds)}
+    files["provenance"] |= {"threads": threads, "concurrency": concurrency}
+    return files
+
+
+def test_time_and_memory_are_compared_with_dense_vi(tmp_path):
+    runs = [
+        measured("dense_vi", 0.4),
+        measured("ssvi", 0.1, sparsity=0.9),
+        measured("ssvi", 0.2, sparsity=0.5),
+    ]
+    table = results(tmp_path, *runs).tables(SUITE)["runs"]
+    assert table["step_time_ratio"].tolist() == pytest.approx([1, 0.25, 0.5])
+    assert table["peak_memory_ratio"].tolist() == pytest.approx([1, 0.25, 0.5])
+
+
+@pytest.mark.parametrize("other", [{"threads": 2}, {"concurrency": 2}])
+def test_figures_of_other_circumstances_are_not_compared(other, tmp_path):
+    runs = [measured("dense_vi", 0.4), measured("ssvi", 0.1, sparsity=0.9, **other)]
+    table = results(tmp_path, *runs).tables(SUITE)["runs"]
+    assert table["step_time_ratio"].isna().tolist() == [False, True]
+
+
+def test_without_a_dense_vi_run_there_is_nothing_to_compare_with(tmp_path):
+    table = results(tmp_path, measured("ssvi", 0.1, sparsity=0.9)).tables(SUITE)["runs"]
+    assert table[["step_time_ratio", "peak_memory_ratio"]].isna().all(axis=None)
