@@ -25,6 +25,7 @@
 #define PIN(v)
 #endif
 
+#define AHEAD 3 /* channels of a tile lie far apart: they are fetched so many before their turn */
 #define LARGEST_SLAB (640 * 1024) /* bytes */
 #define FEWEST_ROWS 4
 
@@ -169,6 +170,12 @@ INLINE void forward_tile(const int T, const int noise, const forward_job *j, con
     for (int32_t o = begin; o < end; o++) {
         vec m[TILE], v[TILE];
         int64_t at[TILE];
+        if (o + AHEAD < end)
+            for (int t = 0; t < T; t++) {
+                const int64_t next = (tile->at[t] + (o + AHEAD) * plane) * LANES;
+                __builtin_prefetch(j->y + next, 1);
+                if (noise) __builtin_prefetch(j->slope + next, 1);
+            }
         for (int t = 0; t < T; t++) {
             at[t] = tile->at[t] + o * plane;
             m[t] = first ? all(j->bias ? j->bias[o] : 0) : load(j->y + at[t] * LANES);
@@ -316,6 +323,12 @@ INLINE void backward_tile(const int T, const int noise, const int input, const b
     for (int32_t c = begin; c < end; c++) {
         vec m[TILE], v[TILE];
         struct { vec x[TILE], square[TILE]; } in;
+        if (c + AHEAD < end)
+            for (int t = 0; t < T; t++) {
+                const int64_t at = (tile->at[t] + (c + AHEAD) * plane) * LANES;
+                __builtin_prefetch(j->x + at);
+                if (input) __builtin_prefetch(j->grad_x + at, 1);
+            }
         for (int t = 0; t < T; t++) {
             in.x[t] = load(j->x + (tile->at[t] + c * plane) * LANES);
             in.square[t] = in.x[t] * in.x[t];
@@ -370,6 +383,7 @@ INLINE void fill_backward_slab(const int noise, const backward_job *j, int32_t b
     const int32_t height = l->out_size[0], width = l->out_size[1], size = noise ? 2 * LANES : LANES;
     const int32_t wide = l->backward.slab[1];
     const int64_t from = ((int64_t)b * l->out + channel) * height * width;
+    const int64_t ahead = channel + 1 < l->out ? (int64_t)height * width * LANES : 0; /* the next channel's */
     for (int32_t r = 0; r < l->backward.slab[0]; r++) {
         const int32_t h = row + l->low[0] + r, begin = h < 0 || h >= height ? wide : least(wide, -(int64_t)l->low[1]);
         int32_t c = 0;
@@ -377,6 +391,8 @@ INLINE void fill_backward_slab(const int noise, const backward_job *j, int32_t b
         for (int32_t stop = begin == wide ? 0 : least(wide, (int64_t)width - l->low[1]); c < stop; c++) {
             const int64_t at = (from + (int64_t)h * width + c + l->low[1]) * LANES;
             const vec g = load(j->grad + at);
+            __builtin_prefetch(j->grad + at + ahead);
+            if (noise) __builtin_prefetch(j->slope + at + ahead);
             store(to + c * size, g);
             if (noise) store(to + c * size + LANES, g * load(j->slope + at));
         }
