@@ -25,7 +25,7 @@ from bench.rows import arrow_type, checked, empty, parse_lines, table_of, to_pan
 
 _BATCH = 256
 _LONGEST_ERROR = 1000
-#: What must be the same, beside all of the configuration but the method, for seconds and memory to be compared.
+#: What must be the same, beside the configuration without its method, for seconds to be compared.
 _CIRCUMSTANCES = ("device", "threads")
 #: Columns of ``runs`` that are a measured figure over that of dense VI.
 _MEASURED = {"step_time_ratio": "seconds_per_step", "peak_memory_ratio": "peak_memory_bytes"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ class Normalisation:
     """A batch normalisation that is still to be computed, and what is added to it.
 
     x, residual: (blocks, channels, …, 16). The rest is as ``torch.nn.functional.batch_norm`` has it;
-    without ``training`` no gradients are kept.
+    without ``training`` no gradients are kept. seen: whether running statistics have taken this batch in,
+    shared by all that is made of one normalisation: what a network uses twice is computed twice.
     """
 
     x: torch.Tensor
@@ -30,6 +31,7 @@ class Normalisation:
     momentum: float
     eps: float
     residual: torch.Tensor | None = None
+    seen: list[bool] = field(default_factory=list)
 
     def plus(self, residual: torch.Tensor) -> Normalisation:
         """This, with ``residual`` added."""
@@ -67,7 +69,8 @@ class _Normalise(torch.autograd.Function):
             ctypes.byref(shape), pointer(x), pointer(residual), pointer(weight), pointer(bias), pointer(mean),
             pointer(variance), pointer(y), int(batch), torch.get_num_threads(),
         )  # fmt: skip
-        if how.training and how.running_mean is not None and how.running_var is not None:
+        if how.training and how.running_mean is not None and how.running_var is not None and not how.seen:
+            how.seen.append(True)
             n = how.examples * positions
             how.running_mean.lerp_(mean, how.momentum)
             how.running_var.lerp_(variance * (n / (n - 1)), how.momentum)

@@ -2,12 +2,12 @@
 
     python tests/performance/kernels.py [--sections steps,memory] [--rounds 5] [--threads 2] [--out docs]
 
-Measures the sections asked for (all of them take about half an hour on two cores) and prints them as a page.
-With ``--out`` it keeps the figures in ``performance.json`` of that folder, and writes ``performance.md`` there
-with tables and plots from all that it holds. Times are medians of ``--rounds`` rounds in which the competitors take turns, ratios are taken
-within a round, ranges are the smallest and the largest. ``torch.sparse`` and, where they are installed,
-``sparseprop`` and ``numba`` are measured beside (``pip install matplotlib numba sparseprop``). Leave the
-machine alone meanwhile.
+Measures the sections asked for (all of them take about ten minutes on two cores) and prints them as a page.
+With ``--out`` it keeps the figures in ``performance.json`` of that folder and writes ``performance.md`` there,
+with tables and plots from all that it holds. Times are medians of ``--rounds`` rounds in which competitors
+take turns, ratios are taken within a round, ranges are the smallest and the largest. ``torch.sparse`` and,
+where they are installed, ``sparseprop`` and ``numba`` are measured beside
+(``pip install matplotlib numba sparseprop``). Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -479,10 +479,17 @@ def others(case: Case, density: float) -> dict[str, Timed]:
 
 
 def technology_section(rounds: int) -> list[dict[str, Any]]:
-    """The forward pass of both moments, one thread, without padding or noise: C as it is built, and plain numba."""
+    """The forward pass, one thread, without padding: C as it is built, with and without noise, and numba."""
     from kernel_page.technologies import compare
 
     return compare(rounds, interleaved, timed)
+
+
+def avx2_section(rounds: int) -> list[dict[str, Any]]:
+    """ResNet-18 where torch and the kernels are held to AVX2."""
+    found = _in_process("avx2", str(rounds), ATEN_CPU_CAPABILITY="avx2")
+    rows: list[dict[str, Any]] = found.get("rows", [])
+    return rows
 
 
 def training_section(rounds: int) -> list[dict[str, Any]]:
@@ -528,9 +535,9 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
 # -- processes of their own -------------------------------------------------------------------
 
 
-def _in_process(what: str, label: str) -> dict[str, Any]:
+def _in_process(what: str, label: str, **environment: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--process", what, label, "--threads", str(torch.get_num_threads())]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     if done.returncode:
         return {
             "failed": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else done.returncode
@@ -548,6 +555,17 @@ def _step_of(label: str, network: dict[str, Any], shape: tuple[int, ...], batch:
 def _process(what: str, label: str) -> dict[str, Any]:
     from bench.memory import PeakMemory
 
+    if what == "avx2":
+        network = {"name": "resnet18"}
+        competitors: dict[str, Timed] = {"dense VI, float32": dense(network, IMAGES, 32)}
+        competitors |= {f"SSVI at {d:g}": sparse(network, IMAGES, 32, d) for d in (0.1, 0.05, 0.01)}
+        times = interleaved(competitors, int(label))
+        return {
+            "rows": [
+                {"competitor": n, "ms": 1e3 * times.median(n), "ratio": times.ratio(n, "dense VI, float32")}
+                for n in competitors
+            ]
+        }
     if what == "cap":
         import resource
 
@@ -584,6 +602,7 @@ SECTIONS: dict[str, Callable[[int], Any]] = {
     "memory": memory_section,
     "cap": cap_section,
     "curves": curves_section,
+    "avx2": avx2_section,
     "technology": technology_section,
     "training": training_section,
 }

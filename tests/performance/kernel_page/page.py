@@ -68,6 +68,14 @@ def _steps(rows: list[dict[str, Any]], folder: Path | None) -> str:
     return text
 
 
+def _avx2(rows: list[dict[str, Any]], folder: Path | None) -> str:
+    lines = [[row["competitor"], f"{row['ms']:.1f}", _ratio(row["ratio"])] for row in rows]
+    return (
+        "### AVX2\n\nResNet-18, batch 32, with torch and the kernels held to AVX2 on the same processor "
+        "(`ATEN_CPU_CAPABILITY=avx2`).\n\n" + _table(["", "ms a step", "times as fast as dense VI"], lines)
+    )
+
+
 def _update(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = [
         [row["what"], f"{row['ms']:.0f}", "{:.2f} ({:.2f}–{:.2f})".format(*row["plain_steps"])]
@@ -246,6 +254,7 @@ def _training(rows: list[dict[str, Any]], folder: Path | None) -> str:
 _RENDER = {
     "layers": _layers,
     "steps": _steps,
+    "avx2": _avx2,
     "update": _update,
     "prediction": _prediction,
     "memory": _memory,
