@@ -1,0 +1,222 @@
+"""Runs whose sparse layers are computed by kernels: what is recorded, and what stays the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bench
+from bench import cli
+from bench.execution import Execution
+from bench.problem import make_problem
+from bench.run import execute
+from bench.spec import nest, parse_spec
+from bench.store import Store
+from methods import execution
+from methods.errors import UserError
+from methods.posterior import DenseGaussian, SparseGaussian
+from methods.streams import Streams
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "dataset": "digits",
+    "epochs": 2,
+    "samples": 2,
+    "replace_every": 5,
+    "method": "ssvi",
+    "sparsity": 0.9,
+}
+
+
+def spec(**changed):
+    chosen = {"network": "mlp", **SMALL, **changed}
+    if chosen["method"] != "ssvi":
+        del chosen["replace_every"]
+    if chosen["method"] == "dense_vi":
+        del chosen["sparsity"]
+    return parse_spec(nest(chosen))
+
+
+def computed(root, chosen, **how):
+    store = Store(root, create=True)
+    assert execute(chosen, store, Execution(**how)) == "done", store.run(chosen.run_id).read("status")
+    return store.run(chosen.run_id)
+
+
+def predictions(run):
+    return dict(np.load(run.path / "predictions.npz"))
+
+
+# -- what is recorded -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "expected"),
+    [("auto", "ssvi", "sparse"), ("sparse", "static_vi", "sparse"), ("dense", "ssvi", "dense"),
+     ("auto", "dense_vi", "dense"), ("sparse", "dense_vi", "dense")],
+)  # fmt: skip
+def test_a_run_says_how_its_layers_were_computed(mode, method, expected, tmp_path):
+    run = computed(tmp_path, spec(method=method), mode=mode)
+    costs = run.read("costs")
+    assert costs["execution"] == expected
+    assert set(costs["layers_run"]) == {"fc1", "fc2", "classifier"}
+    assert all(way.startswith(expected) for way in costs["layers_run"].values())
+    assert run.read("provenance")["mode"] == mode
+
+
+def test_a_layer_with_all_weights_is_torchs_where_that_is_faster_and_the_kernels_where_not():
+    """The first convolution has few inputs an output; the classifier that stays dense has thousands."""
+    wide = spec(network={"name": "mlp", "hidden": [2048]}, keep_dense=["classifier"])
+    module = make_problem(wide).build(Streams(0))
+    assert (
+        execution.report(module)["classifier"]
+        == "dense: torch is faster at density 1 and 2048 inputs an output"
+    )
+    module = make_problem(spec(network="cnn")).build(Streams(0))
+    assert isinstance(module.conv1.posterior, DenseGaussian)
+    assert execution.report(module)["conv1"] == "sparse"
+
+
+def test_where_some_sparse_layers_have_no_kernel_the_execution_is_mixed():
+    module = make_problem(spec(sparsity=0.2, network={"name": "mlp", "hidden": [2048, 2048]})).build(
+        Streams(0)
+    )
+    ways = execution.report(module)
+    assert ways["fc1"] == "sparse" and ways["fc2"].startswith("dense: torch is faster at density 0.8")
+    assert execution.summary(module) == "mixed"
+
+
+def test_precisions_that_kernels_do_not_know_are_computed_densely():
+    for precision in ("bfloat16", "float64"):
+        module = make_problem(spec(precision=precision)).build(Streams(0))
+        assert execution.summary(module) == "dense"
+    with pytest.raises(UserError, match="execution sparse: kernels are for float32, not for float64"):
+        make_problem(spec(precision="float64"), Execution(mode="sparse")).build(Streams(0))
+
+
+# -- what stays the same ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_threads_change_no_bit(network, tmp_path):
+    found = [
+        predictions(computed(tmp_path / str(threads), spec(network=network), threads=threads, mode="sparse"))
+        for threads in (1, 2, 3)
+    ]
+    for other in found[1:]:
+        assert all(np.array_equal(found[0][key], other[key]) for key in other)
+
+
+def test_sparse_and_dense_execution_differ_as_seeds_of_the_noise_do(tmp_path):
+    chosen = spec(epochs=20, sparsity=0.95)
+    scores = {}
+    for mode in ("dense", "sparse"):
+        rows = computed(tmp_path / mode, chosen, mode=mode).read("metrics")["metrics"]
+        where = {"split": "test", "predictor": "samples"}
+        scores[mode] = {r["metric"]: r["value"] for r in rows if where.items() <= r.items()}
+    assert scores["sparse"]["accuracy"] == pytest.approx(scores["dense"]["accuracy"], abs=0.03)
+    assert scores["sparse"]["nll"] == pytest.approx(scores["dense"]["nll"], abs=0.08)
+
+
+def test_a_loaded_model_predicts_what_the_run_did(tmp_path):
+    run = computed(tmp_path, spec(network="cnn"))
+    model = bench.load(run.run_id, tmp_path)
+    problem = make_problem(spec(network="cnn"))
+    found = model.predict(problem.splits.test.inputs)
+    assert np.array_equal(np.float32(found), predictions(run)["samples/probabilities"])
+
+
+# -- without kernels --------------------------------------------------------------------------
+
+
+def command(*arguments, tmp_path):
+    line = [sys.executable, "-m", "bench.run", "--results", str(tmp_path), *arguments]
+    line += ["--set", "method=ssvi,dataset=digits,network=mlp,epochs=1,samples=1"]
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=100)
+
+
+def test_a_machine_without_kernels_says_so_once_and_computes_densely(tmp_path):
+    done = command(tmp_path=tmp_path)
+    reason = "sparse kernels need Linux and AVX2 or AVX-512, not Linux and DEFAULT"
+    assert (done.returncode, done.stderr) == (0, f"note: every layer is computed densely: {reason}\n")
+    (run,) = (tmp_path / "runs").iterdir()
+    assert Store(tmp_path).run(run.name).read("costs")["execution"] == "dense"
+    done = command("--execution", "dense", tmp_path=tmp_path / "asked")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_kernels_that_are_asked_for_and_missing_are_an_error(tmp_path):
+    done = command("--execution", "sparse", tmp_path=tmp_path)
+    assert done.returncode == cli.BAD_INPUT
+    assert (
+        done.stderr.startswith("error: --execution sparse: sparse kernels need")
+        and done.stderr.count("\n") == 1
+    )
+
+
+# -- how many images at once ------------------------------------------------------------------
+
+
+def test_evaluation_takes_as_many_images_at_once_as_suit_the_caches():
+    sizes = {}
+    for network in ("mlp", "cnn", {"name": "cnn", "channels": [2048]}, {"name": "mlp", "hidden": [200_000]}):
+        problem = make_problem(spec(network=network, method="static_vi"))
+        sizes[str(network)] = problem.evaluation_batch(problem.build(Streams(0)))
+    assert list(sizes.values()) == [256, 256, 16, 16]
+
+
+# -- variances and KL -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 40_001])
+def test_variances_and_kl_by_kernels_are_those_of_float64(scale_map, size):
+    rho = torch.linspace(-40, 20 if scale_map == "softplus" else 3, size)
+    index, mean = torch.arange(size), torch.randn(size, generator=torch.Generator().manual_seed(0))
+    fused, exact = (
+        SparseGaussian(torch.Size((size,)), index, mean.to(dtype), torch.ones(size, dtype=dtype), scale_map)
+        for dtype in (torch.float32, torch.float64)
+    )
+    fused.fused = True
+    weights = torch.randn(size, generator=torch.Generator().manual_seed(1))
+    found = []
+    for posterior in (fused, exact):
+        with torch.no_grad():
+            posterior.rho.copy_(rho)
+        dtype = posterior.rho.dtype
+        variance, kl = posterior.variance, posterior.kl(0.1)
+        (by_variance,) = torch.autograd.grad((variance * weights.to(dtype)).sum(), posterior.rho)
+        gradients = torch.autograd.grad(3 * kl, [posterior.mean, posterior.rho])
+        found.append([t.double() for t in (variance, kl, by_variance, *gradients)])
+    for ours, reference in zip(*found, strict=True):
+        # d KL / d rho cancels where the scale is that of the prior
+        torch.testing.assert_close(
+            ours, reference, rtol=2e-6, atol=1e-30 if reference is not found[1][4] else 2e-5
+        )
+
+
+def test_kl_by_kernels_changes_no_bit_with_threads_and_passes_nan_on():
+    size = 100_000
+    mean = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    posterior = SparseGaussian(
+        torch.Size((size,)), torch.arange(size), mean, torch.full((size,), 0.02), "softplus"
+    )
+    posterior.fused = True
+    before, values = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            values.append(posterior.kl(0.1).item())
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(values)) == 1
+    with torch.no_grad():
+        posterior.rho[5] = float("nan")
+    assert posterior.kl(0.1).isnan() and posterior.variance.isnan().sum() == 1
