@@ -39,7 +39,7 @@ bench: $(STAMP)
 	@set -e; for script in tests/performance/*.py; do echo "$$script"; $(PYTHON) $$script; done
 
 clean:
-	rm -rf $(VENV) .uv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .uv build dist methods/kernels/compiled *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is rebuilt when pyproject.toml or the source of the kernels is newer, or when the tree has moved (its scripts hold full paths).

@@ -1,10 +1,13 @@
 """Compiles the sparse kernels (methods/kernels/source) into the package; the rest is in pyproject.toml.
 
-The compiler is clang from the package ziglang, so that installing needs none of the system's. Where it
-can't be had or fails, the package installs without kernels and computes densely.
+The compiler is clang from the package ziglang, which comes from the package index as all else does, so
+that installing needs none of the system's. Where it fails, or the machine is of another kind, the package
+installs without kernels, and layers are computed densely.
 """
 
+import hashlib
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
@@ -33,10 +36,8 @@ FLAGS = [
 
 def digest() -> str:
     """As ``methods.kernels.library.digest``, which can't be imported without torch."""
-    import hashlib
-
     found = hashlib.sha256()
-    for path in sorted(SOURCE.iterdir()):
+    for path in sorted(SOURCE.glob("*.[ch]")):
         found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
 
@@ -47,19 +48,20 @@ def compile_kernels(folder: Path) -> str | None:
         return f"they need Linux on x86-64, not {platform.system()} on {platform.machine()}"
     if importlib.util.find_spec("ziglang") is None:
         return "the package ziglang, their compiler, is not here"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache, "HOME": cache, "PATH": ""}
+    problem = None
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
         for level, flags in LEVELS.items():
             target = ["-target", "x86_64-linux-gnu.2.17", f"-march={level}", f'-DSOURCE_DIGEST="{digest()}"']
-            made = folder / f"{level}.so"
+            made = Path(cache) / f"{level}.so"
             command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *target, *flags]
             command += [*map(str, sorted(SOURCE.glob("*.c"))), "-o", str(made), "-lpthread", "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
-                made.unlink(missing_ok=True)
-                return done.stderr.strip()
-    return None
+                problem = " ".join(done.stderr.split())[-500:]
+            else:
+                made.replace(folder / made.name)  # whoever has the old one open keeps it
+    return problem
 
 
 class BuildWithKernels(build_py):
@@ -68,8 +70,14 @@ class BuildWithKernels(build_py):
     def run(self) -> None:
         super().run()
         root = HERE if self.editable_mode else Path(self.build_lib)
-        problem = compile_kernels(root / "methods" / "kernels" / "compiled")
+        folder = root / "methods" / "kernels" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = compile_kernels(folder)
+        # installers show no output of a build that succeeds: the package tells it when kernels are missed
+        reason = folder / "missing.txt"
+        reason.unlink(missing_ok=True)
         if problem is not None:
+            reason.write_text(problem + "\n")
             print(f"warning: installed without sparse kernels: {problem}", file=sys.stderr)
 
 

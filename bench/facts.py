@@ -43,6 +43,7 @@ _CONFIG: dict[str, tuple[str, str, Any]] = {
 }
 _STATUS = ("error", "error_kind", "stage", "started_at")
 _PROVENANCE = ("concurrency", "threads", "device", "git_sha", "torch_version")
+_CIRCUMSTANCES = ("host", "cpu", "device", "threads", "channels_last", "compile")
 _COSTS = (
     "density",
     "epochs_total",
@@ -74,11 +75,15 @@ _RATIOS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """Columns of ``runs`` that the folder knows, and the resolved configuration by dotted key."""
+    """Columns of ``runs`` that the folder knows, and the resolved configuration by dotted key.
+
+    circumstances: machine and way of computing, which times have in common that may be compared.
+    """
 
     columns: dict[str, Any]
     config: dict[str, Any]
     has_spec: bool
+    circumstances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,8 @@ def _facts(run_id: str, status: str, documents: Mapping[str, Any], metrics: Colu
         row |= scalars(costs, _COSTS, "costs.json")
         row |= {column: _ratio(costs, *parts) for column, parts in _RATIOS.items()}
         row |= _view(metrics)
-    return Facts(row, config, spec is not None)
+    provenance = documents["provenance"] or {}
+    return Facts(row, config, spec is not None, tuple(str(provenance.get(key)) for key in _CIRCUMSTANCES))
 
 
 def _configuration(spec: Mapping[str, Any], run_id: str) -> dict[str, Any]:

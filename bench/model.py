@@ -97,4 +97,7 @@ def load_model(run_id: str, results: str | Path, device: str) -> Model:
     if spec.run_id != run_id:
         raise StoreError(f"{folder.path}/spec.json: it describes run {spec.run_id}")
     set_arithmetic(spec)
-    return Model(*stored.read(folder.path, spec, Execution(device=resolve_device(device))))
+    # as the run was computed, where that can be
+    mode = (folder.read("provenance") or {}).get("mode", "dense")
+    how = Execution(device=resolve_device(device), mode="dense" if mode == "dense" else "auto")
+    return Model(*stored.read(folder.path, spec, how))

@@ -9,6 +9,7 @@ from torch import nn
 
 from bench import blueprint
 from bench.data.base import Split, Splits
+from bench.execution import Execution
 from bench.problem import problem_of
 from bench.spec import RunSpec
 from methods import execution
@@ -19,13 +20,13 @@ _HEADER = ("parameter", "shape", "weights", "kind", "active", "reason")
 _NUMBERS = (2, 4)
 
 
-def preview(spec: RunSpec) -> str:
+def preview(spec: RunSpec, how: Execution = Execution()) -> str:
     """The run of ``spec`` for a terminal, plain text. Builds its module; trains nothing, and needs no data
     of a set that knows its sizes.
     """
     nothing = Split(torch.empty(0), torch.empty(0, dtype=torch.long))
     task = blueprint.task(spec)
-    problem = problem_of(spec, Splits(nothing, None, nothing, task.classes), task)
+    problem = problem_of(spec, Splits(nothing, None, nothing, task.classes), task, how)
     module = problem.build(Streams(spec.seed))
     counts = problem.method.counts(module)
     inference, step = (problem.method.flops(module, event) for event in ("inference", "step"))

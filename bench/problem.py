@@ -99,9 +99,12 @@ class Problem:
 
     @property
     def _mode(self) -> str:
-        """Kernels know float32; contractions in less are torch's."""
-        lower = self.spec.precision == "bfloat16" and self.execution.mode == "auto"
-        return "dense" if lower else self.execution.mode
+        """Kernels know float32, contractions in less are torch's; ``UserError`` where both are wanted."""
+        if self.spec.precision != "bfloat16":
+            return self.execution.mode
+        if self.execution.mode == "sparse":
+            raise UserError("execution sparse: kernels are for float32, not for bfloat16")
+        return "dense"
 
     def training_batches(self, streams: Streams) -> Iterator[Batch]:
         """One epoch in a new random order, augmented."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.execution import Execution
+from methods.kernels import library
 
 
 def now() -> str:
@@ -38,6 +39,7 @@ def provenance(execution: Execution) -> dict[str, Any]:
         "channels_last": execution.channels_last,
         "compile": execution.compile,
         "mode": execution.mode,
+        "kernels": library.build(),
         "executor": execution.executor,
         "started_at": now(),
     }

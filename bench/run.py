@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
     blueprint.check(spec)
     if arguments.dry_run:
-        print(preview.preview(spec))
+        print(preview.preview(spec, execution))
         return 0
     if (reason := blueprint.missing_data([spec])) is not None:
         raise UserError(reason)

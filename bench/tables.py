@@ -25,8 +25,6 @@ from bench.rows import arrow_type, checked, empty, parse_lines, table_of, to_pan
 
 _BATCH = 256
 _LONGEST_ERROR = 1000
-#: What must be the same, beside the configuration without its method, for seconds to be compared.
-_CIRCUMSTANCES = ("device", "threads")
 #: Columns of ``runs`` that are a measured figure over that of dense VI.
 _MEASURED = {"step_time_ratio": "seconds_per_step", "peak_memory_ratio": "peak_memory_bytes"}
 #: Columns of ``runs`` that the labels of a plan may tell of a run that has not said anything yet.
@@ -111,7 +109,7 @@ def _parse(runs: Mapping[str, Stored]) -> tuple[dict[str, pa.Table], dict[str, s
 def _runs_table(runs: Sequence[tuple[Planned, Facts | str]]) -> pd.DataFrame:
     rows = [_run_row(plan, facts) for plan, facts in runs]
     configs = [{} if isinstance(facts, str) else facts.config for _, facts in runs]
-    _compare_with_dense_vi(rows, configs)
+    _compare_with_dense_vi(rows, [facts for _, facts in runs])
     table = {
         column: pa.array([row.get(column) for row in rows], arrow_type(kind))
         for column, kind in kinds("runs").items()
@@ -121,22 +119,21 @@ def _runs_table(runs: Sequence[tuple[Planned, Facts | str]]) -> pd.DataFrame:
     return to_pandas(pa.table(table))
 
 
-def _compare_with_dense_vi(rows: Sequence[dict[str, Any]], configs: Sequence[Mapping[str, Any]]) -> None:
-    """Add what is measured as a ratio to the dense VI run that differs in its method alone."""
-
-    def circumstances(row: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[Any, ...]:
-        rest = sorted((key, value) for key, value in config.items() if not key.startswith("config.method."))
-        return (row["scale"], *(row.get(key) for key in _CIRCUMSTANCES), repr(rest))
-
-    alone = [
-        (row, circumstances(row, config))
-        for row, config in zip(rows, configs, strict=True)
-        if row.get("concurrency") == 1
-    ]
-    dense = {where: row for row, where in alone if row.get("method") == "dense_vi"}
+def _compare_with_dense_vi(rows: Sequence[dict[str, Any]], found: Sequence[Facts | str]) -> None:
+    """Add what is measured as a ratio to the one dense VI run that differs in its method alone."""
+    alone = []
+    for row, facts in zip(rows, found, strict=True):
+        if isinstance(facts, Facts) and row.get("concurrency") == 1:
+            rest = {key: value for key, value in facts.config.items() if not key.startswith("config.method.")}
+            alone.append((row, (row["scale"], *facts.circumstances, repr(sorted(rest.items())))))
+    dense: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row, where in alone:
+        if row.get("method") == "dense_vi":
+            dense.setdefault(where, {})[row["run_id"]] = row
+    for row, where in alone:
+        bases = list(dense.get(where, {}).values())
         for ratio, measured in _MEASURED.items():
-            base, value = dense.get(where, {}).get(measured), row.get(measured)
+            base, value = bases[0].get(measured) if len(bases) == 1 else None, row.get(measured)
             row[ratio] = value / base if value is not None and base else None
 
 

@@ -22,7 +22,7 @@ from bench.evaluation import Diverged, quick_scores
 from bench.problem import Problem
 from bench.spec import Training
 from bench.store import RunFolder
-from methods import passes
+from methods import execution, passes
 from methods.base import Context, Progress, Stage
 from methods.streams import Streams
 
@@ -286,6 +286,7 @@ class Trainer:
         between_stages = self.epoch == 0
         state = {
             "device": self.problem.device.type,
+            "execution": execution.summary(self.module),
             "stage_index": self.stage_index,
             "epoch": self.epoch,
             "step": self.step,
@@ -321,7 +322,7 @@ class Trainer:
 
     def _stored_state(self) -> dict[str, Any] | None:
         """The last checkpoint; None where there is none, where a power cut damaged it or its rows, and where
-        it is of another kind of device, whose random numbers can't be continued here.
+        it is of another kind of device or execution, whose random numbers can't be continued here.
         """
         path = self.folder.path / CHECKPOINT
         if not path.exists():
@@ -331,6 +332,9 @@ class Trainer:
         except (EOFError, RuntimeError, pickle.UnpicklingError):
             return None
         if state.get("device", self.problem.device.type) != self.problem.device.type:
+            return None
+        here = execution.summary(self.module)
+        if state.get("execution", here) != here:
             return None
         lost = any(self.folder.count_rows(table) < state["rows"][table] for table in TABLES)
         return None if lost else state

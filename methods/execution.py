@@ -37,6 +37,8 @@ def choose(
     ``how`` is ``"sparse"`` and there are no kernels.
     """
     found = layers.variational_layers(module)
+    for layer in found:
+        layer.keeps_layout = False
     if how == "dense" or not any(map(_is_sparse, found)):
         _keep_dense(found, "asked for" if how == "dense" else "no layer is sparse")
         return
@@ -128,7 +130,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
             out: torch.Tensor = _give_plain(module, None, module(example))
         return out
 
-    training = module.training
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         expected = result()
@@ -139,10 +141,11 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
         except Exception:  # whatever another's code makes of what it does not know
             same = False
     finally:
-        module.train(training)
+        for part in training:
+            part.training = True
     for layer in found:
         layer.keeps_layout = same
-    if same:
+    if same and _give_plain not in module._forward_hooks.values():
         module.register_forward_hook(_give_plain)
 
 

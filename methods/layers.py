@@ -55,13 +55,16 @@ class VariationalLayer(nn.Module):
         if self.kernel is not None and self._suits_kernel(x):
             return self._by_kernel(x)
         if isinstance(x, Blocks):
-            return Blocks.of(self._by_torch(x.plain()))
+            out = self._by_torch(x.plain())
+            return Blocks.of(out) if out.dtype == torch.float32 else out
         return self._by_torch(x)
 
     def _suits_kernel(self, x: torch.Tensor | Blocks) -> bool:
-        """Kernels know float32 on CPUs, images in batches, and rows of features."""
-        plain = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        return plain and (isinstance(self.contraction, Linear) or x.dim() == 4)
+        """Kernels know float32 on CPUs, images in batches and rows of features, and something to compute."""
+        usual = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        usual = usual and self.posterior.mean.dtype == torch.float32
+        some = self.posterior.active > 0 and x.shape.numel() > 0
+        return usual and some and (isinstance(self.contraction, Linear) or x.dim() == 4)
 
     def _by_kernel(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
         now = passes.current()
@@ -71,7 +74,7 @@ class VariationalLayer(nn.Module):
         if isinstance(self.contraction, Linear) and x.dim() != 2:
             plain = x.plain() if isinstance(x, Blocks) else x
             rows = sparse_map(Blocks.of(plain.reshape(-1, plain.shape[-1])), values, variance, self, now)
-            return rows.plain().view(*plain.shape[:-1], -1)
+            return rows.plain().view(*plain.shape[:-1], self.posterior.shape[0])
         out = sparse_map(Blocks.of(x), values, variance, self, now)
         return out if self.keeps_layout else out.plain()
 

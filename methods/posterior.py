@@ -16,6 +16,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from methods.kernels import scales
+from methods.kernels.library import readable
 from methods.scales import SCALE_MAPS
 
 SMALLEST_STD = 1e-12
@@ -77,8 +78,7 @@ class Gaussian(nn.Module):
         return kl
 
     def _suits_kernels(self) -> bool:
-        plain = self.rho.dtype == torch.float32 and self.rho.device.type == "cpu"
-        return self.fused and plain and self.scale_map in scales.KNOWN
+        return self.fused and self.scale_map in scales.KNOWN and readable(self.mean) and readable(self.rho)
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         """One draw of the stored coordinates, detached."""

@@ -49,9 +49,9 @@ def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
     if n == 0:
         return torch.empty(0, dtype=torch.long, device=magnitude.device)
     if magnitude.is_cpu and magnitude.dtype == torch.float32 and absent() is None:
-        chosen = torch.empty(n, dtype=torch.long)
+        magnitude, chosen = magnitude.contiguous(), torch.empty(n, dtype=torch.long)
         threads = torch.get_num_threads()
-        if library().largest(pointer(magnitude.contiguous()), magnitude.numel(), n, pointer(chosen), threads):
+        if library().largest(pointer(magnitude), magnitude.numel(), n, pointer(chosen), threads):
             return chosen
     # topk needs no sort of all of it, unlike kthvalue, but breaks ties as it likes
     threshold = magnitude.topk(n, sorted=False).values.min()

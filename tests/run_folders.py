@@ -81,7 +81,7 @@ def run_files(
             "git_sha": "0123abcd", "ssvi_bench_version": "0.1.0", "torch_version": "2.11.0",
             "python_version": "3.12.1", "numpy_version": "2.4.0", "host": "node1", "cpu": "a processor",
             "device": "cpu", "threads": 1, "concurrency": 2, "executor": "local",
-            "channels_last": False, "compile": False, "mode": "auto",
+            "channels_last": False, "compile": False, "mode": "auto", "kernels": "x86_64_v4 0123456789ab",
             "started_at": "2026-01-02T03:04:05.900+00:00",
         },
         "history": _history(stages, epochs),

@@ -16,9 +16,11 @@ from bench import cli
 from bench.execution import Execution
 from bench.problem import make_problem
 from bench.run import execute
+from bench.run import main as run_command
 from bench.spec import nest, parse_spec
 from bench.store import Store
-from methods import execution
+from bench.training import CHECKPOINT
+from methods import execution, passes
 from methods.errors import UserError
 from methods.posterior import DenseGaussian, SparseGaussian
 from methods.streams import Streams
@@ -96,8 +98,10 @@ def test_precisions_that_kernels_do_not_know_are_computed_densely():
     for precision in ("bfloat16", "float64"):
         module = make_problem(spec(precision=precision)).build(Streams(0))
         assert execution.summary(module) == "dense"
-    with pytest.raises(UserError, match="execution sparse: kernels are for float32, not for float64"):
-        make_problem(spec(precision="float64"), Execution(mode="sparse")).build(Streams(0))
+        with pytest.raises(
+            UserError, match=f"execution sparse: kernels are for float32, not for {precision}"
+        ):
+            make_problem(spec(precision=precision), Execution(mode="sparse")).build(Streams(0))
 
 
 # -- what stays the same ----------------------------------------------------------------------
@@ -130,6 +134,55 @@ def test_a_loaded_model_predicts_what_the_run_did(tmp_path):
     problem = make_problem(spec(network="cnn"))
     found = model.predict(problem.splits.test.inputs)
     assert np.array_equal(np.float32(found), predictions(run)["samples/probabilities"])
+
+
+def test_a_loaded_model_is_computed_as_the_run_was(tmp_path):
+    run = computed(tmp_path, spec(), mode="dense")
+    assert execution.summary(bench.load(run.run_id, tmp_path).module) == "dense"
+    assert (
+        execution.summary(bench.load(computed(tmp_path / "b", spec()).run_id, tmp_path / "b").module)
+        == "sparse"
+    )
+
+
+def test_inputs_of_another_shape_are_refused_as_torch_does(tmp_path):
+    model = bench.load(computed(tmp_path, spec()).run_id, tmp_path)
+    for shape in ((2, 1, 16, 16), (2, 1, 4, 4)):
+        with pytest.raises(RuntimeError, match="for a layer that takes 64 channels or features"):
+            model.module(torch.zeros(shape))
+
+
+def test_channels_last_changes_no_gradient():
+    """Parameters of images' layers then lie otherwise, and kernels read memory."""
+    chosen = spec(network="cnn", dataset="fashion_mnist_sample", method="static_vi")
+    x, found = torch.randn(4, 1, 28, 28), []
+    for channels_last in (False, True):
+        module = make_problem(chosen, Execution(channels_last=channels_last)).build(Streams(0))
+        with passes.local_noise(torch.Generator().manual_seed(0)):
+            module(x).square().sum().backward()
+        found.append([p.grad.contiguous() for p in module.parameters()])
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dry_run_tells_of_the_execution_that_is_asked_for(capsys):
+    chosen = ["--set", "method=ssvi,network=lenet5", "--dry-run"]
+    for how, told in (("dense", "5 layers dense: asked for"), ("auto", "5 layers sparse")):
+        assert run_command([*chosen, "--execution", how]) == 0
+        assert f"execution: {told}" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_execution_is_not_gone_on_with(tmp_path):
+    """Its random numbers can't be continued."""
+    chosen = spec(epochs=4)
+    expected = predictions(computed(tmp_path / "whole", chosen, mode="dense"))
+    store, asked = Store(tmp_path / "cut", create=True), iter([False] * 60 + [True] * 10**6)
+    how = Execution(mode="sparse", checkpoint_seconds=0.0)
+    assert execute(chosen, store, how, stop=lambda: next(asked)) == "preempted"
+    assert (store.run(chosen.run_id).path / CHECKPOINT).exists()
+    assert execute(chosen, store, Execution(mode="dense")) == "done"
+    found = predictions(store.run(chosen.run_id))
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
 
 
 # -- without kernels --------------------------------------------------------------------------

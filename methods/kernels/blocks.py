@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from methods.kernels.library import library, pointer
+from methods.kernels.library import library, pointer, readable
 from methods.kernels.normalise import Normalisation
 
 LANES = 16
@@ -30,8 +30,9 @@ class Blocks:
     """
 
     def __init__(self, values: torch.Tensor | Normalisation, examples: int) -> None:
-        self._values = values
+        self._values: torch.Tensor | Normalisation | None = values  # None: the plain tensor alone is true
         self._plain: torch.Tensor | None = None
+        self._with_gradients = torch.is_grad_enabled()  # what is computed later, is so as if it were now
         self.examples = examples
 
     @classmethod
@@ -41,16 +42,27 @@ class Blocks:
             return tensor
         return cls(_ToBlocks.apply(tensor), len(tensor))
 
+    def _forget(self) -> None:
+        """The plain tensor is about to be changed in place: what was laid out is no longer true."""
+        self.plain()
+        self._values = None
+
     @property
     def values(self) -> torch.Tensor:
         """The numbers, in the layout."""
-        if isinstance(self._values, Normalisation):
-            self._values = self._values.compute()
-        return self._values
+        values = self._values
+        if isinstance(values, torch.Tensor):
+            return values
+        with torch.set_grad_enabled(self._with_gradients):
+            found: torch.Tensor = _ToBlocks.apply(self._plain) if values is None else values.compute()
+        self._values = found
+        return found
 
     @property
     def shape(self) -> torch.Size:
         """That of the plain tensor."""
+        if self._values is None:
+            return self.plain().shape
         values = self._values.x if isinstance(self._values, Normalisation) else self._values
         return torch.Size((self.examples, *values.shape[1:-1]))
 
@@ -60,15 +72,20 @@ class Blocks:
     def plain(self) -> torch.Tensor:
         """The tensor that this stands for."""
         if self._plain is None:
-            self._plain = _FromBlocks.apply(self.values, self.examples)
+            with torch.set_grad_enabled(self._with_gradients):
+                self._plain = _FromBlocks.apply(self.values, self.examples)
         return self._plain
 
     def _with(self, values: torch.Tensor | Normalisation) -> Blocks:
         return Blocks(values, self.examples)
 
+    def _waits(self) -> bool:
+        """Whether what is still to be computed may be so with what is asked for now."""
+        return self._with_gradients == torch.is_grad_enabled()
+
     def _become(self, other: Blocks) -> Blocks:
         """What a function that works in place leaves behind."""
-        self._values, self._plain = other._values, None
+        self._values, self._plain, self._with_gradients = other._values, None, other._with_gradients
         return self
 
     @classmethod
@@ -76,14 +93,23 @@ class Blocks:
         kwargs = kwargs or {}
         known = _FUNCTIONS.get(func)
         if known is not None:
-            result = known(*args, **kwargs)
+            first = (kwargs["input"],) if "input" in kwargs else ()  # as built-in functions call it
+            rest = {name: value for name, value in kwargs.items() if name != "input"}
+            result = known(*first, *args, **rest)
             if result is not NotImplemented:
                 return result
+        name = getattr(func, "__name__", "")
+        if kwargs.get("inplace") or kwargs.get("out") is not None or _changes(name):
+            for value in (*args, *kwargs.values()):
+                if isinstance(value, Blocks):
+                    value._forget()
         return func(*_plain(args), **_plain(kwargs))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if _changes(name):
+            self._forget()
         return getattr(self.plain(), name)
 
     def __add__(self, other: Any) -> Any:
@@ -93,8 +119,8 @@ class Blocks:
     __radd__ = __add__
 
     def __iadd__(self, other: Any) -> Any:
-        result = self + other
-        return self._become(result) if isinstance(result, Blocks) else result
+        result = _add(self, other)
+        return _in_place("__iadd__")(self, other) if result is NotImplemented else self._become(result)
 
     def size(self, dim: int | None = None) -> Any:
         """As of a tensor."""
@@ -130,11 +156,28 @@ def _forward_plain(name: str) -> Callable[..., Any]:
     return operate
 
 
+def _in_place(name: str) -> Callable[..., Any]:
+    def operate(self: Blocks, *others: Any) -> Any:
+        self._forget()
+        getattr(self.plain(), name)(*_plain(others))
+        return self
+
+    return operate
+
+
+def _changes(name: str) -> bool:
+    """Whether a function of that name changes its argument."""
+    return name.endswith("_") and not name.endswith("__")
+
+
 _PLAIN_OPERATORS = (
-    "sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem len iter bool float eq ne lt le gt ge"
+    "sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul neg abs invert "
+    "and or xor getitem len iter contains bool float int eq ne lt le gt ge"
 )
 for _name in _PLAIN_OPERATORS.split():
     setattr(Blocks, f"__{_name}__", _forward_plain(f"__{_name}__"))
+for _name in ["isub", "imul", "itruediv", "ipow", "setitem"]:
+    setattr(Blocks, f"__{_name}__", _in_place(f"__{_name}__"))
 Blocks.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
@@ -143,7 +186,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Blocks):
         return value.plain()
     if isinstance(value, tuple | list):
-        return type(value)(_plain(item) for item in value)
+        items = [_plain(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
@@ -200,22 +244,22 @@ def _same(*values: Any) -> bool:
     return all(isinstance(value, Blocks) for value in values) and len({v.shape for v in values}) == 1
 
 
-def _add(first: Any, second: Any, *, alpha: float = 1) -> Any:
-    if alpha != 1 or not _same(first, second):
+def _add(x: Any, other: Any, *, alpha: float = 1) -> Any:
+    if alpha != 1 or not _same(x, other):
         return NotImplemented
-    for one, other in ((first, second), (second, first)):
+    for one, added in ((x, other), (other, x)):
         pending = one._values
-        if isinstance(pending, Normalisation) and pending.residual is None:
-            return one._with(pending.plus(other.values))
-    return first._with(first.values + second.values)
+        if isinstance(pending, Normalisation) and pending.residual is None and one._waits():
+            return one._with(pending.plus(added.values))
+    return x._with(x.values + other.values)
 
 
 def _relu(x: Blocks, inplace: bool = False) -> Blocks:
     pending = x._values
-    if isinstance(pending, Normalisation):
+    if isinstance(pending, Normalisation) and x._waits():
         done = x._with(pending.compute(relu=True))
     else:
-        done = x._with(F.relu(pending))
+        done = x._with(F.relu(x.values))
     return x._become(done) if inplace else done
 
 
@@ -229,6 +273,12 @@ def _elementwise(function: Any) -> Any:
         return x._become(done) if inplace else done
 
     return apply
+
+
+def _hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+    if not min_val <= 0 <= max_val:
+        return NotImplemented
+    return _elementwise(F.hardtanh)(x, min_val, max_val, inplace=inplace)
 
 
 def _batch_norm(
@@ -246,30 +296,49 @@ def _batch_norm(
     if not training and torch.is_grad_enabled():
         return NotImplemented
     parts = (running_mean, running_var, weight, bias)
-    if any(part is not None and part.dtype != torch.float32 for part in parts):
+    if not all(map(readable, parts)):
         return NotImplemented
     return x._with(Normalisation(x.values, x.examples, *parts, training, momentum, eps))
 
 
-def _pool(function: Any) -> Any:
-    def apply(
-        x: Any,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        if not isinstance(x, Blocks) or x.dim() != 4 or kwargs.pop("return_indices", False):
-            return NotImplemented
-        if args or kwargs.pop("dilation", 1) not in (1, (1, 1)):
-            return NotImplemented
-        size = _pair(kernel_size)
-        step = size if stride is None or stride == [] else _pair(stride)
-        done = function(x.values, (*size, 1), (*step, 1), (*_pair(padding), 0), **kwargs)
-        return x._with(done)
+def _max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    if not isinstance(x, Blocks) or x.dim() != 4 or return_indices:
+        return NotImplemented
+    where = (*_pair(padding), 0), (*_pair(dilation), 1)
+    return x._with(F.max_pool3d(x.values, *_windows(kernel_size, stride), *where, ceil_mode))
 
-    return apply
+
+def _avg_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    if not isinstance(x, Blocks) or x.dim() != 4:
+        return NotImplemented
+    size, step = _windows(kernel_size, stride)
+    pad = (*_pair(padding), 0)
+    return x._with(
+        F.avg_pool3d(x.values, size, step, pad, ceil_mode, count_include_pad, divisor_override)
+    )
+
+
+def _windows(kernel_size: Any, stride: Any) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Size and stride of windows that hold one lane."""
+    size = _pair(kernel_size)
+    step = size if stride is None or stride == [] else _pair(stride)
+    return (*size, 1), (*step, 1)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -308,14 +377,15 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.mean: _mean,
     torch.flatten: _flatten,
     F.batch_norm: _batch_norm,
+    F.hardtanh: _hardtanh,
     F.adaptive_avg_pool2d: _adaptive_avg_pool2d,
-    F.avg_pool2d: _pool(F.avg_pool3d),
-    torch.max_pool2d: _pool(F.max_pool3d),
-    F.max_pool2d: _pool(F.max_pool3d),
+    F.avg_pool2d: _avg_pool2d,
+    torch.max_pool2d: _max_pool2d,
+    F.max_pool2d: _max_pool2d,
     **{
         function: _elementwise(function)
         for function in (
-            F.relu6, F.leaky_relu, F.hardtanh, F.hardswish, F.silu, F.gelu, F.dropout, F.tanh, torch.tanh
+            F.relu6, F.leaky_relu, F.hardswish, F.silu, F.gelu, F.dropout, F.tanh, torch.tanh
         )
     },
 }  # fmt: skip

@@ -34,15 +34,18 @@ class Kernel:
             if self._every is None:
                 self._every = torch.arange(self._shape.numel(), dtype=torch.int32)
             index = self._every
-        if self._index is not index or self._version != index._version:
-            self._arranged.clear()
-            self._index, self._version = index, index._version
-        if in_size not in self._arranged:
-            self._arranged[in_size] = Arranged(geometry(self._contraction, self._shape, in_size), index)
-        return self._arranged[in_size]
+        version = 0 if index.is_inference() else index._version
+        if self._index is not index or self._version != version:
+            self._arranged = {}
+            self._index, self._version = index, version
+        arranged = self._arranged.get(in_size)
+        if arranged is None:
+            arranged = Arranged(geometry(self._contraction, self._shape, in_size), index)
+            self._arranged[in_size] = arranged
+        return arranged
 
-    def __deepcopy__(self, memo: Any) -> Kernel:
-        return Kernel(self._contraction, self._shape)  # an arrangement points to memory of its own
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kernel, (self._contraction, self._shape)  # copies make arrangements of their own
 
 
 def geometry(contraction: Contraction, shape: torch.Size, in_size: tuple[int, ...]) -> Layer:
@@ -63,6 +66,10 @@ class Arranged:
 
     def __init__(self, layer: Layer, index: torch.Tensor) -> None:
         self.layer, self.count = layer, index.numel()
+        index = index.contiguous()
+        size = layer.in_channels * layer.out_channels * layer.kernel[0] * layer.kernel[1]
+        if bool((index[:1] < 0).any() | (index[-1:] >= size).any() | (index[1:] <= index[:-1]).any()):
+            raise IndexError(f"an index of active weights is not sorted within 0…{size - 1}")
         self._memory = [
             [index.new_empty(size) for size in (rows + 1, self.count, self.count)]
             for rows in (layer.forward_rows, layer.backward_rows)
@@ -77,6 +84,7 @@ class Arranged:
         )
         if layer.forward.blocks == 1:  # rows are in the order of slots
             self._memory[0].pop()
+            self.forward.slots = None
 
 
 def sparse_map(
@@ -86,6 +94,11 @@ def sparse_map(
 
     values, variance: (s,); without ``now.noise`` the map of ``values`` alone.
     """
+    inside = layer.posterior.shape[1]
+    if x.shape[1] != inside:
+        raise RuntimeError(
+            f"an input of shape {tuple(x.shape)} for a layer that takes {inside} channels or features"
+        )
     flat = values.reshape(-1)
     flat_variance = None if variance is None or now.noise is None else variance.reshape(-1)
     out = _SparseMap.apply(x.values, flat, flat_variance, layer.bias, x.examples, layer, now)
@@ -107,6 +120,7 @@ class _SparseMap(torch.autograd.Function):
         now: passes.Pass,
     ) -> torch.Tensor:
         x, values = x.contiguous(), values.contiguous()
+        variance, bias = (None if t is None else t.contiguous() for t in (variance, bias))
         arranged = layer.kernel.arranged(getattr(layer.posterior, "index", None), tuple(x.shape[2:-1]))
         plan = arranged.layer
         spatial = tuple(plan.out_size) if x.dim() == 5 else ()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 _HERE = Path(__file__).parent
+_KNOWN = (torch.float32, torch.int32, torch.int64)
 #: Instruction sets, by what torch calls the machine's.
 LEVELS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 
@@ -113,8 +114,15 @@ def _load() -> ctypes.CDLL | str:
         return f"sparse kernels need Linux and AVX2 or AVX-512, not {platform.system()} and {capability}"
     path = file_of(LEVELS[capability])
     if not path.exists():
-        return f"sparse kernels are not compiled ({path.name} is missing): install this package again"
-    functions = ctypes.CDLL(str(path))
+        told = path.with_name("missing.txt")
+        reason = " ".join(told.read_text().split()) if told.exists() else "install this package again"
+        return f"sparse kernels are not compiled ({path.name} is missing): {reason}"
+    if lacking := _lacking(capability):
+        return f"sparse kernels need the instructions {' '.join(sorted(lacking))}, which this processor hides"
+    try:
+        functions = ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"sparse kernels can't be loaded: {' '.join(str(error).split())}"
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(functions, name, None)
         if function is None:
@@ -123,6 +131,27 @@ def _load() -> ctypes.CDLL | str:
     if functions.source_digest().decode() != digest(_HERE / "source"):
         return _stale(path)
     return functions
+
+
+def _lacking(capability: str) -> set[str]:
+    """What a build may use beside what torch looks for, and a virtual machine may hide."""
+    needed = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
+    if capability == "AVX512":
+        needed |= {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), None)
+    return set() if flags is None else needed - set(flags)
+
+
+def build() -> str | None:
+    """Which build runs here: instruction set and source; None where there is none."""
+    found = _load()
+    if isinstance(found, str):
+        return None
+    return f"{LEVELS[torch.backends.cpu.get_cpu_capability()]} {found.source_digest().decode()[:12]}"
 
 
 def _stale(path: Path) -> str:
@@ -137,11 +166,20 @@ def file_of(level: str, folder: Path = _HERE) -> Path:
 def digest(source: Path) -> str:
     """What tells one source of the kernels from another."""
     found = hashlib.sha256()
-    for path in sorted(source.iterdir()):
+    for path in sorted(source.glob("*.[ch]")):
         found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
 
 
+def readable(tensor: torch.Tensor | None) -> bool:
+    """Whether the kernels can read a tensor of parameters or activations: float32, contiguous, on the CPU."""
+    return tensor is None or (tensor.dtype == torch.float32 and tensor.is_cpu and tensor.is_contiguous())
+
+
 def pointer(tensor: torch.Tensor | None) -> int | None:
-    """Where the numbers of a contiguous tensor lie."""
-    return None if tensor is None else tensor.data_ptr()
+    """Where the numbers of a tensor lie, which must outlive the call; ``TypeError`` for others."""
+    if tensor is None:
+        return None
+    if not (tensor.is_contiguous() and tensor.is_cpu and tensor.dtype in _KNOWN):
+        raise TypeError(f"kernels can't read {tensor.dtype} {tuple(tensor.shape)}, strides {tensor.stride()}")
+    return tensor.data_ptr()

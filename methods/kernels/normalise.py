@@ -18,7 +18,8 @@ class Normalisation:
 
     x, residual: (blocks, channels, …, 16). The rest is as ``torch.nn.functional.batch_norm`` has it;
     without ``training`` no gradients are kept. seen: whether running statistics have taken this batch in,
-    shared by all that is made of one normalisation: what a network uses twice is computed twice.
+    shared by all that is made of one normalisation: what a network uses twice is computed twice, and what
+    it does not use not at all.
     """
 
     x: torch.Tensor

@@ -3,7 +3,7 @@
     python tests/performance/kernels.py [--sections steps,memory] [--rounds 5] [--threads 2] [--out docs]
 
 Measures the sections asked for (all of them take about ten minutes on two cores) and prints them as a page.
-With ``--out`` it keeps the figures in ``performance.json`` of that folder and writes ``performance.md`` there,
+With ``--out`` it keeps the figures in that folder's ``performance.json`` and writes ``performance.md`` there,
 with tables and plots from all that it holds. Times are medians of ``--rounds`` rounds in which competitors
 take turns, ratios are taken within a round, ranges are the smallest and the largest. ``torch.sparse`` and,
 where they are installed, ``sparseprop`` and ``numba`` are measured beside
@@ -503,7 +503,7 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
 
     if not (data_root() / "FashionMNIST").exists():
         return []
-    networks = {"LeNet-5": {"name": "lenet5"}, "CNN 32-64": {"name": "cnn", "channels": [32, 64]}}
+    networks = {"LeNet-5": {"name": "lenet5"}, "CNN 16-32": {"name": "cnn", "channels": [16, 32]}}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for label, network in networks.items():
@@ -512,9 +512,11 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
                 for seed in range(2):
                     for how in found:
                         chosen = {
-                            "dataset": "fashion_mnist", "network": network, "seed": seed, "epochs": 3,
+                            "dataset": {"name": "fashion_mnist", "augment": False}, "network": network,
+                            "seed": seed, "epochs": 3,
                             "method": {"name": "ssvi", "sparsity": 1 - density, "replace_every": 100},
-                            "batch_size": 128, "lr": 0.1, "samples": 5,
+                            "batch_size": 128, "optimiser": "adam", "lr": 0.002, "lr_scale": 0.01,
+                            "samples": 5,
                         }  # fmt: skip
                         spec = parse_spec(nest(chosen))
                         store = Store(Path(folder) / how, create=True)

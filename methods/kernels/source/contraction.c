@@ -15,6 +15,7 @@
 #include "normal.h"
 #include "threads.h"
 #include "vector.h"
+#include <stdatomic.h>
 
 #ifdef __AVX512F__
 #define TILE 8 /* 2 x 8 sums and what is multiplied fill 32 registers */
@@ -34,6 +35,9 @@ static int32_t ceil_div(int32_t a, int32_t b) { return -floor_div(-a, b); }
 static int32_t least(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
 
 /* -- how a layer is cut ----------------------------------------------------------------------------------- */
+
+/* Blocks of examples that a group of positions takes, so that a tile is filled where a block has few of them. */
+static int32_t blocks_of(int32_t height, int32_t width) { return ceil_div(TILE, height * width); }
 
 /* Rows a task and channels a block, such that their slab fits: fewer rows first, then fewer channels. */
 static void fit(cut *c, int32_t rows, int32_t channels, int32_t stride, int32_t span, int64_t row_bytes) {
@@ -71,9 +75,10 @@ EXPORT int plan(layer *l) {
     if (l->direct) { /* nothing is padded: the input itself is the slab */
         l->forward = (cut){l->out_size[0], l->in, 1, {l->in_size[0], l->in_size[1]}};
     } else
-        fit(&l->forward, l->out_size[0], l->in, l->stride[0], span, (int64_t)l->forward.slab[1] * LANES * 4);
+        fit(&l->forward, l->out_size[0], l->in, l->stride[0], span,
+            (int64_t)l->forward.slab[1] * LANES * 4 * blocks_of(l->out_size[0], l->out_size[1]));
     fit(&l->backward, l->phase_size[0], l->out, 1, l->backward.slab[0] - l->phase_size[0] + 1,
-        (int64_t)l->backward.slab[1] * LANES * 8);
+        (int64_t)l->backward.slab[1] * LANES * 8 * blocks_of(l->phase_size[0], l->phase_size[1]));
     l->forward_rows = l->forward.blocks * l->out;
     l->backward_rows = l->backward.blocks * l->phases * l->in;
     return (int64_t)l->forward.channels * l->forward.slab[0] * l->forward.slab[1] < INT32_MAX / LANES &&
@@ -141,7 +146,7 @@ typedef struct { int32_t rows, height, blocks, strips, groups; } grouping;
 
 static grouping grouped(int32_t batch_blocks, int32_t rows, int32_t height, int32_t width) {
     grouping g = {rows, height, 1, ceil_div(height, rows), 0};
-    if (g.strips == 1) g.blocks = ceil_div(TILE, height * width);
+    if (g.strips == 1) g.blocks = blocks_of(height, width);
     g.groups = ceil_div(batch_blocks, g.blocks) * g.strips;
     return g;
 }
@@ -156,6 +161,7 @@ typedef struct {
     float floor, *y, *slope;
     uint64_t seed;
     int32_t batch_blocks, last_lanes, parts;
+    atomic_int *lacking; /* set where a task found no memory */
 } forward_job;
 
 /* A tile: where its positions read, and which output vector of channel 0 they write. */
@@ -242,7 +248,13 @@ INLINE void forward_task(const int noise, const forward_job *j, int64_t task) {
     const int32_t width = l->out_size[1], rows = h1 - h0, positions = (b1 - b0) * rows * width;
     const int64_t plane = (int64_t)cut->slab[0] * cut->slab[1];
     float *slab = NULL;
-    if (!l->direct) slab = scratch(SLAB, j->g.blocks * cut->channels * plane * LANES * sizeof(float));
+    if (!l->direct) {
+        slab = scratch(SLAB, j->g.blocks * cut->channels * plane * LANES * sizeof(float));
+        if (!slab) {
+            atomic_store(j->lacking, 1);
+            return;
+        }
+    }
     for (int32_t block = 0; block < cut->blocks; block++) {
         const int32_t c0 = block * cut->channels, c1 = least(c0 + cut->channels, l->in);
         if (!l->direct)
@@ -282,8 +294,9 @@ EXPORT int forward(const layer *l, const pattern *p, int32_t n, int64_t examples
                    const float *variances, const float *bias, float floor, uint64_t seed, float *y, float *slope,
                    int threads) {
     const int32_t blocks = (int32_t)((examples + LANES - 1) / LANES);
+    atomic_int lacking = 0;
     forward_job j = {l, p, grouped(blocks, l->forward.rows, l->out_size[0], l->out_size[1]), x, means, variances, bias,
-                     floor, y, slope, seed, blocks, (int32_t)(examples - (blocks - 1) * LANES), 1};
+                     floor, y, slope, seed, blocks, (int32_t)(examples - (blocks - 1) * LANES), 1, &lacking};
     if (l->forward.blocks > 1) { /* else slots are in the order of rows */
         j.means = arranged(p, n, means, MEANS);
         if (variances) j.variances = arranged(p, n, variances, VARIANCES);
@@ -291,7 +304,7 @@ EXPORT int forward(const layer *l, const pattern *p, int32_t n, int64_t examples
     }
     if (j.g.groups % threads && j.g.groups < 4 * threads) j.parts = least(ceil_div(4 * threads, j.g.groups), l->out);
     parallel(threads, (int64_t)j.g.groups * j.parts, variances ? forward_noise : forward_mean, &j);
-    return 1;
+    return !lacking;
 }
 
 /* -- backwards -------------------------------------------------------------------------------------------- */
@@ -303,6 +316,7 @@ typedef struct {
     const float *x, *grad, *slope, *means, *variances;
     float *grad_x, *mean_sums, *variance_sums;
     int32_t n, batch_blocks, sets, parts;
+    atomic_int *lacking;
 } backward_job;
 
 typedef struct { float *means, *variances; } sums_of; /* of one set of groups, in the order of the pattern */
@@ -409,6 +423,10 @@ INLINE void backward_task(const int noise, const int input, const backward_job *
     const int32_t end = (int32_t)((int64_t)l->in * (part + 1) / j->parts);
     const int64_t plane = (int64_t)cut->slab[0] * cut->slab[1];
     float *slab = scratch(SLAB, j->g.blocks * cut->channels * plane * size * sizeof(float));
+    if (!slab) {
+        atomic_store(j->lacking, 1);
+        return;
+    }
     const sums_of to = {j->mean_sums + (int64_t)set * j->n, noise ? j->variance_sums + (int64_t)set * j->n : NULL};
     const int32_t last = (int32_t)((int64_t)j->g.groups * (set + 1) / j->sets);
     for (int32_t group = (int32_t)((int64_t)j->g.groups * set / j->sets); group < last; group++) {
@@ -462,8 +480,9 @@ EXPORT int backward(const layer *l, const pattern *p, int32_t n, int64_t example
                     const float *slope, const float *means, const float *variances, float *grad_x, float *grad_means,
                     float *grad_variances, int threads) {
     const int32_t blocks = (int32_t)((examples + LANES - 1) / LANES);
+    atomic_int lacking = 0;
     backward_job j = {l, p, grouped(blocks, l->backward.rows, l->phase_size[0], l->phase_size[1]), x, grad, slope,
-                      means, variances, grad_x, NULL, NULL, n, blocks, 1, 1};
+                      means, variances, grad_x, NULL, NULL, n, blocks, 1, 1, &lacking};
     /* two sets of groups have sums of their own, however many threads there are: these share out the channels */
     j.sets = j.g.groups > 1 ? 2 : 1;
     j.parts = least(ceil_div(threads, j.sets), l->in);
@@ -480,7 +499,7 @@ EXPORT int backward(const layer *l, const pattern *p, int32_t n, int64_t example
         grad_means[p->slots[k]] = j.mean_sums[k] + (j.sets == 2 ? j.mean_sums[k + n] : 0);
         if (slope) grad_variances[p->slots[k]] = j.variance_sums[k] + (j.sets == 2 ? j.variance_sums[k + n] : 0);
     }
-    return 1;
+    return !lacking;
 }
 
 /* -- for tests of the generator --------------------------------------------------------------------------- */

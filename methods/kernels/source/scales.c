@@ -11,9 +11,9 @@ INLINE vec choose(svec condition, vec a, vec b) {
     return as_vec(as_bits(where(condition, a)) | as_bits(where(~condition, b)));
 }
 
-/* e^x to about 2 ulp, for x <= 88; 0 below -87 */
+/* e^x to about 2 ulp; 0 below -87, infinity above 88.7 */
 INLINE vec exponential(vec x) {
-    const vec clipped = choose(x < -87.0f, all(-87.0f), x);
+    const vec clipped = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
     const vec turns = clipped * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the whole part is in the lowest bits */
     const vec n = turns - 12582912.0f;
     const vec r = (clipped - n * 0.693145752f) - n * 1.42860677e-6f;
@@ -23,7 +23,8 @@ INLINE vec exponential(vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    return where(~(x < -87.0f), p * as_vec((as_bits(turns) - 0x4b400000u + 127u) << 23));
+    const vec result = where(~(x < -87.0f), p * as_vec((as_bits(turns) - 0x4b400000u + 127u) << 23));
+    return choose(x > 88.0f, all(INFINITY), result);
 }
 
 /* log x to about 2 ulp for normal x > 0; NaN stays */

@@ -79,8 +79,19 @@ void parallel(int threads, int64_t tasks, work run, void *context) {
     pthread_mutex_unlock(&pool.busy);
 }
 
+static _Thread_local struct { void *memory; size_t bytes; } kept[SLOTS];
+static pthread_key_t leaving;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void release(void *unused) {
+    (void)unused;
+    for (int slot = 0; slot < SLOTS; slot++) free(kept[slot].memory);
+}
+static void make_key(void) { pthread_key_create(&leaving, release); }
+
 void *scratch(int slot, size_t bytes) {
-    static _Thread_local struct { void *memory; size_t bytes; } kept[SLOTS];
+    pthread_once(&once, make_key);
+    pthread_setspecific(leaving, kept); /* any value: a thread that has one releases its memory as it ends */
     if (kept[slot].bytes < bytes) {
         free(kept[slot].memory);
         bytes = (bytes + 63) / 64 * 64;
