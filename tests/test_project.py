@@ -10,7 +10,7 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copytree, ignore_patterns, rmtree
 
 import pytest
 import yaml
@@ -155,7 +155,8 @@ def test_a_wheel_works_from_another_folder(tmp_path):
     source, environment = tmp_path / "source", tmp_path / "environment"
     for package in ("bench", "methods"):
         copytree(ROOT / package, source / package, ignore=CACHES)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    rmtree(source / "methods" / "kernels" / "compiled")  # to be compiled for the wheel
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         (source / name).write_text((ROOT / name).read_text())
     python("from setuptools import build_meta; build_meta.build_wheel('dist')", cwd=source)
     (wheel,) = (source / "dist").glob("*.whl")
@@ -172,6 +173,9 @@ def test_a_wheel_works_from_another_folder(tmp_path):
     zipfile.ZipFile(wheel).extractall(site)
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     elsewhere = tmp_path / "elsewhere"
+    code = "from methods.kernels import library; print(library.__file__, library.absent())"
+    told = python(code, interpreter=interpreter, cwd=tmp_path)
+    assert told.startswith(str(environment)) and told.endswith(" None\n")
     elsewhere.mkdir()
     where = python("import bench; print(bench.__file__)", interpreter=interpreter, cwd=elsewhere)
     assert Path(where.strip()).is_relative_to(site)
