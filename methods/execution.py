@@ -15,7 +15,7 @@ from torch import nn
 from methods import layers, passes
 from methods.contractions import Conv2d, Linear
 from methods.errors import UserError
-from methods.kernels.blocks import LANES, Blocks
+from methods.kernels.blocks import LANES, plain_of
 from methods.kernels.contraction import Kernel
 from methods.kernels.library import absent
 from methods.layers import VariationalLayer
@@ -121,33 +121,55 @@ def dearer(layer: VariationalLayer, batch: int) -> str | None:
 def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_shape: tuple[int, ...]) -> None:
     """Have layers pass on what they compute in the layout of the kernels, if the network takes that.
 
-    Networks of others may look into what they are given: a pass must give what it gives with plain tensors.
+    Networks of others may look into what they are given: passes must give what they give with plain tensors.
     """
-    example = torch.linspace(-1, 1, 2 * torch.Size(input_shape).numel()).view(2, *input_shape)
-
-    def result() -> torch.Tensor:
-        with torch.no_grad(), passes.mean():
-            out: torch.Tensor = _give_plain(module, None, module(example))
-        return out
-
+    example = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0))
     training = [part for part in module.modules() if part.training]
-    module.eval()
+    buffers = {buffer: buffer.clone() for buffer in module.buffers()}
+
+    def results() -> list[torch.Tensor]:
+        """In evaluation and in training, where dropout, whose draws depend on the layout, is left out."""
+        found = []
+        for trained in (False, True):
+            module.eval()
+            for part in training if trained else []:
+                part.training = not isinstance(part, nn.modules.dropout._DropoutNd)
+            with torch.no_grad(), passes.mean(), torch.random.fork_rng([]):
+                torch.manual_seed(0)
+                found += _tensors(module(example))
+            for buffer, before in buffers.items():
+                buffer.copy_(before)
+        return found
+
     try:
-        expected = result()
+        expected = results()
         for layer in found:
             layer.keeps_layout = True
         try:
-            same = torch.allclose(result(), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+            pairs = zip(results(), expected, strict=True)
+            same = all(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max())) for a, b in pairs)
         except Exception:  # whatever another's code makes of what it does not know
             same = False
     finally:
+        module.eval()
         for part in training:
             part.training = True
+        for buffer, before in buffers.items():
+            buffer.copy_(before)
     for layer in found:
         layer.keeps_layout = same
     if same and _give_plain not in module._forward_hooks.values():
         module.register_forward_hook(_give_plain)
 
 
+def _tensors(output: Any) -> list[torch.Tensor]:
+    """Every tensor of what a network gives, plain."""
+    if isinstance(output, tuple | list):
+        return [tensor for item in output for tensor in _tensors(item)]
+    if isinstance(output, dict):
+        return _tensors(list(output.values()))
+    return [plain_of(output)] if output is not None else []
+
+
 def _give_plain(module: nn.Module, inputs: Any, output: Any) -> Any:
-    return output.plain() if isinstance(output, Blocks) else output
+    return plain_of(output)

@@ -1268,6 +1268,36 @@ def test_a_network_that_changes_its_activations_is_the_same(kind):
     same_in_every_mode(built(cnn(kind())))
 
 
+class InTraining(nn.Module):
+    """Does in training only what the layout is not made for."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x) if self.training else x
+
+
+class Writes(nn.Module):
+    def forward(self, x):
+        x[:, 0].zero_()
+        return x
+
+
+def test_a_network_that_writes_through_views_is_the_same():
+    same_in_every_mode(built(cnn(Writes())))
+
+
+@pytest.mark.parametrize("kind", [Looks, Refuses, Writes])
+def test_a_network_that_looks_at_its_activations_in_training_only(kind):
+    module = built(cnn(InTraining(kind())))
+    sparse, dense = copy.deepcopy(module), copy.deepcopy(module)
+    execution.choose(sparse, "sparse", SMALL.input_shape, 18)
+    x = randn(18, *SMALL.input_shape)
+    torch.testing.assert_close(sparse(x), dense(x), rtol=1e-4, atol=1e-4)
+
+
 def test_noise_through_a_network_has_the_spread_of_torch_s():
     module, x = built(cnn()).eval(), randn(1, *SMALL.input_shape).expand(3000, -1, -1, -1)
     with torch.no_grad():

@@ -32,6 +32,7 @@ class Blocks:
     def __init__(self, values: torch.Tensor | Normalisation, examples: int) -> None:
         self._values: torch.Tensor | Normalisation | None = values  # None: the plain tensor alone is true
         self._plain: torch.Tensor | None = None
+        self._version = 0  # of the plain tensor, when the two were the same
         self._with_gradients = torch.is_grad_enabled()  # what is computed later, is so as if it were now
         self.examples = examples
 
@@ -42,15 +43,16 @@ class Blocks:
             return tensor
         return cls(_ToBlocks.apply(tensor), len(tensor))
 
-    def _forget(self) -> None:
-        """The plain tensor is about to be changed in place: what was laid out is no longer true."""
-        self.plain()
-        self._values = None
+    def _true_values(self) -> torch.Tensor | Normalisation | None:
+        """The numbers in the layout; None where the plain tensor was changed in place since."""
+        if self._plain is not None and self._plain._version != self._version:
+            self._values, self._version = None, self._plain._version
+        return self._values
 
     @property
     def values(self) -> torch.Tensor:
         """The numbers, in the layout."""
-        values = self._values
+        values = self._true_values()
         if isinstance(values, torch.Tensor):
             return values
         with torch.set_grad_enabled(self._with_gradients):
@@ -58,13 +60,20 @@ class Blocks:
         self._values = found
         return found
 
+    def waiting(self) -> Normalisation | None:
+        """The normalisation that is still to be computed, and may be so with what is asked for now."""
+        values = self._true_values()
+        now = self._with_gradients == torch.is_grad_enabled()
+        return values if isinstance(values, Normalisation) and now else None
+
     @property
     def shape(self) -> torch.Size:
         """That of the plain tensor."""
-        if self._values is None:
+        values = self._true_values()
+        if values is None:
             return self.plain().shape
-        values = self._values.x if isinstance(self._values, Normalisation) else self._values
-        return torch.Size((self.examples, *values.shape[1:-1]))
+        inner = values.x if isinstance(values, Normalisation) else values
+        return torch.Size((self.examples, *inner.shape[1:-1]))
 
     dtype = torch.float32
     device = torch.device("cpu")
@@ -72,16 +81,14 @@ class Blocks:
     def plain(self) -> torch.Tensor:
         """The tensor that this stands for."""
         if self._plain is None:
-            with torch.set_grad_enabled(self._with_gradients):
+            # outside of inference mode, in which tensors do not count their changes
+            with torch.inference_mode(False), torch.set_grad_enabled(self._with_gradients):
                 self._plain = _FromBlocks.apply(self.values, self.examples)
+            self._version = self._plain._version
         return self._plain
 
     def _with(self, values: torch.Tensor | Normalisation) -> Blocks:
         return Blocks(values, self.examples)
-
-    def _waits(self) -> bool:
-        """Whether what is still to be computed may be so with what is asked for now."""
-        return self._with_gradients == torch.is_grad_enabled()
 
     def _become(self, other: Blocks) -> Blocks:
         """What a function that works in place leaves behind."""
@@ -98,23 +105,16 @@ class Blocks:
             result = known(*first, *args, **rest)
             if result is not NotImplemented:
                 return result
-        name = getattr(func, "__name__", "")
-        if kwargs.get("inplace") or kwargs.get("out") is not None or _changes(name):
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, Blocks):
-                    value._forget()
-        return func(*_plain(args), **_plain(kwargs))
+        return func(*plain_of(args), **plain_of(kwargs))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if _changes(name):
-            self._forget()
         return getattr(self.plain(), name)
 
     def __add__(self, other: Any) -> Any:
         result = _add(self, other)
-        return self.plain() + _plain(other) if result is NotImplemented else result
+        return self.plain() + plain_of(other) if result is NotImplemented else result
 
     __radd__ = __add__
 
@@ -151,23 +151,17 @@ class Blocks:
 
 def _forward_plain(name: str) -> Callable[..., Any]:
     def operate(self: Blocks, *others: Any) -> Any:
-        return getattr(self.plain(), name)(*_plain(others))
+        return getattr(self.plain(), name)(*plain_of(others))
 
     return operate
 
 
 def _in_place(name: str) -> Callable[..., Any]:
     def operate(self: Blocks, *others: Any) -> Any:
-        self._forget()
-        getattr(self.plain(), name)(*_plain(others))
+        getattr(self.plain(), name)(*plain_of(others))
         return self
 
     return operate
-
-
-def _changes(name: str) -> bool:
-    """Whether a function of that name changes its argument."""
-    return name.endswith("_") and not name.endswith("__")
 
 
 _PLAIN_OPERATORS = (
@@ -181,15 +175,15 @@ for _name in ["isub", "imul", "itruediv", "ipow", "setitem"]:
 Blocks.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
-def _plain(value: Any) -> Any:
+def plain_of(value: Any) -> Any:
     """``value`` with every ``Blocks`` in it as the tensor that it stands for."""
     if isinstance(value, Blocks):
         return value.plain()
     if isinstance(value, tuple | list):
-        items = [_plain(item) for item in value]
+        items = [plain_of(item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_of(item) for key, item in value.items()}
     return value
 
 
@@ -248,18 +242,15 @@ def _add(x: Any, other: Any, *, alpha: float = 1) -> Any:
     if alpha != 1 or not _same(x, other):
         return NotImplemented
     for one, added in ((x, other), (other, x)):
-        pending = one._values
-        if isinstance(pending, Normalisation) and pending.residual is None and one._waits():
+        pending = one.waiting()
+        if pending is not None and pending.residual is None:
             return one._with(pending.plus(added.values))
     return x._with(x.values + other.values)
 
 
 def _relu(x: Blocks, inplace: bool = False) -> Blocks:
-    pending = x._values
-    if isinstance(pending, Normalisation) and x._waits():
-        done = x._with(pending.compute(relu=True))
-    else:
-        done = x._with(F.relu(x.values))
+    pending = x.waiting()
+    done = x._with(F.relu(x.values) if pending is None else pending.compute(relu=True))
     return x._become(done) if inplace else done
 
 
@@ -329,9 +320,7 @@ def _avg_pool2d(
         return NotImplemented
     size, step = _windows(kernel_size, stride)
     pad = (*_pair(padding), 0)
-    return x._with(
-        F.avg_pool3d(x.values, size, step, pad, ceil_mode, count_include_pad, divisor_override)
-    )
+    return x._with(F.avg_pool3d(x.values, size, step, pad, ceil_mode, count_include_pad, divisor_override))
 
 
 def _windows(kernel_size: Any, stride: Any) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
