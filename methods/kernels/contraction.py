@@ -67,21 +67,21 @@ class Arranged:
     def __init__(self, layer: Layer, index: torch.Tensor) -> None:
         self.layer, self.count = layer, index.numel()
         index = index.contiguous()
-        size = layer.in_channels * layer.out_channels * layer.kernel[0] * layer.kernel[1]
-        if bool((index[:1] < 0).any() | (index[-1:] >= size).any() | (index[1:] <= index[:-1]).any()):
-            raise IndexError(f"an index of active weights is not sorted within 0…{size - 1}")
         self._memory = [
             [index.new_empty(size) for size in (rows + 1, self.count, self.count)]
             for rows in (layer.forward_rows, layer.backward_rows)
         ]
         self.forward, self.backward = (Pattern(*map(pointer, parts)) for parts in self._memory)
-        library().arrange(
+        valid = library().arrange(
             ctypes.byref(layer),
             pointer(index),
             self.count,
             ctypes.byref(self.forward),
             ctypes.byref(self.backward),
         )
+        if not valid:
+            size = layer.in_channels * layer.out_channels * layer.kernel[0] * layer.kernel[1]
+            raise IndexError(f"an index of active weights is not sorted within 0…{size - 1}")
         if layer.forward.blocks == 1:  # rows are in the order of slots
             self._memory[0].pop()
             self.forward.slots = None

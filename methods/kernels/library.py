@@ -72,7 +72,7 @@ _COUNT, _FLOAT, _SEED = ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
 #: Result and arguments of each function.
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "plan": (_INT, (_POINTER,)),
-    "arrange": (None, (_POINTER, _POINTER, _COUNT, _POINTER, _POINTER)),
+    "arrange": (_INT, (_POINTER, _POINTER, _COUNT, _POINTER, _POINTER)),
     "forward": (
         _INT,
         (*[_POINTER] * 2, _COUNT, _LONG, *[_POINTER] * 4, _FLOAT, _SEED, *[_POINTER] * 2, _INT),

@@ -106,8 +106,12 @@ static place placed(const layer *l, int32_t coordinate) {
 }
 
 /* Arrange the weights at `coordinates` (flat, sorted, n) for either direction: where each row of weights starts
-   (rows + 1), their offsets (n), and which slot each is (n). */
-EXPORT void arrange(const layer *l, const int32_t *coordinates, int32_t n, pattern *forward, pattern *backward) {
+   (rows + 1), their offsets (n), and which slot each is (n). Returns 0, and writes nothing, where coordinates are not
+   sorted or not of the weight. */
+EXPORT int arrange(const layer *l, const int32_t *coordinates, int32_t n, pattern *forward, pattern *backward) {
+    const int64_t size = (int64_t)l->in * l->out * l->kernel[0] * l->kernel[1];
+    for (int32_t i = 0; i < n; i++)
+        if (coordinates[i] < 0 || coordinates[i] >= size || (i && coordinates[i] <= coordinates[i - 1])) return 0;
     memset(forward->starts, 0, (l->forward_rows + 1) * sizeof(int32_t));
     memset(backward->starts, 0, (l->backward_rows + 1) * sizeof(int32_t));
     for (int32_t i = 0; i < n; i++) {
@@ -132,6 +136,7 @@ EXPORT void arrange(const layer *l, const int32_t *coordinates, int32_t n, patte
     memmove(forward->starts + 1, forward->starts, l->forward_rows * sizeof(int32_t));
     memmove(backward->starts + 1, backward->starts, l->backward_rows * sizeof(int32_t));
     forward->starts[0] = backward->starts[0] = 0;
+    return 1;
 }
 
 static const float *arranged(const pattern *p, int32_t n, const float *values, int slot) {
