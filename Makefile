@@ -42,10 +42,12 @@ clean:
 	rm -rf $(VENV) .uv build dist methods/kernels/compiled *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment is rebuilt when pyproject.toml or the source of the kernels is newer, or when the tree has moved (its scripts hold full paths).
+# The environment is rebuilt when pyproject.toml or the source of the kernels is newer, when the tree has moved (its scripts hold full paths), or when kernels were removed.
 # uv comes from PATH, else from pip, else from a private environment where pip must not touch the system's.
 # The imports at the end have what every process loads byte-compiled, which halves the start of each worker.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): .FORCE
+else ifeq ($(wildcard methods/kernels/compiled/*),)
 $(STAMP): .FORCE
 endif
 $(STAMP): pyproject.toml setup.py $(wildcard methods/kernels/source/*)

@@ -60,7 +60,9 @@ def compile_kernels(folder: Path) -> str | None:
             if done.returncode:
                 problem = " ".join(done.stderr.split())[-500:]
             else:
+                whole = hashlib.sha256(made.read_bytes()).hexdigest()
                 made.replace(folder / made.name)  # whoever has the old one open keeps it
+                (folder / f"{level}.sha256").write_text(whole + "\n")
     return problem
 
 

@@ -19,6 +19,9 @@ from methods.base import METHODS, Task
 from methods.errors import UserError
 from methods.streams import Streams
 
+#: Precisions whose contractions sparse kernels know.
+_KERNEL_PRECISIONS = ("float32", "tf32")
+
 _tasks: dict[str, Task] = {}
 _networks: dict[str, nn.Module] = {}
 _flops: dict[str, float] = {}
@@ -94,3 +97,13 @@ def training_flops(spec: RunSpec) -> float:
     if key not in _flops:
         _flops[key] = costs.flops(network(spec), "step")
     return _flops[key]
+
+
+def check_execution(specs: Iterable[RunSpec], mode: str) -> None:
+    """Raise ``UserError`` where sparse execution is asked for and a run's precision has no kernels."""
+    for spec in specs:
+        if mode == "sparse" and spec.precision not in _KERNEL_PRECISIONS:
+            valid = ", ".join(_KERNEL_PRECISIONS)
+            raise UserError(
+                f"--execution sparse: there are no kernels for precision {spec.precision}; valid: {valid}"
+            )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,12 @@ class Execution:
     compile: bool = False
     mode: str = "auto"
     checkpoint_seconds: float = 5.0
+
+
+def stopped_otherwise(run: RunFolder, mode: str) -> bool:
+    """Whether ``run`` was stopped under another ``--execution``; it may then start anew."""
+    before = (run.read("provenance") or {}).get("mode", mode)
+    return run.path.exists() and run.status() == "preempted" and before != mode
 
 
 def resolve_device(name: str) -> str:

@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         if missing is not None:
             raise UserError(missing)
         execution = cli.execution(arguments, executor=arguments.executor)
+        blueprint.check_execution(plan.specs, execution.mode)
         console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
     signal.signal(signal.SIGTERM, _interrupt)
@@ -130,6 +131,7 @@ def _run(
     plan: Plan, arguments: argparse.Namespace, execution: Execution, command: str, console: Console
 ) -> int:
     from bench.collect import collect
+    from bench.execution import stopped_otherwise
     from bench.folder import SETTLED
     from bench.headline import print_share, print_summary
     from bench.live import shown
@@ -152,6 +154,11 @@ def _run(
             console,
             f"their times are not comparable: {others} of them were computed by other {ways}: --force "
             "measures them again",
+        )
+    if anew := sum(stopped_otherwise(store.run(spec.run_id), execution.mode) for spec in plan.specs):
+        _say(
+            console,
+            f"{anew} of them were stopped under another --execution: what can't be continued starts anew",
         )
     started = time.perf_counter()
     begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)

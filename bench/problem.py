@@ -91,20 +91,18 @@ class Problem:
                 raise
             reason = f"reads an attribute of a layer that is variational now ({error})"
             raise UserError(f"network {self.spec.network[0]}: {reason}") from None
-        here, batch = self.execution, self.spec.training.batch_size
-        execution.choose(module, self._mode, self.task.input_shape, batch, in_layout=not here.compile)
+        here, lower = self.execution, self.spec.precision == "bfloat16"
+        execution.choose(
+            module,
+            "dense" if lower else here.mode,  # contractions in less than float32 are torch's
+            self.task.input_shape,
+            self.spec.training.batch_size,
+            in_layout=not here.compile,
+            why_dense="kernels are for float32, not for bfloat16" if lower else "asked for",
+        )
         if here.compile:
             compile_plain(module)
         return module
-
-    @property
-    def _mode(self) -> str:
-        """Kernels know float32, contractions in less are torch's; ``UserError`` where both are wanted."""
-        if self.spec.precision != "bfloat16":
-            return self.execution.mode
-        if self.execution.mode == "sparse":
-            raise UserError("execution sparse: kernels are for float32, not for bfloat16")
-        return "dense"
 
     def training_batches(self, streams: Streams) -> Iterator[Batch]:
         """One epoch in a new random order, augmented."""

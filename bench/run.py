@@ -18,7 +18,7 @@ from torch import nn
 
 from bench import accounting, blueprint, cli, energy, preview, stored
 from bench.evaluation import Diverged, evaluate_stage
-from bench.execution import Execution
+from bench.execution import Execution, stopped_otherwise
 from bench.memory import PeakMemory
 from bench.problem import make_problem, set_arithmetic
 from bench.provenance import now, provenance
@@ -168,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
     spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
     blueprint.check(spec)
+    blueprint.check_execution([spec], execution.mode)
     if arguments.dry_run:
         print(preview.preview(spec, execution))
         return 0
@@ -187,6 +188,8 @@ def main(argv: list[str] | None = None) -> int:
         claim = claims.acquire(folder)
         if claim is None:
             raise UserError(f"run {spec.run_id}: another process is at it")
+        if stopped_otherwise(folder, execution.mode):
+            print(f"{spec.run_id} was stopped under another --execution: what can't be continued starts anew")
         with claims.held(claim):
             outcome = execute(spec, store, execution)
         if outcome != "done":

@@ -27,20 +27,25 @@ SPARSE = "sparse"
 
 
 def choose(
-    module: nn.Module, how: str, input_shape: tuple[int, ...], batch: int, in_layout: bool = True
+    module: nn.Module,
+    how: str,
+    input_shape: tuple[int, ...],
+    batch: int,
+    in_layout: bool = True,
+    why_dense: str = "asked for",
 ) -> None:
     """Give layers of ``module`` kernels: as ``how`` says, those that have one, or those that gain by it.
 
     batch: examples in a training step. in_layout: whether activations may stay in the layout of the
-    kernels between layers. ``costs.trace`` must have run; ``report`` tells what was decided. Layers with
-    all their weights get a kernel only beside sparse ones, where they gain. Raises ``UserError`` where
-    ``how`` is ``"sparse"`` and there are no kernels.
+    kernels between layers. why_dense: what is said where ``how`` is ``"dense"``. ``costs.trace`` must have
+    run; ``report`` tells what was decided. Layers with all their weights get a kernel only beside sparse
+    ones, where they gain. Raises ``UserError`` where ``how`` is ``"sparse"`` and there are no kernels.
     """
     found = layers.variational_layers(module)
     for layer in found:
         layer.keeps_layout = False
     if how == "dense" or not any(map(_is_sparse, found)):
-        _keep_dense(found, "asked for" if how == "dense" else "no layer is sparse")
+        _keep_dense(found, why_dense if how == "dense" else "no layer is sparse")
         return
     reason = _unsuited(module)
     if reason is not None:

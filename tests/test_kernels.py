@@ -986,10 +986,23 @@ def test_machines_without_the_instructions_are_one_line(fresh_library, monkeypat
     assert absent() == "sparse kernels need Linux and AVX2 or AVX-512, not Linux and NO AVX"
 
 
-def test_a_damaged_file_is_one_line(fresh_library, monkeypatch, tmp_path):
-    (tmp_path / "damaged.so").write_bytes(b"\x7fELF and nothing more")
-    monkeypatch.setattr(builds, "file_of", lambda level: tmp_path / "damaged.so")
-    assert "\n" not in absent()
+@pytest.mark.parametrize("damage", ["cut short", "a changed byte", "of something else", "no digest"])
+def test_a_damaged_file_is_one_line(damage, fresh_library, monkeypatch, tmp_path):
+    """To load what is cut short would end the process; and a changed byte computes."""
+    whole = builds.file_of(LEVELS[HERE])
+    made, digest = tmp_path / "made.so", tmp_path / "made.sha256"
+    content = bytearray(whole.read_bytes())
+    if damage == "cut short":
+        content = content[:4000]
+    elif damage == "a changed byte":
+        content[len(content) // 2] ^= 1
+    elif damage == "of something else":
+        content = b"\x7fELF and nothing more"
+    made.write_bytes(content)
+    if damage != "no digest":
+        digest.write_text(whole.with_suffix(".sha256").read_text())
+    monkeypatch.setattr(builds, "file_of", lambda level: made)
+    assert absent().startswith("sparse kernels (made.so) are damaged: install this package again")
 
 
 # -- which layers have a kernel ---------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 
 import bench
 from bench import cli
-from bench.execution import Execution
+from bench.execution import Execution, stopped_otherwise
 from bench.problem import make_problem
 from bench.run import execute
 from bench.run import main as run_command
@@ -94,14 +94,23 @@ def test_where_some_sparse_layers_have_no_kernel_the_execution_is_mixed():
     assert execution.summary(module) == "mixed"
 
 
-def test_precisions_that_kernels_do_not_know_are_computed_densely():
-    for precision in ("bfloat16", "float64"):
-        module = make_problem(spec(precision=precision)).build(Streams(0))
-        assert execution.summary(module) == "dense"
-        with pytest.raises(
-            UserError, match=f"execution sparse: kernels are for float32, not for {precision}"
-        ):
-            make_problem(spec(precision=precision), Execution(mode="sparse")).build(Streams(0))
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_precisions_that_kernels_do_not_know_are_computed_densely(precision, capsys, tmp_path):
+    module = make_problem(spec(precision=precision)).build(Streams(0))
+    reason = f"dense: kernels are for float32, not for {precision}"
+    assert set(execution.report(module).values()) == {reason}
+    with pytest.raises(UserError, match=f"no kernels for precision {precision}; valid: float32, tf32"):
+        run_command(
+            [
+                "--set",
+                f"method=ssvi,precision={precision}",
+                "--execution",
+                "sparse",
+                "--results",
+                str(tmp_path),
+            ]
+        )
+    assert not list(tmp_path.iterdir())
 
 
 # -- what stays the same ----------------------------------------------------------------------
@@ -180,7 +189,10 @@ def test_a_checkpoint_of_another_execution_is_not_gone_on_with(tmp_path):
     how = Execution(mode="sparse", checkpoint_seconds=0.0)
     assert execute(chosen, store, how, stop=lambda: next(asked)) == "preempted"
     assert (store.run(chosen.run_id).path / CHECKPOINT).exists()
+    assert stopped_otherwise(store.run(chosen.run_id), "dense")
+    assert not stopped_otherwise(store.run(chosen.run_id), "sparse")
     assert execute(chosen, store, Execution(mode="dense")) == "done"
+    assert not stopped_otherwise(store.run(chosen.run_id), "sparse")
     found = predictions(store.run(chosen.run_id))
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
 
@@ -197,7 +209,9 @@ def command(*arguments, tmp_path):
 
 def test_a_machine_without_kernels_says_so_once_and_computes_densely(tmp_path):
     done = command(tmp_path=tmp_path)
-    reason = "sparse kernels need Linux and AVX2 or AVX-512, not Linux and DEFAULT"
+    reason = (
+        "sparse kernels need Linux and AVX2 or AVX-512, not Linux and DEFAULT (ATEN_CPU_CAPABILITY=default)"
+    )
     assert (done.returncode, done.stderr) == (0, f"note: every layer is computed densely: {reason}\n")
     (run,) = (tmp_path / "runs").iterdir()
     assert Store(tmp_path).run(run.name).read("costs")["execution"] == "dense"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 _HERE = Path(__file__).parent
 _KNOWN = (torch.float32, torch.int32, torch.int64)
+_AGAIN = "install this package again (in a checkout: make clean, then make)"
 #: Instruction sets, by what torch calls the machine's.
 LEVELS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 
@@ -111,14 +113,19 @@ def library() -> Any:
 def _load() -> ctypes.CDLL | str:
     capability = torch.backends.cpu.get_cpu_capability()
     if capability not in LEVELS or platform.system() != "Linux":
-        return f"sparse kernels need Linux and AVX2 or AVX-512, not {platform.system()} and {capability}"
+        set_to = os.environ.get("ATEN_CPU_CAPABILITY")
+        why = f" (ATEN_CPU_CAPABILITY={set_to})" if set_to else ""
+        return f"sparse kernels need Linux and AVX2 or AVX-512, not {platform.system()} and {capability}{why}"
     path = file_of(LEVELS[capability])
     if not path.exists():
         told = path.with_name("missing.txt")
-        reason = " ".join(told.read_text().split()) if told.exists() else "install this package again"
+        reason = " ".join(told.read_text().split()) if told.exists() else _AGAIN
         return f"sparse kernels are not compiled ({path.name} is missing): {reason}"
     if lacking := _lacking(capability):
         return f"sparse kernels need the instructions {' '.join(sorted(lacking))}, which this processor hides"
+    told = path.with_suffix(".sha256")  # what is cut short would end the process when it is loaded
+    if not told.exists() or told.read_text().strip() != hashlib.sha256(path.read_bytes()).hexdigest():
+        return f"sparse kernels ({path.name}) are damaged: {_AGAIN}"
     try:
         functions = ctypes.CDLL(str(path))
     except OSError as error:
@@ -155,7 +162,7 @@ def build() -> str | None:
 
 
 def _stale(path: Path) -> str:
-    return f"sparse kernels ({path.name}) are older than their source: install this package again"
+    return f"sparse kernels ({path.name}) are older than their source: {_AGAIN}"
 
 
 def file_of(level: str, folder: Path = _HERE) -> Path:

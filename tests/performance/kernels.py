@@ -38,6 +38,7 @@ from methods.base import METHODS, Context, Method, Progress, Style, Task
 from methods.contractions import Contraction, Conv2d, Linear
 from methods.kernels.blocks import Blocks
 from methods.kernels.contraction import Kernel
+from methods.kernels.library import absent
 from methods.layers import VariationalLayer
 from methods.posterior import SparseGaussian
 from methods.streams import Streams
@@ -420,9 +421,8 @@ def curves_section(rounds: int) -> dict[str, Any]:
             faster = times.ratio("kernel", "scattered")[0]
             # what `auto` takes, beside what it leaves
             found["density"].append({"layer": case.label, "density": density, "auto": reason is None} | row)
-            found["auto"].append(
-                {"layer": case.label, "density": density, "loss": 1 / faster if reason is None else 1.0}
-            )
+            if reason is None:
+                found["auto"].append({"layer": case.label, "density": density, "share": 1 / faster})
     for factor in (1, 2, 4):
         width = 64 * factor
         case = Case(f"3×3, {width}→{width}, 16×16", (width, width, 3, 3), SAME, (16, 16), 32)
@@ -626,6 +626,10 @@ def main() -> None:
     if arguments.process:
         print(json.dumps(_process(*arguments.process)))
         return
+    if (reason := absent()) is not None:
+        parser.error(reason)
+    if arguments.out is not None and not arguments.out.is_dir():
+        parser.error(f"--out {arguments.out}: no such folder")
     path = None if arguments.out is None else arguments.out / "performance.json"
     found = json.loads(path.read_text()) if path is not None and path.exists() else {}
     for name in arguments.sections.split(","):
