@@ -371,17 +371,17 @@ def prediction_section(rounds: int) -> list[dict[str, Any]]:
 
 
 def memory_section(rounds: int) -> list[dict[str, Any]]:
-    """Peak memory of training at two batch sizes, in processes of their own, and what is left at batch 0."""
+    """Peak memory of training in processes of their own: with few activations, and with those of CIFAR-10."""
     rows = []
     for label in ("dense VI", "SSVI at 0.1", "SSVI at 0.05", "SSVI at 0.01"):
-        found = {batch: [_in_process(f"peak{batch}", label) for _ in range(3)] for batch in (32, 64)}
-        peaks = {
-            batch: _median([one["peak_mb"] - one["idle_mb"] for one in runs]) for batch, runs in found.items()
-        }
+        small, usual = (
+            [_in_process(f"peak {size}", label) for _ in range(rounds)] for size in ("8 16", "32 32")
+        )
         rows.append(
             {
-                "method": label, "state_mb": found[32][0]["state_mb"], "peak_32_mb": peaks[32],
-                "peak_64_mb": peaks[64], "fixed_mb": 2 * peaks[32] - peaks[64],
+                "method": label, "state_mb": small[0]["state_mb"],
+                "few_activations_mb": [one["peak_mb"] - one["idle_mb"] for one in small],
+                "usual_mb": [one["peak_mb"] - one["idle_mb"] for one in usual],
             }
         )  # fmt: skip
     return rows
@@ -579,7 +579,8 @@ def _process(what: str, label: str) -> dict[str, Any]:
     for other in ("dense VI", "SSVI at 0.1"):  # what torch and the kernels need for themselves
         _step_of(other, small, IMAGES, 16)()
     idle = PeakMemory(torch.device("cpu")).bytes or 0
-    step = _step_of(label, {"name": "resnet18"}, IMAGES, int(what.removeprefix("peak")))
+    side, batch = map(int, what.split()[1:])
+    step = _step_of(label, {"name": "resnet18"}, (3, side, side), batch)
     step()
     memory = PeakMemory(torch.device("cpu"))  # without what building took
     for _ in range(2):

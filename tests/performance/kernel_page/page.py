@@ -98,18 +98,31 @@ def _prediction(rows: list[dict[str, Any]], folder: Path | None) -> str:
 
 
 def _memory(rows: list[dict[str, Any]], folder: Path | None) -> str:
-    dense = next(row for row in rows if row["method"] == "dense VI")
-    keys = ("peak_32_mb", "peak_64_mb", "fixed_mb", "state_mb")
-    lines = [
-        [row["method"], *(f"{row[key]:.0f}" for key in keys), f"{row['fixed_mb'] / dense['fixed_mb']:.3f}"]
-        for row in rows
+    middle = {row["method"]: {key: sorted(row[key])[len(row[key]) // 2] for key in _PEAKS} for row in rows}
+    lines = []
+    for row in rows:
+        cells = [f"{row['state_mb']:.0f}"]
+        for key in _PEAKS:
+            peak, base = middle[row["method"]][key], middle["dense VI"][key]
+            cells += [f"{peak:.0f} ({min(row[key]):.0f}–{max(row[key]):.0f})", f"{peak / base:.3f}"]
+        lines.append([row["method"], *cells])
+    head = [
+        "",
+        "parameters, gradients, momentum",
+        "peak, few activations",
+        "of dense VI's",
+        "peak, CIFAR-10",
+        "of dense VI's",
     ]
-    head = ["", "peak, batch 32", "peak, batch 64", "at batch 0", "of it parameters, gradients, momentum"]
     return (
         "## Memory\n\nTraining steps of ResNet-18 in processes of their own: peak resident memory above that of an idle "
-        "process, in 10⁶ bytes, median of three. Activations grow with the batch, so what two batches leave at batch 0 is "
-        "what training takes beyond them.\n\n" + _table([*head, "at batch 0, of dense VI's"], lines)
+        "process, in 10⁶ bytes. *Few activations*: a batch of 16 images of 8×8, so that nearly all is state and what is "
+        "computed from it; *CIFAR-10*: a batch of 32 images of 32×32, where activations take most.\n\n"
+        + _table(head, lines)
     )
+
+
+_PEAKS = ("few_activations_mb", "usual_mb")
 
 
 def _cap(rows: list[dict[str, Any]], folder: Path | None) -> str:
