@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -34,25 +35,17 @@ FLAGS = [
 ]
 
 
-def digest() -> str:
-    """As ``methods.kernels.library.digest``, which can't be imported without torch."""
-    found = hashlib.sha256()
-    for path in sorted(SOURCE.glob("*.[ch]")):
-        found.update(path.name.encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()
-
-
 def compile_kernels(folder: Path) -> str | None:
     """One library for each instruction set into ``folder``; why not, where it can't be done."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return f"they need Linux on x86-64, not {platform.system()} on {platform.machine()}"
     if importlib.util.find_spec("ziglang") is None:
         return "the package ziglang, their compiler, is not here"
-    problem = None
+    problem, digest = None, runpy.run_path(str(SOURCE.parent / "digest.py"))["digest"](SOURCE)
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
         for level, flags in LEVELS.items():
-            target = ["-target", "x86_64-linux-gnu.2.17", f"-march={level}", f'-DSOURCE_DIGEST="{digest()}"']
+            target = ["-target", "x86_64-linux-gnu.2.17", f"-march={level}", f'-DSOURCE_DIGEST="{digest}"']
             made = Path(cache) / f"{level}.so"
             command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *target, *flags]
             command += [*map(str, sorted(SOURCE.glob("*.c"))), "-o", str(made), "-lpthread", "-lm"]

@@ -21,10 +21,6 @@ from methods.kernels.library import absent
 from methods.layers import VariationalLayer
 from methods.posterior import SparseGaussian
 
-#: What may be asked for.
-CHOICES = ("auto", "dense", "sparse")
-SPARSE = "sparse"
-
 
 def choose(
     module: nn.Module,
@@ -59,7 +55,7 @@ def choose(
             obstacle = dearer(layer, batch)
         layer.kernel = Kernel(layer.contraction, layer.posterior.shape) if obstacle is None else None
         layer.posterior.fused = True
-        layer.runs = SPARSE if obstacle is None else f"dense: {obstacle}"
+        layer.runs = "sparse" if obstacle is None else f"dense: {obstacle}"
     if in_layout and any(layer.kernel is not None for layer in found):
         _keep_layout(module, found, input_shape)
 
@@ -77,7 +73,7 @@ def summary(module: nn.Module) -> str:
 
 def _keep_dense(found: Iterable[VariationalLayer], reason: str) -> None:
     for layer in found:
-        layer.kernel, layer.keeps_layout, layer.runs = None, False, f"dense: {reason}"
+        layer.kernel, layer.runs = None, f"dense: {reason}"
         layer.posterior.fused = False
 
 
@@ -134,33 +130,31 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
 
     def results() -> list[torch.Tensor]:
         """In evaluation and in training, where dropout, whose draws depend on the layout, is left out."""
-        found = []
-        for trained in (False, True):
+        tensors = []
+        try:
+            for trained in (False, True):
+                module.eval()
+                for part in training if trained else []:
+                    part.training = not isinstance(part, nn.modules.dropout._DropoutNd)
+                with torch.no_grad(), passes.mean(), torch.random.fork_rng([]):
+                    torch.manual_seed(0)
+                    tensors += _tensors(module(example))
+        finally:
             module.eval()
-            for part in training if trained else []:
-                part.training = not isinstance(part, nn.modules.dropout._DropoutNd)
-            with torch.no_grad(), passes.mean(), torch.random.fork_rng([]):
-                torch.manual_seed(0)
-                found += _tensors(module(example))
+            for part in training:
+                part.training = True
             for buffer, before in buffers.items():
                 buffer.copy_(before)
-        return found
+        return tensors
 
+    expected = results()
+    for layer in found:
+        layer.keeps_layout = True
     try:
-        expected = results()
-        for layer in found:
-            layer.keeps_layout = True
-        try:
-            pairs = zip(results(), expected, strict=True)
-            same = all(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max())) for a, b in pairs)
-        except Exception:  # whatever another's code makes of what it does not know
-            same = False
-    finally:
-        module.eval()
-        for part in training:
-            part.training = True
-        for buffer, before in buffers.items():
-            buffer.copy_(before)
+        pairs = zip(results(), expected, strict=True)
+        same = all(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max())) for a, b in pairs)
+    except Exception:  # whatever another's code makes of what it does not know
+        same = False
     for layer in found:
         layer.keeps_layout = same
     if same and _give_plain not in module._forward_hooks.values():

@@ -378,5 +378,3 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
         )
     },
 }  # fmt: skip
-
-__all__ = ["LANES", "Blocks", "from_blocks", "to_blocks"]

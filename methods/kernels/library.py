@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from methods.kernels.digest import digest
+
 _HERE = Path(__file__).parent
 _KNOWN = (torch.float32, torch.int32, torch.int64)
 _AGAIN = "install this package again (in a checkout: make clean, then make)"
@@ -168,14 +170,6 @@ def _stale(path: Path) -> str:
 def file_of(level: str, folder: Path = _HERE) -> Path:
     """Where the build for an instruction set lies."""
     return folder / "compiled" / f"{level}.so"
-
-
-def digest(source: Path) -> str:
-    """What tells one source of the kernels from another."""
-    found = hashlib.sha256()
-    for path in sorted(source.glob("*.[ch]")):
-        found.update(path.name.encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()
 
 
 def readable(tensor: torch.Tensor | None) -> bool:

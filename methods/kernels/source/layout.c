@@ -6,34 +6,40 @@
 
 typedef struct { const float *from; float *to; int64_t examples, size, stretches; } job;
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* What a task moves: numbers start..end of the examples of a block, of which there are `here`. */
+typedef struct { int64_t block, start, end, here; } stretch;
+
+INLINE stretch stretch_of(const job *j, int64_t task) {
+    int64_t block = task / j->stretches, start = task % j->stretches * STRETCH;
+    return (stretch){block, start, least(start + STRETCH, j->size), least(j->examples - block * LANES, LANES)};
+}
+
 static void to_blocks(void *context, int64_t task) {
     const job *j = context;
-    int64_t block = task / j->stretches, start = task % j->stretches * STRETCH;
-    int64_t end = start + STRETCH < j->size ? start + STRETCH : j->size;
-    int64_t here = j->examples - block * LANES < LANES ? j->examples - block * LANES : LANES;
-    for (int64_t k = start; k < end; k += LANES) {
-        int64_t n = end - k < LANES ? end - k : LANES;
+    const stretch s = stretch_of(j, task);
+    for (int64_t k = s.start; k < s.end; k += LANES) {
+        int64_t n = least(s.end - k, LANES);
         vec v[LANES];
         for (int i = 0; i < LANES; i++) {
             v[i] = all(0);
-            if (i < here) memcpy(&v[i], j->from + (block * LANES + i) * j->size + k, n * sizeof(float));
+            if (i < s.here) memcpy(&v[i], j->from + (s.block * LANES + i) * j->size + k, n * sizeof(float));
         }
         transpose(v);
-        for (int i = 0; i < n; i++) store(j->to + (block * j->size + k + i) * LANES, v[i]);
+        for (int i = 0; i < n; i++) store(j->to + (s.block * j->size + k + i) * LANES, v[i]);
     }
 }
 
 static void from_blocks(void *context, int64_t task) {
     const job *j = context;
-    int64_t block = task / j->stretches, start = task % j->stretches * STRETCH;
-    int64_t end = start + STRETCH < j->size ? start + STRETCH : j->size;
-    int64_t here = j->examples - block * LANES < LANES ? j->examples - block * LANES : LANES;
-    for (int64_t k = start; k < end; k += LANES) {
-        int64_t n = end - k < LANES ? end - k : LANES;
+    const stretch s = stretch_of(j, task);
+    for (int64_t k = s.start; k < s.end; k += LANES) {
+        int64_t n = least(s.end - k, LANES);
         vec v[LANES];
-        for (int i = 0; i < LANES; i++) v[i] = i < n ? load(j->from + (block * j->size + k + i) * LANES) : all(0);
+        for (int i = 0; i < LANES; i++) v[i] = i < n ? load(j->from + (s.block * j->size + k + i) * LANES) : all(0);
         transpose(v);
-        for (int i = 0; i < here; i++) memcpy(j->to + (block * LANES + i) * j->size + k, &v[i], n * sizeof(float));
+        for (int i = 0; i < s.here; i++) memcpy(j->to + (s.block * LANES + i) * j->size + k, &v[i], n * sizeof(float));
     }
 }
 

@@ -1,9 +1,6 @@
 /* Standard normal numbers that are functions of a seed and a position: the same whatever thread draws them. */
 #pragma once
-#include "vector.h"
-
-/* Chains of dependent operations are long here, so n vectors take each step side by side. */
-#define EACH for (int i = 0; i < n; i++)
+#include "logarithm.h"
 
 /* Threefry-2x32 of 13 rounds, the fewest that pass BigCrush (Salmon et al. 2011). */
 INLINE void threefry(const int n, ivec *x, ivec *y, uint32_t k0, uint32_t k1) {
@@ -29,9 +26,9 @@ INLINE void inverse_root(const int n, const vec *a, vec *y) {
 /* out[2n]: the normals of output vectors at[2n], lane by lane. Box-Muller: the first and the second half of a vector
    are the two numbers of eight pairs; counter of a pair: 8 at + lane. */
 INLINE void normals(const int n, uint64_t seed, const int64_t *at, vec *out) {
-    ivec x[n], y[n], e[n], quarter[n];
+    ivec x[n], y[n], quarter[n];
     svec odd[n];
-    vec u[n], f[n], p[n], r[n], t[n], s[n], c[n];
+    vec u[n], f[n], r[n], t[n], s[n], c[n];
     EACH {
         uint32_t a = (uint32_t)at[2 * i] << 3, b = (uint32_t)at[2 * i + 1] << 3;
         x[i] = (ivec){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b}
@@ -40,16 +37,9 @@ INLINE void normals(const int n, uint64_t seed, const int64_t *at, vec *out) {
         y[i] = (ivec){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
     }
     threefry(n, x, y, (uint32_t)seed, (uint32_t)(seed >> 32));
-    /* u in (0, 1] is 2^e (1 + f) with f in [-1/3, 1/3); log(1 + f) = f + f^2 p(f) to 4e-9 */
-    static const float log_terms[] = {0.13756708800792694f, -0.12219586223363876f, 0.1405418962240219f,
-        -0.1667809635400772f, 0.2000732272863388f, -0.24999839067459106f, 0.33333271741867065f, -0.5f};
-    EACH u[i] = __builtin_convertvector((svec)(x[i] >> 8), vec) * 0x1p-24f + 0x1p-25f;
-    EACH e[i] = (ivec)((svec)(as_bits(u[i]) - 0x3f2aaaab) >> 23);
-    EACH f[i] = as_vec(as_bits(u[i]) - (e[i] << 23)) - 1.0f;
-    EACH p[i] = all(-0.12734311819076538f);
-#pragma clang loop unroll(full)
-    for (int k = 0; k < 8; k++) EACH p[i] = p[i] * f[i] + log_terms[k];
-    EACH u[i] = -2.0f * (p[i] * (f[i] * f[i]) + f[i] + __builtin_convertvector((svec)e[i], vec) * 0.69314718f);
+    EACH u[i] = __builtin_convertvector((svec)(x[i] >> 8), vec) * 0x1p-24f + 0x1p-25f; /* in (0, 1] */
+    logarithms(n, u, u);
+    EACH u[i] *= -2.0f;
     inverse_root(n, u, r);
     EACH r[i] *= u[i];
     /* the angle is `quarter` quarters of a turn and t in [-pi/4, pi/4) */

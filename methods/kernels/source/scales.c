@@ -1,7 +1,7 @@
 /* Variances and KL divergences of Gaussian posteriors whose scale is a function of a parameter rho: softplus or exp.
    Every function passes once through its numbers; what backward needs is computed again rather than kept. */
+#include "logarithm.h"
 #include "threads.h"
-#include "vector.h"
 #include <math.h>
 
 #define STRETCH 16384 /* numbers a task */
@@ -27,19 +27,10 @@ INLINE vec exponential(vec x) {
     return choose(x > 88.0f, all(INFINITY), result);
 }
 
-/* log x to about 2 ulp for normal x > 0; NaN stays */
+/* log x for normal x > 0; NaN stays */
 INLINE vec logarithm(vec x) {
-    const ivec e = (ivec)((svec)(as_bits(x) - 0x3f2aaaab) >> 23);
-    const vec f = as_vec(as_bits(x) - (e << 23)) - 1.0f;
-    vec p = f * -0.12734311819076538f + 0.13756708800792694f;
-    p = p * f - 0.12219586223363876f;
-    p = p * f + 0.1405418962240219f;
-    p = p * f - 0.1667809635400772f;
-    p = p * f + 0.2000732272863388f;
-    p = p * f - 0.24999839067459106f;
-    p = p * f + 0.33333271741867065f;
-    p = p * f - 0.5f;
-    const vec result = p * (f * f) + f + __builtin_convertvector((svec)e, vec) * 0.69314718f;
+    vec result;
+    logarithms(1, &x, &result);
     return choose(x == x, result, x);
 }
 
