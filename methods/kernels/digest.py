@@ -1,4 +1,4 @@
-"""What tells one source of the kernels from another. ``setup.py`` runs this file: it imports nothing of ours."""
+"""What tells one source of the kernels from another. ``setup.py`` runs this file: it imports nothing here."""
 
 from __future__ import annotations
 
