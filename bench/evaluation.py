@@ -1,4 +1,4 @@
-"""The one evaluation: every method is scored here, by its draws and by its mean network."""
+"""The one evaluation: every method is scored here, by its draws and by its mean network, scaled too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench import metrics
+from bench import metrics, temperature
 from bench.data.base import Split
 from bench.problem import Problem
 from methods.base import Predictor, Stage
@@ -57,41 +57,76 @@ def evaluate_stage(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score a trained stage on test data, and on validation data where there are any, by both predictors.
 
+    With validation data each predictor is scored with temperature scaling too, as ``+temperature``.
+
     Returns rows for the ``metrics`` and ``calibration`` tables, and the arrays to store of the
-    test part: labels (N,), and for each predictor averaged probabilities (N, C) and per-example
-    predictive entropy and mutual information (N,).
+    test part: labels (N,), and for each predictor as it is averaged probabilities (N, C) and
+    per-example predictive entropy and mutual information (N,).
     """
     splits = {"test": problem.splits.test}
     if problem.splits.val is not None:
         splits = {"val": problem.splits.val, **splits}
+    labels = {name: split.labels.cpu().numpy() for name, split in splits.items()}
     rows: dict[str, Any] = {"metrics": [], "calibration": []}
-    arrays: dict[str, np.ndarray] = {"labels": splits["test"].labels.cpu().numpy().astype(np.int16)}
+    arrays: dict[str, np.ndarray] = {"labels": labels["test"].astype(np.int16)}
     for predictor, functions in _predictors(problem, module, stage):
         draws: dict[str, list[np.ndarray]] = {name: [] for name in splits}
         for function in functions:
             for name, split in splits.items():
                 draws[name].append(log_probabilities(problem, module, function, split))
-        for name, split in splits.items():
-            found, labels = np.stack(draws[name]), split.labels.cpu().numpy()
-            here = {"stage": stage.name, "predictor": predictor, "split": name}
-            for metric, value in metrics.summary(found, labels).items():
-                row = {
-                    **here,
-                    "shift": None,
-                    "severity": None,
-                    "metric": metric,
-                    "value": value,
-                    "n": len(labels),
-                }
-                rows["metrics"].append(row)
-            averaged = np.exp(metrics.log_mean_exp(found))
-            rows["calibration"] += [{**here, **row} for row in metrics.calibration_bins(averaged, labels)]
+        pooled: dict[str, np.ndarray] = {}
+        for name in splits:
+            found = np.stack(draws[name])
+            pooled[name] = metrics.log_mean_exp(found)
+            scores = metrics.summary(found, labels[name])
+            _add(rows, (stage.name, predictor, name), scores, pooled[name], labels[name])
             if name == "test":
                 entropy, information = metrics.entropies(found)
-                arrays[f"{predictor}/probabilities"] = averaged.astype(np.float32)
+                arrays[f"{predictor}/probabilities"] = np.exp(pooled[name]).astype(np.float32)
                 arrays[f"{predictor}/entropy"] = entropy.astype(np.float32)
                 arrays[f"{predictor}/mutual_information"] = information.astype(np.float32)
+        if "val" in splits:
+            _add_scaled(rows, stage, predictor, pooled, labels)
     return rows, arrays
+
+
+def _add_scaled(
+    rows: dict[str, Any],
+    stage: Stage,
+    predictor: str,
+    pooled: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+) -> None:
+    """Add what a predictor scores once temperature scaling has been fitted on the validation part.
+
+    An example of that part is scaled by what was fitted without it, and other parts by what was fitted on all
+    of it: a single T would be judged on the very examples that it was chosen by.
+    """
+    fitted = temperature.cross_fit(pooled["val"], labels["val"])
+    for name, log_probs in pooled.items():
+        applied = fitted.held_out if name == "val" else fitted.value
+        found = temperature.scaled(log_probs, applied)
+        scores = metrics.summary(found[None], labels[name])
+        del scores["mutual_information"]  # of an average that was rescaled there are no draws
+        scores |= {"temperature": float(np.mean(applied)), "temperature_spread": fitted.spread}
+        _add(rows, (stage.name, f"{predictor}+temperature", name), scores, found, labels[name])
+
+
+def _add(
+    rows: dict[str, Any],
+    where: tuple[str, str, str],
+    scores: dict[str, float],
+    log_probs: np.ndarray,
+    labels: np.ndarray,
+) -> None:
+    """Add what was scored of log probabilities (N, C) of a stage, predictor and split, and their diagram."""
+    here = dict(zip(("stage", "predictor", "split"), where, strict=True))
+    as_it_is = {"shift": None, "severity": None}
+    rows["metrics"] += [
+        {**here, **as_it_is, "metric": metric, "value": value, "n": len(labels)}
+        for metric, value in scores.items()
+    ]
+    rows["calibration"] += [{**here, **row} for row in metrics.calibration_bins(np.exp(log_probs), labels)]
 
 
 def fixed_draws(

@@ -22,7 +22,7 @@ SPEC_SCHEMA = 1
 VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 #: Tables that grow as JSON lines, and tables that are lists in ``metrics.json``.
 LINES = ("history", "layers", "criteria_pairs")
-LISTS = ("metrics", "calibration")
+LISTS = ("metrics", "calibration", "stages")
 
 # the status comes first: what it speaks of was written before it
 _DOCUMENTS = ("status", "spec", "metrics", "costs", "provenance")
@@ -40,6 +40,7 @@ _CONFIG: dict[str, tuple[str, str, Any]] = {
     "criterion": ("method", "criterion", None),
     "addition": ("method", "addition", None),
     "epochs": ("training", "epochs", None),
+    "budget": ("training", "budget", "epochs"),
 }
 _STATUS = ("error", "error_kind", "stage", "started_at")
 _PROVENANCE = ("concurrency", "threads", "device", "git_sha", "torch_version")
@@ -65,6 +66,8 @@ _COSTS = (
     "peak_device_memory_bytes",
     "execution",
 )
+#: What a budget made of the nominal epochs, and what it is where they are the budget.
+_EPOCHS = {"epochs_factor": 1.0, "epochs_capped": False}
 _RATIOS = {
     "train_flops_ratio": ("train_flops", "dense_vi_train_flops"),
     "inference_flops_ratio": ("inference_flops", "dense_inference_flops"),
@@ -135,9 +138,13 @@ def _facts(run_id: str, status: str, documents: Mapping[str, Any], metrics: Colu
             where = f"spec.json: config.{section}"
             options = _mapping(spec["config"].get(section, {}), where)
             row |= scalars({column: options.get(key, default)}, (column,), where)
+        if row["budget"] == "epochs":
+            row |= _EPOCHS
     if status == "done":
         costs = documents["costs"] or {}
         row |= scalars(costs, _COSTS, "costs.json")
+        if row.get("budget") != "epochs":
+            row |= scalars(costs, tuple(_EPOCHS), "costs.json")
         row |= {column: _ratio(costs, *parts) for column, parts in _RATIOS.items()}
         row |= _view(metrics)
     provenance = documents["provenance"] or {}

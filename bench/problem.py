@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
+from bench.budget import is_sparse, most_epochs, nominal_budget, steps_of
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.execution import Execution
 from bench.networks.base import NETWORKS
 from bench.spec import RunSpec
-from methods import costs, execution, layers
+from methods import costs, execution, passes
 from methods.base import METHODS, Batch, Budget, Method, Task
 from methods.errors import UserError
 from methods.streams import Streams, derive
@@ -59,23 +60,30 @@ class Problem:
 
     @property
     def budget(self) -> Budget:
-        """Epochs and steps an epoch; a last smaller batch is a step."""
+        """The training length that stages are made from."""
         return budget_of(self.spec, self.task)
 
     @property
     def nominal_images(self) -> int:
-        """Training examples that one stage over the whole budget takes."""
-        epochs, rest = divmod(self.steps(self.budget.epochs), self.budget.steps_per_epoch)
+        """Training examples of one stage of the nominal epochs: what dense VI takes."""
+        nominal = nominal_budget(self.spec, self.task)
+        epochs, rest = divmod(steps_of(self.spec, nominal, nominal.epochs), nominal.steps_per_epoch)
         return epochs * self.task.examples + rest * self.spec.training.batch_size
 
     def steps(self, epochs: int) -> int:
         """Steps of a stage of ``epochs``, cut short where the recipe says so."""
-        return steps_of(self.spec, self.task, epochs)
+        return steps_of(self.spec, self.budget, epochs)
 
     def network(self, streams: Streams, salt: str = "") -> nn.Module:
-        """A freshly initialised plain network on the CPU, whose random numbers are those of every device."""
+        """What the method builds from: a freshly initialised plain network, or a list of its members.
+
+        On the CPU, by random numbers that are those of every device.
+        """
         name, options = self.spec.network
-        return NETWORKS.get(name)(options).initialised(self.task, streams, salt).to(self.dtype)
+        plain = NETWORKS.get(name)(options)
+        salts = [salt, *(f"{salt}/member {number}" for number in range(2, self.method.members() + 1))]
+        networks = [plain.initialised(self.task, streams, each).to(self.dtype) for each in salts]
+        return networks[0] if len(networks) == 1 else nn.ModuleList(networks)
 
     def build(self, streams: Streams, salt: str = "") -> nn.Module:
         """The method's module on the device, with its FLOPs traced."""
@@ -87,10 +95,18 @@ class Problem:
         try:
             costs.trace(module, self.task.input_shape, predictors)
         except AttributeError as error:
-            if layers.VariationalLayer.__name__ not in str(error):
+            exchanged = {type(part).__name__ for part in passes.modules(module)}
+            if not any(f"{name!r} object" in str(error) for name in exchanged):
                 raise
-            reason = f"reads an attribute of a layer that is variational now ({error})"
+            reason = f"reads an attribute of a layer that the method has exchanged ({error})"
             raise UserError(f"network {self.spec.network[0]}: {reason}") from None
+        self.choose_execution(module)
+        if self.execution.compile:
+            compile_plain(module)
+        return module
+
+    def choose_execution(self, module: nn.Module) -> None:
+        """Decide which layers sparse kernels compute, from the active weights that they have now."""
         here, lower = self.execution, self.spec.precision == "bfloat16"
         execution.choose(
             module,
@@ -100,9 +116,6 @@ class Problem:
             in_layout=not here.compile,
             why_dense="kernels are for float32, not for bfloat16" if lower else "asked for",
         )
-        if here.compile:
-            compile_plain(module)
-        return module
 
     def training_batches(self, streams: Streams) -> Iterator[Batch]:
         """One epoch in a new random order, augmented."""
@@ -130,16 +143,51 @@ class Problem:
         )
 
 
+_most_epochs: dict[str, int] = {}
+_dense_vi_flops: dict[str, float] = {}
+
+
 def budget_of(spec: RunSpec, task: Task) -> Budget:
-    """Epochs and steps an epoch; a last smaller batch is a step."""
-    return Budget(spec.training.epochs, -(-task.examples // spec.training.batch_size))
+    """The training length that stages are made from: the nominal epochs, or those that the recipe allows.
+
+    Under ``budget: flops`` a sparse method's module is built once a process, to be counted. The epochs are
+    those of every seed: where a seed decides how many weights a layer has, they are what seed 0 gives.
+    Raises ``UserError`` where the module can't be built.
+    """
+    nominal = nominal_budget(spec, task)
+    if spec.training.budget == "epochs":
+        return nominal
+    key = repr((spec.network, spec.method, task, nominal))
+    if key not in _most_epochs:
+        method, module = _to_count(spec, task)
+        sparse = is_sparse(method, module)
+        allowed = _flops_of_dense_vi(spec, task, nominal) if sparse else 0.0
+        _most_epochs[key] = most_epochs(method, module, nominal, allowed) if sparse else nominal.epochs
+    return replace(nominal, epochs=_most_epochs[key])
 
 
-def steps_of(spec: RunSpec, task: Task, epochs: int) -> int:
-    """Steps of a stage of ``epochs``: all, or its part of ``max_steps``, which are of the whole budget."""
-    budget, limit = budget_of(spec, task), spec.training.max_steps
-    whole = epochs * budget.steps_per_epoch
-    return whole if limit is None else min(whole, max(1, round(limit * epochs / budget.epochs)))
+def _flops_of_dense_vi(spec: RunSpec, task: Task, nominal: Budget) -> float:
+    """An example, in the whole training."""
+    key = repr((spec.network, task, nominal))
+    if key not in _dense_vi_flops:
+        dense = "dense_vi", METHODS.get("dense_vi").Options()
+        method, module = _to_count(replace(spec, method=dense), task)
+        _dense_vi_flops[key] = method.training_flops(module, nominal)
+    return _dense_vi_flops[key]
+
+
+def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
+    """A method and its module, of no seed; no stream of a run is touched."""
+    nothing = Split(torch.empty(0), torch.empty(0, dtype=torch.long))
+    splits = Splits(nothing, None, nothing, task.classes)
+    problem = problem_of(spec, splits, task, Execution(mode="dense"))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return problem.method, problem.build(Streams(0))
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        names = f"method {spec.method[0]}, network {spec.network[0]}"
+        raise UserError(f"budget: flops: {names}: cannot be built to be counted: {reason}") from None
 
 
 def set_arithmetic(spec: RunSpec) -> None:
@@ -153,20 +201,21 @@ def set_arithmetic(spec: RunSpec) -> None:
 def compile_plain(module: nn.Module) -> None:
     """Have what lies between the variational layers of ``module`` compiled, when it is first called.
 
-    What those compute depends on the pass in force, which the compiler can't see: they stay as they
-    are. It gives up a loop that calls them, so a container's children are compiled, not itself.
+    What asks for the pass in force is left as it is: the compiler can't see the pass. It gives up a
+    loop that calls such modules, so a container's children are compiled, not itself, and so are those
+    of a list, which nobody calls.
     """
-    for layer in layers.variational_layers(module):
-        layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+    for part in passes.modules(module):
+        part.forward = torch.compiler.disable(part.forward)
     # parts share one function of torch's, each of them compiled for training and evaluation, and a last batch
     torch._dynamo.config.recompile_limit = 8 * sum(1 for _ in module.modules())
     _compile_parts(module)
 
 
 def _compile_parts(module: nn.Module) -> None:
-    if isinstance(module, layers.VariationalLayer):
+    if isinstance(module, passes.PassModule):
         return
-    if isinstance(module, nn.Sequential | nn.ModuleList) and layers.variational_layers(module):
+    if isinstance(module, nn.ModuleList) or (isinstance(module, nn.Sequential) and passes.modules(module)):
         for child in module.children():
             _compile_parts(child)
     else:

@@ -164,6 +164,8 @@ def _converted(values: Sequence[Any], kind: str) -> list[Any] | None:
     types = set(map(type, present))
     if kind in ("string", "name"):
         fits = types <= {str} and max(map(len, present), default=0) <= LONGEST
+    elif kind == "boolean":
+        fits = types <= {bool}
     elif kind == "integer":
         if float in types and all(v.is_integer() for v in present if type(v) is float):
             return _converted([int(v) if type(v) is float else v for v in values], kind)

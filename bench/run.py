@@ -19,6 +19,7 @@ from torch import nn
 from bench import accounting, blueprint, cli, energy, preview, stored
 from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution, stopped_otherwise
+from bench.facts import LISTS
 from bench.memory import PeakMemory
 from bench.problem import make_problem, set_arithmetic
 from bench.provenance import now, provenance
@@ -67,6 +68,7 @@ def execute(
 def _train_and_evaluate(
     spec: RunSpec, folder: RunFolder, execution: Execution, stop: Callable[[], bool], status: _Status
 ) -> None:
+    blueprint.budget(spec)  # what is built to be counted is no part of what is measured
     started, memory = time.perf_counter(), PeakMemory(torch.device(execution.device))
     problem = make_problem(spec, execution)
     arrays: dict[str, np.ndarray] = {}
@@ -93,15 +95,13 @@ def _train_and_evaluate(
         if spec.evaluation.stored is not None:  # what is reported is then what is stored
             began, trained = time.perf_counter(), results.pop()
             _, module = stored.read(folder.path, spec, execution)
-            results.append(stage_done(module, stage))
+            results.append(trained | stage_done(module, stage))
             change = _test_nll(results[-1]) - _test_nll(trained)
             trainer.counters.evaluation_seconds += time.perf_counter() - began
         _write_arrays(folder, arrays)
         costs = accounting.account(problem, module, stored_bytes, trainer, memory, meter)
     folder.write("costs", costs | {"stored_nll_change": change})
-    folder.write(
-        "metrics", {table: [row for r in results for row in r[table]] for table in ("metrics", "calibration")}
-    )
+    folder.write("metrics", {table: [row for r in results for row in r[table]] for table in LISTS})
     status.set("done", **trainer.position(stage))
     (folder.path / CHECKPOINT).unlink(missing_ok=True)
 
@@ -203,11 +203,14 @@ def print_scores(folder: RunFolder) -> None:
     """The metrics of a finished run, a line a predictor and split."""
     rows = (folder.read("metrics") or {})["metrics"]
     print(f"run {folder.run_id} in {folder.path}")
-    for key in dict.fromkeys((r["stage"], r["predictor"], r["split"]) for r in rows):
-        mine = [r for r in rows if (r["stage"], r["predictor"], r["split"]) == key]
-        print(
-            "  " + " ".join(f"{part:<8}" for part in key), *(f"{r['metric']}={r['value']:.4f}" for r in mine)
-        )
+    scores: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        value = "–" if row["value"] is None else f"{row['value']:.4f}"  # such as the NLL of probability 0
+        where = (row["stage"], row["predictor"], row["split"])
+        scores.setdefault(where, []).append(f"{row['metric']}={value}")
+    widths = [max(map(len, parts)) for parts in zip(*scores, strict=True)]
+    for where, words in scores.items():
+        print(" ", *(part.ljust(width) for part, width in zip(where, widths, strict=True)), *words)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ def _unpack(problem: Problem, packed: dict[str, torch.Tensor]) -> nn.Module:
     module = problem.build(Streams(problem.spec.seed, problem.device))
     whole = {name: t.to(problem.dtype) if t.is_floating_point() else t for name, t in packed.items()}
     problem.method.unpack(module, whole)
+    problem.choose_execution(module)  # what was pruned when it was stored was built dense
     return module
 
 

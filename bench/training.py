@@ -110,8 +110,7 @@ class Trainer:
             return self._run()
 
     def _run(self) -> nn.Module:
-        self.module = self.problem.build(self.streams)
-        self._resume()
+        self._begin()
         while True:
             stage = self.stages[self.stage_index]
             if self.epoch == 0:
@@ -119,9 +118,7 @@ class Trainer:
             while self.step < self.problem.steps(stage.epochs):
                 self._epoch(stage)
             if len(self.results) == self.stage_index:
-                started = time.perf_counter()
-                self.results.append(self.stage_done(self.module, stage))
-                self.counters.evaluation_seconds += time.perf_counter() - started
+                self._leave(stage)
             if stage is self.stages[-1]:
                 return self.module
             self.stage_index, self.epoch, self.step = self.stage_index + 1, 0, 0
@@ -133,11 +130,40 @@ class Trainer:
         if stage.start == "fresh" and self.stage_index > 0:
             self.module = self.problem.build(self.streams, salt=f"/{stage.name}")
         elif stage.start == "rewind":
-            self.problem.method.rewind(self.module, self.rewind_points[str(stage.rewind_to)])
+            self.problem.method.rewind(self.module, self.rewind_points[str(stage.rewind_to)], stage)
+            self.problem.choose_execution(self.module)
+        later = {str(s.rewind_to) for s in self.stages[self.stage_index + 1 :] if s.start == "rewind"}
+        self.rewind_points = {epoch: point for epoch, point in self.rewind_points.items() if epoch in later}
         self.optimiser = make_optimiser(self.problem, self.module)
-        self.problem.method.enter_stage(self._context(stage), stage)
+        self._call(self.problem.method.enter_stage, stage)
         if self.stage_index == 0:
             self._keep_rewind_point()
+
+    def _leave(self, stage: Stage) -> None:
+        """Have the method finish a stage, and score what it left."""
+        self._call(self.problem.method.leave_stage, stage)
+        started = time.perf_counter()
+        self.results.append(self.stage_done(self.module, stage) | {"stages": [self._stage_row(stage)]})
+        self.counters.evaluation_seconds += time.perf_counter() - started
+
+    def _call(self, hook: Callable[[Context, Stage], None], stage: Stage) -> None:
+        context = self._context(stage)
+        hook(context, stage)
+        if context.pruned:
+            self.problem.choose_execution(self.module)
+
+    def _stage_row(self, stage: Stage) -> dict[str, Any]:
+        """What all stages so far have come to, for the table ``stages``."""
+        counts, spent = self.problem.method.counts(self.module), self.counters
+        return {
+            "stage": stage.name,
+            "stage_index": self.stage_index,
+            "density": counts.density,
+            "params_active": counts.active + counts.other,
+            "epochs_total": spent.epochs,
+            "steps_total": spent.steps,
+            "train_flops": spent.flops,
+        }
 
     def _keep_rewind_point(self) -> None:
         """Remember the weights if a later stage rewinds to this epoch of the first stage."""
@@ -215,6 +241,9 @@ class Trainer:
         self.counters.steps += 1
         self.counters.images += examples
         method.after_step(context)
+        if context.pruned:
+            self.problem.choose_execution(self.module)
+            context.pruned = False
         return loss.detach()
 
     def _require_finite(self, stage: Stage) -> None:
@@ -303,14 +332,26 @@ class Trainer:
         checkpoint.save(self.folder.path / CHECKPOINT, state)
         self._saved_at = time.monotonic()
 
-    def _resume(self) -> None:
+    def _begin(self) -> None:
+        """Build the module, and go on from the last checkpoint where there is one."""
+        self.module = self.problem.build(self.streams)
         state = self._stored_state()
+        if state is not None:
+            self.module.load_state_dict(state["module"])
+            self.problem.choose_execution(self.module)  # what was pruned when it was stored was built dense
+            here = execution.summary(self.module)
+            if state.get("execution", here) != here:
+                # its random numbers can't be continued in another way of computing: all anew
+                state, self.streams = None, Streams(self.problem.spec.seed, self.problem.device)
+                self.streams.take_global()
+                self.module = self.problem.build(self.streams)
         for table in TABLES:
             self.folder.truncate_rows(table, state["rows"][table] if state else 0)
-        if state is None:
-            return
+        if state is not None:
+            self._continue(state)
+
+    def _continue(self, state: dict[str, Any]) -> None:
         self.stage_index, self.epoch, self.step = state["stage_index"], state["epoch"], state["step"]
-        self.module.load_state_dict(state["module"])
         if state["optimiser"] is not None:
             self.optimiser = make_optimiser(self.problem, self.module)
             self.optimiser.load_state_dict(state["optimiser"])
@@ -322,7 +363,7 @@ class Trainer:
 
     def _stored_state(self) -> dict[str, Any] | None:
         """The last checkpoint; None where there is none, where a power cut damaged it or its rows, and where
-        it is of another kind of device or execution, whose random numbers can't be continued here.
+        it is of another kind of device, whose random numbers can't be continued here.
         """
         path = self.folder.path / CHECKPOINT
         if not path.exists():
@@ -332,9 +373,6 @@ class Trainer:
         except (EOFError, RuntimeError, pickle.UnpicklingError):
             return None
         if state.get("device", self.problem.device.type) != self.problem.device.type:
-            return None
-        here = execution.summary(self.module)
-        if state.get("execution", here) != here:
             return None
         lost = any(self.folder.count_rows(table) < state["rows"][table] for table in TABLES)
         return None if lost else state

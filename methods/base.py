@@ -8,6 +8,8 @@ method is one file in this folder (or a package with an entry point in the group
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -40,6 +42,18 @@ class Style:
     dash: str = "solid"
     order: int = 100
 
+    def __post_init__(self) -> None:
+        for name in ("hue", "hue_dark"):
+            self._require(name, r"#[0-9A-Fa-f]{6}", "#rrggbb")
+        for name in ("marker", "dash"):
+            self._require(name, r"[a-z0-9-]{1,40}", "a name of plotly's")
+        self._require("label", r".{1,80}", "a label of 1 to 80 characters")
+
+    def _require(self, name: str, pattern: str, what: str) -> None:
+        value = getattr(self, name)
+        if not re.fullmatch(pattern, value) or not value.isprintable():
+            raise ValueError(f"style {self.label!r}: {name}: {value!r} is not {what}")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -52,10 +66,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Budget:
-    """The nominal training length: epochs, and optimiser steps an epoch."""
+    """The training length that stages are made from: epochs, and optimiser steps an epoch.
+
+    last_batch: an epoch's last minibatch, as a share of a whole one.
+    """
 
     epochs: int
     steps_per_epoch: int
+    last_batch: float = 1.0
+
+    def in_epochs(self, steps: range) -> float:
+        """The minibatches ``steps`` of a stage (its first is 1) in passes over the data.
+
+        Exact: the smaller last ones among them are told apart.
+        """
+        every = self.steps_per_epoch // math.gcd(self.steps_per_epoch, steps.step)
+        first = (i for i in range(min(every, len(steps))) if steps[i] % self.steps_per_epoch == 0)
+        last = next((len(steps[i::every]) for i in first), 0)
+        whole = len(steps) - last
+        return (whole + last * self.last_batch) / (self.steps_per_epoch - 1 + self.last_batch)
 
 
 @dataclass(frozen=True)
@@ -97,8 +126,9 @@ class Context:
     memory: a method's own state, tensors and plain numbers; it travels in checkpoints.
     record: ``record(table, row)`` appends a row to the run's ``layers`` or ``criteria_pairs``.
     scratch: what ``before_step`` leaves for ``after_step``; gone with the step. skip_step: set it
-    to forfeit the optimiser step. arithmetic: the precision that losses are computed in. watch:
-    whether what a method does is to be recorded; not where steps are timed.
+    to forfeit the optimiser step. pruned: set it after layers have changed their numbers of weights.
+    arithmetic: the precision that losses are computed in. watch: whether what a method does is to be
+    recorded; not where steps are timed.
     """
 
     module: nn.Module
@@ -113,6 +143,7 @@ class Context:
     batch: Batch = (torch.empty(0), torch.empty(0))
     scratch: dict[str, Any] = field(default_factory=dict)
     skip_step: bool = False
+    pruned: bool = False
     gradient_consumer: passes.GradientConsumer | None = None
     events: list[str] = field(default_factory=list)
 
@@ -195,8 +226,16 @@ class Method:
         """The configuration to run instead, when ``options`` mean the same as another one."""
         return None
 
+    def members(self) -> int:
+        """How many networks, each with initial weights of its own, ``build`` is given."""
+        return 1
+
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
-        """The module to train, made from a freshly initialised ``network``."""
+        """The module to train, made from a freshly initialised ``network``.
+
+        Where ``members`` are several, ``network`` is an ``nn.ModuleList`` of them. The first is the one
+        that every other method of the same seed starts from.
+        """
         return network
 
     def stages(self, budget: Budget) -> list[Stage]:
@@ -221,14 +260,20 @@ class Method:
     def enter_stage(self, context: Context, stage: Stage) -> None:
         """At the start of a stage, after its weights are in place, before its first step."""
 
+    def leave_stage(self, context: Context, stage: Stage) -> None:
+        """At the end of a stage, after its last step, before it is scored.
+
+        May be called again for the same end, when a run was stopped before it was scored.
+        """
+
     def before_step(self, context: Context) -> None:
         """Before the forward pass of a step."""
 
     def after_step(self, context: Context) -> None:
         """After the optimiser step (or after backward, where ``context.skip_step`` was set)."""
 
-    def rewind(self, module: nn.Module, snapshot: dict[str, torch.Tensor]) -> None:
-        """Restore all parameters and buffers from an earlier ``state_dict``."""
+    def rewind(self, module: nn.Module, snapshot: dict[str, torch.Tensor], stage: Stage) -> None:
+        """Restore all parameters and buffers from an earlier ``state_dict``, for ``stage``, which comes."""
         module.load_state_dict(snapshot)
 
     def monitor(self, module: nn.Module, progress: Progress) -> dict[str, float]:
@@ -245,16 +290,14 @@ class Method:
         """Functions from inputs to logits, each one fixed sample shared by all examples.
 
         By default ``samples`` fixed weight samples of the variational layers, or the one
-        network there is when it has none.
+        network there is when these have no width.
         """
-        gaussian = layers.variational_layers(module)
-        if not gaussian:
+        found = layers.variational_layers(module)
+        if not any(layer.is_random for layer in found):
             yield module
             return
         for _ in range(samples):
-            draw: dict[nn.Module, torch.Tensor] = {
-                layer: layer.sample_weights(generator) for layer in gaussian
-            }
+            draw: dict[nn.Module, torch.Tensor] = {layer: layer.sample_weights(generator) for layer in found}
             yield _with_weights(module, draw)
 
     # -- what it costs -------------------------------------------------------------------
@@ -270,6 +313,22 @@ class Method:
         ``dense_gradient`` (what it adds to a step), ``noisy_pass``, ``mean_pass``.
         """
         return costs.flops(module, event)
+
+    def training_flops(self, module: nn.Module, budget: Budget) -> float:
+        """FLOPs of the whole training on ``budget``, an example: of E epochs of plain steps E times a step's.
+
+        module: as ``build`` made it. Times the training examples this is what will be counted, or a little
+        more: ``budget: flops`` finds by it how long a method may train. To be overridden where what
+        ``flops`` says of a step changes in training, and where there are other events than the dense gradient
+        every ``update_period``. It may depend on shapes, options and ``budget`` alone.
+        """
+        step, period, total = self.flops(module, "step"), self.update_period(), 0.0
+        for stage in self.stages(budget):
+            total += stage.epochs * step
+            if period is not None:
+                updates = range(period, stage.epochs * budget.steps_per_epoch + 1, period)
+                total += budget.in_epochs(updates) * self.flops(module, "dense_gradient")
+        return total
 
     def update_period(self) -> int | None:
         """Minibatches from one update of the active weights to the next; None where none are due."""

@@ -1,6 +1,6 @@
 """Any network to its variational twin: which kernels are sparsifiable, and the exchange of modules.
 
-Every kernel is one of three kinds: deterministic (it cannot be converted), dense (a Gaussian
+Every kernel is one of three kinds: deterministic (it cannot be converted), dense (a posterior
 over every weight) or sparse. What is not sparse has a reason.
 """
 
@@ -18,10 +18,10 @@ from methods.contractions import even_padding
 from methods.errors import UserError
 from methods.inventory import CONVOLUTIONS, TRANSPOSED, kernel_layers, tied
 from methods.layers import VariationalLayer, variational_twin
-from methods.posterior import Gaussian, SparseGaussian
+from methods.posterior import Posterior, Slots
 
 #: Makes the posterior of a kernel from the layer's name and its freshly initialised weight.
-PosteriorFactory = Callable[[str, torch.Tensor], Gaussian]
+PosteriorFactory = Callable[[str, torch.Tensor], Posterior]
 
 
 def convertible(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
@@ -130,7 +130,8 @@ def to_variational(
     dense = dense_by_rule(network, keep_dense)
     for name, layer in convertible(network).items():
         twin = variational_twin(layer, posterior(name, layer.weight.detach()), variance_floor)
-        if not isinstance(twin.posterior, SparseGaussian):
+        twin.sparsifiable = name not in dense
+        if not isinstance(twin.posterior, Slots):
             twin.why_dense = dense.get(name, "the method keeps every weight")
         if not name:
             return twin

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from methods.inventory import TRANSPOSED, kernel_layers, kernels
 from methods.layers import VariationalLayer
-from methods.posterior import Gaussian, SparseGaussian
+from methods.posterior import Gaussian, Slots
 
 
 @dataclass(frozen=True)
@@ -186,18 +186,18 @@ def pack(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def unpack(module: nn.Module, packed: dict[str, torch.Tensor]) -> None:
-    """Load what ``pack`` gave; slot counts are taken from it."""
+    """Load what ``pack`` gave; which layers are sparse, and slot counts, are taken from it."""
     state = dict(packed)
-    for prefix, posterior in _slots(module):
-        bitmap = state.pop(prefix + "bitmap", None)
-        if bitmap is not None:
-            state[prefix + "index"] = _from_bitmap(bitmap, posterior.shape.numel())
+    for name, layer in module.named_modules():
+        prefix = f"{name}.posterior." if name else "posterior."
+        if isinstance(layer, VariationalLayer) and (bitmap := state.pop(prefix + "bitmap", None)) is not None:
+            state[prefix + "index"] = _from_bitmap(bitmap, layer.posterior.shape.numel())
     module.load_state_dict(state)
 
 
-def _slots(module: nn.Module) -> Iterator[tuple[str, SparseGaussian]]:
+def _slots(module: nn.Module) -> Iterator[tuple[str, Slots]]:
     for name, child in module.named_modules():
-        if isinstance(child, SparseGaussian):
+        if isinstance(child, Slots):
             yield f"{name}.", child
 
 

@@ -7,7 +7,7 @@ kernels, and repeats its bits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from methods.kernels.blocks import LANES, plain_of
 from methods.kernels.contraction import Kernel
 from methods.kernels.library import absent
 from methods.layers import VariationalLayer
-from methods.posterior import SparseGaussian
+from methods.posterior import Slots
 
 
 def choose(
@@ -78,7 +78,7 @@ def _keep_dense(found: Iterable[VariationalLayer], reason: str) -> None:
 
 
 def _is_sparse(layer: VariationalLayer) -> bool:
-    return isinstance(layer.posterior, SparseGaussian)
+    return isinstance(layer.posterior, Slots)
 
 
 def _unsuited(module: nn.Module) -> str | None:
@@ -103,18 +103,33 @@ def _obstacle(layer: VariationalLayer) -> str | None:
     return None
 
 
+class _Prices(NamedTuple):
+    """Multiply-adds of torch's that an output takes: torch and a kernel for each weight it could have (the
+    kernel times density), and both for what is done once (noise, its derivative, memory).
+    """
+
+    torch_weight: float
+    kernel_weight: float
+    torch_output: float
+    kernel_output: float
+
+
+#: Measured by ``tests/performance/kernels.py``: of a mean and a variance with noise, and of a mean alone.
+_RANDOM, _POINT = _Prices(1.0, 1.6, 300, 70), _Prices(0.5, 1.1, 60, 70)
+
+
 def dearer(layer: VariationalLayer, batch: int) -> str | None:
     """Why a kernel would take longer than torch for ``layer``.
 
-    Measured (``tests/performance/kernels.py``), in multiply-adds of torch's for each output: a weight of an
-    output costs torch 1 and a kernel 1.6, and what is done once an output (noise, its derivative, memory) 300
-    and 70. Lanes that hold no example cost a kernel as much as others.
+    Lanes that hold no example cost a kernel as much as others.
     """
+    price = _RANDOM if layer.is_random else _POINT
     posterior = layer.posterior
     length = posterior.shape[1:].numel()
     lanes = -(-batch // LANES) * LANES / batch
     density = posterior.active / posterior.shape.numel()
-    if (1.6 * density * length + 70) * lanes <= length + 300:
+    kernel = (price.kernel_weight * density * length + price.kernel_output) * lanes
+    if kernel <= price.torch_weight * length + price.torch_output:
         return None
     return f"torch is faster at density {density:.3g} and {length} inputs an output"
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from methods.layers import VariationalLayer
-from methods.posterior import Gaussian
+from methods.posterior import Posterior
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -23,7 +23,7 @@ class Kernel:
     """One weight tensor: its name in the plain network, where it is stored, the layers that use it."""
 
     name: str
-    weight: nn.Parameter | Gaussian
+    weight: nn.Parameter | Posterior
     layers: list[nn.Module] = field(default_factory=list)
 
     @property
@@ -34,12 +34,14 @@ class Kernel:
     @property
     def active(self) -> int:
         """Weights that are not zero by construction."""
-        return self.weight.active if isinstance(self.weight, Gaussian) else self.weight.numel()
+        return self.weight.active if isinstance(self.weight, Posterior) else self.weight.numel()
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """The parameters that describe it."""
-        return (self.weight.mean, self.weight.rho) if isinstance(self.weight, Gaussian) else (self.weight,)
+        if isinstance(self.weight, Posterior):
+            return tuple(getattr(self.weight, name) for name in self.weight.PARAMETERS)
+        return (self.weight,)
 
 
 def kernel_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -68,7 +70,7 @@ def tied(module: nn.Module) -> set[int]:
     return {parameter for parameter, count in uses.items() if count > 1}
 
 
-def _weights(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter | Gaussian]]:
+def _weights(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter | Posterior]]:
     if isinstance(layer, VariationalLayer):
         yield "weight", layer.posterior
         return

@@ -1,4 +1,4 @@
-"""Linear and convolutional layers with a Gaussian posterior over their kernel.
+"""Linear and convolutional layers with a posterior over their kernel.
 
 Which of the three forward passes is taken (local reparameterisation, the mean, fixed
 weights) is decided by ``methods.passes``. Biases are deterministic.
@@ -17,26 +17,27 @@ from methods import passes
 from methods.contractions import Contraction, Linear, contraction_of
 from methods.kernels.blocks import Blocks
 from methods.kernels.contraction import Kernel, sparse_map
-from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
+from methods.posterior import Gaussian, Posterior, Slots
 
 
-class VariationalLayer(nn.Module):
+class VariationalLayer(passes.PassModule):
     """y = contract(x, W) + bias with W ~ posterior.
 
     variance_floor is added to the variance of a pre-activation under local
     reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
     output_positions: how often each weight is used for one example (for counting FLOPs).
-    why_dense: why the posterior is over every weight, where it is (for ``methods.report``).
+    sparsifiable: whether its weights may be removed. why_dense: why the posterior is over every weight,
+    where it is (for ``methods.report``).
     kernel: by which the map is computed; None: by torch. ``methods.execution`` decides, and says in ``runs``.
     keeps_layout: whether what a kernel gives is passed on in its layout (``Blocks``).
     """
 
-    posterior: Gaussian
+    posterior: Posterior
 
     def __init__(
         self,
         contraction: Contraction,
-        posterior: Gaussian,
+        posterior: Posterior,
         bias: torch.Tensor | None,
         variance_floor: float = 0.0,
     ) -> None:
@@ -46,6 +47,7 @@ class VariationalLayer(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.variance_floor = variance_floor
         self.output_positions = 1
+        self.sparsifiable = True
         self.why_dense = ""
         self.kernel: Kernel | None = None
         self.runs = "dense"
@@ -68,7 +70,7 @@ class VariationalLayer(nn.Module):
 
     def _by_kernel(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
         now = passes.current()
-        values = self.posterior.mean if now.weights is None else now.weights[self]
+        values = self.posterior.expected if now.weights is None else now.weights[self]
         variance = None if now.noise is None else self.posterior.variance
         self._expect_gradient(now)
         if isinstance(self.contraction, Linear) and x.dim() != 2:
@@ -81,7 +83,7 @@ class VariationalLayer(nn.Module):
     def _by_torch(self, x: torch.Tensor) -> torch.Tensor:
         now = passes.current()
         posterior = self.posterior
-        values = posterior.mean if now.weights is None else now.weights[self]
+        values = posterior.expected if now.weights is None else now.weights[self]
         variance = None if now.noise is None else posterior.variance
         device = x.device.type
         if not torch.is_autocast_enabled(device):
@@ -102,7 +104,7 @@ class VariationalLayer(nn.Module):
         now: passes.Pass,
     ) -> torch.Tensor:
         self._expect_gradient(now)
-        if isinstance(self.posterior, SparseGaussian):
+        if isinstance(self.posterior, Slots):
             result: torch.Tensor = _SparseMap.apply(x, values, variance, bias, self, now)
             return result
         mean = self.contraction.forward(x, values, bias)
@@ -112,13 +114,30 @@ class VariationalLayer(nn.Module):
         return mean + _Noise.apply(moment, _standard_normal(mean, now.noise), self.variance_floor)
 
     def _expect_gradient(self, now: passes.Pass) -> None:
-        sparse = isinstance(self.posterior, SparseGaussian)
+        sparse = isinstance(self.posterior, Slots)
         if sparse and now.dense_gradients is not None and torch.is_grad_enabled():
             now.dense_gradients.expect(self)
+
+    def make_sparse(self, index: torch.Tensor) -> None:
+        """Keep the coordinates ``index`` (flat, sorted) of a dense posterior, and no others."""
+        fused, self.posterior = self.posterior.fused, self.posterior.at(index.long())
+        self.posterior.fused = fused
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # what was pruned when it was stored is freshly built dense
+        stored = state_dict.get(f"{prefix}posterior.index")
+        if stored is not None and not isinstance(self.posterior, Slots):
+            self.make_sparse(stored.to(self.posterior.mean.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def sample_weights(self, generator: torch.Generator) -> torch.Tensor:
         """One draw of the stored weights, for ``passes.weights``."""
         return self.posterior.sample(generator)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights have any width."""
+        return isinstance(self.posterior, Gaussian)
 
     def extra_repr(self) -> str:
         density = self.posterior.active / self.posterior.shape.numel()
@@ -143,7 +162,7 @@ class _SparseMap(torch.autograd.Function):
         now: passes.Pass,
     ) -> torch.Tensor:
         posterior, contraction = layer.posterior, layer.contraction
-        assert isinstance(posterior, SparseGaussian)
+        assert isinstance(posterior, Slots)
         out = contraction.forward(x, posterior.scatter(values), bias)
         slope = None
         if variance is not None and now.noise is not None:
@@ -161,7 +180,7 @@ class _SparseMap(torch.autograd.Function):
         x, values, variance, slope = ctx.saved_tensors
         layer: VariationalLayer = ctx.layer
         posterior, contraction = layer.posterior, layer.contraction
-        assert isinstance(posterior, SparseGaussian)
+        assert isinstance(posterior, Slots)
         need_input = ctx.needs_input_grad[0]
 
         grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
@@ -213,7 +232,7 @@ def _standard_normal(like: torch.Tensor, generator: torch.Generator) -> torch.Te
 
 
 def variational_twin(
-    layer: nn.Linear | nn.Conv2d, posterior: Gaussian, variance_floor: float
+    layer: nn.Linear | nn.Conv2d, posterior: Posterior, variance_floor: float
 ) -> VariationalLayer:
     """The variational layer with the geometry and bias of a plain one."""
     return VariationalLayer(contraction_of(layer), posterior, layer.bias, variance_floor)
@@ -222,7 +241,7 @@ def variational_twin(
 # -- looking through a module -----------------------------------------------------------------
 
 #: Name, layer and posterior of a layer that stores slots.
-SparseLayer = tuple[str, VariationalLayer, SparseGaussian]
+SparseLayer = tuple[str, VariationalLayer, Slots]
 
 
 def variational_layers(module: nn.Module) -> list[VariationalLayer]:
@@ -233,13 +252,20 @@ def variational_layers(module: nn.Module) -> list[VariationalLayer]:
 def sparse_layers(module: nn.Module) -> Iterator[SparseLayer]:
     """Every layer that stores slots, in the order of the module tree."""
     for name, layer in module.named_modules():
-        if isinstance(layer, VariationalLayer) and isinstance(layer.posterior, SparseGaussian):
+        if isinstance(layer, VariationalLayer) and isinstance(layer.posterior, Slots):
             yield name, layer, layer.posterior
 
 
+def gaussians(module: nn.Module) -> list[Gaussian]:
+    """The posteriors of a width, of all variational layers."""
+    found = (layer.posterior for layer in variational_layers(module))
+    return [posterior for posterior in found if isinstance(posterior, Gaussian)]
+
+
 def scale_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The scale parameters rho of all posteriors."""
-    return [layer.posterior.rho for layer in variational_layers(module)]
+    """All parameters of posteriors but means: scales rho, and what else describes their width."""
+    posteriors = [layer.posterior for layer in variational_layers(module)]
+    return [getattr(p, name) for p in posteriors for name in p.PARAMETERS if name != "mean"]
 
 
 def mean_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -253,10 +279,11 @@ def is_statistic(buffer: str) -> bool:
 
 
 __all__ = [
-    "DenseGaussian",
-    "SparseGaussian",
+    "Posterior",
+    "Slots",
     "SparseLayer",
     "VariationalLayer",
+    "gaussians",
     "is_statistic",
     "mean_parameters",
     "scale_parameters",

@@ -88,6 +88,18 @@ def _altered(**changes: object) -> Iterator[None]:
         _current.reset(token)
 
 
+class PassModule(nn.Module):
+    """A module that asks for the pass in force: what it computes is not decided by its input alone.
+
+    Compilers, which can't see the pass, have to leave it alone.
+    """
+
+
+def modules(module: nn.Module) -> list[PassModule]:
+    """What asks for the pass within ``module``, in the order of the module tree."""
+    return [part for part in module.modules() if isinstance(part, PassModule)]
+
+
 def local_noise(generator: torch.Generator) -> AbstractContextManager[None]:
     """Local reparameterisation with noise from ``generator`` (Kingma et al. 2015)."""
     return _altered(noise=generator, weights=None)

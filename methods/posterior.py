@@ -1,15 +1,15 @@
-"""Gaussian posteriors over one weight tensor: dense, and sparse in slots.
+"""Posteriors over one weight tensor, Gaussian or of no width (points): dense, and sparse in slots.
 
 A sparse posterior stores the sorted flat index of its active coordinates and, of the same
-length s, their means and scale parameters. Parameters, gradients, optimiser state and
-checkpoints therefore have size s; the index *is* the mask gamma of SSVI (Li et al. 2024),
+length s, their means and, of a Gaussian, scale parameters. Parameters, gradients, optimiser state
+and checkpoints therefore have size s; the index *is* the mask gamma of SSVI (Li et al. 2024),
 and inactive weights are exactly zero because they are not there.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,23 +22,59 @@ from methods.scales import SCALE_MAPS
 SMALLEST_STD = 1e-12
 
 
-class Gaussian(nn.Module):
-    """Independent q(w_i) = N(mean_i, std_i^2) over the stored coordinates of a weight tensor.
+class Posterior(nn.Module):
+    """What is known of the stored coordinates of a weight tensor; by itself a point: their values alone.
 
-    shape: that of the weight tensor. mean, rho: parameters of one shape; ``std`` is the
-    scale map of ``rho``. fused: whether variances and KL are computed by kernels, with parameters that
-    these know; ``methods.execution`` decides.
+    shape: that of the weight tensor. mean: a parameter, as every one that ``PARAMETERS`` names of its shape.
+    fused: whether variances and KL are computed by kernels, with parameters that these know;
+    ``methods.execution`` decides.
     """
 
+    PARAMETERS: ClassVar[tuple[str, ...]] = ("mean",)
     mean: nn.Parameter
+
+    def __init__(self, shape: torch.Size, mean: torch.Tensor) -> None:
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.fused = False
+        self.mean = nn.Parameter(mean.detach().clone())
+
+    @property
+    def active(self) -> int:
+        """Number of stored coordinates."""
+        return self.mean.numel()
+
+    @property
+    def expected(self) -> torch.Tensor:
+        """Expectations of the stored coordinates, differentiable."""
+        return self.mean
+
+    @property
+    def variance(self) -> torch.Tensor | None:
+        """Variances of the stored coordinates, differentiable; None where there is no width."""
+        return None
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """One draw of the stored coordinates, detached."""
+        return self.mean.detach()
+
+    def at(self, index: torch.Tensor) -> Slots:
+        """Of a dense posterior the sparse one of the coordinates ``index`` (flat, sorted), as it is now."""
+        raise TypeError(f"{type(self).__name__} is not dense")
+
+
+class Gaussian(Posterior):
+    """Independent q(w_i) = N(mean_i, std_i^2) over the stored coordinates of a weight tensor.
+
+    mean, rho: parameters of one shape; ``std`` is the scale map of ``rho``.
+    """
+
+    PARAMETERS: ClassVar[tuple[str, ...]] = ("mean", "rho")
     rho: nn.Parameter
 
     def __init__(self, shape: torch.Size, mean: torch.Tensor, std: torch.Tensor, scale_map: str) -> None:
-        super().__init__()
-        self.shape = torch.Size(shape)
+        super().__init__(shape, mean)
         self.scale_map = scale_map
-        self.fused = False
-        self.mean = nn.Parameter(mean.detach().clone())
         self.rho = nn.Parameter(SCALE_MAPS[scale_map].rho(std.detach()))
 
     @property
@@ -59,11 +95,6 @@ class Gaussian(nn.Module):
         else:
             variance = _Variance.apply(self.rho, self)
         return variance
-
-    @property
-    def active(self) -> int:
-        """Number of stored coordinates."""
-        return self.mean.numel()
 
     def kl(self, prior_std: float) -> torch.Tensor:
         """KL(q || N(0, prior_std^2)) summed over the stored coordinates, in nats, a scalar.
@@ -126,11 +157,24 @@ class _KL(torch.autograd.Function):
         return mean * (grad * ctx.precision), slope, None, None
 
 
+class DensePoint(Posterior):
+    """All coordinates are stored: ``mean`` has the shape of the weight tensor."""
+
+    def at(self, index: torch.Tensor) -> SparsePoint:
+        return SparsePoint(self.shape, index, _gather(self.mean, index))
+
+
 class DenseGaussian(Gaussian):
     """All coordinates are stored: ``mean`` and ``rho`` have the shape of the weight tensor."""
 
+    def at(self, index: torch.Tensor) -> SparseGaussian:
+        mean, rho = _gather(self.mean, index), _gather(self.rho, index)
+        sparse = SparseGaussian(self.shape, index, mean, torch.ones_like(rho), self.scale_map)
+        sparse.rho.data.copy_(rho)
+        return sparse
 
-class SparseGaussian(Gaussian):
+
+class Slots(Posterior):
     """Only the coordinates in ``index`` (sorted, flat, int32, length s) are stored.
 
     A checkpoint with another number of slots loads: the parameters take its size, so load
@@ -139,19 +183,18 @@ class SparseGaussian(Gaussian):
 
     index: torch.Tensor
 
-    def __init__(
-        self, shape: torch.Size, index: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, scale_map: str
-    ) -> None:
-        super().__init__(shape, mean, std, scale_map)
-        if not (index.shape == mean.shape == std.shape) or index.dim() != 1:
-            raise ValueError(f"index, mean and std must be vectors of one length, got {index.shape}")
+    def _store_index(self, index: torch.Tensor) -> None:
+        lengths = {getattr(self, name).shape for name in self.PARAMETERS} | {index.shape}
+        if len(lengths) > 1 or index.dim() != 1:
+            parameters = ", ".join(self.PARAMETERS)
+            raise ValueError(f"index, {parameters} must be vectors of one length, got {index.shape}")
         self.register_buffer("index", index.to(torch.int32))
 
-    def set_slots(self, index: torch.Tensor, mean: torch.Tensor, rho: torch.Tensor) -> None:
-        """Replace all slots by ones of another number; parameters become new objects."""
+    def set_slots(self, index: torch.Tensor, **values: torch.Tensor) -> None:
+        """Replace all slots by ones of another number; every parameter, by name, becomes a new object."""
         self.index = index.to(torch.int32)
-        self.mean = nn.Parameter(mean)
-        self.rho = nn.Parameter(rho)
+        for name in self.PARAMETERS:
+            setattr(self, name, nn.Parameter(values[name]))
 
     def scatter(self, values: torch.Tensor) -> torch.Tensor:
         """The dense weight tensor with ``values`` (s,) at the active coordinates and zero elsewhere."""
@@ -166,6 +209,28 @@ class SparseGaussian(Gaussian):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         stored = state_dict.get(prefix + "index")
         if stored is not None and stored.numel() != self.active:
-            empty = self.mean.new_empty(stored.numel())
-            self.set_slots(stored.to(self.index.device), empty, empty.clone())
+            empty = {name: self.mean.new_empty(stored.numel()) for name in self.PARAMETERS}
+            self.set_slots(stored.to(self.index.device), **empty)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class SparsePoint(Slots):
+    """The values of the active coordinates, and no width."""
+
+    def __init__(self, shape: torch.Size, index: torch.Tensor, mean: torch.Tensor) -> None:
+        super().__init__(shape, mean)
+        self._store_index(index)
+
+
+class SparseGaussian(Slots, Gaussian):
+    """Means and scales of the active coordinates."""
+
+    def __init__(
+        self, shape: torch.Size, index: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, scale_map: str
+    ) -> None:
+        super().__init__(shape, mean, std, scale_map)
+        self._store_index(index)
+
+
+def _gather(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    return values.detach().reshape(-1).index_select(0, index)

@@ -16,7 +16,7 @@ import torch
 from methods import subspace
 from methods.base import Context
 from methods.criteria import CRITERIA, EQUIVALENT, Moments
-from methods.posterior import SparseGaussian
+from methods.posterior import Slots
 
 #: Criteria are compared at about so many updates of a stage, and at fewer in a short one: a
 #: comparison costs as much as a step or two of a small network.
@@ -38,7 +38,7 @@ def snapshots(updates: int, steps: int) -> frozenset[int]:
 def record_change(
     context: Context,
     layer: str,
-    posterior: SparseGaussian,
+    posterior: Slots,
     change: subspace.Change,
     score_before: torch.Tensor,
     score_after: torch.Tensor,

@@ -12,7 +12,7 @@ from torch import nn
 from methods.convert import obstacles
 from methods.inventory import kernels
 from methods.layers import VariationalLayer
-from methods.posterior import Gaussian, SparseGaussian
+from methods.posterior import Posterior, Slots
 
 Kind = Literal["sparse", "dense", "deterministic"]
 
@@ -21,7 +21,7 @@ Kind = Literal["sparse", "dense", "deterministic"]
 class Row:
     """One parameter tensor of the plain network (of a projection, where attention was separated).
 
-    kind: ``sparse`` and ``dense`` have a Gaussian over the active weights and over every weight.
+    kind: ``sparse`` and ``dense`` have a posterior over the active weights and over every weight.
     active: weights that are not zero by construction. reason: why a kernel is not sparse; empty
     for other parameters. is_kernel: whether ``density`` counts it.
     """
@@ -64,11 +64,11 @@ def _parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """What ``layer`` itself has: of a posterior, which its layer has, the means stand for the weights."""
     if isinstance(layer, VariationalLayer):
         yield "weight", layer.posterior.mean
-    if not isinstance(layer, Gaussian):
+    if not isinstance(layer, Posterior):
         yield from layer.named_parameters(recurse=False)
 
 
 def _fate(layer: nn.Module) -> tuple[Kind, str]:
     if not isinstance(layer, VariationalLayer):
         return "deterministic", "the method does not convert it"
-    return ("sparse", "") if isinstance(layer.posterior, SparseGaussian) else ("dense", layer.why_dense)
+    return ("sparse", "") if isinstance(layer.posterior, Slots) else ("dense", layer.why_dense)

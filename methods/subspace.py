@@ -7,6 +7,8 @@ and optimiser state over. Both treat one layer at a time; ``methods.exchange`` s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 
 from methods.errors import UserError
 from methods.kernels.library import absent, library, pointer
-from methods.posterior import SparseGaussian
+from methods.posterior import Slots
 
 
 class Change(NamedTuple):
@@ -85,26 +87,51 @@ def settle(index: torch.Tensor, removed: torch.Tensor, chosen: torch.Tensor) -> 
 
 
 def apply(
-    posterior: SparseGaussian, change: Change, new_rho: torch.Tensor, optimiser: torch.optim.Optimizer
+    posterior: Slots,
+    change: Change,
+    optimiser: torch.optim.Optimizer | None,
+    added: Mapping[str, torch.Tensor | float] = MappingProxyType({}),
 ) -> None:
-    """Make ``change``; added slots get mean 0 and scale parameter ``new_rho`` (a scalar), no momentum.
+    """Make ``change``; the parameters of added slots, by name, take ``added`` (0 by default), no momentum.
 
     The slots stay sorted by coordinate. At an equal number of slots this happens in place; else
-    the parameters are new objects, which take the place of the old ones in ``optimiser``.
+    the parameters are new objects, which take the place of the old ones in ``optimiser``, if there is one.
     """
     order, index = _merged_order(posterior.index, change)
-    mean = _rearranged(posterior.mean.detach(), change, order, 0.0)
-    rho = _rearranged(posterior.rho.detach(), change, order, new_rho)
+    before = {name: getattr(posterior, name) for name in posterior.PARAMETERS}
+    values = {
+        name: _rearranged(parameter.detach(), change, order, added.get(name, 0.0))
+        for name, parameter in before.items()
+    }
     if index.numel() == posterior.active:
         posterior.index.copy_(index)
-        for parameter, values in ((posterior.mean, mean), (posterior.rho, rho)):
-            parameter.data.copy_(values)
-            _move_state(optimiser, parameter, parameter, change, order)
+        for name, parameter in before.items():
+            parameter.data.copy_(values[name])
+    else:
+        posterior.set_slots(index, **values)
+    for name, parameter in before.items():
+        after = getattr(posterior, name)
+        move_state(optimiser, parameter, after, lambda value: _rearranged(value, change, order, 0.0))
+
+
+def move_state(
+    optimiser: torch.optim.Optimizer | None,
+    before: torch.nn.Parameter,
+    after: torch.nn.Parameter,
+    rearrange: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Have ``optimiser`` train ``after`` in place of ``before``; ``rearrange`` is for state of its shape."""
+    if optimiser is None:
         return
-    old = (posterior.mean, posterior.rho)
-    posterior.set_slots(index, mean, rho)
-    for before, after in zip(old, (posterior.mean, posterior.rho), strict=True):
-        _move_state(optimiser, before, after, change, order)
+    state = optimiser.state.pop(before, None)
+    if state is not None:
+        optimiser.state[after] = {
+            name: rearrange(value)
+            if isinstance(value, torch.Tensor) and value.shape == before.shape
+            else value
+            for name, value in state.items()
+        }
+    if after is not before:
         for group in optimiser.param_groups:
             group["params"] = [after if p is before else p for p in group["params"]]
 
@@ -157,22 +184,3 @@ def _rearranged(
 ) -> torch.Tensor:
     added = values.new_empty(change.add.numel()).copy_(torch.as_tensor(fill).expand(change.add.numel()))
     return torch.cat([values[change.keep], added])[order]
-
-
-def _move_state(
-    optimiser: torch.optim.Optimizer,
-    before: torch.nn.Parameter,
-    after: torch.nn.Parameter,
-    change: Change,
-    order: torch.Tensor,
-) -> None:
-    """Momentum and the like follow their slots; new slots start from zero."""
-    state = optimiser.state.pop(before, None)
-    if state is None:
-        return
-    optimiser.state[after] = {
-        name: _rearranged(value, change, order, 0.0)
-        if isinstance(value, torch.Tensor) and value.shape == before.shape
-        else value
-        for name, value in state.items()
-    }

@@ -1,4 +1,4 @@
-"""What dense_vi, static_vi and ssvi share: options, the objective, building posteriors.
+"""What methods with Gaussian posteriors share: options, the objective, building posteriors.
 
 The objective is Li et al. 2024: the mean negative log-likelihood of a minibatch under
 local reparameterisation plus kappa * w(e) / N times the KL of all active coordinates.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods import allocation, convert, layers, passes
+from methods import convert, layers, passes
 from methods.base import Batch, Equivalent, Method, Progress, Task
 from methods.options import option
 from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
+from methods.sparse import SparsityOptions, random_index, slot_counts
 from methods.streams import Streams
 
 # What the released SSVI code draws initial means and scales from, for every layer.
@@ -26,12 +27,18 @@ RELEASED_SCALE = (6e-4, 5e-4)
 
 
 @dataclass(frozen=True)
-class VariationalOptions:
-    """Options of every method that trains Gaussian posteriors."""
+class PriorOptions:
+    """The Gaussian prior."""
 
     prior_std: float = option(
         0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)"
     )
+
+
+@dataclass(frozen=True)
+class PosteriorOptions:
+    """Options of every method that trains Gaussian posteriors, whatever the prior."""
+
     kl_factor: float = option(
         0.02, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)"
     )
@@ -57,25 +64,19 @@ class VariationalOptions:
 
 
 @dataclass(frozen=True)
-class SparseOptions(VariationalOptions):
-    """Options of methods whose posteriors live on a subspace of fixed size."""
+class VariationalOptions(PosteriorOptions, PriorOptions):
+    """Options of every method that trains Gaussian posteriors under a Gaussian prior."""
 
-    sparsity: float = option(0.9, "share of the sparsifiable weights removed", within="[0, 1)")
-    allocation: str = option(
-        "uniform",
-        "; ".join(f"{name}: {doc}" for name, doc in allocation.RULES.items()),
-        choices=tuple(allocation.RULES),
-        neutral="uniform",
-    )
-    keep_dense: tuple[str, ...] = option(
-        (), "patterns of names of layers that stay dense, as in [classifier, layer1.*]", neutral=()
-    )
+
+@dataclass(frozen=True)
+class SparseOptions(SparsityOptions, VariationalOptions):
+    """Options of methods whose posteriors live on a subspace of fixed size."""
 
 
 class VariationalMethod(Method):
     """Gaussian posteriors over all kernels, trained on the objective above."""
 
-    Options = VariationalOptions
+    Options: ClassVar[type] = VariationalOptions
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
         subspace, initial = streams["subspace"], streams["posterior"]
@@ -83,11 +84,9 @@ class VariationalMethod(Method):
 
         def posterior(name: str, weight: torch.Tensor) -> Gaussian:
             if name not in counts:
-                mean, std = self._initial(weight, 1.0, initial)
-                return DenseGaussian(weight.shape, mean, std, self.options.scale_map)
-            order = torch.randperm(weight.numel(), generator=subspace, dtype=torch.int32)
-            index = order[: counts[name]].sort().values.long()
-            del order  # what is as large as the weight comes one at a time
+                dense = self._initial(weight, 1.0, initial)
+                return DenseGaussian(weight.shape, *dense, self.options.scale_map)
+            index = random_index(weight.numel(), counts[name], subspace)
             mean, std = self._initial(weight, counts[name] / weight.numel(), initial)
             return SparseGaussian(
                 weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
@@ -98,7 +97,8 @@ class VariationalMethod(Method):
     @property
     def keep_dense(self) -> tuple[str, ...]:
         """Patterns of the names of layers that the configuration keeps dense."""
-        return ()
+        keep: tuple[str, ...] = getattr(self.options, "keep_dense", ())
+        return keep
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
         """Slots a sparse layer, by name; layers not named are dense. ``generator`` is for what is drawn."""
@@ -111,14 +111,20 @@ class VariationalMethod(Method):
 
     def kl(self, module: nn.Module) -> torch.Tensor:
         """KL divergence from the prior, summed over every stored coordinate, in nats."""
-        terms = [layer.posterior.kl(self.options.prior_std) for layer in layers.variational_layers(module)]
-        return torch.stack(terms).sum()
+        return torch.stack([self.kl_of(posterior) for posterior in layers.gaussians(module)]).sum()
+
+    def kl_of(self, posterior: Gaussian) -> torch.Tensor:
+        """KL divergence from the prior of one kernel's stored coordinates, in nats, a scalar."""
+        return posterior.kl(self.options.prior_std)
 
     def kl_weight(self, progress: Progress) -> float:
         """kappa * w(e) / N, with w a staircase over epochs that reaches 1 after the warm-up."""
+        return float(self.options.kl_factor * self.kl_rise(progress) / progress.examples)
+
+    def kl_rise(self, progress: Progress) -> float:
+        """w(e): the share of its full weight that the KL has in an epoch."""
         warmup = self.options.kl_warmup * progress.epochs
-        rise = min(progress.epoch / warmup, 1.0) if warmup > 0 else 1.0
-        return float(self.options.kl_factor * rise / progress.examples)
+        return min(progress.epoch / warmup, 1.0) if warmup > 0 else 1.0
 
     @torch.no_grad()
     def monitor(self, module: nn.Module, progress: Progress) -> dict[str, float]:
@@ -155,19 +161,10 @@ class SparseVariationalMethod(VariationalMethod):
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
         """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
-        cls(options).active_counts(network, torch.Generator().manual_seed(0))
-
-    @property
-    def keep_dense(self) -> tuple[str, ...]:
-        keep: tuple[str, ...] = self.options.keep_dense
-        return keep
+        slot_counts(options, network, torch.Generator().manual_seed(0))
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
-        kernels = convert.sparsifiable(network, self.keep_dense)
-        counts = allocation.allocate(self.options.allocation, kernels, self.options.sparsity, generator)
-        if self.options.allocation == "erk":  # what it leaves whole never moves: plain dense code
-            counts = {name: count for name, count in counts.items() if count < kernels[name].numel()}
-        return counts
+        return slot_counts(self.options, network, generator)
 
 
 def data_loss(module: nn.Module, batch: Batch) -> torch.Tensor:

@@ -18,6 +18,8 @@ METRICS = (
     "mutual_information",
     "confidence",
 )
+#: Of a predictor with temperature scaling.
+SCALED = (*(name for name in METRICS if name != "mutual_information"), "temperature", "temperature_spread")
 CRITERIA = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp")
 LAYERS = ("fc1", "fc2", "classifier")
 QUANTILES = [f"{group}_q{q}" for group in ("kept", "removed", "added") for q in (10, 50, 90)]
@@ -42,6 +44,7 @@ def config(seed: int = 0, method: str = "ssvi", epochs: int = 4, **options: Any)
         "training": {
             "epochs": epochs, "batch_size": 64, "optimiser": "sgd", "lr": 0.05, "lr_scale": None,
             "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "clip_norm": None,
+            "budget": "epochs",
         },
         "evaluation": {"samples": 10},
         "protocol": "holdout",
@@ -110,7 +113,8 @@ def run_files(
             "dense_inference_flops": 163840.0, "checkpoint_bytes": 100_000, "dense_vi_bytes": 700_000,
             "deterministic_bytes": 350_000, "train_seconds": 2.0, "evaluation_seconds": 0.5,
             "overhead_seconds": 0.25, "wall_seconds": 2.75, "images_per_second": 12345.6,
-            "seconds_per_step": 0.01, "peak_memory_bytes": 400_000_000, "epochs_total": epochs * len(stages),
+            "seconds_per_step": 0.01, "peak_memory_bytes": 400_000_000,
+            "epochs_factor": 1.0, "epochs_capped": False, "epochs_total": epochs * len(stages),
             "steps_total": 18 * epochs * len(stages), "events": {"step": 18 * epochs},
             "execution": "sparse", "layers_run": {"0": "sparse"},
         }  # fmt: skip
@@ -175,13 +179,20 @@ def _history(stages: tuple[str, ...], epochs: int) -> list[dict[str, Any]]:
 
 def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
     """Every figure differs between stages, predictors and splits, so that a wrong choice shows."""
-    metrics, calibration = [], []
-    for stage in stages:
-        for predictor in ("mean", "samples"):
+    metrics, calibration, ended = [], [], []
+    for number, stage in enumerate(stages):
+        ended.append(
+            {"stage": stage, "stage_index": number, "density": 0.1, "params_active": 2000,
+             "epochs_total": 20 * (number + 1), "steps_total": 360 * (number + 1),
+             "train_flops": 1e9 * (number + 1)}
+        )  # fmt: skip
+        for predictor in ("mean", "mean+temperature", "samples", "samples+temperature"):
+            taken = SCALED if "+temperature" in predictor else METRICS
             for split, n in (("val", 250), ("test", 450)):
                 here = {"stage": stage, "predictor": predictor, "split": split}
-                lowered = 0.1 * (stage != stages[-1]) + 0.02 * (predictor == "mean") + 0.01 * (split == "val")
-                for i, metric in enumerate(METRICS):
+                lowered = 0.1 * (stage != stages[-1]) + 0.02 * predictor.startswith("mean")
+                lowered += 0.01 * (split == "val") + 0.005 * predictor.endswith("+temperature")
+                for i, metric in enumerate(taken):
                     value = accuracy - lowered if metric == "accuracy" else 0.01 * (i + 1) + lowered
                     plain = {"shift": None, "severity": None, "metric": metric, "value": value, "n": n}
                     metrics.append({**here, **plain})
@@ -190,4 +201,4 @@ def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
                         {**here, "bin": b, "lower": b / 15, "upper": (b + 1) / 15, "count": 24 if b else 0,
                          "confidence": (b + 0.5) / 15 if b else None, "accuracy": b / 15 if b else None}
                     )  # fmt: skip
-    return {"metrics": metrics, "calibration": calibration}
+    return {"metrics": metrics, "calibration": calibration, "stages": ended}

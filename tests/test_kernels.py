@@ -816,7 +816,7 @@ def test_the_pattern_is_arranged_anew_when_it_changes(name):
     assert not torch.allclose(layer(x), before)
 
     larger = layer_of(contraction, shape, 0.5, seed=2).posterior
-    layer.posterior.set_slots(larger.index, larger.mean.detach(), larger.rho.detach())
+    layer.posterior.set_slots(larger.index, mean=larger.mean.detach(), rho=larger.rho.detach())
     check(layer, x, True)
 
     layer.load_state_dict(

@@ -74,7 +74,7 @@ def test_a_change_is_described_by_its_sets_and_scores():
     change = subspace.Change(keep=torch.tensor([0, 2, 3]), add=torch.tensor([5, 12]))
     before = torch.tensor([10.0, 1.0, 20.0, 30.0, 2.0], dtype=torch.float64)
     optimiser = torch.optim.SGD(posterior.parameters(), lr=0.1)
-    subspace.apply(posterior, change, torch.tensor(0.0), optimiser)  # slots 1 5 6 9 12
+    subspace.apply(posterior, change, optimiser)  # slots 1 5 6 9 12
     after = torch.tensor([10.0, 0.25, 20.0, 30.0, 0.5], dtype=torch.float64)
     recording.record_change(context, "hidden", posterior, change, before, after)
     ((table, row),) = rows

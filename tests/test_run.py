@@ -7,6 +7,7 @@ import pytest
 from bench import claims, cli, run
 from bench.store import Store
 from tests import toys
+from tests.run_folders import config, run_files, write_run
 
 TOY = "dataset=toy_blobs,network=toy_network,method=ssvi,epochs=1,batch_size=16"
 
@@ -39,6 +40,19 @@ def test_a_run_is_computed_once_and_again_by_force(call, tmp_path):
     status, out, _ = call("--set", TOY, "--force")
     assert status == 0 and "is done already" not in out
     assert (folder.path / "metrics.json").stat().st_mtime_ns > before
+
+
+def test_scores_are_printed_under_one_another(tmp_path, capsys):
+    files = run_files(config(), stages=("search", "final"))
+    files["metrics"]["metrics"][1]["value"] = None  # the NLL where a label was given probability 0
+    store = Store(tmp_path, create=True)
+    run.print_scores(store.run(write_run(tmp_path, files)))
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == 2 * 4 * 2
+    assert lines[0].startswith("  search mean                val  accuracy=0.8200 nll=– brier=")
+    assert lines[-1].startswith("  final  samples+temperature test accuracy=0.9450 nll=")
+    assert lines[-1].endswith("temperature_spread=0.1050") and "mutual_information" not in lines[-1]
+    assert len({line.index("accuracy=") for line in lines}) == 1
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(call, tmp_path):
@@ -84,7 +98,7 @@ def test_a_layer_that_is_called_and_read_is_one_line(call, monkeypatch):
     monkeypatch.setattr(toys.SmallNetwork, "build", lambda self, task: Reading(8, task.classes))
     status, out, _ = call("--set", TOY)
     assert status == 1
-    assert "failed: network toy_network: reads an attribute of a layer that is variational now" in out
+    assert "failed: network toy_network: reads an attribute of a layer that the method has exchanged" in out
 
 
 def test_a_dry_run_shows_every_parameter_and_trains_nothing(call, tmp_path):

@@ -169,8 +169,10 @@ def test_new_slots_of_a_layer_without_survivors_take_the_scale_of_all():
     gone = subspace.Change(none, come)
     stay = subspace.Change(torch.tensor([0, 5, 7]), come)
     survivors = posteriors[0].rho[stay.keep].mean()
-    assert session.method._new_rhos(posteriors, [stay, gone]) == [survivors, survivors]
-    tiny = SCALE_MAPS["softplus"].std(torch.stack(session.method._new_rhos(posteriors, [gone, gone])))
+    added = session.method.added(posteriors, [stay, gone])
+    assert added == [{"rho": survivors}, {"rho": survivors}]
+    added = session.method.added(posteriors, [gone, gone])
+    tiny = SCALE_MAPS["softplus"].std(torch.stack([new["rho"] for new in added]))
     torch.testing.assert_close(tiny, torch.full((2,), 1e-6), rtol=1e-3, atol=0)
 
 

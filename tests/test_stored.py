@@ -163,11 +163,12 @@ def test_another_number_of_samples(runs, images):
 
 def test_a_plugin_with_inputs_of_its_own_and_without_a_mean_network(tmp_path):
     store = Store(tmp_path, create=True)
-    run = parse_spec(nest({"dataset": "toy_blobs", "network": "toy_network", "method": "toy_two_members"}))
+    chosen = {"dataset": "toy_blobs", "network": "toy_network", "method": "ensemble", "members": 2}
+    run = parse_spec(nest(chosen))
     assert execute(run, store, Execution()) == "done"
     model, inputs = bench.load(run.run_id, tmp_path), make_problem(run).splits.test.inputs
     assert model.predict(inputs).numpy().tobytes() == arrays(store, run)["samples/probabilities"].tobytes()
-    with pytest.raises(UserError, match="method toy_two_members has no mean network; use predict"):
+    with pytest.raises(UserError, match="method ensemble has no mean network; use predict"):
         model.mean(inputs)
 
 

@@ -136,8 +136,8 @@ def test_state_follows_its_slots(name, keep, add):
     subspace.apply(
         posterior,
         subspace.Change(torch.tensor(keep), torch.tensor(add, dtype=torch.long)),
-        torch.tensor(-3.0),
         optimiser,
+        {"rho": torch.tensor(-3.0)},
     )
     assert posterior.index.tolist() == sorted(kept | set(add))
     assert posterior.index.dtype == torch.int32

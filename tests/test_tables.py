@@ -25,7 +25,7 @@ from bench.run import execute
 from bench.spec import nest, parse_spec
 from bench.store import Store
 from bench.tables import fault
-from tests.run_folders import METRICS, cell, config, identifier, plan, run_files, write_run
+from tests.run_folders import METRICS, SCALED, cell, config, identifier, plan, run_files, write_run
 
 SUITE = "criteria_ablation"
 #: The columns that others' scripts rely on.
@@ -199,6 +199,17 @@ def test_metrics_of_shifted_data_are_not_shown_as_the_result(tmp_path):
     assert (row["accuracy"], row["nll"]) == (0.9, 0.02)
 
 
+def test_folders_from_before_temperature_scaling_read_as_they_did(tmp_path):
+    run = run_files(config())
+    now = results(tmp_path / "now", run).tables(SUITE)
+    for table in ("metrics", "calibration"):
+        plain = [row for row in run["metrics"][table] if "+temperature" not in row["predictor"]]
+        run["metrics"][table] = plain
+    then = results(tmp_path / "then", run).tables(SUITE)
+    pd.testing.assert_frame_equal(then["runs"], now["runs"])
+    assert set(then["metrics"]["predictor"]) == {"mean", "samples"}
+
+
 def test_a_metric_that_was_not_taken_is_empty(tmp_path):
     run = run_files(config())
     kept = [row for row in run["metrics"]["metrics"] if row["metric"] != "ece"]
@@ -252,7 +263,8 @@ def test_only_what_is_done_has_figures(tables):
     assert runs.loc[unfinished, FIGURES].isna().all(axis=None)
     assert runs.loc[~unfinished, FIGURES].notna().all(axis=None)
     assert set(tables["metrics"]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
-    assert set(tables["calibration"]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
+    for name in ("calibration", "stages"):
+        assert set(tables[name]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
 
 
 def test_a_failed_run_says_why(tables):
@@ -342,7 +354,12 @@ def test_a_hand_written_run_has_the_files_and_keys_of_a_real_one(trained):
         assert {tuple(row) for row in trained.read("metrics")[name]} == {tuple(row) for row in content}
     keys = {(row["split"], row["metric"]) for row in written["history"]}
     assert {(row["split"], row["metric"]) for row in trained.rows("history")} == keys
-    assert {row["metric"] for row in trained.read("metrics")["metrics"]} == set(METRICS)
+    for predictor in ("mean", "samples"):
+        for name, metrics in ((predictor, METRICS), (f"{predictor}+temperature", SCALED)):
+            mine = [row for row in trained.read("metrics")["metrics"] if row["predictor"] == name]
+            assert {(row["split"], row["metric"]) for row in mine} == {
+                (split, metric) for split in ("val", "test") for metric in metrics
+            }
     assert fault(trained) is None
 
 

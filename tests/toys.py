@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +9,8 @@ from torch import nn
 
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.networks.base import NETWORKS, Network
-from methods.base import METHODS, Batch, Budget, Context, Method, Predictor, Progress, Stage, Style, Task
+from methods.base import METHODS, Batch, Budget, Context, Method, Progress, Stage, Style, Task
 from methods.options import option
-from methods.streams import Streams
 
 STYLE = Style("Toy", hue="#000000", hue_dark="#FFFFFF")
 
@@ -38,34 +36,6 @@ class TwoStage(Method):
 
     def after_step(self, context: Context) -> None:
         context.memory["steps"] = context.memory.get("steps", 0) + 1
-
-
-@METHODS.register
-class TwoMembers(Method):
-    """An ensemble of two networks, trained one after the other, that predicts by both."""
-
-    name = "toy_two_members"
-    style = STYLE
-
-    def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
-        generator = streams["subspace"]
-        second = type(network)(task.input_shape[0], task.classes)
-        for parameter in second.parameters():
-            nn.init.normal_(parameter, std=0.1, generator=generator)
-        return nn.ModuleList([network, second])
-
-    def stages(self, budget: Budget) -> list[Stage]:
-        return [Stage("first", budget.epochs), Stage("second", budget.epochs, start="keep")]
-
-    def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        member = module[0] if progress.stage == "first" else module[1]
-        return super().loss(member, batch, progress)
-
-    def mean(self, module: nn.Module) -> Predictor | None:
-        return None
-
-    def draws(self, module: nn.Module, samples: int, generator: torch.Generator) -> Iterator[Predictor]:
-        yield from module
 
 
 @METHODS.register

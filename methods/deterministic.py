@@ -1,0 +1,16 @@
+"""The network itself, trained by maximum likelihood."""
+
+from __future__ import annotations
+
+from methods.base import Method, Style
+
+
+class Deterministic(Method):
+    """One set of weights, trained on the cross-entropy: the network without its Bayesian part.
+
+    Weight decay, where the recipe has it, makes the weights a MAP estimate. The mean network is the
+    network, and so is the only draw: predictions have no mutual information.
+    """
+
+    name = "deterministic"
+    style = Style("Deterministic", hue="#690070", hue_dark="#C1095E", marker="x", dash="longdash", order=90)

@@ -1,0 +1,91 @@
+"""Deep ensembles (Lakshminarayanan, Pritzel & Blundell, NeurIPS 2017, arXiv 1612.01474)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods import costs
+from methods.base import Batch, Budget, Context, Equivalent, Method, Predictor, Progress, Stage, Style, Task
+from methods.options import option
+from methods.streams import Streams
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """Options of an ensemble."""
+
+    members: int = option(5, "networks, each trained for the whole budget", within="[1, inf)")
+
+
+class Members(nn.ModuleList):
+    """The networks of an ensemble, in the order of their training.
+
+    in_use: a buffer, how many of them predict: all, until training begins with the first. It is in
+    checkpoints and in the stored model.
+    """
+
+    in_use: torch.Tensor
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__(networks)
+        self.register_buffer("in_use", torch.tensor(len(self)))
+
+
+class Ensemble(Method):
+    """Networks that differ in initial weights and data order, trained alone; probabilities are averaged.
+
+    Each member is a stage of the whole budget on the plain cross-entropy: all examples, without the
+    paper's adversarial ones, which it finds to matter less. A stage is scored as the ensemble of the
+    members so far; the training curves are those of the member in training. FLOPs of a step and of
+    inference are those of one member; weights and bytes are counted of all.
+    """
+
+    name = "ensemble"
+    style = Style("Ensemble", hue="#147144", hue_dark="#22FF0A", marker="star", dash="longdashdot", order=80)
+    Options = EnsembleOptions
+
+    @classmethod
+    def equivalent(cls, options: Any) -> Equivalent | None:
+        if options.members > 1:
+            return None
+        return Equivalent("deterministic", {}, "an ensemble of one is one network")
+
+    def members(self) -> int:
+        return int(self.options.members)
+
+    def build(self, network: nn.Module, streams: Streams, task: Task) -> Members:
+        return Members(network if isinstance(network, nn.ModuleList) and self.members() > 1 else [network])
+
+    def stages(self, budget: Budget) -> list[Stage]:
+        # the first is called as that of other methods: evaluation has a random stream for each name
+        return [Stage(name, budget.epochs, start="keep") for name in self._stage_names()]
+
+    def enter_stage(self, context: Context, stage: Stage) -> None:
+        assert isinstance(context.module, Members)
+        context.module.in_use.fill_(self._stage_names().index(stage.name) + 1)
+
+    def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
+        # the others get no gradient, so that nothing moves them: no decay, no momentum, no statistics
+        assert isinstance(module, Members)
+        return super().loss(module[self._stage_names().index(progress.stage)], batch, progress)
+
+    def mean(self, module: nn.Module) -> Predictor | None:
+        assert isinstance(module, Members)
+        return module[0] if self.members() == 1 else None
+
+    def draws(self, module: nn.Module, samples: int, generator: torch.Generator) -> Iterator[Predictor]:
+        """One function for each member trained so far, the newest first, whatever ``samples`` is."""
+        assert isinstance(module, Members)
+        yield from reversed(list(module)[: int(module.in_use)])
+
+    def flops(self, module: nn.Module, event: str) -> float:
+        assert isinstance(module, Members)
+        return costs.flops(module[0], event)
+
+    def _stage_names(self) -> list[str]:
+        return ["train", *(f"member {number}" for number in range(2, self.members() + 1))]

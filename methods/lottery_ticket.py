@@ -1,0 +1,100 @@
+"""The lottery-ticket hypothesis for Bayesian networks: train, prune, rewind, again (cf. arXiv 2602.18825).
+
+Iterative magnitude pruning with rewinding is of Frankle & Carbin 2019 and Frankle et al. 2020; here means and
+scales are rewound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods import pruning
+from methods.base import Budget, Equivalent, Stage, Style
+from methods.criteria import CRITERIA, EQUIVALENT
+from methods.errors import UserError
+from methods.options import option, to_dict
+from methods.sparse import slot_counts
+from methods.variational import SparseOptions, SparseVariationalMethod
+
+
+@dataclass(frozen=True)
+class LotteryTicketOptions(SparseOptions):
+    """How the ticket is found. Under the allocation ``global`` all layers rank together, as is usual."""
+
+    criterion: str = option("abs_mean", "weights of lowest score are pruned after a level", choices=CRITERIA)
+    level_share: float = option(0.2, "share of the weights left that each level removes", within="(0, 1)")
+    rewind_to: int = option(
+        0, "epoch of the first training whose means and scales survivors return to; 0: the initial ones",
+        within="[0, inf)",
+    )  # fmt: skip
+    level_length: float = option(
+        1.0, "epochs of each training, as a share of the budget: 1 spends it at each level", within="(0, 1]"
+    )
+
+
+class LotteryTicket(SparseVariationalMethod):
+    """Lottery-ticket BNN: dense VI, pruned level by level, survivors rewound and trained again each time."""
+
+    name = "lottery_ticket"
+    style = Style(
+        "Lottery ticket", hue="#FC3800", hue_dark="#D8A858", marker="hexagon", dash="longdashdot", order=40
+    )
+    Options = LotteryTicketOptions
+
+    @classmethod
+    def equivalent(cls, options: Any) -> Equivalent | None:
+        if options.sparsity > 0 and options.criterion in EQUIVALENT:
+            same, reason = EQUIVALENT[options.criterion]
+            return Equivalent(cls.name, to_dict(replace(options, criterion=same)), reason)
+        return super().equivalent(options)
+
+    @classmethod
+    def validate(cls, options: Any, network: nn.Module) -> None:
+        """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
+        slot_counts(options, network, torch.Generator().manual_seed(0))
+
+    def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
+        return {}  # it starts dense
+
+    @property
+    def sparsities(self) -> list[float]:
+        """The sparsity of each level, the dense one first; the last is the one asked for."""
+        left, wanted = 1 - self.options.level_share, self.options.sparsity
+        levels = math.ceil(math.log1p(-wanted) / math.log(left) - 1e-9) if wanted else 0
+        return [1 - left**level for level in range(levels)] + [wanted]
+
+    def stages(self, budget: Budget) -> list[Stage]:
+        epochs = max(round(self.options.level_length * budget.epochs), 1)
+        if self.options.rewind_to > epochs:
+            raise UserError(f"rewind_to: {self.options.rewind_to} comes after the {epochs} epochs of a level")
+        later = [
+            Stage(f"level {level}", epochs, start="rewind", rewind_to=self.options.rewind_to)
+            for level in range(1, len(self.sparsities))
+        ]
+        return [Stage("train", epochs), *later]
+
+    def training_flops(self, module: nn.Module, budget: Budget) -> float:
+        """As counted in training; under the allocation ``global`` as if layers shrank alike."""
+        dense = self.flops(module, "step")
+        steps = (
+            pruning.step_flops(module, dense, self._quota(module, sparsity)) if sparsity else dense
+            for sparsity in self.sparsities
+        )
+        return sum(stage.epochs * step for stage, step in zip(self.stages(budget), steps, strict=True))
+
+    def rewind(self, module: nn.Module, snapshot: dict[str, torch.Tensor], stage: Stage) -> None:
+        """Prune by what the level before has learnt, then return the survivors to ``snapshot``."""
+        sparsity = self.sparsities[int(stage.name.removeprefix("level "))]
+        pruning.prune(
+            module, self._quota(module, sparsity), pruning.by_criterion(self.options.criterion), None
+        )
+        module.load_state_dict(pruning.survivors(module, snapshot))
+
+    def _quota(self, module: nn.Module, sparsity: float) -> pruning.Quota:
+        return pruning.quota(module, self.options.allocation, sparsity, self.options.sparsity)

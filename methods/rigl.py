@@ -1,0 +1,73 @@
+"""RigL: deterministic training on a sparse subnetwork that moves (Evci et al. 2020, arXiv 1911.11134)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods import convert
+from methods.base import Context, Equivalent, Style, Task
+from methods.moving import MovingOptions, MovingSubspace, offer_random
+from methods.options import option
+from methods.passes import GradientConsumer
+from methods.posterior import DensePoint, Posterior, Slots, SparsePoint
+from methods.sparse import random_index, slot_counts
+from methods.streams import Streams
+
+
+@dataclass(frozen=True)
+class RigLOptions(MovingOptions):
+    """Options of RigL; ``replace_fraction`` 0 makes it a static sparse network."""
+
+    growth: str = option(
+        "gradient",
+        "which weights come, at zero: those of largest |gradient|, or random ones (SET, Mocanu et al. 2018)",
+        choices=("gradient", "random"),
+    )
+
+
+class RigL(MovingSubspace):
+    """Deterministic sparse training: weights of smallest magnitude go, those of largest gradient come."""
+
+    name = "rigl"
+    style = Style("RigL", hue="#3099BA", hue_dark="#32A4A9", marker="cross", dash="dot", order=60)
+    Options = RigLOptions
+
+    @classmethod
+    def equivalent(cls, options: Any) -> Equivalent | None:
+        if options.sparsity > 0:
+            return None
+        return Equivalent("deterministic", {}, "sparsity 0 is the dense network")
+
+    @classmethod
+    def validate(cls, options: Any, network: nn.Module) -> None:
+        """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
+        slot_counts(options, network, torch.Generator().manual_seed(0))
+
+    def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
+        counts = slot_counts(self.options, network, streams["subspace"])
+
+        def point(name: str, weight: torch.Tensor) -> Posterior:
+            if name not in counts:
+                return DensePoint(weight.shape, weight)
+            index = random_index(weight.numel(), counts[name], streams["subspace"])
+            # enlarged, so that a layer's outputs keep their variance, as for the variational methods
+            values = weight.reshape(-1)[index] / (counts[name] / weight.numel()) ** 0.5
+            return SparsePoint(weight.shape, index, values)
+
+        return convert.to_variational(network, point, 0.0, self.options.keep_dense)
+
+    def scores(self, posterior: Slots) -> torch.Tensor:
+        return posterior.mean.detach().abs()
+
+    def request_magnitudes(self, context: Context, offer: GradientConsumer) -> None:
+        if self.options.growth == "random":
+            offer_random(context, offer)
+        else:
+            context.request_dense_gradients(offer)
+
+    def update_events(self) -> list[str]:
+        return [] if self.options.growth == "random" else ["dense_gradient"]
