@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from bench import stored
+from bench.budget import CAP
 from bench.energy import EnergyMeter
 from bench.memory import PeakMemory
 from bench.networks.base import NETWORKS
@@ -57,7 +58,7 @@ def account(
     method, spent, dense = problem.method, trainer.counters, reference(problem)
     counts, period = method.counts(module), method.update_period()
     inference = method.flops(module, "inference")
-    images = problem.nominal_images
+    images, factor = problem.nominal_images, problem.budget.epochs / problem.spec.training.epochs
     return {
         "params_total": counts.kernel + counts.other,
         "params_active": counts.active + counts.other,
@@ -80,6 +81,8 @@ def account(
         "energy_joules": joules,
         "peak_memory_bytes": peak,
         "peak_device_memory_bytes": device_peak,
+        "epochs_factor": factor,
+        "epochs_capped": factor == CAP,
         "epochs_total": spent.epochs,
         "steps_total": spent.steps,
         "events": spent.events,

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from bench.budget import steps_of
 from bench.data.base import DATASETS
 from bench.networks.base import NETWORKS
-from bench.problem import budget_of, make_problem, steps_of
+from bench.problem import budget_of, make_problem
 from bench.spec import RunSpec
 from methods import costs
-from methods.base import METHODS, Task
+from methods.base import METHODS, Budget, Task
 from methods.errors import UserError
 from methods.streams import Streams
 
@@ -35,6 +36,18 @@ def task(spec: RunSpec) -> Task:
         known = DATASETS.get(name)(options).task(refit=spec.protocol == "refit")
         _tasks[key] = known or make_problem(spec).task
     return _tasks[key]
+
+
+def budget(spec: RunSpec) -> Budget:
+    """The training length that the stages of ``spec`` are made from."""
+    return budget_of(spec, task(spec))
+
+
+def steps(spec: RunSpec) -> int:
+    """Optimiser steps of all stages of ``spec``."""
+    name, options = spec.method
+    length = budget(spec)
+    return sum(steps_of(spec, length, stage.epochs) for stage in METHODS.get(name)(options).stages(length))
 
 
 def missing_data(specs: Iterable[RunSpec]) -> str | None:
@@ -78,15 +91,16 @@ def check(spec: RunSpec) -> None:
 
 
 def _check_rewinding(spec: RunSpec) -> None:
-    """Raise ``UserError`` where ``max_steps`` leaves out what a later stage rewinds to."""
+    """Raise ``UserError`` where ``max_steps`` or ``budget`` leaves out what a later stage rewinds to."""
     name, options = spec.method
-    budget = budget_of(spec, task(spec))
-    stages = METHODS.get(name)(options).stages(budget)
-    reached = steps_of(spec, task(spec), stages[0].epochs)
+    length = budget(spec)
+    stages = METHODS.get(name)(options).stages(length)
+    reached = steps_of(spec, length, stages[0].epochs)
     for stage in stages:
-        if stage.start == "rewind" and stage.rewind_to * budget.steps_per_epoch > reached:
+        if stage.start == "rewind" and stage.rewind_to * length.steps_per_epoch > reached:
+            key = "max_steps" if spec.training.max_steps is not None else "budget"
             raise UserError(
-                f"max_steps: {spec.training.max_steps} ends before epoch {stage.rewind_to} does, to which "
+                f"{key}: {getattr(spec.training, key)} ends before epoch {stage.rewind_to} does, to which "
                 f"stage {stage.name!r} of {name} rewinds"
             )
 

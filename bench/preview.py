@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bench import blueprint
+from bench.budget import CAP
 from bench.data.base import Split, Splits
 from bench.execution import Execution
 from bench.problem import problem_of
@@ -37,6 +38,10 @@ def preview(spec: RunSpec, how: Execution = Execution()) -> str:
         "FLOPs an example": f"{inference:,.0f} for inference, {step:,.0f} for a training step",
     }
     head = f"run {spec.run_id}: {spec.method[0]} on {spec.network[0]}, {spec.dataset[0]}, seed {spec.seed}"
+    if spec.training.budget != "epochs":
+        epochs, nominal = problem.budget.epochs, spec.training.epochs
+        most = ", the most there are" if epochs == CAP * nominal else ""
+        facts["budget"] = f"{spec.training.budget}: {epochs} epochs, {epochs / nominal:.4g} x {nominal}{most}"
     return "\n".join([head, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())])
 
 

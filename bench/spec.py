@@ -41,6 +41,13 @@ class Training:
         within="[1, inf)",
         neutral=None,
     )
+    budget: str = option(
+        "epochs",
+        "what training may take. epochs: as many as said; flops: of a sparse method as many as fit the "
+        "training FLOPs of dense VI in the epochs said, at most 10 times as many",
+        choices=("epochs", "flops"),
+        neutral="epochs",
+    )
 
 
 @dataclass(frozen=True)
