@@ -17,11 +17,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.execution import Execution
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+#: Columns of a terminal that is none.
+_WIDTH = 240
 
 #: Errors that mean "the user can mend this". They are looked up among the modules that are
 #: loaded: a command of the read side must not import torch to have its errors printed.
@@ -87,6 +91,31 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", metavar="SEEDS", help="seeds in place of the usual ones, as in 0-4 or 0,2,5-7"
     )
+
+
+def add_launching(parser: argparse.ArgumentParser) -> None:
+    """Where runs are computed, how many at once, and what to do with those that are there."""
+    parser.add_argument(
+        "--executor",
+        choices=("local", "inline"),
+        default="local",
+        help="where runs are computed: worker processes of this machine, or this process (default: local)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes at once (default: one for each GPU in use, or for each usable core over --threads)",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="run again what failed or was cancelled")
+    parser.add_argument("--force", action="store_true", help="run everything again; set aside what there is")
+
+
+def console() -> Console:
+    """Where a command that launches runs prints."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:

@@ -23,15 +23,20 @@ def describe_plan(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
         same_follows = following and (following.label, following.omitted) == (cell.label, cell.omitted)
         if cell.omitted and not same_follows:
             lines += _indented(cell.omitted)
+    return "\n".join([*lines, "", *describe_cost(plan, statuses, estimate)])
+
+
+def describe_cost(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -> list[str]:
+    """How many runs it is, how many are left, and what these will cost, in lines."""
     counts = Counter(statuses.get(spec.run_id, "pending") for spec in plan.specs)
     omitted = len(plan.cells) - counts.total()
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines += ["", f"{len(plan.cells)} cells: {counts.total()} runs ({by_status}), {omitted} omitted"]
+    lines = [f"{len(plan.cells)} cells: {counts.total()} runs ({by_status}), {omitted} omitted"]
     hours = " or ".join(f"{_rounded(hours)} {name}-hours" for name, hours in estimate.hours.items())
     lines.append(f"about {hours} for the {estimate.runs} runs that are left")
     for sentence in estimate.basis:
         lines += textwrap.wrap(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")
-    return "\n".join(lines)
+    return lines
 
 
 def _rounded(hours: float) -> str:

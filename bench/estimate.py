@@ -70,7 +70,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         for spec in known:
             rate = measured.get(_kind(spec.to_dict()))
             timed, counted = timed + (rate is not None), counted + (rate is None)
-            seconds += _counted(spec, processor) if rate is None else rate * _length(spec.to_dict())
+            seconds += _counted(spec, processor) if rate is None else rate * blueprint.steps(spec)
         hours[processor.name] = seconds / 3600
         if timed:
             basis.append(
@@ -89,17 +89,14 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
 
 def _counted(spec: RunSpec, processor: Processor) -> float:
     """Local reparameterisation contracts twice a layer; sparse layers run no faster than dense ones."""
-    recipe = spec.training
-    steps = blueprint.task(spec).examples * recipe.epochs / recipe.batch_size
-    if recipe.max_steps is not None:
-        steps = min(steps, recipe.max_steps)
-    flops = 2 * blueprint.training_flops(spec) * steps * recipe.batch_size
+    steps = blueprint.steps(spec)
+    flops = 2 * blueprint.training_flops(spec) * steps * spec.training.batch_size
     rate, step, run = processor.flops_per_second, processor.seconds_per_step, processor.seconds_per_run
     return flops / rate + steps * step + run
 
 
 def _measured(store: Store, processor: Processor) -> dict[str, float]:
-    """Seconds of the processor for a unit of ``_length``, the median over finished runs of a kind."""
+    """Seconds of the processor a step, the median over finished runs of a kind."""
     found: dict[str, list[float]] = {}
     for run_id in store.run_ids():
         try:
@@ -107,26 +104,19 @@ def _measured(store: Store, processor: Processor) -> dict[str, float]:
             spec, spent, how = (folder.read(name) or {} for name in ("spec", "costs", "provenance"))
             if folder.is_done() and (how.get("device") or "cpu").startswith(processor.device):
                 seconds = spent["wall_seconds"] * ((how.get("threads") or 1) if processor.cores else 1)
-                found.setdefault(_kind(spec["config"]), []).append(seconds / _length(spec["config"]))
+                found.setdefault(_kind(spec["config"]), []).append(seconds / spent["steps_total"])
         except (StoreError, AttributeError, KeyError, TypeError, ZeroDivisionError):
             continue  # a folder that is broken is the launcher's to report; here it is no measurement
     return {kind: median(values) for kind, values in found.items()}
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """What runs must share for the time of one to tell that of another."""
+    """What runs must share for the time of a step of one to tell that of another."""
     sections = (config[key] for key in ("dataset", "protocol", "network"))
-    rest = config["precision"], config["training"]["batch_size"], config["evaluation"]["samples"]
-    return json.dumps([*sections, config["method"]["name"], _cut(config), *rest], sort_keys=True)
-
-
-def _length(config: Mapping[str, Any]) -> int:
-    """What the time of runs of a kind is proportional to: epochs, unless all have so many steps."""
-    return int(config["training"]["epochs"]) if _cut(config) is None else 1
-
-
-def _cut(config: Mapping[str, Any]) -> Any:
-    return config["training"].get("max_steps")
+    recipe, samples = config["training"], config["evaluation"]["samples"]
+    # where training is cut short, what comes before and after it weighs more
+    rest = recipe.get("max_steps"), config["precision"], recipe["batch_size"], samples
+    return json.dumps([*sections, config["method"]["name"], *rest], sort_keys=True)
 
 
 def _is_done(store: Store, run_id: str) -> bool:

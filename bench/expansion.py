@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import blueprint, recipes
+from bench.family import family_of
 from bench.notation import parse_seeds
 from bench.plan import Draft, canonical
 from bench.spec import (
@@ -21,6 +22,7 @@ from bench.spec import (
     unflatten,
     valid_keys,
 )
+from bench.tuned import Chosen
 from methods.errors import UserError, unknown
 from methods.options import names as option_names
 from methods.options import option, parse
@@ -36,6 +38,7 @@ class Scale:
     seeds: Seeds = option(doc="seeds of every grid that has none of its own")
     grids: tuple[Any, ...] = option(doc="each the product over its list-valued keys")
     base: dict[str, Any] = option({}, "settings of every grid; lists are values here")
+    search: dict[str, Any] = option({}, "what bench.tune searches; keys of it win over the suite's")
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,22 @@ class _Layer:
 
 
 class Expansion:
-    """One expansion of one scale. ``place`` is the file and the scale, for error messages."""
+    """One expansion of one scale. ``place`` is the file and the scale, for error messages.
 
-    def __init__(self, scale: Scale, place: str, overrides: Mapping[str, Any], seeds: str | None) -> None:
+    chosen: settings that searches chose, by the key of the family. They win over recipe and base,
+    not over what a grid writes.
+    """
+
+    def __init__(
+        self,
+        scale: Scale,
+        place: str,
+        overrides: Mapping[str, Any],
+        seeds: str | None,
+        chosen: Mapping[str, Chosen] | None = None,
+    ) -> None:
         self._scale, self._place, self._seeds = scale, place, seeds
+        self._chosen = chosen or {}
         self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base")
         self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES)
         if "method.name" in self._overrides.settings:
@@ -114,13 +129,24 @@ class Expansion:
         spec = parse_spec(unflatten(self._merge(layers)), grid.where)
         written: tuple[str, ...] = tuple(grid.homes.values())
         overridden: tuple[str, ...] = ()
+        plain, tuned = None, False
+        chosen = self._chosen.get(family_of(spec, recipe, grid.where).key) if self._chosen else None
+        if chosen is not None:
+            plain, without = spec, list(layers)
+            layers.insert(-1, _Layer(chosen.settings, chosen.where))
+            # it was valid without them, so that an error is theirs
+            spec = parse_spec(unflatten(self._merge(layers)), chosen.where)
+            tuned = chosen.fair and not any(key in written for key in chosen.settings)
         if self._overrides.settings:
             # parsed once without them, so that an error from here on is theirs
             before = flatten(spec.to_dict())
             spec = parse_spec(unflatten(self._merge([*layers, self._overrides])), OVERRIDES)
             overridden = _changed(before, spec, self._overrides.homes.values())
+            tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
+            if chosen is not None:
+                plain = parse_spec(unflatten(self._merge([*without, self._overrides])), OVERRIDES)
         for seed in seeds:
-            yield Draft(spec.with_seed(seed), recipe, written, overridden, grid.where)
+            yield Draft(spec.with_seed(seed), recipe, written, overridden, grid.where, plain, tuned)
 
     def _merge(self, layers: list[_Layer]) -> dict[str, Any]:
         """The layers' settings under full keys, later ones winning."""
@@ -143,7 +169,8 @@ def check_networks(drafts: list[Draft]) -> None:
     checked = set()
     for draft in drafts:
         spec, _ = canonical(draft.spec, draft.where)
-        key = repr((spec.dataset, spec.network, spec.method))
+        length = spec.training.epochs, spec.training.batch_size, spec.training.max_steps, spec.training.budget
+        key = repr((spec.dataset, spec.network, spec.method, length))
         if key in checked:
             continue
         checked.add(key)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from bench import blueprint
 from bench.notation import show
 from bench.planfile import SCHEMA
 from bench.spec import RunSpec, flatten
 from methods.base import METHODS
+from methods.errors import UserError
 from methods.options import parse
 
 _LONGEST_CHAIN = 10
@@ -28,6 +30,7 @@ class Cell:
     labels: what sets it apart, short key to plain value, ``seed`` included. label: the same as
     text, without the seed, so that cells of one configuration share it.
     omitted: why it is not trained itself; ``alias_of`` is then the run to look at.
+    tuned: whether its settings were chosen by a search that is fair to its rivals (``bench.tuned``).
     """
 
     labels: dict[str, Any]
@@ -36,6 +39,7 @@ class Cell:
     spec: RunSpec
     omitted: str | None = None
     alias_of: str | None = None
+    tuned: bool = False
 
     @property
     def run_id(self) -> str:
@@ -73,6 +77,7 @@ class Plan:
                 "labels": cell.labels,
                 "omitted": cell.omitted,
                 "alias_of": cell.alias_of,
+                "tuned": cell.tuned,
             }
             for cell in self.cells
         ]
@@ -85,7 +90,8 @@ class Draft:
     """A cell as its grid wrote it, before labels and aliases.
 
     written: the full keys that its grid wrote. overridden: those that the command line changed.
-    where: the grid, for errors.
+    where: the grid, for errors. plain: what it would be without settings that a search chose, where it has
+    any. tuned: as of ``Cell``.
     """
 
     spec: RunSpec
@@ -93,11 +99,18 @@ class Draft:
     written: tuple[str, ...]
     overridden: tuple[str, ...]
     where: str
+    plain: RunSpec | None = None
+    tuned: bool = False
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The resolved configuration under full keys."""
         return flatten(self.spec.to_dict())
+
+    @cached_property
+    def as_written(self) -> dict[str, Any]:
+        """The same without settings that a search chose: what varies is for the suite to say."""
+        return self.settings if self.plain is None else flatten(self.plain.to_dict())
 
 
 class Labeller:
@@ -145,9 +158,9 @@ def _tells(key: str, drafts: Sequence[Draft]) -> bool:
     """
     found: dict[tuple[str | None, ...], set[str]] = {}
     for draft in drafts:
-        if key in draft.settings:
+        if key in draft.as_written:
             place = draft.recipe, draft.spec.dataset[0], draft.spec.network[0]
-            found.setdefault(place, set()).add(show(draft.settings[key]))
+            found.setdefault(place, set()).add(show(draft.as_written[key]))
     return any(len(values) > 1 for values in found.values())
 
 
@@ -169,7 +182,8 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
 
     def add(draft: Draft, omitted: str | None = None, alias_of: str | None = None) -> None:
         label = labeller.text(draft)
-        cell = Cell(labeller.labels(draft), label, draft.recipe, draft.spec, omitted, alias_of)
+        labels = labeller.labels(draft)
+        cell = Cell(labels, label, draft.recipe, draft.spec, omitted, alias_of, draft.tuned)
         result.setdefault((cell.run_id, label), cell)
         if omitted is None:
             trained.add(cell.run_id)
@@ -198,4 +212,14 @@ def canonical(spec: RunSpec, where: str = "") -> tuple[RunSpec, str | None]:
         reasons.append(same.reason)
         if len(reasons) > _LONGEST_CHAIN:
             raise RuntimeError(f"{where}: {same.method}.equivalent leads in a circle")
+    if spec.training.budget != "epochs" and _epochs(spec, where) == spec.training.epochs:
+        reasons.append(f"budget {spec.training.budget} allows it the epochs it has")
+        spec = replace(spec, training=replace(spec.training, budget="epochs"))
     return spec, "; ".join(reasons) or None
+
+
+def _epochs(spec: RunSpec, where: str) -> int:
+    try:
+        return blueprint.budget(spec).epochs
+    except UserError as error:
+        raise UserError(f"{where}: {error}" if where else str(error)) from None

@@ -20,7 +20,7 @@ RESERVED = ("runs", "corrupted", "reference", "all")
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that a suite asks for, with what the plan alone says of it."""
+    """A run that a suite asks for, with what the plan alone says of it; ``tuned`` is None in older plans."""
 
     run_id: str
     suite: str
@@ -29,6 +29,7 @@ class Planned:
     label: str
     recipe: str | None
     labels: Mapping[str, Any]
+    tuned: bool | None = None
 
 
 def check_suite(name: object, where: str = "") -> str:
@@ -70,9 +71,9 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
 def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
     """Every run that ``plans`` ask for, once a suite and scale, in their order; omitted cells are none."""
     found: dict[tuple[str, str, str], Planned] = {}
-    labels: dict[
-        tuple[str, str, str], str
-    ] = {}  # the latest: one a configuration, whatever was launched when
+    # the latest, whatever was launched when: one label a configuration, and whether its settings were chosen
+    labels: dict[tuple[str, str, str], str] = {}
+    tuned: dict[tuple[str, str, str], bool | None] = {}
     for plan in plans:
         for cell in plan["cells"]:
             if cell.get("omitted") is None:
@@ -86,11 +87,16 @@ def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
                     labels=cell.get("labels") or {},
                 )
                 found.setdefault((run.suite, run.scale, run.run_id), run)
-                labels[run.suite, run.scale, run.config_id or run.run_id] = run.label
+                labels[_configuration(run)] = run.label
+                tuned[_configuration(run)] = cell.get("tuned")
     return [
-        replace(run, label=labels[run.suite, run.scale, run.config_id or run.run_id])
+        replace(run, label=labels[_configuration(run)], tuned=tuned[_configuration(run)])
         for run in found.values()
     ]
+
+
+def _configuration(run: Planned) -> tuple[str, str, str]:
+    return run.suite, run.scale, run.config_id or run.run_id
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -98,6 +104,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "recipe": (str, type(None)),
     "labels": (dict, type(None)),
     "omitted": (str, type(None)),
+    "tuned": (bool, type(None)),
 }
 
 

@@ -127,7 +127,7 @@ class Progress:
         return status, run.read("status") or {}
 
     def _seconds_left(self) -> float | None:
-        """From the speed since the first look, in weights (epochs) a second."""
+        """From the speed since the first look, in weights (steps) a second."""
         done = sum(item.weight for run_id, item in self.items.items() if self._status[run_id] in SETTLED)
         work = done + sum(running.share * running.item.weight for running in self._running.values())
         now = time.monotonic()

@@ -21,8 +21,18 @@ file's (or the entry point's). ::
 
 A grid is the product over its axes, in the order written, seeds innermost. Keys are short
 (``sparsity``) or full (``method.sparsity``, ``training.lr``); ``recipe`` names a block of
-``bench/recipes.yaml``. Later wins: recipe, ``base``, grid, ``--set``. A grid's keys must
-fit every one of its cells; the others' apply to the cells that have such an option.
+``bench/recipes.yaml``. Later wins: recipe, ``base``, chosen settings, grid, ``--set``. A grid's
+keys must fit every one of its cells; the others' apply to the cells that have such an option.
+
+Chosen settings are those that ``python -m bench.tune`` found best on validation data and wrote to
+``<suite>.tuned.yaml`` beside the file, for each method; there may be none. They are a search's that
+the suite, or a scale of it, declares under ``search`` (``bench/search.py`` describes its keys; those
+of the scale win)::
+
+    search:
+      space: {lr: {log: [0.01, 1]}, kl_factor: {log: [0.001, 1]}, prior_std: {log: [0.03, 1]}}
+      at: {sparsity: 0.9}                              # what its cells differ in is pinned for the search
+      trials: 16
 """
 
 from __future__ import annotations
@@ -31,16 +41,18 @@ import importlib.metadata
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from bench import tuned
 from bench.expansion import Expansion, Scale, check_networks
 from bench.filters import parse_where, select
 from bench.notation import read_yaml
 from bench.plan import Cell, Draft, Labeller, Plan, canonical, cells
 from bench.planfile import NAME, RESERVED
+from bench.search import FamilySearch, Search, families, parse_search
 from methods.errors import UserError, unknown
 from methods.options import option, parse
 
@@ -53,9 +65,10 @@ SCALES = ("demo", "small", "paper")
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as read. ``source`` says where from, for error messages.
+    """A suite as read. ``source`` says where from, for error messages; ``path`` is its file, if it has one.
 
     one_at_a_time: whether its runs must not share the machine, because their times are what it asks about.
+    searches, chosen: by scale, where there are any.
     """
 
     name: str
@@ -64,6 +77,9 @@ class Suite:
     reference: dict[str, Any]
     scales: dict[str, Scale]
     one_at_a_time: bool = False
+    searches: dict[str, Search] = field(default_factory=dict)
+    path: Path | None = None
+    chosen: dict[str, list[tuned.Record]] = field(default_factory=dict)
 
     def expand(
         self,
@@ -78,10 +94,9 @@ class Suite:
         overrides: settings that win over the suite's (``--set``). where: conditions as in
         ``bench.filters``. seeds: in place of all seeds of the suite.
         """
-        if scale not in self.scales:
-            raise unknown("scale", scale, self.scales, self.source)
-        place = f"{self.source}: {scale}"
-        drafts = Expansion(self.scales[scale], place, overrides or {}, seeds).drafts()
+        place = self._place(scale)
+        chosen = self._layers(scale)
+        drafts = Expansion(self.scales[scale], place, overrides or {}, seeds, chosen).drafts()
         labeller = Labeller(drafts)
         rows = [_columns(draft) | labeller.labels(draft) for draft in drafts]
         if not overrides:  # which may well set aside what the suite varies
@@ -91,8 +106,36 @@ class Suite:
         found = tuple(cells(kept, labeller))
         return Plan(self.name, scale, self.question, self.reference, found, self.one_at_a_time)
 
+    def families(self, scale: str, where: Iterable[str] = ()) -> list[FamilySearch]:
+        """The families of its cells at ``scale`` with what its search says of each, in order.
+
+        where: only those with a cell that fulfils the conditions. ``UserError`` where no search is declared.
+        """
+        place = self._place(scale)
+        if scale not in self.searches:
+            raise UserError(f"{place}: no search is declared; `search` is described in bench/search.py")
+        drafts = Expansion(self.scales[scale], place, {}, None).drafts()
+        labeller = Labeller(drafts)
+        rows = [_columns(draft) | labeller.labels(draft) for draft in drafts]
+        kept = select(rows, parse_where(where))
+        found = families(self.searches[scale], drafts)
+        return [family for family in found if any(kept[number] for number in family.cells)]
+
+    def _place(self, scale: str) -> str:
+        if scale not in self.scales:
+            raise unknown("scale", scale, self.scales, self.source)
+        return f"{self.source}: {scale}"
+
+    def _layers(self, scale: str) -> dict[str, tuned.Chosen]:
+        records = self.chosen.get(scale)
+        if not records or self.path is None:
+            return {}
+        now = self.families(scale) if scale in self.searches else []
+        return tuned.layers(tuned.path_of(self.path), records, now)
+
     def _check_reference(self, drafts: list[Draft], rows: list[dict[str, Any]], place: str) -> None:
-        trained = [row for draft, row in zip(drafts, rows, strict=True) if canonical(draft.spec)[1] is None]
+        kept = [canonical(draft.spec, draft.where)[1] is None for draft in drafts]
+        trained = itertools.compress(rows, kept)
         if not any(all(row.get(key) == value for key, value in self.reference.items()) for row in trained):
             raise UserError(
                 f"{place}: no cell that is trained has the labels of the reference, {self.reference}"
@@ -101,7 +144,8 @@ class Suite:
 
 def names() -> list[str]:
     """The suites of this package and of others, alphabetically."""
-    return sorted({path.stem for path in FOLDER.glob("*.yaml")} | {point.name for point in _entry_points()})
+    files = {path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(tuned.SUFFIX)}
+    return sorted(files | {point.name for point in _entry_points()})
 
 
 def load(name: str) -> Suite:
@@ -126,10 +170,11 @@ class _File:
     reference: dict[str, Any] = option({}, "labels of the cells that comparisons start from")
     name: str | None = option(None, "the suite's name, which must be the file's")
     one_at_a_time: bool = option(False, "no two of its runs at once on a machine: it measures time")
+    search: dict[str, Any] = option({}, "what bench.tune searches, at every scale; keys of a scale's win")
 
 
-def parse_suite(content: Any, name: str, source: str) -> Suite:
-    """The suite ``name`` from the content of its file; ``source`` stands in error messages."""
+def parse_suite(content: Any, name: str, source: str, path: Path | None = None) -> Suite:
+    """The suite ``name`` from the content of its file ``path``; ``source`` stands in error messages."""
     if not isinstance(content, Mapping):
         raise UserError(f"{source}: expected the keys of a suite, got {content!r}")
     if not NAME.fullmatch(name) or name in RESERVED:
@@ -142,13 +187,18 @@ def parse_suite(content: Any, name: str, source: str) -> Suite:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES, source)
     scales = {scale: parse(Scale, block, f"{source}: {scale}") for scale, block in file.scales.items()}
-    return Suite(name, source, file.question, file.reference, scales, file.one_at_a_time)
+    declared = {scale: {**file.search, **block.search} for scale, block in scales.items()}
+    searches = {s: parse_search(block, f"{source}: {s}") for s, block in declared.items() if block}
+    chosen = tuned.read(tuned.path_of(path), list(scales)) if path else {}
+    return Suite(
+        name, source, file.question, file.reference, scales, file.one_at_a_time, searches, path, chosen
+    )
 
 
 def _read(path: Path, name: str | None = None) -> Suite:
     here = Path.cwd()
     source = path.relative_to(here) if path.is_relative_to(here) else path
-    return parse_suite(read_yaml(source), name or path.stem, str(source))
+    return parse_suite(read_yaml(source), name or path.stem, str(source), source)
 
 
 def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:

@@ -27,8 +27,10 @@ _BATCH = 256
 _LONGEST_ERROR = 1000
 #: Columns of ``runs`` that are a measured figure over that of dense VI.
 _MEASURED = {"step_time_ratio": "seconds_per_step", "peak_memory_ratio": "peak_memory_bytes"}
+#: What may differ between a run and the one of dense VI: with a budget, the length of training alone does.
+_NOT_COMPARED = ("config.method.", "config.training.budget")
 #: Columns of ``runs`` that the labels of a plan may tell of a run that has not said anything yet.
-_LABELS = ("method", "dataset", "network", "sparsity", "criterion", "addition", "seed", "epochs")
+_LABELS = ("method", "dataset", "network", "sparsity", "criterion", "addition", "seed", "epochs", "budget")
 
 
 def build(planned: Sequence[Planned], folder: Callable[[str], RunFolder]) -> dict[str, pd.DataFrame]:
@@ -124,7 +126,7 @@ def _compare_with_dense_vi(rows: Sequence[dict[str, Any]], found: Sequence[Facts
     alone = []
     for row, facts in zip(rows, found, strict=True):
         if isinstance(facts, Facts) and row.get("concurrency") == 1:
-            rest = {key: value for key, value in facts.config.items() if not key.startswith("config.method.")}
+            rest = {key: value for key, value in facts.config.items() if not key.startswith(_NOT_COMPARED)}
             alone.append((row, (row["scale"], *facts.circumstances, repr(sorted(rest.items())))))
     dense: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row, where in alone:
@@ -145,6 +147,7 @@ def _run_row(plan: Planned, facts: Facts | str) -> dict[str, Any]:
         "suite": plan.suite,
         "scale": plan.scale,
         "recipe": plan.recipe,
+        "tuned": plan.tuned,
     }
     if isinstance(facts, str):
         row |= _from_labels(plan.labels) | {"status": "failed", "error_kind": "corrupted", "error": facts}

@@ -294,7 +294,7 @@ def test_the_stored_plan(write):
     }
     assert [cell["run_id"] for cell in cells] == [cell.spec.run_id for cell in plan.cells]
     assert {key for cell in cells for key in cell} == {
-        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of",
+        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of", "tuned",
     }  # fmt: skip
     assert len({cell["config_id"] for cell in cells}) == 8
     assert [cell["run_id"] for cell in cells if cell["omitted"] is None] == [
@@ -671,7 +671,7 @@ def finished(store, spec, wall_seconds, threads=1):
     folder.write(
         "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
     )
-    folder.write("costs", {"wall_seconds": wall_seconds})
+    folder.write("costs", {"wall_seconds": wall_seconds, "steps_total": blueprint.steps(spec)})
     folder.write("provenance", {"threads": threads})
     folder.write("status", {"status": "done"})
 
@@ -681,8 +681,9 @@ def test_an_estimate_without_runs_is_a_count(write):
         one_grid("{method: plain, epochs: [10, 20]}", base="{dataset: points, network: dot}")
     ).expand()
     found = estimate(plan, None)
-    # 3 x 2 weights, 6 FLOPs each in a training step, twice for local reparameterisation, 100 examples
-    flops, steps = 30 * 100 * 2 * 6 * 6, 30 * 100 / 64
+    # 3 x 2 weights, 6 FLOPs each in a training step, twice for local reparameterisation; two steps an epoch
+    steps = 30 * 2
+    flops = steps * 64 * 2 * 6 * 6
     assert found.hours == {
         "core": pytest.approx((flops / 20e9 + steps * 1.5e-3 + 2 * 1.0) / 3600),
         "GPU": pytest.approx((flops / 10e12 + steps * 10e-3 + 2 * 10.0) / 3600),
@@ -801,17 +802,30 @@ def no_images(tmp_path, monkeypatch):
         cache.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["criteria_ablation", "sparsity_sweep", "cost"])
+OURS = {"dense_vi", "static_vi", "ssvi"}
+PRUNED = {"magnitude_vi", "snr_vi"}
+OF_A_SPARSITY = OURS | PRUNED | {"lottery_ticket", "rigl"}
+EVERY = OF_A_SPARSITY | {"deterministic", "mc_dropout", "ensemble", "sparse_vd", "lbbnn"}
+#: The methods of each suite at each scale; rigl at sparsity 0 is the deterministic network.
+METHODS_OF = {
+    "criteria_ablation": (OURS, OURS, OURS),
+    "sparsity_sweep": (EVERY, OF_A_SPARSITY | {"deterministic"}, OURS | PRUNED),
+    "baselines": (EVERY, EVERY, EVERY),
+    "cost": (OURS, OURS, OURS),
+}
+
+
+@pytest.mark.parametrize("name", METHODS_OF)
 def test_every_scale_can_be_planned_without_its_data(real_recipes, name, no_images):
     """Runs are told apart, seeds are paired, and the methods are those that there are."""
     found = load(name)
     assert list(found.scales) == ["demo", "small", "paper"]
-    for scale in found.scales:
+    for scale, methods in zip(found.scales, METHODS_OF[name], strict=True):
         plan = found.expand(scale)
         seeds = {}
         for spec in plan.specs:
             seeds.setdefault(spec.config_id, set()).add(spec.seed)
-        assert {"dense_vi", "static_vi", "ssvi"} == {spec.method[0] for spec in plan.specs}
+        assert {spec.method[0] for spec in plan.specs} == methods
         assert set(map(len, seeds.values())) <= {3, 5}
         assert all(spec.seed < 100 for spec in plan.specs)
         assert set(estimate(plan, None).hours) == {"core", "GPU"}

@@ -1,0 +1,165 @@
+"""Search each method's settings as a suite declares it: ``python -m bench.tune --suite baselines``.
+
+Every method gets as many trials, is scored on validation data alone, under seeds that no suite reports,
+and keeps the suite's own settings where none of the others does better. What was chosen is written to
+``<suite>.tuned.yaml`` beside the suite's file, which the suite reads from then on, and all trials to
+``<suite>.search.csv``. Runs that are done are not repeated: the same command goes on where it was stopped,
+and one with more ``--trials`` adds to them. The exit status is 1 where no trial of a method finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+from typing import TYPE_CHECKING
+
+from bench import cli
+
+if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
+    from rich.console import Console
+
+    from bench.choice import Scored
+    from bench.execution import Execution
+    from bench.tuning import Outcome, Part, Tuning
+
+FAILED = 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compute the trials that are missing, choose, write what was chosen, and show it."""
+    arguments = _parser().parse_args(argv)
+    with cli.leaving_at_once():
+        from bench import blueprint, session, suite
+        from bench.tuning import Tuning
+        from methods.errors import UserError
+
+        tuning = Tuning(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
+        missing = blueprint.missing_data(tuning.plan.specs)
+        if arguments.dry_run:
+            _print_plan(tuning, arguments.results)
+            if missing is not None:
+                print(f"not here: {missing}")
+            return 0
+        if missing is not None:
+            raise UserError(missing)
+        execution = cli.execution(arguments, executor=arguments.executor)
+        blueprint.check_execution(tuning.plan.specs, execution.mode)
+        console = cli.console()
+    signal.signal(signal.SIGTERM, session.interrupt)
+    return _run(tuning, arguments, execution, console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser("bench.tune", __doc__)
+    parser.add_argument(
+        "--suite", required=True, help="name of a suite that declares a search, or path of its file"
+    )
+    parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
+    parser.add_argument(
+        "--trials", type=cli.positive, metavar="N", help="trials of each method (default: as the suite says)"
+    )
+    cli.add_launching(parser)
+    cli.add_execution(parser)
+    cli.add_where(parser)
+    cli.add_results(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be searched and an estimate; run nothing"
+    )
+    return parser
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The line that makes the same choices on any machine."""
+    parts = ["python", "-m", "bench.tune", "--suite", arguments.suite, "--scale", arguments.scale]
+    for condition in arguments.where:
+        parts += ["--where", condition]
+    if arguments.trials is not None:
+        parts += ["--trials", str(arguments.trials)]
+    return shlex.join(parts)
+
+
+def _run(tuning: Tuning, arguments: argparse.Namespace, execution: Execution, console: Console) -> int:
+    from bench import session
+    from bench.choice import validation
+    from bench.collect import collect
+    from bench.store import Store
+
+    store = Store(arguments.results, create=True)
+    asked = session.Asked(arguments.workers, arguments.retry_failed, arguments.force)
+    command = _command(arguments)
+    session.compute(tuning.plan, store, asked, execution, command, console)
+    collect(store, tuning.plan.suite)
+    values = validation(store.read_tables(tuning.plan.suite)["metrics"], tuning.search.metric)
+    outcomes = tuning.outcomes(values)
+    paths = tuning.write(outcomes, command)
+    _print_outcomes(tuning, outcomes, console)
+    session.say(console, f"written: {', '.join(map(str, paths))}")
+    return FAILED if any(outcome.chosen is None for outcome in outcomes) else 0
+
+
+def _print_plan(tuning: Tuning, results: str) -> None:
+    from pathlib import Path
+
+    from bench import session
+    from bench.dry_run import describe_cost
+    from bench.estimate import estimate
+    from bench.notation import show
+    from bench.store import Store
+
+    store = Store(results) if Path(results).exists() else None
+    search, plan = tuning.search, tuning.plan
+    at = f", at {show(search.at)}" if search.at else ""
+    print(f"{plan.suite}, scale {plan.scale}: by {search.metric}, seeds {show(list(search.seeds))}{at}\n")
+    for part in tuning.parts:
+        print("\n".join(_described(tuning, part)))
+    for found in tuning.fixed:
+        print(f"{found.family}: nothing to search: its grid writes {', '.join(found.written) or 'all'}")
+    print("\n" + "\n".join(describe_cost(plan, session.statuses(plan, store), estimate(plan, store))))
+
+
+def _described(tuning: Tuning, part: Part) -> list[str]:
+    from bench.notation import show
+    from bench.tuned import is_current
+
+    found, seeds = part.found, len(tuning.search.seeds)
+    lines = [f"{found.family}: {len(part.trials)} trials, {len(part.trials) * seeds} runs"]
+    own = found.own
+    lines += [f"    {item}, now {show(own[key])}" for key, item in found.ranges.items()]
+    if found.written:
+        lines.append(f"    not searched, as its grid writes them: {', '.join(found.written)}")
+    if (record := tuning.before(part)) is not None:
+        stale = "" if is_current(record, found) else ", of settings that the suite has no longer"
+        lines.append(f"    chosen before, of {record.trials} trials{stale}: {show(record.chosen)}")
+    return lines
+
+
+def _print_outcomes(tuning: Tuning, outcomes: list[Outcome], console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from bench.notation import show
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(f"{tuning.search.metric} over {len(tuning.search.seeds)} seeds")
+    for head in ("trials", "failed", "untuned", "chosen"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("settings")
+    for outcome in outcomes:
+        chosen = outcome.chosen
+        settings = "none finished" if chosen is None else show(chosen.trial.settings).strip("{}")
+        family = Text(str(outcome.part.found.family))
+        figures = _figure(outcome.untuned), _figure(chosen)
+        table.add_row(family, str(len(outcome.scored)), str(outcome.failed), *figures, Text(settings))
+    console.print(table)
+    console.print("mean ± standard deviation over seeds, on validation data", highlight=False)
+
+
+def _figure(scored: Scored | None) -> str:
+    if scored is None or scored.value is None:
+        return "–"
+    return f"{scored.value:.4f}" + ("" if scored.sd is None else f" ± {scored.sd:.4f}")
+
+
+if __name__ == "__main__":
+    cli.entry(main)

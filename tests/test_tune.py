@@ -1,0 +1,703 @@
+"""``bench.tune`` and chosen settings: what is searched and looked at, what is written, what it changes."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import signal
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from bench import cli, grid, suite, tune, tuned
+from bench.search import parse_search, trials
+from bench.space import parse_range
+from bench.store import Store
+from bench.suite import load, parse_suite
+from bench.tuning import Tuning
+from methods.errors import UserError
+from tests import run_folders, toys  # noqa: F401  (registers the toys)
+
+SUITE = """
+question: Which?
+reference: {method: dense_vi}
+search:
+  space:
+    lr: {log: [0.01, 1]}
+    prior_std: {log: [0.03, 1]}
+    replace_every: {uniform: [2, 9]}
+    allocation: [uniform, global]
+  at: {sparsity: 0.5}
+  trials: 3
+  seeds: 100-101
+scales:
+  demo:
+    seeds: 0-1
+    base: {dataset: toy_blobs, network: toy_network, epochs: 2, batch_size: 16}
+    grids:
+      - {recipe: default, method: dense_vi}
+      - {recipe: default, method: [static_vi, ssvi], sparsity: [0, 0.5, 0.75]}
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory of its own; signals are afterwards what they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def write(here):
+    """Write a suite's text as ``toy.yaml`` and load it."""
+
+    def write(text=SUITE, name="toy"):
+        (here / f"{name}.yaml").write_text(text)
+        return load(f"./{name}.yaml")
+
+    return write
+
+
+@pytest.fixture
+def call(here, capsys):
+    """Call the command as its process would: exit status, standard output, standard error."""
+
+    def call(*arguments, command=tune):
+        line = ["--suite", "./toy.yaml", *map(str, arguments)]
+        line += [] if "--dry-run" in line else ["--executor", "inline"]
+        with pytest.raises(SystemExit) as caught:
+            cli.entry(lambda: command.main(line))
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return call
+
+
+def changed(**keys):
+    """``SUITE`` with keys of its search replaced."""
+    content = yaml.safe_load(SUITE)
+    content["search"] |= keys
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def written(here, name="toy"):
+    """The entries of the file of choices by scale and method, read as plain YAML."""
+    content = yaml.safe_load((here / f"{name}.tuned.yaml").read_text())
+    return {scale: {entry["method"]: entry for entry in entries} for scale, entries in content.items()}
+
+
+def table(here, name="toy"):
+    with (here / f"{name}.search.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# -- the space ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.1, r"space: lr: 0\.1 is no range; valid: \{log: \[low, high\]\}"),
+        ({"normal": [0, 1]}, r"space: lr: \{normal: \[0, 1\]\} is no range"),
+        ({"log": [0.1, 1], "uniform": [0, 1]}, "is no range"),
+        ({"log": [0.1]}, r"space: lr: log: expected \[low, high\], got \[0\.1\]"),
+        ({"uniform": ["a", 1]}, r"expected \[low, high\], got \[a, 1\]"),
+        ({"uniform": [0, float("inf")]}, r"expected \[low, high\]"),
+        ({"log": [1, 0.1]}, r"log: 1 is not below 0\.1"),
+        ({"uniform": [1, 1]}, "uniform: 1 is not below 1"),
+        ({"log": [0, 1]}, "log: 0 has no logarithm"),
+        ([0.1], r"\[0\.1\]: choices are two or more different values"),
+        ([0.1, 0.1], "two or more different values"),
+    ],
+    ids=str,
+)
+def test_what_is_no_range_is_one_line(value, message):
+    with pytest.raises(UserError, match=f"^toy: demo: search: .*{message}") as caught:
+        parse_search({"space": {"lr": value}}, "toy: demo")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"space": {}}, ": space: no key to search"),
+        ({"speed": 1}, ": unknown key 'speed'; valid: at, metric, seeds, space, trials"),
+        ({"trials": 0}, r"trials: 0 lies outside \[1, inf\)"),
+        ({"metric": "nll_test"}, "metric: 'nll_test' is not valid; valid: nll_val, brier_val, accuracy_val"),
+        ({"seeds": "0-2"}, "seeds: 0 is one that suites report; valid: 100 and up"),
+        ({"seeds": [100, 99]}, "seeds: 99 is one that suites report"),
+        ({"at": {"seed": 100}}, "at: 'seed' is what families differ by"),
+        ({"at": {"method": "ssvi"}}, r"at: 'method\.name' is what families differ by"),
+    ],
+    ids=str,
+)
+def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, message):
+    with pytest.raises(UserError, match=rf"^toy\.yaml: demo: search.*{message}"):
+        write(changed(**keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"space": {"spead": [1, 2]}}, r"space: unknown key 'spead'; valid: .*method\.sparsity"),
+        ({"space": {"epochs": [1, 2]}}, r"space: 'training\.epochs' is not for a search"),
+        ({"space": {"network.dropout": [0.0, 0.1]}}, r"space: 'network\.dropout' is not for a search"),
+        ({"space": {"lr": {"uniform": [-1, 1]}}}, r"space: training: lr: -1\.0 lies outside \(0, inf\)"),
+        ({"space": {"allocation": ["uniform", "none"]}}, "space: method: allocation: 'none' is not valid"),
+        ({"space": {"lr": [0.1, 1], "training.lr": [1, 2]}}, r"space: key 'training\.lr' is given twice"),
+        ({"at": {"sparsity": 0.5, "speed": 1}}, "at: unknown key 'speed'"),
+        ({"at": {"sparsity": 0.5, "lr": 0.1}}, r"at: key 'training\.lr' is given twice, or searched as well"),
+        ({"at": {"sparsity": 2}}, r"at: method: sparsity: 2\.0 lies outside"),
+        ({"at": {}}, r"cells of static_vi \(.*\) differ in method\.sparsity \(0\.5, 0\.75\); pin it: `at: "),
+        (
+            {"at": {"sparsity": 0.5, "protocol": "refit"}},
+            "protocol refit has no validation data to choose by",
+        ),
+    ],
+    ids=str,
+)
+def test_a_search_that_does_not_fit_the_suite_is_one_line(write, keys, message):
+    with pytest.raises(UserError, match=rf"^toy\.yaml: demo: search: .*{message}"):
+        Tuning(write(changed(**keys)), "demo")
+
+
+def test_seeds_that_the_suite_reports_are_refused(write):
+    with pytest.raises(UserError, match="search: seeds: 101 is one that the suite reports"):
+        Tuning(write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")), "demo")
+
+
+def test_budgets_are_searched_together_and_one_of_them_is_pinned(write):
+    both = SUITE.replace("sparsity: [0, 0.5, 0.75]}", "sparsity: [0.5, 0.75], budget: [epochs, flops]}")
+    with pytest.raises(UserError, match=r"differ in training\.budget \(epochs, flops\); pin it: `at: "):
+        Tuning(write(both), "demo")
+    pinned = write(both.replace("at: {", "at: {budget: epochs, "))
+    families = pinned.families("demo")
+    assert [family.family.method for family in families] == ["dense_vi", "static_vi", "ssvi"]
+    assert {family.start.training.budget for family in families} == {"epochs"}
+    assert [len(family.cells) for family in families] == [2, 8, 8]
+
+
+def test_a_suite_without_a_search_says_so(write):
+    content = yaml.safe_load(SUITE)
+    del content["search"]
+    with pytest.raises(UserError, match=r"^toy\.yaml: demo: no search is declared"):
+        Tuning(write(yaml.safe_dump(content)), "demo")
+
+
+def test_what_a_scale_says_of_its_search_wins_over_the_suite(write):
+    content = yaml.safe_load(SUITE)
+    content["scales"]["demo"]["search"] = {"trials": 7}
+    search = write(yaml.safe_dump(content)).searches["demo"]
+    assert (search.trials, search.seeds, search.at) == (7, (100, 101), {"sparsity": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("value", "shares", "expected"),
+    [
+        ({"log": [0.01, 1]}, [0, 0.25, 0.5, 0.999999], [0.01, 0.0316, 0.1, 1.0]),
+        ({"uniform": [0, 0.5]}, [0, 0.5, 0.12345], [0.0, 0.25, 0.0617]),
+        (
+            {"uniform": [0.50004, 0.9996]},
+            [0, 0.999999],
+            [0.50004, 0.9996],
+        ),  # rounded, but not out of the range
+        (["a", "b", "c"], [0, 0.34, 0.999999], ["a", "b", "c"]),
+    ],
+    ids=str,
+)
+def test_values_of_a_range(value, shares, expected):
+    item = parse_range("key", value, "")
+    assert [item.at(share) for share in shares] == expected
+
+
+# -- families and trials --------------------------------------------------------------------
+
+
+def test_every_method_gets_as_many_trials_and_its_own_settings_first(write):
+    found = write()
+    tuning = Tuning(found, "demo")
+    assert [part.found.family.method for part in tuning.parts] == ["dense_vi", "static_vi", "ssvi"]
+    assert [len(part.trials) for part in tuning.parts] == [3, 3, 3]
+    assert len(tuning.plan.specs) == 3 * 3 * 2 and {spec.seed for spec in tuning.plan.specs} == {100, 101}
+    untuned = {cell.spec.config_id for cell in found.expand().cells if cell.labels.get("sparsity") != 0.75}
+    assert {part.trials[0].spec.config_id for part in tuning.parts} <= untuned
+    assert tuning.parts[2].trials[0].settings == {
+        "training.lr": 0.1,
+        "method.prior_std": 0.1,
+        "method.replace_every": 20,
+        "method.allocation": "uniform",
+    }
+
+
+def test_points_are_the_same_every_time_for_every_method_and_however_many(write):
+    tuning = Tuning(write(), "demo")
+    parts = {part.found.family.method: part for part in tuning.parts}
+    for key in ("training.lr", "method.prior_std"):
+        tried = [[trial.settings[key] for trial in part.trials] for part in parts.values()]
+        assert tried[0] == tried[1] == tried[2] and len(set(tried[0])) == 3
+    few = trials(tuning.search, parts["ssvi"].found, 3)
+    many = trials(tuning.search, parts["ssvi"].found, 20)
+    assert many[:3] == few == trials(tuning.search, parts["ssvi"].found)
+    every = {trial.settings["method.replace_every"] for trial in many[1:]}
+    assert all(type(value) is int and 2 <= value <= 9 for value in every) and len(every) > 3
+
+
+def test_a_key_goes_to_the_methods_that_have_it(write):
+    parts = Tuning(write(), "demo").parts
+    searched = {part.found.family.method: [*part.found.ranges] for part in parts}
+    both = ["training.lr", "method.prior_std"]
+    assert searched["dense_vi"] == both
+    assert searched["static_vi"] == [*both, "method.allocation"]
+    assert searched["ssvi"] == [*both, "method.replace_every", "method.allocation"]
+
+
+def test_what_a_grid_writes_is_not_searched(write):
+    text = SUITE.replace("method: dense_vi}\n", "method: dense_vi, set: {lr: 0.3}}\n", 2)
+    text = text.replace("reference: {method: dense_vi, set: {lr: 0.3}}", "reference: {method: dense_vi}")
+    (dense, *_) = Tuning(write(text), "demo").parts
+    assert dense.found.written == ("training.lr",) and [*dense.found.ranges] == ["method.prior_std"]
+    assert {trial.spec.training.lr for trial in dense.trials} == {0.3} and len(dense.trials) == 3
+
+
+def test_cells_that_write_a_searched_key_start_no_search(write):
+    text = SUITE + "      - {recipe: default, method: dense_vi, lr: [0.2, 0.3]}\n"
+    (dense, *_) = Tuning(write(text), "demo").parts
+    assert dense.trials[0].settings["training.lr"] == 0.1
+
+
+def test_other_options_of_the_network_are_another_family(write):
+    text = SUITE.replace("method: dense_vi}", "method: dense_vi, network.dropout: [0, 0.1]}")
+    parts = Tuning(
+        write(text.replace("reference: {method: dense_vi, network.dropout: [0, 0.1]}", "")), "demo"
+    ).parts
+    assert [str(part.found.family) for part in parts[:2]] == [
+        "dense_vi (toy_blobs, toy_network, recipe default)",
+        "dense_vi (toy_blobs, toy_network dropout=0.1, recipe default)",
+    ]
+
+
+def test_only_families_that_fulfil_the_conditions_are_searched(write):
+    assert [part.found.family.method for part in Tuning(write(), "demo", ["method=static_vi"]).parts] == [
+        "static_vi"
+    ]
+    with pytest.raises(UserError, match="--where: no cell fulfils"):
+        Tuning(write(), "demo", ["method=rigl"])
+
+
+def test_a_search_in_which_grids_write_every_key_is_refused(write):
+    tuning = Tuning(write(changed(space={"sparsity": [0.1, 0.2], "lam": {"log": [0.1, 1]}})), "demo")
+    assert [part.found.family.method for part in tuning.parts] == ["ssvi"]
+    assert [found.family.method for found in tuning.fixed] == ["dense_vi", "static_vi"]
+    with pytest.raises(UserError, match="every key of its space is written by the grids"):
+        Tuning(write(changed(space={"sparsity": [0.1, 0.2]})), "demo", ["method=ssvi"])
+
+
+def test_a_mapping_has_no_file_to_write_beside():
+    found = parse_suite(yaml.safe_load(SUITE), "toy", "entry point toy (package:SUITE)")
+    with pytest.raises(UserError, match=r"^entry point toy .*: a mapping, so there is no file"):
+        Tuning(found, "demo")
+
+
+# -- what is looked at ----------------------------------------------------------------------
+
+
+def store_runs(root, tuning, value_of, failing=lambda trial, seed: False):
+    """Run folders for all trials. value_of(trial, split, stage, predictor): the NLL that is stored."""
+    for part in tuning.parts:
+        for trial in part.trials:
+            for spec in trial.specs(tuning.search.seeds):
+                failed = failing(trial.number, spec.seed)
+                files = run_folders.run_files(spec.to_dict(), status="failed" if failed else "done")
+                files["spec"] |= {"run_id": spec.run_id, "config_id": spec.config_id}
+                files["metrics"] = {
+                    "metrics": list(rows(trial.number, spec.seed, value_of)),
+                    "calibration": [],
+                }
+                if failed:
+                    del files["metrics"]
+                run_folders.write_run(root, files)
+    (root / "schema.json").write_text('{"schema": 1}')
+
+
+def rows(trial, seed, value_of):
+    for stage in ("first", "last"):
+        for predictor in ("mean", "samples"):
+            for split in ("val", "test"):
+                value = value_of(trial, split, stage, predictor) + 0.01 * (seed - 100)
+                for metric, found in (("accuracy", 1 - value), ("nll", value), ("brier", value)):
+                    yield {
+                        "stage": stage, "predictor": predictor, "split": split, "shift": None,
+                        "severity": None, "metric": metric, "value": found, "n": 30,
+                    }  # fmt: skip
+
+
+def one_best(trial, split, stage, predictor):
+    """Trial 1 is the best on validation data by samples after the last stage, trial 2 everywhere else."""
+    if (split, stage, predictor) == ("val", "last", "samples"):
+        return (0.5, 0.3, 0.4)[trial]
+    return (0.5, 0.3, 0.1)[trial]
+
+
+@pytest.mark.parametrize("metric", ["nll_val", "brier_val", "accuracy_val"])
+def test_the_best_on_validation_data_is_chosen_whatever_else_says(write, call, here, metric):
+    found = write(changed(metric=metric))
+    store_runs(here / "results", Tuning(found, "demo"), one_best)
+    assert call()[0] == 0
+    entry = written(here)["demo"]["ssvi"]
+    expected = {"nll_val": (0.305, 0.505), "brier_val": (0.305, 0.505), "accuracy_val": (0.695, 0.495)}[
+        metric
+    ]
+    assert (entry["trial"], entry["value"], entry["untuned"]) == (1, *expected)
+    assert entry["sd"] == pytest.approx(0.00707, abs=1e-5)
+
+
+def test_nothing_of_the_test_part_is_looked_at(write, call, here):
+    """The same choices to the last byte, whatever the test part says."""
+    files = []
+    for test in (0.9, 0.001):
+        results = here / f"results {test}"
+
+        def value(trial, split, stage, predictor, test=test):
+            return test * (3 - trial) if split == "test" else 0.1 * trial + 0.2
+
+        store_runs(results, Tuning(write(), "demo"), value)
+        assert call("--results", results)[0] == 0
+        files.append([(here / f"toy.{kind}").read_bytes() for kind in ("tuned.yaml", "search.csv")])
+        (here / "toy.tuned.yaml").unlink(), (here / "toy.search.csv").unlink()
+    assert files[0] == files[1]
+    assert b"trial: 0" in files[0][0]
+
+
+def test_the_suite_keeps_its_settings_where_nothing_does_better(write, call, here):
+    store_runs(here / "results", Tuning(write(), "demo"), lambda *_: 0.5)
+    assert call()[0] == 0
+    entry = written(here)["demo"]["dense_vi"]
+    assert (entry["trial"], entry["chosen"]) == (0, {"training.lr": 0.1, "method.prior_std": 0.1})
+
+
+@pytest.mark.parametrize("seeds", [(100, 101), (101,)], ids=str)
+def test_a_failed_trial_is_a_row_and_is_not_chosen(write, call, here, seeds):
+    store_runs(here / "results", Tuning(write(), "demo"), one_best, lambda t, seed: t == 1 and seed in seeds)
+    status, out, _ = call()
+    assert status == 0 and "0.5050 ± 0.0071" in out
+    entry = written(here)["demo"]["ssvi"]
+    assert (entry["trial"], entry["failed"], entry["trials"]) == (2, 1, 3)
+    (row,) = (row for row in table(here) if (row["method"], row["trial"]) == ("ssvi", "1"))
+    assert (row["failed"], row["n"], row["chosen"]) == ("true", str(2 - len(seeds)), "false")
+
+
+def test_where_the_suites_own_settings_fail_there_is_nothing_to_compare_with(write, call, here):
+    store_runs(here / "results", Tuning(write(), "demo"), one_best, lambda trial, seed: trial == 0)
+    assert call()[0] == 0
+    entry = written(here)["demo"]["ssvi"]
+    assert (entry["trial"], entry["untuned"], entry["untuned_sd"]) == (1, None, None)
+
+
+def test_where_no_trial_finishes_nothing_is_chosen(write, call, here):
+    store_runs(here / "results", Tuning(write(), "demo"), one_best, lambda *_: True)
+    status, out, _ = call()
+    assert status == 1 and "none finished" in out
+    assert load("./toy.yaml").chosen == {} and len(table(here)) == 9
+
+
+def test_a_method_that_fails_is_rows_and_no_choice(here, call):
+    text = """
+question: Which?
+scales:
+  demo:
+    seeds: 0
+    search: {space: {lr: {log: [0.01, 0.1]}}, trials: 2, seeds: 100}
+    base: {dataset: toy_blobs, network: toy_network, epochs: 1, batch_size: 16}
+    grids:
+      - {method: [toy_failing, dense_vi], set: {}}
+"""
+    (here / "toy.yaml").write_text(text)
+    status, out, _ = call()
+    assert status == 1 and "told to fail" in out
+    assert {row["failed"] for row in table(here) if row["method"] == "toy_failing"} == {"true"}
+    assert [*written(here)["demo"]] == ["dense_vi"]
+
+
+# -- a whole search -------------------------------------------------------------------------
+
+DIGITS = """
+question: Which?
+reference: {method: dense_vi}
+scales:
+  demo:
+    seeds: 0
+    search:
+      space: {lr: {log: [0.01, 1]}, kl_factor: {log: [0.01, 1]}}
+      at: {sparsity: 0.5}
+      trials: 2
+      seeds: 100
+    base: {dataset: digits, network: mlp, network.hidden: [16], epochs: 1}
+    grids:
+      - {recipe: default, method: dense_vi}
+      - {recipe: default, method: static_vi, sparsity: [0.5, 0.8]}
+"""
+
+
+def test_a_whole_search_on_digits_and_what_it_changes(write, call, here):
+    before = write(DIGITS).expand()
+    assert not any(cell.tuned for cell in before.cells)
+    status, out, err = call("--results", here / "r")
+    assert (status, err) == (0, "")
+    assert "tune-toy, scale demo: 4 runs" in out and "written: toy.tuned.yaml, toy.search.csv" in out
+    entries = written(here)["demo"]
+    assert all(entry["value"] <= entry["untuned"] for entry in entries.values())
+    assert [entry["command"] for entry in entries.values()] == [
+        "python -m bench.tune --suite ./toy.yaml --scale demo"
+    ] * 2
+    after = load("./toy.yaml").expand()
+    assert [cell.label for cell in after.cells] == [cell.label for cell in before.cells]
+    assert [cell.tuned for cell in after.cells] == [True] * 3
+    for cell in after.cells:
+        settings = cell.spec.to_dict()
+        chosen = entries[cell.labels["method"]]["chosen"]
+        assert settings["training"]["lr"] == chosen["training.lr"]
+        assert settings["method"]["kl_factor"] == chosen["method.kl_factor"]
+    metrics = Store(here / "r").read_tables("tune-toy")["metrics"]
+    assert set(metrics["split"]) == {"val", "test"}  # ordinary runs
+    assert call("--results", here / "r", command=grid)[0] == 0
+    assert list(Store(here / "r").read_tables("toy")["runs"]["tuned"]) == [True] * 3
+
+
+def test_an_interrupted_search_writes_nothing_and_goes_on(write, call, here, monkeypatch):
+    write(DIGITS)
+    module = importlib.import_module("bench.run")
+    execute, calls = module.execute, []
+
+    def twice(*arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return execute(*arguments)
+
+    monkeypatch.setattr(module, "execute", twice)
+    with pytest.raises(KeyboardInterrupt):
+        tune.main(["--suite", "./toy.yaml", "--executor", "inline"])
+    assert not (here / "toy.tuned.yaml").exists() and len(calls) == 2
+    monkeypatch.setattr(module, "execute", execute)
+    stamps = {path: path.stat().st_mtime_ns for path in (here / "results" / "runs").rglob("*.json")}
+    status, out, _ = call()
+    assert status == 0 and "4 runs: 2 done, 2 pending" in out
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert [*written(here)["demo"]] == ["dense_vi", "static_vi"]
+
+
+def test_more_trials_go_on_and_other_families_stay(write, call, here):
+    write(DIGITS)
+    assert call("--trials", 1)[0] == 0
+    first = written(here)["demo"]
+    assert [entry["trials"] for entry in first.values()] == [1, 1]
+    status, out, _ = call("--trials", 2, "--where", "method=static_vi")
+    assert status == 0 and "2 runs: 1 done, 1 pending" in out
+    now = written(here)["demo"]
+    assert now["dense_vi"] == first["dense_vi"] and now["static_vi"]["trials"] == 2
+    assert now["static_vi"]["command"].endswith("--where method=static_vi --trials 2")
+    assert [(row["method"], row["trial"]) for row in table(here)] == [
+        ("dense_vi", "0"), ("static_vi", "0"), ("static_vi", "1"),
+    ]  # fmt: skip
+    # the rival had fewer trials
+    tuned_ = {cell.labels["method"]: cell.tuned for cell in load("./toy.yaml").expand().cells}
+    assert tuned_ == {"dense_vi": False, "static_vi": True}
+
+
+def test_a_dry_run_shows_families_trials_and_runs_and_writes_nothing(write, call, here):
+    write()
+    status, out, err = call("--dry-run")
+    assert (status, err) == (0, "")
+    assert "ssvi (toy_blobs, toy_network, recipe default): 3 trials, 6 runs" in out
+    assert "lr log [0.01, 1], now 0.1" in out and "18 cells: 18 runs (18 pending)" in out
+    assert "core-hours" in out
+    assert [path.name for path in here.iterdir()] == ["toy.yaml"]
+
+
+# -- the file of choices --------------------------------------------------------------------
+
+
+def record_of(found, method="ssvi", scale="demo", **changes):
+    """What a search of 3 trials chose for ``method``, with ``changes``."""
+    part = next(p for p in Tuning(found, scale).parts if p.found.family.method == method)
+    record = tuned.Record(
+        family=part.found.family, chosen=part.found.own, metric="nll_val", value=0.3, sd=0.01, untuned=0.5,
+        untuned_sd=None, trial=2, trials=3, failed=1, seeds=(100, 101), start=part.found.start.config_id,
+        command="python -m bench.tune --suite toy",
+    )  # fmt: skip
+    return replace(record, **changes)
+
+
+def choose(found, here, *records):
+    """Write ``records`` for the suite, and load it with them."""
+    tuned.write(here / "toy.tuned.yaml", {"demo": records}, "toy.search.csv")
+    return load("./toy.yaml")
+
+
+@pytest.mark.parametrize("start", ["0123456789ab", "123456789012", "1234e5678901", "0e0000000001"])
+def test_the_written_file_reads_back_the_same(write, here, start):
+    found = write()
+    records = [
+        record_of(
+            found, start=start, chosen={"training.lr": 1e-5, "training.lr_scale": None, "method.lam": 0.5}
+        ),
+        record_of(found, "dense_vi", sd=None, untuned=None),
+        record_of(
+            found, "static_vi", chosen={"method.keep_dense": ["a.*", "yes"], "method.allocation": "erk"}
+        ),
+    ]
+    assert choose(found, here, *records).chosen == {"demo": records}
+
+
+def test_the_written_table_reads_back_the_same(write, call, here):
+    store_runs(here / "results", Tuning(write(), "demo"), one_best)
+    assert call()[0] == 0
+    before = (here / "toy.search.csv").read_bytes()
+    assert len(table(here)) == 9 and sum(row["chosen"] == "true" for row in table(here)) == 3
+    assert call("--where", "method=ssvi")[0] == 0
+    assert (here / "toy.search.csv").read_bytes() == before
+
+
+def test_a_table_that_is_something_else_is_not_overwritten(write, call, here):
+    store_runs(here / "results", Tuning(write(), "demo"), one_best)
+    (here / "toy.search.csv").write_text("my,own\n1,2\n")
+    status, _, err = call()
+    assert status == 2 and err.startswith("error: toy.search.csv: not a table of trials")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("training.lr: 0.1", "training.speed: 0.1", r"chosen: unknown key 'training\.speed'; valid: "),
+        ("training.lr: 0.1", "lr: 0.1", r"chosen: unknown key 'lr'; valid: .*training\.lr"),
+        ("method: ssvi", "method: svi", "unknown method 'svi'; valid: "),
+        ("network: toy_network", "network: {name: toy_network, width: 3}", "unknown key 'width'"),
+        ("trials: 3", "trials: three", "trials: expected integer, got 'three'"),
+        ("    metric: nll_val\n", "", "missing key 'metric'"),
+        ("demo:", "big:", "unknown scale 'big'"),
+        ("demo:\n", "demo: 1\nsmall:\n", "demo: expected a list of entries"),
+    ],
+    ids=str,
+)
+def test_a_faulty_file_of_choices_is_one_line(write, here, old, new, message):
+    choose(write(), here, record_of(write()))
+    path = here / "toy.tuned.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=rf"^toy\.tuned\.yaml: .*{message}"):
+        load("./toy.yaml")
+
+
+def test_a_chosen_value_that_is_none_names_the_file(write, here):
+    found = choose(write(), here, record_of(write(), chosen={"training.lr": -1}))
+    with pytest.raises(UserError, match=r"^toy\.tuned\.yaml: ssvi .*lr: -1\.0 lies outside"):
+        found.expand()
+
+
+def test_a_file_of_choices_is_no_suite(tmp_path, monkeypatch):
+    (tmp_path / "toy.yaml").write_text(SUITE)
+    (tmp_path / "toy.tuned.yaml").write_text("")
+    monkeypatch.setattr(suite, "FOLDER", tmp_path)
+    assert [name for name in suite.names() if name.startswith("toy")] == ["toy"]
+    assert load("toy").chosen == {}
+
+
+# -- the layer ------------------------------------------------------------------------------
+
+
+def rates(plan):
+    """Learning rate by label."""
+    return {cell.label: cell.spec.training.lr for cell in plan.cells}
+
+
+def test_chosen_settings_win_over_recipe_and_base_and_not_over_a_grid_or_the_command_line(write, here):
+    text = SUITE.replace("batch_size: 16}", "batch_size: 16, lr: 0.2}")
+    text += "      - {recipe: default, method: ssvi, sparsity: 0.5, lr: [0.4, 0.5]}\n"
+    plain = write(text)
+    assert rates(plain.expand())["ssvi lr=0.2 sparsity=0.75"] == 0.2
+    found = choose(plain, here, record_of(plain, chosen={"training.lr": 0.3, "method.prior_std": 0.7}))
+    plan = found.expand()
+    of = rates(plan)
+    assert (of["ssvi lr=0.3 sparsity=0.75"], of["ssvi lr=0.4 sparsity=0.5"]) == (0.3, 0.4)
+    assert of["static_vi lr=0.2 sparsity=0.5"] == 0.2
+    assert {cell.spec.method[1].prior_std for cell in plan.cells if cell.labels["method"] == "ssvi"} >= {0.7}
+    forced = found.expand(overrides={"lr": 0.6})
+    assert {cell.spec.training.lr for cell in forced.cells} == {0.6}
+
+
+def test_labels_are_those_without_chosen_settings(write, here):
+    text = SUITE.replace("method: dense_vi}\n      -", "method: dense_vi, set: {lr: 0.1}}\n      -")
+    plain = write(text)
+    without = plain.expand()
+    records = [record_of(plain, name, chosen={"training.lr": 0.3}) for name in ("static_vi", "ssvi")]
+    plan = choose(plain, here, *records).expand()
+    # one grid writes a learning rate, the one that all have: it tells nothing apart, chosen or not
+    assert [cell.label for cell in plan.cells] == [cell.label for cell in without.cells]
+    assert {tuple(cell.labels) for cell in plan.cells} == {tuple(cell.labels) for cell in without.cells}
+    assert {c.spec.training.lr for c in plan.cells if c.labels["method"] == "ssvi" and not c.omitted} == {0.3}
+
+
+def test_sparsity_0_has_the_settings_chosen_for_dense_vi(write, here):
+    plain = write()
+    records = [
+        record_of(plain, "dense_vi", chosen={"training.lr": 0.05, "method.prior_std": 0.5}),
+        record_of(plain, "ssvi", chosen={"training.lr": 0.3, "method.prior_std": 0.7}),
+    ]
+    plan = choose(plain, here, *records).expand(seeds="0")
+    dense = next(cell for cell in plan.cells if cell.labels["method"] == "dense_vi")
+    aliases = [cell for cell in plan.cells if cell.omitted]
+    assert [cell.label for cell in aliases] == ["static_vi sparsity=0", "ssvi sparsity=0"]
+    assert {cell.alias_of for cell in aliases} == {dense.run_id}
+    assert dense.spec.training.lr == 0.05 and dense.spec.method[1].prior_std == 0.5
+
+
+def flags(plan):
+    """``tuned`` of the cells of SSVI that are trained."""
+    return {cell.tuned for cell in plan.cells if cell.labels["method"] == "ssvi" and cell.omitted is None}
+
+
+def test_a_run_is_tuned_by_the_search_that_the_suite_declares_and_no_other(write, here):
+    plain = write()
+    record = record_of(plain)
+    assert flags(choose(plain, here, record).expand()) == {True}
+    assert flags(load("./toy.yaml").expand(overrides={"epochs": 3})) == {False}
+    assert flags(load("./toy.yaml").expand(overrides={"samples": 2})) == {True}
+    others = {cell.tuned for cell in load("./toy.yaml").expand().cells if cell.labels["method"] != "ssvi"}
+    assert others == {False}
+    # a rival had more trials; the search was of another space; the suite has changed since
+    assert flags(choose(plain, here, record, record_of(plain, "static_vi", trials=4)).expand()) == {False}
+    assert flags(choose(plain, here, replace(record, chosen={"training.lr": 0.1})).expand()) == {False}
+    choose(plain, here, record)
+    assert flags(write(SUITE.replace("epochs: 2", "epochs: 3")).expand()) == {False}
+
+
+def test_a_cell_whose_grid_writes_what_was_chosen_is_not_tuned(write, here):
+    text = SUITE + "      - {recipe: default, method: ssvi, sparsity: 0.5, lr: 0.4}\n"
+    plain = write(text)
+    plan = choose(plain, here, record_of(plain)).expand()
+    ssvi = [cell for cell in plan.cells if cell.labels["method"] == "ssvi" and cell.omitted is None]
+    assert {(cell.spec.training.lr, cell.tuned) for cell in ssvi} == {(0.1, True), (0.4, False)}
+
+
+def test_tuned_goes_to_the_table_and_is_null_in_plans_of_before(write, here):
+    plain = write()
+    plan = choose(plain, here, record_of(plain)).expand(seeds="0").to_dict("a command")
+    store = Store(here / "results", create=True)
+    store.merge_plan(plan)
+    runs = store.tables("toy")["runs"].set_index("config_label")["tuned"]
+    assert runs["ssvi sparsity=0.5"] is True or bool(runs["ssvi sparsity=0.5"])
+    assert not runs["static_vi sparsity=0.5"]
+    old = json.loads(json.dumps(plan))
+    for cell in old["cells"]:
+        del cell["tuned"]
+    other = Store(here / "older", create=True)
+    other.merge_plan(old)
+    assert other.tables("toy")["runs"]["tuned"].isna().all()
+    other.merge_plan(plan)  # what was launched last counts
+    assert other.tables("toy")["runs"]["tuned"].notna().all()
