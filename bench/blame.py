@@ -1,0 +1,45 @@
+"""An error in one line: what was raised, and where whoever wrote the method can mend it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from pathlib import Path
+
+from methods.base import Method
+from methods.errors import UserError
+
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
+
+
+def tell(error: BaseException, method: type[Method]) -> str:
+    """An exception in one line: what was raised, and where in the method."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text}{where(''.join(traceback.format_exception(error)), method)}"
+
+
+def where(log: str, method: type[Method]) -> str:
+    """The last place that a printed traceback names and ``method`` can mend; or nothing.
+
+    In its own file; else in those of the classes that it is made from; else in no library.
+    """
+    frames = _FRAME.findall(log)
+    files = [_file(cls) for cls in method.__mro__]
+    for wanted in (files[:1], files):
+        if mine := [frame for frame in frames if frame[0] in wanted]:
+            return _place(*mine[-1])
+    others = [frame for frame in frames if "site-packages" not in frame[0]]
+    return _place(*others[-1]) if others else ""
+
+
+def _place(file: str, line: str, function: str) -> str:
+    path = Path(file)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f", at {shown}:{line} in {function}"
+
+
+def _file(cls: type) -> str:
+    return str(getattr(sys.modules.get(cls.__module__), "__file__", ""))

@@ -1,0 +1,61 @@
+"""Does a method keep the contract? ``python -m bench.check ssvi``, and yours by its name.
+
+Trains it for seconds on small networks and looks at each promise: a line says pass or FAIL, and what was
+found or why not. The status is 1 where a check fails.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from bench import cli
+
+NETWORKS = ("mlp", "cnn", "resnet18")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check one method on some networks, and print a line a check."""
+    parser = cli.parser("bench.check", __doc__)
+    parser.add_argument("method", metavar="METHOD", help="its name, as `python -m bench.list methods` has it")
+    parser.add_argument(
+        "--network",
+        metavar="NETWORK",
+        action="append",
+        help=f"a network to train it on; repeatable (default: {', '.join(NETWORKS)}); mlp and cnn are "
+        "trained for a few epochs, all others for two steps",
+    )
+    cli.add_set(parser)
+    arguments = parser.parse_args(argv)
+
+    # here, so that --help is at once
+    from bench.checks import examine
+    from bench.trial import Trial, specification
+    from methods.errors import UserError
+
+    overrides, began = cli.overrides(arguments), time.perf_counter()
+    for key in overrides:
+        if key.partition(".")[0] in ("method", "network") and key.partition(".")[2] in ("", "name"):
+            raise UserError(f"--set: {key}: the method is the argument, and networks are chosen by --network")
+    networks = dict.fromkeys(arguments.network or NETWORKS)
+    specs = [specification(arguments.method, network, overrides) for network in networks]
+    outcomes: Counter[str] = Counter()
+    width = max(map(len, networks))
+    for spec in specs:
+        with tempfile.TemporaryDirectory(prefix="bench.check.") as folder:
+            for verdict in examine(Trial(spec, Path(folder))):
+                outcomes[verdict.outcome] += 1
+                head = f"{verdict.network:<{width}}  {verdict.outcome:<7}  {verdict.check.name:<11}"
+                print(f"{head}  {verdict.words}", flush=True)
+                if verdict.outcome == "FAIL":
+                    print(f"{'':<{width}}           {'promise:':<11}  {verdict.check.promise}")
+    seconds = time.perf_counter() - began
+    counted = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ("pass", "FAIL", "skipped"))
+    print(f"{arguments.method}: {counted} in {seconds:.0f} s")
+    return 1 if outcomes["FAIL"] else 0
+
+
+if __name__ == "__main__":
+    cli.entry(main)

@@ -1,0 +1,74 @@
+"""Checks of whole runs: they end, and repeat themselves whatever interrupts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bench import stored
+from bench.trial import OTHER_SEED, SEED, Failed, Skipped, Trial, results
+
+
+def runs(trial: Trial) -> str:
+    """It trains, is scored and stored without an error."""
+    costs = trial.first.read("costs") or {}
+    return f"{costs['steps_total']} steps, {costs['epochs_total']} epochs in {costs['wall_seconds']:.1f} s"
+
+
+def determinism(trial: Trial) -> str:
+    """A seed fixes every bit, and another gives others."""
+    found = results(trial.first)
+    if (unequal := difference(found, results(trial.again))) is not None:
+        raise Failed(
+            f"a second run under seed {SEED}: {unequal}; draw from the run's streams (context.streams, "
+            "progress.noise, the generator of draws), and keep nothing in the class"
+        )
+    if trial.is_short:
+        other = "none was under another seed"
+    else:
+        other = "another seed leaves another model"
+        _require_other_model(found, results(trial.reseeded))
+    arrays = sum(isinstance(value, np.ndarray) for value in found.values())
+    return f"{arrays} arrays of two runs have the same bits; {other}"
+
+
+def _require_other_model(*found: Mapping[str, Any]) -> None:
+    models = [{name: each[name] for name in each if name.startswith(stored.MODEL)} for each in found]
+    if difference(*models) is None:
+        raise Failed(f"seeds {SEED} and {OTHER_SEED} leave the same model: it does not depend on the seed")
+
+
+def resume(trial: Trial) -> str:
+    """A run that is stopped and gone on with has the bits of one that was not."""
+    if trial.is_short:
+        raise Skipped("two steps have no checkpoint between them")
+    found = results(trial.first)
+    if difference(found, results(trial.again)) is not None:
+        raise Skipped("runs differ without any interruption")
+    folder, count = trial.interrupted
+    times = "once" if count == 1 else f"{count} times"
+    if (unequal := difference(found, results(folder))) is not None:
+        raise Failed(
+            f"stopped {times} and gone on with: {unequal}; state belongs in the module, the optimiser "
+            "or context.memory, which checkpoints carry"
+        )
+    return f"stopped {times}, amid stages and between them, and gone on with: the same bits"
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first thing in which two ``results`` are not the same bits, in words; None where they are."""
+    for name in sorted(one.keys() ^ other.keys()):
+        return f"{name} is in one and not in the other"
+    for name, a in one.items():
+        b = other[name]
+        if not isinstance(a, np.ndarray):
+            if a != b:
+                return f"{name} differs"
+        elif a.shape != b.shape or a.dtype != b.dtype:
+            return f"{name} has shape {a.shape} in one and {b.shape} in the other"
+        elif a.tobytes() != b.tobytes():
+            largest = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
+            return f"{name} differs (by {largest:.2g} at most)"
+    return None

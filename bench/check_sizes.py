@@ -1,0 +1,132 @@
+"""Checks of what a method costs: its active weights, FLOPs, the state of training, the stored model."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from bench import checkpoint, probe, stored
+from bench.check_predictions import unchanged
+from bench.trial import Failed, Trial
+from bench.watched import FlopCounter
+from methods import allocation, convert, costs
+
+#: Numbers that training may keep for an active weight: value, scale and inclusion, two moments of each, its
+#: place, and two of the method's own. A dense tensor is 20 at the sparsity of the checks.
+HELD_PER_WEIGHT = 12
+#: The same for each other parameter: itself, two moments, two running statistics.
+HELD_PER_OTHER = 5
+#: Bytes of a stored model for an active weight: four values. Its place is a bit a weight of the kernel.
+STORED_PER_WEIGHT, STORED_PER_OTHER = 16, 16
+#: Between figures that are equal but for rounding.
+ROUNDING = 1e-9
+
+
+@torch.no_grad()
+def density(trial: Trial) -> str:
+    """As many weights are active as is declared, and no others are used."""
+    module, method = trial.trained.module, trial.problem.method
+    counts, whole = method.counts(module), method.members() * costs.counts(trial.plain).kernel
+    if counts.kernel != whole:
+        raise Failed(f"counts has {counts.kernel} kernel weights, the network {whole}")
+    sparsity = getattr(method.options, "sparsity", None)
+    if sparsity is not None:
+        kernels = convert.sparsifiable(trial.plain, getattr(method.options, "keep_dense", ()))
+        dense = costs.counts(trial.plain).kernel - sum(shape.numel() for shape in kernels.values())
+        declared = method.members() * (dense + allocation.total(kernels, sparsity))
+        if counts.active != declared:
+            raise Failed(
+                f"{counts.active} weights are active; sparsity {sparsity} declares {declared} of {whole}"
+            )
+    words = f"{counts.active} of {whole} weights active, {counts.density:.4g}"
+    if counts.active == whole:
+        return f"{words}: all, as declared"
+    inputs = trial.inputs(2)
+    most = 0
+    for name, predict in trial.predictors(module).items():
+        used = probe.weights_used(trial.plain, module, partial(predict, inputs))
+        most = max(most, sum(used.values()))
+        if sum(used.values()) > counts.active:
+            raise Failed(
+                f"{name} uses {sum(used.values())} weights, found from its layers' outputs; counts says "
+                f"{counts.active} ({', '.join(f'{layer} {n}' for layer, n in used.items())})"
+            )
+    if not most:
+        return f"{words}; which are used is not known, as its layers have not the names of the network's"
+    return f"{words}; no predictor uses more than {most}"
+
+
+@torch.no_grad()
+def flops(trial: Trial) -> str:
+    """Declared FLOPs are what torch counts, at the density of each layer."""
+    module, method, steps = trial.trained.module, trial.problem.method, trial.trained.steps
+    share, inputs = method.counts(module).density, trial.inputs(8)
+    inference = method.flops(module, "inference")
+    for name, predict in trial.predictors(module).items():
+        with FlopCounter() as counter:
+            _, forward = counter.forward(module, partial(predict, inputs))
+        found = forward.sparse(module, share) / len(inputs)
+        if not _near(found, inference):
+            raise Failed(
+                f"{name}: {found:.6g} FLOPs an example counted, at the layers' densities; "
+                f"flops says {inference:.6g} for inference"
+            )
+    for step in steps:
+        counted, at = step.counted, f"step {step.number} of stage {step.stage!r}"
+        if counted is None:
+            continue
+        if not _near(step.declared, counted.expected):
+            raise Failed(
+                f"{at}: three times the forward pass of the loss is {counted.expected:.6g} FLOPs an example, "
+                f"at the layers' densities; flops says {step.declared:.6g} for a step"
+            )
+        if counted.passes > step.passes * (1 + ROUNDING):
+            raise Failed(
+                f"{at}: took {counted.passes:.3g} forward and backward passes; its events ("
+                f"{', '.join(step.events)}) tell of {step.passes}: context.extra_pass counts what it does"
+            )
+    spent, stated = sum(step.examples * step.spent for step in steps), trial.cost("train_flops")
+    if not _near(spent, stated):
+        raise Failed(f"train_flops is {stated:.6g}, the sum over the steps {spent:.6g}")
+    return f"inference {inference:.4g}, the last step {steps[-1].declared:.4g} FLOPs an example, as counted"
+
+
+def _near(a: float, b: float) -> bool:
+    return abs(a - b) <= ROUNDING * max(abs(a), abs(b))
+
+
+def state(trial: Trial) -> str:
+    """What training keeps is a few numbers an active weight."""
+    trained, counts = trial.trained, trial.problem.method.counts(trial.trained.module)
+    held = probe.numbers_held(trained.module, trained.optimiser, trained.memory, trial.problem.method)
+    total = sum(held.values())
+    limit = HELD_PER_WEIGHT * counts.active + HELD_PER_OTHER * counts.other + 100
+    if total > limit:
+        largest = sorted(held, key=lambda name: -held[name])[:3]
+        raise Failed(
+            f"{total} numbers are kept from step to step; {counts.active} active weights allow {limit}: "
+            f"{', '.join(f'{name} ({held[name]})' for name in largest)}, ..."
+        )
+    return f"{total / max(counts.active, 1):.2f} numbers an active weight are kept from step to step"
+
+
+@torch.no_grad()
+def packed(trial: Trial) -> str:
+    """The stored model has the size of the active weights, and predicts the same."""
+    module = trial.stored()
+    counts = trial.problem.method.counts(module)
+    content = checkpoint.load(trial.first.path / stored.MODEL)
+    # an archive has a record for each tensor beside its bytes, which begin at a multiple of 64
+    archive = len(stored.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
+    size = trial.cost("checkpoint_bytes") - archive
+    limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
+    if size > limit + 64 * len(content):
+        largest = sorted(content, key=lambda name: -content[name].nbytes)[:3]
+        raise Failed(
+            f"{stored.MODEL} holds {size} bytes; {counts.active} active weights allow {limit}: "
+            f"{', '.join(f'{name} ({content[name].nbytes})' for name in largest)}, ..."
+        )
+    unchanged(trial)
+    each = size / max(counts.active, 1)
+    return f"{each:.1f} bytes an active weight are stored, and predict as what was trained"

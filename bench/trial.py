@@ -1,0 +1,244 @@
+"""One method on one small problem: the runs and the trained module that the checks look at."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench import blueprint, checkpoint, stored
+from bench.blame import where
+from bench.execution import Execution
+from bench.expansion import Expansion, Scale
+from bench.networks.base import NETWORKS
+from bench.problem import Problem, budget_of, make_problem
+from bench.run import PREDICTIONS, execute
+from bench.spec import RunSpec
+from bench.store import RunFolder, Store
+from bench.training import CHECKPOINT, Trainer
+from bench.watched import Step, Watched
+from methods.base import METHODS, Method, Predictor, Stage
+from methods.options import names as option_names
+from methods.streams import Streams
+
+#: Of methods that have the option: so few are left that one dense tensor is more than all they may keep.
+SPARSITY = 0.95
+SEED, OTHER_SEED = 0, 1
+#: What a method is tried on, by network; seconds for all checks of one method.
+TRIALS: dict[str, dict[str, Any]] = {
+    "mlp": {"dataset": "digits", "network.hidden": [64], "epochs": 6, "samples": 4},
+    "cnn": {"dataset": "digits", "network.channels": [16, 32], "epochs": 6, "samples": 4},
+}
+#: Methods that would take more epochs than this, in all their stages, get fewer in each; or fewer levels of
+#: pruning, where a stage is two steps of a large network.
+MOST_EPOCHS, EPOCHS_OF_MANY, SPARSITY_OF_MANY = 12, 2, 0.6
+#: On other networks: two steps, by which nothing is learnt.
+TWO_STEPS: dict[str, Any] = {
+    "dataset": "fashion_mnist_sample", "dataset.val": 10, "dataset.test": 10,
+    "epochs": 1, "max_steps": 2, "batch_size": 8, "samples": 2,
+}  # fmt: skip
+
+
+class Failed(Exception):
+    """A promise is not kept; the message says what was found."""
+
+
+class Skipped(Exception):
+    """A promise can't be looked at here; the message says why."""
+
+
+def specification(method: str, network: str, overrides: Mapping[str, Any]) -> RunSpec:
+    """The run by which ``method`` is tried on ``network``, with settings of the recipe ``default``.
+
+    Raises ``UserError`` for an unknown name or setting, and where method, network and data do not fit.
+    """
+    NETWORKS.get(network)
+    settings = TRIALS.get(network, TWO_STEPS)
+    is_sparse = "sparsity" in option_names(METHODS.get(method).Options)
+    if is_sparse:
+        settings = settings | {"method.sparsity": SPARSITY}
+    spec = _expanded(method, network, settings, overrides)
+    if sum(stage.epochs for stage in _stages(spec)) > MOST_EPOCHS:
+        if network in TRIALS:
+            settings = settings | {"epochs": EPOCHS_OF_MANY}
+        elif is_sparse:
+            settings = settings | {"method.sparsity": SPARSITY_OF_MANY}
+        spec = _expanded(method, network, settings, overrides)
+    blueprint.check(spec)
+    return spec
+
+
+def _expanded(method: str, network: str, settings: dict[str, Any], overrides: Mapping[str, Any]) -> RunSpec:
+    grid = {"recipe": "default", "method": method, "network": network, "set": settings}
+    expansion = Expansion(Scale(seeds=SEED, grids=(grid,)), f"{method} on {network}", overrides, None)
+    (draft,) = expansion.drafts()
+    return draft.spec
+
+
+def _stages(spec: RunSpec) -> list[Stage]:
+    name, options = spec.method
+    return METHODS.get(name)(options).stages(budget_of(spec, blueprint.task(spec)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left in memory: module, optimiser, the method's own state, and what the steps took."""
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    memory: dict[str, Any]
+    steps: list[Step]
+
+
+class Trial:
+    """A run specification, and what is computed of it in the folder ``root`` when a check asks for it."""
+
+    def __init__(self, spec: RunSpec, root: Path) -> None:
+        self.spec, self.root = spec, root
+
+    @property
+    def is_short(self) -> bool:
+        """Whether training is cut short, so that there is nothing to learn or to interrupt."""
+        return self.spec.training.max_steps is not None
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The data, and the method under dense execution."""
+        return make_problem(self.spec, Execution(mode="dense"))
+
+    @cached_property
+    def plain(self) -> nn.Module:
+        """The network of one member, as the method was given it."""
+        network = self.problem.network(Streams(self.spec.seed))
+        return network[0] if isinstance(network, nn.ModuleList) else network
+
+    # -- runs ----------------------------------------------------------------------------------
+
+    @cached_property
+    def first(self) -> RunFolder:
+        """A run from beginning to end. Raises ``Failed`` where it does not come there."""
+        return self._run("first", self.spec)
+
+    @cached_property
+    def again(self) -> RunFolder:
+        """The same run in another folder."""
+        return self._run("again", self.spec)
+
+    @cached_property
+    def reseeded(self) -> RunFolder:
+        """The run under another seed."""
+        return self._run("reseeded", self.spec.with_seed(OTHER_SEED))
+
+    @cached_property
+    def interrupted(self) -> tuple[RunFolder, int]:
+        """The run, stopped between its stages and amid each of them, and how often that was."""
+        store = Store(self.root / "interrupted", create=True)
+        folder, points = store.run(self.spec.run_id), self._interruptions()
+        if not points:
+            raise Skipped("training is a single step")
+        for point in points:
+            execution = Execution(checkpoint_seconds=0.0)
+            outcome = execute(self.spec, store, execution, stop=_at(folder, point))
+            if outcome != "preempted":
+                raise Failed(f"gone on with, before minibatch {point}: {self._reason(folder)}")
+        if execute(self.spec, store, Execution(checkpoint_seconds=0.0)) != "done":
+            raise Failed(f"gone on with, after minibatch {points[-1]}: {self._reason(folder)}")
+        return folder, len(points)
+
+    def _run(self, name: str, spec: RunSpec) -> RunFolder:
+        store = Store(self.root / name, create=True)
+        folder = store.run(spec.run_id)
+        if execute(spec, store, Execution()) != "done":
+            raise Failed(self._reason(folder))
+        return folder
+
+    def _interruptions(self) -> list[int]:
+        """Minibatches of the whole run, counted from 0, before which it is stopped."""
+        points, before, epoch = [], 0, self.problem.budget.steps_per_epoch
+        for stage in self.problem.method.stages(self.problem.budget):
+            steps = self.problem.steps(stage.epochs)
+            amid = steps // 2 + (steps // 2 % epoch == 0)  # within an epoch, where one has several steps
+            points += [before, before + amid] if amid < steps else [before]
+            before += steps
+        return points[1:]  # to be stopped before it has begun is nothing
+
+    def _reason(self, folder: RunFolder) -> str:
+        error = str((folder.read("status") or {}).get("error"))
+        log = folder.path / "run.log"
+        place = where(log.read_text(), METHODS.get(self.spec.method[0])) if log.exists() else ""
+        return f"{error}{place}"
+
+    def cost(self, key: str) -> Any:
+        """What the first run's ``costs.json`` says."""
+        return (self.first.read("costs") or {})[key]
+
+    # -- the trained module --------------------------------------------------------------------
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The run once more, under torch's flop counter; its module is in evaluation mode."""
+        folder = RunFolder(self.root / "trained" / self.spec.run_id)
+        watched = Watched(self.problem.method)
+        # no validation data: scoring would be counted among the steps
+        problem = replace(
+            self.problem,
+            splits=replace(self.problem.splits, val=None),
+            method=cast(Method, watched),
+        )
+        trainer = Trainer(
+            problem, folder, stage_done=lambda module, stage: {}, stop=lambda: False, report=lambda at: None,
+            checkpoint_seconds=math.inf, started=time.perf_counter(),
+        )  # fmt: skip
+        with watched, torch.enable_grad():  # whoever asks may be within no_grad
+            module = trainer.run()
+        return Trained(module.eval(), trainer.optimiser, trainer.memory, watched.steps)
+
+    def inputs(self, n: int = 16) -> torch.Tensor:
+        """The first ``n`` test examples as the network takes them."""
+        inputs, _ = next(self.problem.batches(self.problem.splits.test, n))
+        return inputs
+
+    def draws(self, module: nn.Module) -> Iterator[Predictor]:
+        """The draws of the method, of a stream that is the same every time."""
+        generator = Streams(self.spec.seed).fresh("evaluation/check")
+        return self.problem.method.draws(module, self.spec.evaluation.samples, generator)
+
+    def predictors(self, module: nn.Module) -> dict[str, Predictor]:
+        """The mean network, where there is one, and all draws, by name."""
+        mean = self.problem.method.mean(module)
+        draws = {f"draw {number}": draw for number, draw in enumerate(self.draws(module), start=1)}
+        return draws if mean is None else {"the mean network": mean, **draws}
+
+    def stored(self) -> nn.Module:
+        """The module that the first run stored, read anew."""
+        return stored.read(self.first.path, self.spec, Execution())[1].eval()
+
+
+def results(folder: RunFolder) -> dict[str, Any]:
+    """What a run found, its clock readings aside, by name: arrays, and plain values."""
+    model = checkpoint.load(folder.path / stored.MODEL)
+    found: dict[str, Any] = {f"{stored.MODEL} {name}": tensor.numpy() for name, tensor in model.items()}
+    with np.load(folder.path / PREDICTIONS) as arrays:
+        found |= {f"{PREDICTIONS} {name}": arrays[name] for name in arrays.files}
+    costs = folder.read("costs") or {}
+    found |= {f"costs.json {key}": costs[key] for key in ("train_flops", "steps_total", "events")}
+    for name in ("layers", "criteria_pairs"):
+        found[f"{name}.jsonl"] = folder.rows(name)
+    found["history.jsonl"] = [row for row in folder.rows("history") if row["metric"] != "seconds"]
+    return found | {"metrics.json": folder.read("metrics")}
+
+
+def _at(folder: RunFolder, point: int) -> Callable[[], bool]:
+    """Whether minibatch ``point`` of the run is next, asked once before each from its last checkpoint on."""
+    path = folder.path / CHECKPOINT
+    done = checkpoint.load(path)["counters"]["steps"] if path.exists() else 0
+    left = iter(range(point - done))
+    return lambda: next(left, None) is None

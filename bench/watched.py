@@ -1,0 +1,191 @@
+"""A method whose training is watched: what torch's flop counter finds in each step, beside what is declared.
+
+Execution is dense there, so that the counter sees every contraction at its full size; a layer's share of
+active weights then gives what its sparse form costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from methods.base import Batch, Context, Method, Progress
+from methods.inventory import kernel_layers, kernels
+
+#: Events of a step that are a forward and a backward pass of their own.
+EXTRA_PASSES = ("noisy_pass", "mean_pass")
+#: Steps of a run after which only the first ones of each stage are counted.
+MANY, FIRST = 60, 2
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted in a step, FLOPs of an example.
+
+    expected: three times what the loss contracts forwards, each layer at its density. forward, whole: at
+    full density, in the forward pass of the loss and in all of the step.
+    """
+
+    expected: float
+    forward: float
+    whole: float
+
+    @property
+    def passes(self) -> float:
+        """Forward and backward passes that were made, in units of that of the loss."""
+        if not self.whole:
+            return 0.0
+        return self.whole / (3 * self.forward) if self.forward else math.inf
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of training; FLOPs are an example's.
+
+    declared: of the event ``step`` by the method. spent: of all its events.
+    """
+
+    stage: str
+    number: int
+    examples: int
+    events: tuple[str, ...]
+    declared: float
+    spent: float
+    counted: Counted | None
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes that the events tell of."""
+        return 1 + sum(event in EXTRA_PASSES for event in self.events)
+
+
+class FlopCounter:
+    """Contractions as torch counts them, without the products within attention, while it is entered."""
+
+    def __init__(self) -> None:
+        self._mode = FlopCounterMode(display=False)
+
+    def __enter__(self) -> FlopCounter:
+        self._mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._mode.__exit__(*error)
+
+    @property
+    def total(self) -> int:
+        """FLOPs so far."""
+        found = self._mode.flop_counts["Global"]  # its method copies the counts of every module
+        return sum(count for op, count in found.items() if "scaled_dot_product" not in str(op))
+
+    def forward(self, module: nn.Module, call: Callable[[], Any]) -> tuple[Any, ForwardFlops]:
+        """What ``call`` returns, and its FLOPs by layer of ``module``."""
+        each: Counter[nn.Module] = Counter()
+        before: list[int] = []
+
+        def enter(layer: nn.Module, inputs: Any) -> None:
+            before.append(self.total)
+
+        def leave(layer: nn.Module, inputs: Any, output: Any) -> None:
+            each[layer] += self.total - before.pop()
+
+        layers = {layer for _, layer in kernel_layers(module)}
+        hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+        hooks += [layer.register_forward_hook(leave) for layer in layers]
+        start = self.total
+        try:
+            result = call()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return result, ForwardFlops(self.total - start, dict(each))
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """FLOPs of a forward computation at full density: in all, and by layer with a kernel."""
+
+    total: int
+    layers: dict[nn.Module, int]
+
+    def sparse(self, module: nn.Module, density: float) -> float:
+        """What they are with each layer at its own density, and what is in none of them at ``density``."""
+        found = {
+            layer: kernel.active / kernel.shape.numel()
+            for kernel in kernels(module)
+            for layer in kernel.layers
+        }
+        rest = self.total - sum(self.layers.values())
+        return sum(found[layer] * count for layer, count in self.layers.items() if count) + density * rest
+
+
+class Watched:
+    """Stands in for ``method`` in training, within a ``with`` block, and keeps what each step took.
+
+    Counting makes small steps slow: after ``MANY`` it is done in the first ones of a stage alone.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.steps: list[Step] = []
+        self._method = method
+        self._counter: FlopCounter | None = None
+        self._forward = ForwardFlops(0, {})
+        self._expected = 0.0
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._counter is not None:  # a step was cut off
+            self._counter.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._method, name)
+
+    def before_step(self, context: Context) -> None:
+        """Start to count a step."""
+        if len(self.steps) < MANY or context.progress.step <= FIRST:
+            self._counter = FlopCounter().__enter__()
+        self._method.before_step(context)
+
+    def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
+        """The loss, whose contractions are counted by layer."""
+        if self._counter is None:
+            return self._method.loss(module, batch, progress)
+        loss: torch.Tensor
+        loss, self._forward = self._counter.forward(
+            module, lambda: self._method.loss(module, batch, progress)
+        )
+        density = self._method.counts(module).density
+        self._expected = 3 * self._forward.sparse(module, density) / len(batch[1])
+        return loss
+
+    def after_step(self, context: Context) -> None:
+        """Finish a step; what is declared is of the module before the method changes it."""
+        examples, events = len(context.batch[1]), ("step", *context.events)
+        flops = {event: self._method.flops(context.module, event) for event in set(events)}
+        self._method.after_step(context)
+        counted = None
+        if self._counter is not None:
+            forward, whole = self._forward.total, self._counter.total
+            self._counter.__exit__(None, None, None)
+            self._counter = None
+            counted = Counted(self._expected, forward / examples, whole / examples)
+        self.steps.append(
+            Step(
+                stage=context.progress.stage,
+                number=context.progress.step,
+                examples=examples,
+                events=events,
+                declared=flops["step"],
+                spent=sum(flops[event] for event in events),
+                counted=counted,
+            )
+        )
