@@ -6,15 +6,15 @@ are being computed. Where nothing changed since the last time, the files stay as
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 from bench import cli
 from bench.store import Store, StoreError, read_json, write_json
+from bench.styles import one_line
 
-#: Beside the tables: how views show each method, and what the tables were made from.
-_STYLES, _MADE_FROM = "methods.json", ".collected.json"
+#: Beside the tables: what they were made from.
+_MADE_FROM = ".collected.json"
 
 
 def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path]:
@@ -28,10 +28,8 @@ def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path
     if recompute or _made_from(folder) != signature or not all(path.exists() for path in paths.values()):
         store.write_tables(suite, store.tables(suite))
         write_json(folder / _MADE_FROM, {"signature": signature})
-    styles = folder / _STYLES
-    if _read(styles) != (found := method_styles()):
-        write_json(styles, found)
-    return {**paths, _STYLES: styles}
+    styles = store.write_styles(suite, method_styles())
+    return {**paths, styles.name: styles}
 
 
 def method_styles() -> dict[str, dict[str, Any]]:
@@ -41,8 +39,7 @@ def method_styles() -> dict[str, dict[str, Any]]:
     found = {}
     for name in METHODS.names():
         method = METHODS.get(name)
-        doc = (inspect.getdoc(method) or "").partition("\n")[0]
-        found[name] = {**vars(method.style), "doc": doc, "version": method.version}
+        found[name] = {**vars(method.style), "doc": one_line(method.__doc__), "version": method.version}
     return found
 
 

@@ -5,6 +5,7 @@
     DIR/corrupted/<run_id>-<n>/    run folders that could not be trusted, with the reason
     DIR/<suite>/plan-<scale>.json  what a suite asks for
     DIR/<suite>/*.parquet          its tables
+    DIR/<suite>/methods.json       how views show methods
 
 Nothing here imports torch or a method, and nothing that is read is executed or unpickled.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import planfile
+from bench import planfile, styles
 from bench.columns import definitions
 from bench.files import StoreError, parse_json, read_bytes, read_json, write_json
 from bench.folder import RUN_ID, STATUSES, RunFolder
@@ -165,6 +166,26 @@ class Store:
         from bench import tablefiles
 
         return tablefiles.read(self._suite_folder(suite))
+
+    def write_styles(self, suite: str, known: Mapping[str, Mapping[str, Any]]) -> Path:
+        """Write how views show methods, by name: ``known``, and those that were known before.
+
+        A method of a package that is not installed here keeps its style. Returns the file's path.
+        """
+        path = self._suite_folder(suite) / styles.FILE
+        before: Mapping[str, Mapping[str, Any]] = {}
+        with contextlib.suppress(StoreError):  # none yet, or one that is of no use
+            before = self.read_styles(suite)
+        if (every := {**before, **known}) != before:
+            write_json(path, every)
+        return path
+
+    def read_styles(self, suite: str) -> dict[str, dict[str, Any]]:
+        """How views show methods: label, hue, hue_dark, marker, dash, order, doc and version, by name.
+
+        ``StoreError`` where ``write_styles`` wrote none, or what is there is not valid.
+        """
+        return styles.read(self._suite_folder(suite))
 
     # -- inside --------------------------------------------------------------------------
 

@@ -113,7 +113,16 @@ def test_the_version_has_one_source():
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/datasets-and-networks.md", ".ci/run"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/adding-a-method.md",
+        "docs/architecture.md",
+        "docs/datasets-and-networks.md",
+        "docs/tuning.md",
+        "examples/plugin/README.md",
+        ".ci/run",
+    ],
 )
 def test_documents_name_only_commands_and_files_that_exist(document):
     text = (ROOT / document).read_text()

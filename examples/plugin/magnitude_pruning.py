@@ -1,0 +1,59 @@
+"""Deterministic magnitude pruning: dense training, and the smallest weights go (Zhu & Gupta 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from methods import pruning
+from methods.base import Budget, Context, Equivalent, Method, Stage, Style, Task
+from methods.convert import to_variational
+from methods.gradual import Gradual
+from methods.options import option
+from methods.posterior import DensePoint
+from methods.sparse import SparsityOptions, slot_counts
+from methods.streams import Streams
+
+
+@dataclass(frozen=True)
+class PruningOptions(SparsityOptions):
+    """When weights go; how many, and where, is said as for every sparse method."""
+
+    begin: float = option(0.2, "share of the steps at which pruning begins", within="[0, 1]")
+    end: float = option(0.75, "share at which it is done; not after begin: all in one shot", within="[0, 1]")
+    every: int = option(20, "minibatches from one pruning to the next", within="[1, inf)")
+
+
+class MagnitudePruning(Method):
+    """Deterministic dense training in which the smallest weights go step by step, and the others train on."""
+
+    name = "magnitude_pruning"
+    style = Style("Magnitude pruning", hue="#8A6D00", hue_dark="#E3C94B", marker="hexagon", order=65)
+    Options = PruningOptions
+
+    @classmethod
+    def equivalent(cls, options: Any) -> Equivalent | None:
+        return None if options.sparsity else Equivalent("deterministic", {}, "sparsity 0 is no pruning")
+
+    @classmethod
+    def validate(cls, options: Any, network: torch.nn.Module) -> None:
+        slot_counts(options, network, torch.Generator())  # refuses what leaves a layer without a weight
+
+    def build(self, network: torch.nn.Module, streams: Streams, task: Task) -> torch.nn.Module:
+        return to_variational(network, lambda _, w: DensePoint(w.shape, w), 0.0, self.options.keep_dense)
+
+    @property
+    def schedule(self) -> Gradual:
+        o = self.options
+        return Gradual(o.allocation, o.sparsity, o.begin, o.end, o.every, pruning.by_magnitude)
+
+    def after_step(self, context: Context) -> None:
+        self.schedule.after_step(context)
+
+    def leave_stage(self, context: Context, stage: Stage) -> None:
+        self.schedule.leave_stage(context)
+
+    def training_flops(self, module: torch.nn.Module, budget: Budget) -> float:
+        return self.schedule.training_flops(module, budget, self.flops(module, "step"))
