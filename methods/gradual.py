@@ -10,6 +10,9 @@ from torch import nn
 from methods import pruning
 from methods.base import Budget, Context
 
+#: Prunings that a plan of a training's FLOPs tells apart; of more, some count as done with a later one.
+_TOLD_APART = 200
+
 
 @dataclass(frozen=True)
 class Gradual:
@@ -38,18 +41,20 @@ class Gradual:
         self._prune(context, self.sparsity)
 
     def training_flops(self, module: nn.Module, budget: Budget, dense: float) -> float:
-        """As counted in a training of one stage; under the allocation ``global`` as if layers shrank alike.
+        """As counted in a training of one stage, or in one of many prunings a little more.
 
-        dense: FLOPs an example of a step of the dense ``module``.
+        Under the allocation ``global`` as if layers shrank alike. dense: FLOPs an example of a step of
+        the dense ``module``.
         """
         steps = budget.epochs * budget.steps_per_epoch
         first, last = self._span(steps)
+        due = range(first, last, self.every)
+        due = [*due[:: math.ceil(len(due) / _TOLD_APART)], last]
         total, begun, cost = 0.0, 0, dense
-        for step in range(1, last + 1):
-            if self._is_due(step, first, last):
-                total += cost * budget.in_epochs(range(begun + 1, step + 1))
-                keep = self._quota(module, pruning.cubic(step, first, last, self.sparsity))
-                begun, cost = step, pruning.step_flops(module, dense, keep)
+        for step in due:
+            total += cost * budget.in_epochs(range(begun + 1, step + 1))
+            keep = self._quota(module, pruning.cubic(step, first, last, self.sparsity))
+            begun, cost = step, pruning.step_flops(module, dense, keep)
         return total + cost * budget.in_epochs(range(begun + 1, steps + 1))
 
     def _span(self, steps: int) -> tuple[int, int]:
