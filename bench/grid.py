@@ -100,7 +100,8 @@ def _run(
 ) -> int:
     from bench import session
     from bench.collect import collect
-    from bench.headline import print_share, print_summary
+    from bench.headline import Ranking, print_share, print_summary
+    from bench.notation import show
     from bench.store import Store
 
     store = Store(arguments.results, create=True)
@@ -112,7 +113,8 @@ def _run(
     paths = collect(store, plan.suite)
     runs = store.read_tables(plan.suite)["runs"]
     mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
-    print_summary(console, mine, [cell for cell in plan.cells if cell.omitted])
+    ranking = plan.rank_by and Ranking(plan.rank_by, plan.references, show(plan.reference))
+    print_summary(console, mine, [cell for cell in plan.cells if cell.omitted], ranking or None)
     if computed.left and not computed.begun:  # else some of the time was spent before
         left = mine[mine["run_id"].isin([spec.run_id for spec in computed.left])]
         print_share(console, left, computed.seconds, computed.workers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.live import duration
-from bench.summary import summarise
+from bench.summary import paired, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,21 +33,74 @@ _SHOWN = (
 _WITH_INTERVAL = ("accuracy", "nll", "ece")
 
 
-def print_summary(console: Console, runs: pd.DataFrame, omitted: Sequence[Cell]) -> None:
+@dataclass(frozen=True)
+class Ranking:
+    """The order of a summary: by the column ``by`` of ``runs``, within a data set and network.
+
+    references: ``config_id`` to that of what it is compared with; reference: its labels in words.
+    """
+
+    by: str
+    references: Mapping[str, str]
+    reference: str
+
+    @property
+    def head(self) -> str:
+        """How the column is headed."""
+        return self._shown[1]
+
+    def order(self, row: Mapping[Any, Any]) -> tuple[str, str, float]:
+        """The sort key of a configuration's row."""
+        mean = float(row[f"{self.by}_mean"])
+        better = -mean if self.by == "accuracy" else mean
+        return str(row["dataset"]), str(row["network"]), math.inf if math.isnan(better) else better
+
+    def differences(self, runs: pd.DataFrame) -> dict[str, str]:
+        """What each configuration has more than its reference, in words, by ``config_id``."""
+        _, _, factor, digits = self._shown
+        found = paired(runs, self.by, self.references)
+        texts = {}
+        for row in found.to_dict("records"):
+            if row["config_id"] == self.references[row["config_id"]]:
+                texts[row["config_id"]] = "reference"
+                continue
+            text = f"{row['difference'] * factor:+.{digits}f}"
+            if not math.isnan(row["half_width"]):
+                text += f" ± {row['half_width'] * factor:.{digits}f}"
+            texts[row["config_id"]] = text
+        return texts
+
+    @property
+    def _shown(self) -> tuple[str, str, int, int]:
+        return next(shown for shown in _SHOWN if shown[0] == self.by)
+
+
+def print_summary(
+    console: Console, runs: pd.DataFrame, omitted: Sequence[Cell], ranking: Ranking | None = None
+) -> None:
     """Print what the finished ones of ``runs`` scored, which failed and why, and what was not run."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("test set", no_wrap=True)
     for head in ("n", *(head for _, head, _, _ in _SHOWN)):
         table.add_column(head, justify="right", no_wrap=True)
     rows = summarise(runs, metrics=[column for column, *_ in _SHOWN]).to_dict("records")
+    differences: dict[str, str] = {}
+    if ranking is not None:
+        rows = sorted(rows, key=ranking.order)
+        differences = ranking.differences(runs)
+        table.add_column(f"{ranking.head} to reference", justify="right", no_wrap=True)
     for row in rows:
         cells = [_cell(row, column, factor, digits) for column, _, factor, digits in _SHOWN]
+        if ranking is not None:
+            cells.append(differences.get(row["config_id"], "–"))
         table.add_row(Text(str(row["config_label"])), str(row["accuracy_n"]), *cells)
     if rows:
         console.print(table)
         _say(
             console, "mean ± half width of the 95 % t-interval over seeds; definitions in bench/columns.yaml"
         )
+        if ranking is not None:
+            _say(console, f"best {ranking.head} first; differences to {ranking.reference} are paired by seed")
     for text, count in Counter(cell.omitted for cell in omitted).items():
         _say(console, f"not run, {count} {'cell' if count == 1 else 'cells'}: {text}")
     failed = runs[runs["status"] == "failed"]

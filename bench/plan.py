@@ -46,12 +46,18 @@ class Cell:
         """The id of the cell's own configuration, trained or not."""
         return self.spec.run_id
 
+    @property
+    def setting(self) -> tuple[Any, ...]:
+        """Data set and network: scores of different ones are not comparable."""
+        return self.spec.dataset[0], self.spec.network[0]
+
 
 @dataclass(frozen=True)
 class Plan:
     """The cells of ``suite`` at ``scale``, in order. reference: labels of what comparisons start from.
 
-    one_at_a_time: whether it measures time, so that no two runs may share the machine.
+    one_at_a_time: whether it measures time, so that no two runs may share the machine. rank_by: the
+    metric by which a summary is sorted, best first; None: as the suite has them.
     """
 
     suite: str
@@ -60,6 +66,27 @@ class Plan:
     reference: dict[str, Any]
     cells: tuple[Cell, ...]
     one_at_a_time: bool = False
+    rank_by: str | None = None
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The configuration that each one is compared with, by ``config_id``; those that have one.
+
+        It is the one with the labels of ``reference`` on the same data and network, in the same recipe
+        where there are several.
+        """
+        found: dict[tuple[Any, ...], dict[str, str | None]] = {}
+        for cell in self.cells:
+            if cell.omitted is None and self.reference.items() <= cell.labels.items():
+                found.setdefault(cell.setting, {})[cell.spec.config_id] = cell.recipe
+        references = {}
+        for cell in self.cells:
+            here = found.get(cell.setting, {}) if self.reference else {}
+            same = [config_id for config_id, recipe in here.items() if recipe == cell.recipe]
+            chosen = list(here) if len(here) == 1 else same
+            if len(chosen) == 1:
+                references[cell.spec.config_id] = chosen[0]
+        return references
 
     @property
     def specs(self) -> list[RunSpec]:

@@ -7,6 +7,7 @@ file's (or the entry point's). ::
     question: Which criterion should choose the weights to remove?   # one sentence
     reference: {method: ssvi, criterion: abs_mean}     # labels of what comparisons start from
     one_at_a_time: false                               # true: runs never share the machine, for timing
+    rank_by: nll                                       # by which the summary is sorted; left out: as written
     scales:
       demo:                                            # demo, small, paper: as many as there are
         seeds: 0-4                                     # 0-4, 0,2,5-7, 3 or [0, 1]
@@ -77,6 +78,7 @@ class Suite:
     reference: dict[str, Any]
     scales: dict[str, Scale]
     one_at_a_time: bool = False
+    rank_by: str | None = None
     searches: dict[str, Search] = field(default_factory=dict)
     path: Path | None = None
     chosen: dict[str, list[tuned.Record]] = field(default_factory=dict)
@@ -104,7 +106,7 @@ class Suite:
         kept = list(itertools.compress(drafts, select(rows, parse_where(where))))
         check_networks(kept)
         found = tuple(cells(kept, labeller))
-        return Plan(self.name, scale, self.question, self.reference, found, self.one_at_a_time)
+        return Plan(self.name, scale, self.question, self.reference, found, self.one_at_a_time, self.rank_by)
 
     def families(self, scale: str, where: Iterable[str] = ()) -> list[FamilySearch]:
         """The families of its cells at ``scale`` with what its search says of each, in order.
@@ -170,6 +172,7 @@ class _File:
     reference: dict[str, Any] = option({}, "labels of the cells that comparisons start from")
     name: str | None = option(None, "the suite's name, which must be the file's")
     one_at_a_time: bool = option(False, "no two of its runs at once on a machine: it measures time")
+    rank_by: str | None = option(None, "metric by which the summary is sorted", choices=("accuracy", "nll"))
     search: dict[str, Any] = option({}, "what bench.tune searches, at every scale; keys of a scale's win")
 
 
@@ -191,8 +194,9 @@ def parse_suite(content: Any, name: str, source: str, path: Path | None = None) 
     searches = {s: parse_search(block, f"{source}: {s}") for s, block in declared.items() if block}
     chosen = tuned.read(tuned.path_of(path), list(scales)) if path else {}
     return Suite(
-        name, source, file.question, file.reference, scales, file.one_at_a_time, searches, path, chosen
-    )
+        name, source, file.question, file.reference, scales, file.one_at_a_time, file.rank_by,
+        searches, path, chosen,
+    )  # fmt: skip
 
 
 def _read(path: Path, name: str | None = None) -> Suite:

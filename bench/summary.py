@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +38,32 @@ def summarise(
         table[f"{metric}_half_width"] = _half_width(found["std"], found["count"]).array
         table[f"{metric}_n"] = found["count"].astype("Int64").array
     return table
+
+
+def paired(runs: pd.DataFrame, metric: str, references: Mapping[str, str]) -> pd.DataFrame:
+    """Differences of ``metric`` to a reference configuration, seed by seed, averaged.
+
+    references: ``config_id`` to that of its reference. One row a scale and ``config_id`` that shares
+    a seed with its reference: ``difference`` (configuration less reference), ``half_width`` of the 95 %
+    t-interval (NaN below two pairs), ``n`` pairs.
+    """
+    import pandas as pd
+
+    done = runs[runs["status"] == "done"].drop_duplicates(["scale", "run_id"])
+    mine = done[["scale", "config_id", "seed", metric]].dropna()
+    mine = mine.assign(reference=mine["config_id"].map(dict(references))).dropna(subset="reference")
+    theirs = done[["scale", "config_id", "seed", metric]].dropna()
+    pairs = mine.merge(
+        theirs, left_on=["scale", "reference", "seed"], right_on=["scale", "config_id", "seed"],
+        suffixes=("", "_reference"),
+    )  # fmt: skip
+    pairs["difference"] = (pairs[metric] - pairs[f"{metric}_reference"]).astype("float64")
+    groups = pairs.groupby(["scale", "config_id"], sort=False)["difference"].agg(["mean", "std", "count"])
+    found = groups.index.to_frame(index=False)
+    found["difference"] = groups["mean"].array
+    found["half_width"] = _half_width(groups["std"], groups["count"]).array
+    found["n"] = groups["count"].astype("Int64").array
+    return pd.DataFrame(found)
 
 
 def _half_width(std: pd.Series[float], count: pd.Series[int]) -> pd.Series[float]:

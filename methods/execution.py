@@ -114,7 +114,7 @@ class _Prices(NamedTuple):
     kernel_output: float
 
 
-#: Of a mean and a variance with noise, and of a mean alone; measured by ``kernels.py`` and ``point_layers.py``
+#: Of mean and variance with noise, and of a mean alone; measured by ``kernels.py`` and ``point_layers.py``
 #: of ``tests/performance``.
 _RANDOM, _POINT = _Prices(1.0, 1.6, 300, 70), _Prices(0.5, 1.1, 60, 70)
 

@@ -48,8 +48,8 @@ class Gradual:
         """
         steps = budget.epochs * budget.steps_per_epoch
         first, last = self._span(steps)
-        due = range(first, last, self.every)
-        due = [*due[:: math.ceil(len(due) / _TOLD_APART)], last]
+        every = range(first, last, self.every)
+        due = [*every[:: math.ceil(len(every) / _TOLD_APART)], last]
         total, begun, cost = 0.0, 0, dense
         for step in due:
             total += cost * budget.in_epochs(range(begun + 1, step + 1))

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench import claims, headline, live, progress, status
 from bench.claims import Process
-from bench.headline import print_share, print_summary
+from bench.headline import Ranking, print_share, print_summary
 from bench.live import duration, named, render, shown
 from bench.progress import Item, Progress, Running, Snapshot
 from bench.store import Store, StoreError, definitions
@@ -335,6 +335,31 @@ def test_seeds_are_one_line_with_an_interval(store):
     row = summary(store).splitlines()[1]
     # mean 91, t(1) = 12.706 times 1.4142 / sqrt(2)
     assert row.split()[:7] == ["ssvi", "sparsity=0.9", "criterion=snr", "2", "91.00", "±", "12.71"]
+
+
+def test_a_ranking_has_the_best_first_and_its_distance_to_the_reference(store):
+    configurations = {}
+    for name, sparsity, accuracies in (
+        ("low", 0.8, (0.80, 0.82)),
+        ("best", 0.9, (0.95, 0.99)),
+        ("mid", 0.95, (0.9, 0.9)),
+    ):
+        for seed, accuracy in enumerate(accuracies):
+            configuration = config(seed=seed, sparsity=sparsity)
+            launched(store, configuration, accuracy=accuracy)
+            configurations[name] = run_files(configuration)["spec"]["config_id"]
+    references = dict.fromkeys(configurations.values(), configurations["mid"])
+    ranking = Ranking("accuracy", references, "the middle one")
+    console = Console(file=io.StringIO(), width=240)
+    print_summary(console, store.tables("criteria_ablation")["runs"], (), ranking)
+    head, *rows, _, last = console.file.getvalue().splitlines()
+    assert head.rstrip().endswith("accuracy % to reference")
+    assert [row.split()[1] for row in rows] == ["sparsity=0.9", "sparsity=0.95", "sparsity=0.8"]
+    # differences 5 and 9: mean 7, half width 12.706 times 2.828 / sqrt(2)
+    assert rows[0].rstrip().endswith("+7.00 ± 25.41")
+    assert rows[1].rstrip().endswith(" reference")
+    assert rows[2].rstrip().endswith("-9.00 ± 12.71")
+    assert last == "best accuracy % first; differences to the middle one are paired by seed"
 
 
 def test_one_seed_has_no_interval(store):

@@ -850,6 +850,20 @@ def test_the_sweep_covers_all_sparsities_with_dense_vi_at_its_head(real_recipes)
     assert sets == {"cifar10", "cifar100"}
 
 
+def test_references_are_on_the_same_data_and_in_the_same_recipe(real_recipes):
+    demo = load("baselines").expand("demo", seeds="0")
+    labels = {cell.spec.config_id: cell.labels for cell in demo.cells}
+    assert demo.references.keys() == labels.keys()
+    (reference,) = set(demo.references.values())
+    assert [labels[reference][key] for key in ("method", "sparsity", "budget")] == ["ssvi", 0.95, "epochs"]
+    paper = load("sparsity_sweep").expand("paper", seeds="0")
+    cells = {cell.spec.config_id: cell for cell in paper.cells}
+    assert len(set(paper.references.values())) == 4  # two recipes on two data sets
+    for mine, theirs in paper.references.items():
+        assert cells[theirs].labels["method"] == "dense_vi"
+        assert (cells[mine].setting, cells[mine].recipe) == (cells[theirs].setting, cells[theirs].recipe)
+
+
 def test_the_papers_grid_is_the_papers(real_recipes):
     """Section 9 of the paper's released settings: ResNet-18, 200 epochs of batches of 128, three seeds."""
     for name in ("criteria_ablation", "sparsity_sweep"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.store import Store
-from bench.summary import summarise
+from bench.summary import paired, summarise
 from tests.run_folders import cell, config, plan, run_files, write_run
 
 
@@ -158,3 +158,35 @@ def test_a_table_of_real_columns_is_summarised(tmp_path):
     assert {f"{metric}_half_width" for metric in ("accuracy", "nll", "ece")} < set(table.columns)
     low, high = stats.ttest_1samp([0.90, 0.92, 0.97], 0).confidence_interval(0.95)
     assert table["accuracy_half_width"][1] == pytest.approx((high - low) / 2)
+
+
+# -- differences to a reference ---------------------------------------------------------
+
+
+def seeded(config_id, values, **more):
+    return [(config_id, value, {"seed": seed, **more}) for seed, value in values.items()]
+
+
+def test_differences_are_paired_by_seed():
+    """As scipy has them for related samples; a seed that only one of the two has is left out."""
+    mine, theirs = {0: 0.91, 1: 0.95, 2: 0.90, 3: 0.99}, {2: 0.88, 0: 0.90, 1: 0.91, 7: 0.1}
+    table = runs(*seeded("a", mine), *seeded("r", theirs))
+    found = paired(table, "accuracy", {"a": "r", "r": "r"}).set_index("config_id")
+    test = stats.ttest_rel([mine[s] for s in (0, 1, 2)], [theirs[s] for s in (0, 1, 2)])
+    low, high = test.confidence_interval(0.95)
+    assert found.loc["a", "difference"] == pytest.approx((low + high) / 2)
+    assert found.loc["a", "half_width"] == pytest.approx((high - low) / 2)
+    assert found.loc["a", "n"] == 3
+    assert (found.loc["r", "difference"], found.loc["r", "half_width"]) == (0, 0)
+
+
+def test_differences_do_not_mix_scales_and_leave_out_what_has_no_reference():
+    table = runs(
+        *seeded("a", {0: 0.5}), *seeded("a", {0: 0.9}, scale="small"),
+        *seeded("r", {0: 0.2}), *seeded("b", {0: 0.3}), *seeded("c", {1: 0.3}),
+        *seeded("d", {0: 0.1}, status="failed"),
+    )  # fmt: skip
+    found = paired(table, "accuracy", {"a": "r", "c": "r", "d": "r"})
+    assert found[["scale", "config_id", "n"]].values.tolist() == [["demo", "a", 1]]
+    assert found["difference"].tolist() == pytest.approx([0.3])
+    assert math.isnan(found["half_width"][0])
