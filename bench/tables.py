@@ -27,8 +27,11 @@ _BATCH = 256
 _LONGEST_ERROR = 1000
 #: Columns of ``runs`` that are a measured figure over that of dense VI.
 _MEASURED = {"step_time_ratio": "seconds_per_step", "peak_memory_ratio": "peak_memory_bytes"}
-#: What may differ between a run and the one of dense VI: with a budget, the length of training alone does.
-_NOT_COMPARED = ("config.method.", "config.training.budget")
+#: What may differ between a run and the one of dense VI: the method, and what no step takes longer for, which
+#: is searched for each method or, with a budget, the length of training.
+_NOT_COMPARED = tuple(
+    f"config.training.{key}" for key in ("budget", "lr", "lr_scale", "momentum", "weight_decay")
+)
 #: Columns of ``runs`` that the labels of a plan may tell of a run that has not said anything yet.
 _LABELS = ("method", "dataset", "network", "sparsity", "criterion", "addition", "seed", "epochs", "budget")
 
@@ -122,11 +125,12 @@ def _runs_table(runs: Sequence[tuple[Planned, Facts | str]]) -> pd.DataFrame:
 
 
 def _compare_with_dense_vi(rows: Sequence[dict[str, Any]], found: Sequence[Facts | str]) -> None:
-    """Add what is measured as a ratio to the one dense VI run that differs in its method alone."""
+    """Add what is measured as a ratio to the one dense VI run that differs in its method alone, or beside it
+    in ``_NOT_COMPARED``."""
     alone = []
     for row, facts in zip(rows, found, strict=True):
         if isinstance(facts, Facts) and row.get("concurrency") == 1:
-            rest = {key: value for key, value in facts.config.items() if not key.startswith(_NOT_COMPARED)}
+            rest = {key: value for key, value in facts.config.items() if not _may_differ(key)}
             alone.append((row, (row["scale"], *facts.circumstances, repr(sorted(rest.items())))))
     dense: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row, where in alone:
@@ -137,6 +141,10 @@ def _compare_with_dense_vi(rows: Sequence[dict[str, Any]], found: Sequence[Facts
         for ratio, measured in _MEASURED.items():
             base, value = bases[0].get(measured) if len(bases) == 1 else None, row.get(measured)
             row[ratio] = value / base if value is not None and base else None
+
+
+def _may_differ(key: str) -> bool:
+    return key.startswith("config.method.") or key in _NOT_COMPARED
 
 
 def _run_row(plan: Planned, facts: Facts | str) -> dict[str, Any]:

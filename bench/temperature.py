@@ -42,7 +42,8 @@ class CrossFit:
     value: fitted on all N; for data that are none of them. held_out: (N,), for each example the T
     fitted without its fold. spread: the standard error of ``value`` by the jackknife over the K folds,
     sqrt((K - 1) / K sum_k (T_k - mean T)^2), T_k being without fold k (Efron and Tibshirani 1993,
-    chapter 11, a group at a time); NaN where there is one example.
+    chapter 11, a group at a time); NaN where there is one example, and where ``value`` is an end of
+    ``BOUNDS``, beyond which nothing is known.
     """
 
     value: float
@@ -63,8 +64,10 @@ def cross_fit(log_probs: ArrayLike, labels: ArrayLike) -> CrossFit:
     # at random: a part may have its classes side by side, or in turn
     fold = np.random.default_rng(0).permutation(examples) % folds
     values = np.array([fit(log_probs[fold != k], labels[fold != k]) for k in range(folds)])
-    spread = math.sqrt((folds - 1) * values.var()) if folds > 1 else math.nan
-    return CrossFit(fit(log_probs, labels), spread, values[fold])
+    value = fit(log_probs, labels)
+    known = folds > 1 and value not in BOUNDS
+    spread = math.sqrt((folds - 1) * values.var()) if known else math.nan
+    return CrossFit(value, spread, values[fold])
 
 
 def fit(log_probs: ArrayLike, labels: ArrayLike) -> float:
@@ -104,7 +107,8 @@ def fit(log_probs: ArrayLike, labels: ArrayLike) -> float:
         log_t += step
         if abs(step) < _TOLERANCE:
             break
-    return math.exp(log_t)
+    ends = (end for end in BOUNDS if math.isclose(log_t, math.log(end), abs_tol=2 * _TOLERANCE))
+    return next(ends, math.exp(log_t))
 
 
 def scaled(log_probs: ArrayLike, temperature: float | Array) -> Array:

@@ -7,7 +7,6 @@ epoch and resumed gives, on the CPU, the bits of one that was not.
 from __future__ import annotations
 
 import math
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -315,7 +314,7 @@ class Trainer:
         between_stages = self.epoch == 0
         state = {
             "device": self.problem.device.type,
-            "execution": execution.summary(self.module),
+            "by_kernels": execution.by_kernels(self.module),
             "stage_index": self.stage_index,
             "epoch": self.epoch,
             "step": self.step,
@@ -339,8 +338,7 @@ class Trainer:
         if state is not None:
             self.module.load_state_dict(state["module"])
             self.problem.choose_execution(self.module)  # what was pruned when it was stored was built dense
-            here = execution.summary(self.module)
-            if state.get("execution", here) != here:
+            if state["by_kernels"] != execution.by_kernels(self.module):
                 # its random numbers can't be continued in another way of computing: all anew
                 state, self.streams = None, Streams(self.problem.spec.seed, self.problem.device)
                 self.streams.take_global()
@@ -370,7 +368,9 @@ class Trainer:
             return None
         try:
             state = checkpoint.load(path, str(self.problem.device))
-        except (EOFError, RuntimeError, pickle.UnpicklingError):
+        except checkpoint.UNREADABLE as error:
+            with (self.folder.path / "run.log").open("a") as log:
+                log.write(f"\n{CHECKPOINT} cannot be read, the run starts anew: {checkpoint.why(error)}\n")
             return None
         if state.get("device", self.problem.device.type) != self.problem.device.type:
             return None

@@ -20,7 +20,7 @@ from methods.layers import VariationalLayer
 from methods.options import option
 from methods.posterior import Gaussian, Slots
 from methods.sparse import KeepDense
-from methods.variational import VariationalMethod
+from methods.variational import VariationalMethod, with_finetuning
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class AdaptiveVI(VariationalMethod):
     Counted as dense until then, as dense VI is. Layers that sparsity is not about keep every weight.
     """
 
+    why_dense = "what goes is an outcome of training"
+
     def margin(self, posterior: Gaussian) -> torch.Tensor:
         """By how much each weight of a dense posterior passes the rule, of its shape; detached."""
         raise NotImplementedError
@@ -55,18 +57,12 @@ class AdaptiveVI(VariationalMethod):
     def stages(self, budget: Budget) -> list[Stage]:
         if self.options.finetune == 0:
             return [Stage("train", budget.epochs)]
-        if budget.epochs < 2:
-            raise UserError("finetune takes two epochs at least: one to train, one to fine-tune")
-        after = min(max(round(self.options.finetune * budget.epochs), 1), budget.epochs - 1)
-        return [Stage("train", budget.epochs - after), Stage("finetune", after, start="keep")]
-
-    def kl_rise(self, progress: Progress) -> float:
-        return 1.0 if progress.stage == "finetune" else super().kl_rise(progress)
+        return with_finetuning(budget, self.options.finetune, "finetune")
 
     def leave_stage(self, context: Context, stage: Stage) -> None:
         for layer, kept in self._kept(context.module).values():
             if not isinstance(layer.posterior, Slots):
-                layer.make_sparse(kept.nonzero().view(-1))
+                pruning.remove(layer, ~kept, context.optimiser)
                 context.pruned = True
 
     @torch.no_grad()

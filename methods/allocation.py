@@ -18,7 +18,7 @@ RULES = {
     "uniform": "the same share of every layer (released)",
     "erk": "Erdős–Rényi kernel: a layer's density in proportion to the sum of its kernel's dimensions over "
     "their product",
-    "global": "one budget for the whole network, drawn jointly; ssvi moves weights between layers too",
+    "global": "one budget for the whole network: drawn or ranked jointly, and moved between layers",
 }
 
 

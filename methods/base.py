@@ -126,7 +126,7 @@ class Context:
     memory: a method's own state, tensors and plain numbers; it travels in checkpoints.
     record: ``record(table, row)`` appends a row to the run's ``layers`` or ``criteria_pairs``.
     scratch: what ``before_step`` leaves for ``after_step``; gone with the step. skip_step: set it
-    to forfeit the optimiser step. pruned: set it after layers have changed their numbers of weights.
+    to forfeit the optimiser step. pruned: set it where layers have come to other numbers of weights.
     arithmetic: the precision that losses are computed in. watch: whether what a method does is to be
     recorded; not where steps are timed.
     """

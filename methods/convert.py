@@ -120,11 +120,16 @@ def sparsifiable(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str
 
 
 def to_variational(
-    network: nn.Module, posterior: PosteriorFactory, variance_floor: float, keep_dense: Sequence[str] = ()
+    network: nn.Module,
+    posterior: PosteriorFactory,
+    variance_floor: float,
+    keep_dense: Sequence[str] = (),
+    why_dense: str = "the method keeps every weight",
 ) -> nn.Module:
     """Exchange, in place, every convertible layer for its variational twin; returns the network.
 
-    Attention is first separated into layers (``attention.separate``).
+    Attention is first separated into layers (``attention.separate``). why_dense: why sparsifiable layers
+    have all their weights, where they have.
     """
     network = separate(network)
     dense = dense_by_rule(network, keep_dense)
@@ -132,7 +137,7 @@ def to_variational(
         twin = variational_twin(layer, posterior(name, layer.weight.detach()), variance_floor)
         twin.sparsifiable = name not in dense
         if not isinstance(twin.posterior, Slots):
-            twin.why_dense = dense.get(name, "the method keeps every weight")
+            twin.why_dense = dense.get(name, why_dense)
         if not name:
             return twin
         parent, _, child = name.rpartition(".")

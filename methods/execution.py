@@ -1,4 +1,6 @@
-"""Which variational layers of a module are computed by sparse kernels: decided once, from a fixed model.
+"""Which variational layers of a module are computed by sparse kernels: decided from a fixed model.
+
+When the module is built, and again when its layers have come to other numbers of weights.
 
 No time is measured: the same configuration is computed the same way on every machine that has the
 kernels, and repeats its bits.
@@ -38,6 +40,7 @@ def choose(
     ones, where they gain. Raises ``UserError`` where ``how`` is ``"sparse"`` and there are no kernels.
     """
     found = layers.variational_layers(module)
+    kernels, kept_layout = by_kernels(module), [layer.keeps_layout for layer in found]
     for layer in found:
         layer.keeps_layout = False
     if how == "dense" or not any(map(_is_sparse, found)):
@@ -53,16 +56,30 @@ def choose(
         obstacle = _obstacle(layer)
         if obstacle is None and (how == "auto" or not _is_sparse(layer)):
             obstacle = dearer(layer, batch)
-        layer.kernel = Kernel(layer.contraction, layer.posterior.shape) if obstacle is None else None
+        if obstacle is not None:
+            layer.kernel = None
+        elif layer.kernel is None:
+            layer.kernel = Kernel(layer.contraction, layer.posterior.shape)
         layer.posterior.fused = True
         layer.runs = "sparse" if obstacle is None else f"dense: {obstacle}"
-    if in_layout and any(layer.kernel is not None for layer in found):
+    if not in_layout or not by_kernels(module):
+        return
+    if kernels == by_kernels(module):  # what a trial would show is known
+        for layer, keeps in zip(found, kept_layout, strict=True):
+            layer.keeps_layout = keeps
+    else:
         _keep_layout(module, found, input_shape)
 
 
 def report(module: nn.Module) -> dict[str, str]:
     """For each variational layer by name ``"sparse"``, or why it is computed densely."""
     return {name: m.runs for name, m in module.named_modules() if isinstance(m, VariationalLayer)}
+
+
+def by_kernels(module: nn.Module) -> list[str]:
+    """The names of the layers that kernels compute, in the order of the module tree."""
+    found = module.named_modules()
+    return [name for name, m in found if isinstance(m, VariationalLayer) and m.kernel is not None]
 
 
 def summary(module: nn.Module) -> str:
@@ -141,7 +158,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
     Networks of others may look into what they are given: passes must give what they give with plain tensors.
     """
     example = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0))
-    training = [part for part in module.modules() if part.training]
+    modes = {part: part.training for part in module.modules()}
     buffers = {buffer: buffer.clone() for buffer in module.buffers()}
 
     def results() -> list[torch.Tensor]:
@@ -149,16 +166,14 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
         tensors = []
         try:
             for trained in (False, True):
-                module.eval()
-                for part in training if trained else []:
-                    part.training = not isinstance(part, nn.modules.dropout._DropoutNd)
+                for part in modes:
+                    part.training = trained and not isinstance(part, nn.modules.dropout._DropoutNd)
                 with torch.no_grad(), passes.mean(), torch.random.fork_rng([]):
                     torch.manual_seed(0)
                     tensors += _tensors(module(example))
         finally:
-            module.eval()
-            for part in training:
-                part.training = True
+            for part, mode in modes.items():
+                part.training = mode
             for buffer, before in buffers.items():
                 buffer.copy_(before)
         return tensors

@@ -43,8 +43,8 @@ class Gradual:
     def training_flops(self, module: nn.Module, budget: Budget, dense: float) -> float:
         """As counted in a training of one stage, or in one of many prunings a little more.
 
-        Under the allocation ``global`` as if layers shrank alike. dense: FLOPs an example of a step of
-        the dense ``module``.
+        Under the allocation ``global`` the most that it can be. dense: FLOPs an example of a step of the
+        dense ``module``.
         """
         steps = budget.epochs * budget.steps_per_epoch
         first, last = self._span(steps)

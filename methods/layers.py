@@ -139,6 +139,11 @@ class VariationalLayer(passes.PassModule):
         """Whether its weights have any width."""
         return isinstance(self.posterior, Gaussian)
 
+    @property
+    def contractions(self) -> int:
+        """Contractions of a forward pass in training: of means, and of variances where there are any."""
+        return 2 if self.is_random else 1
+
     def extra_repr(self) -> str:
         density = self.posterior.active / self.posterior.shape.numel()
         return f"{tuple(self.posterior.shape)}, density={density:.4g}, {self.contraction}"

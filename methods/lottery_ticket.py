@@ -19,7 +19,6 @@ from methods.base import Budget, Equivalent, Stage, Style
 from methods.criteria import CRITERIA, EQUIVALENT
 from methods.errors import UserError
 from methods.options import option, to_dict
-from methods.sparse import slot_counts
 from methods.variational import SparseOptions, SparseVariationalMethod
 
 
@@ -46,6 +45,7 @@ class LotteryTicket(SparseVariationalMethod):
         "Lottery ticket", hue="#FC3800", hue_dark="#D8A858", marker="hexagon", dash="longdashdot", order=40
     )
     Options = LotteryTicketOptions
+    why_dense = "pruned level by level"
 
     @classmethod
     def equivalent(cls, options: Any) -> Equivalent | None:
@@ -53,11 +53,6 @@ class LotteryTicket(SparseVariationalMethod):
             same, reason = EQUIVALENT[options.criterion]
             return Equivalent(cls.name, to_dict(replace(options, criterion=same)), reason)
         return super().equivalent(options)
-
-    @classmethod
-    def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
-        slot_counts(options, network, torch.Generator().manual_seed(0))
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
         return {}  # it starts dense
@@ -80,7 +75,7 @@ class LotteryTicket(SparseVariationalMethod):
         return [Stage("train", epochs), *later]
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; under the allocation ``global`` as if layers shrank alike."""
+        """As counted in training; under the allocation ``global`` the most that it can be."""
         dense = self.flops(module, "step")
         steps = (
             pruning.step_flops(module, dense, self._quota(module, sparsity)) if sparsity else dense

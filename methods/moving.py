@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from methods import layers, subspace
+from methods import layers, pruning, subspace
 from methods.base import Budget, Context, Method, Stage
 from methods.exchange import Exchange
 from methods.layers import SparseLayer
@@ -127,7 +127,9 @@ class MovingSubspace(Method):
         for (name, _, posterior), change, score, new in zip(
             update.layers, changes, update.scores, added, strict=True
         ):
+            slots = posterior.active
             subspace.apply(posterior, change, context.optimiser, new)
+            context.pruned = context.pruned or posterior.active != slots
             if context.watch:
                 record_change(context, name, posterior, change, score, self.scores(posterior))
 
@@ -135,14 +137,26 @@ class MovingSubspace(Method):
         return int(self.options.replace_every)
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; where layers exchange weights (``allocation: global``), as they are now."""
-        step = self.flops(module, "step")
+        """As counted in training; under the allocation ``global`` the most that it can be."""
+        step = self._dearest_step(module)
         update = sum(self.flops(module, event) for event in self.update_events())
         slots, total = [posterior.active for *_, posterior in layers.sparse_layers(module)], 0.0
         for stage in self.stages(budget):
             updates = self._updates(slots, stage.epochs * budget.steps_per_epoch)
             total += stage.epochs * step + budget.in_epochs(updates) * update
         return total
+
+    def _dearest_step(self, module: nn.Module) -> float:
+        """FLOPs an example of a plain step; under ``global`` with all weights where they are used most."""
+        step = self.flops(module, "step")
+        if self.options.allocation != "global":
+            return step
+        found = {name: (layer, posterior) for name, layer, posterior in layers.sparse_layers(module)}
+        prices = {name: pruning.step_price(layer) for name, (layer, _) in found.items()}
+        sizes = {name: posterior.shape.numel() for name, (_, posterior) in found.items()}
+        slots = {name: posterior.active for name, (_, posterior) in found.items()}
+        counts = pruning.dearest(sizes, prices, sum(slots.values()))
+        return step + sum((counts[name] - slots[name]) * price for name, price in prices.items())
 
     def _updates(self, slots: list[int], steps: int) -> range:
         """Which of ``steps`` steps have an update: with the fraction, what there is to replace runs out."""

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from methods import pruning
-from methods.base import Budget, Context, Progress, Stage
+from methods.base import Budget, Context, Stage
 from methods.errors import UserError
 from methods.gradual import Gradual
 from methods.options import option
 from methods.sparse import slot_counts
-from methods.variational import SparseOptions, SparseVariationalMethod
+from methods.variational import FINETUNE, SparseOptions, SparseVariationalMethod, with_finetuning
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class PrunedVI(SparseVariationalMethod):
 
     Options = PrunedOptions
     criterion: ClassVar[str]
+    why_dense = "pruned in training"
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
@@ -60,16 +61,10 @@ class PrunedVI(SparseVariationalMethod):
     def stages(self, budget: Budget) -> list[Stage]:
         if self.options.pruning == "cubic" or self.options.sparsity == 0:
             return [Stage("train", budget.epochs)]
-        if budget.epochs < 2:
-            raise UserError("pruning one_shot takes two epochs at least: one to train, one to fine-tune")
-        dense = min(max(round(self.options.prune_until * budget.epochs), 1), budget.epochs - 1)
-        return [Stage("train", dense), Stage("finetune", budget.epochs - dense, start="keep")]
-
-    def kl_rise(self, progress: Progress) -> float:
-        return 1.0 if progress.stage == "finetune" else super().kl_rise(progress)
+        return with_finetuning(budget, 1 - self.options.prune_until, "pruning one_shot")
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
-        if stage.name == "finetune":
+        if stage.name == FINETUNE:
             scores = pruning.by_criterion(self.criterion)
             pruning.prune_in_training(context, self._quota(context.module), scores)
 
@@ -82,7 +77,7 @@ class PrunedVI(SparseVariationalMethod):
             self._gradual.leave_stage(context)
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; under the allocation ``global`` as if layers shrank alike."""
+        """As counted in training; under the allocation ``global`` the most that it can be."""
         if self.options.sparsity == 0:
             return super().training_flops(module, budget)
         dense, stages = self.flops(module, "step"), self.stages(budget)

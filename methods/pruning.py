@@ -120,17 +120,28 @@ def prune_in_training(context: Context, keep: Quota, scores: Scores) -> None:
 def step_flops(module: nn.Module, dense: float, keep: Quota) -> float:
     """FLOPs an example of a training step of the dense ``module``, which has ``dense``, once it has ``keep``.
 
-    Ranked together, every layer is taken to keep the same share of its weights.
+    Ranked together, the most that it can be: what stays is in the layers where a weight is used most.
     """
     found = prunable(module)
-    whole = sum(layer.posterior.shape.numel() for layer in found.values())
-    saved = 0.0
-    for name, layer in found.items():
-        size = layer.posterior.shape.numel()
-        left = keep / whole if isinstance(keep, int) else keep[name] / size
-        contractions = 2 if layer.is_random else 1
-        saved += (1 - left) * size * layer.output_positions * contractions
-    return dense - 2 * 3 * saved
+    prices = {name: step_price(layer) for name, layer in found.items()}
+    sizes = {name: layer.posterior.shape.numel() for name, layer in found.items()}
+    counts = dearest(sizes, prices, keep) if isinstance(keep, int) else keep
+    return dense - sum((sizes[name] - counts[name]) * price for name, price in prices.items())
+
+
+def step_price(layer: VariationalLayer) -> int:
+    """FLOPs an example that one weight of ``layer`` adds to a training step (``methods.costs``)."""
+    return 2 * 3 * layer.output_positions * layer.contractions
+
+
+def dearest(sizes: Mapping[str, int], prices: Mapping[str, float], keep: int) -> dict[str, int]:
+    """How ``keep`` weights lie in layers of ``sizes``, one in each, where they cost most at ``prices``."""
+    counts = dict.fromkeys(sizes, 1)
+    left = keep - len(sizes)
+    for name in sorted(sizes, key=lambda name: -prices[name]):
+        more = min(sizes[name] - 1, left)
+        counts[name], left = counts[name] + more, left - more
+    return counts
 
 
 def survivors(module: nn.Module, snapshot: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from methods import convert, layers, passes
-from methods.base import Batch, Equivalent, Method, Progress, Task
+from methods.base import Batch, Budget, Equivalent, Method, Progress, Stage, Task
+from methods.errors import UserError
 from methods.options import option
 from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
 from methods.sparse import SparsityOptions, random_index, slot_counts
@@ -73,6 +74,18 @@ class SparseOptions(SparsityOptions, VariationalOptions):
     """Options of methods whose posteriors live on a subspace of fixed size."""
 
 
+#: The stage of training that goes on with what has been pruned.
+FINETUNE = "finetune"
+
+
+def with_finetuning(budget: Budget, share: float, option: str) -> list[Stage]:
+    """Two stages, the second a ``share`` of the epochs and one at least; ``option`` asks for it."""
+    if budget.epochs < 2:
+        raise UserError(f"{option} takes two epochs at least: one to train, one to fine-tune")
+    after = min(max(round(share * budget.epochs), 1), budget.epochs - 1)
+    return [Stage("train", budget.epochs - after), Stage(FINETUNE, after, start="keep")]
+
+
 class VariationalMethod(Method):
     """Gaussian posteriors over all kernels, trained on the objective above."""
 
@@ -92,7 +105,12 @@ class VariationalMethod(Method):
                 weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
             )
 
-        return convert.to_variational(network, posterior, self.options.variance_floor, self.keep_dense)
+        return convert.to_variational(
+            network, posterior, self.options.variance_floor, self.keep_dense, self.why_dense
+        )
+
+    #: Why layers begin with all their weights, for the report of what becomes of each.
+    why_dense: ClassVar[str] = "the method keeps every weight"
 
     @property
     def keep_dense(self) -> tuple[str, ...]:
@@ -122,7 +140,9 @@ class VariationalMethod(Method):
         return float(self.options.kl_factor * self.kl_rise(progress) / progress.examples)
 
     def kl_rise(self, progress: Progress) -> float:
-        """w(e): the share of its full weight that the KL has in an epoch."""
+        """w(e): the share of its full weight that the KL has in an epoch; all of it in fine-tuning."""
+        if progress.stage == FINETUNE:
+            return 1.0
         warmup = self.options.kl_warmup * progress.epochs
         return min(progress.epoch / warmup, 1.0) if warmup > 0 else 1.0
 

@@ -395,6 +395,49 @@ def test_training_flops_are_known_before_training(options, tmp_path):
     assert planned == pytest.approx(counted, rel=1e-9)
 
 
+@pytest.mark.parametrize("method", ["magnitude_vi", "snr_vi", "lottery_ticket", "rigl", "ssvi"])
+def test_ranked_together_training_costs_no_more_than_planned(method, tmp_path):
+    """On a network whose early weights are used often and, of few inputs, are large: they stay."""
+    chosen = {
+        "dataset": "digits", "network": "resnet18", "network.width": 4, "network.blocks": [1, 1, 1],
+        "epochs": 2, "batch_size": 256,
+    }  # fmt: skip
+    spec = parse_spec(nest({**chosen, "method": method, "sparsity": 0.7, "allocation": "global"}))
+    store = Store(tmp_path, create=True)
+    assert execute(spec, store, Execution()) == "done"
+    folder = store.run(spec.run_id)
+    problem = make_problem(spec)
+    planned = problem.method.training_flops(problem.build(Streams(0)), problem.budget)
+    assert folder.read("costs")["train_flops"] / problem.task.examples <= planned * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("sparsity", [0.55, 0.6])
+def test_layers_that_exchange_weights_are_resumed_as_they_were_computed(sparsity, tmp_path):
+    """A layer may cross the density from which kernels gain, which decides anew, and from the state alone."""
+    chosen = {"dataset": "digits", "network": "mlp", "network.hidden": [256, 256], "batch_size": 128}
+    options = {
+        "method": "rigl",
+        "sparsity": sparsity,
+        "allocation": "global",
+        "replace_every": 3,
+        "epochs": 5,
+    }
+    spec = parse_spec(nest({**chosen, **options}))
+    whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
+    assert execute(spec, whole, EVERY_EPOCH) == "done"
+    asked = iter(range(9 * 3 + 2))
+    assert execute(spec, sliced, EVERY_EPOCH, stop=lambda: next(asked, None) is None) == "preempted"
+    assert execute(spec, sliced, EVERY_EPOCH) == "done"
+    assert results(whole, spec) == results(sliced, spec)
+    ways = [store.run(spec.run_id).read("costs")["layers_run"] for store in (whole, sliced)]
+    assert ways[0] == ways[1]
+
+
+def test_what_will_be_pruned_is_not_said_to_stay():
+    module = METHODS.get("magnitude_vi")().build(network_for_tickets(), Streams(0), TASK)
+    assert {layer.why_dense for layer in layers.variational_layers(module)} == {"pruned in training"}
+
+
 # -- rigl --------------------------------------------------------------------------------
 
 

@@ -691,8 +691,10 @@ def test_a_folder_without_a_suite_has_nothing_to_collect(tmp_path):
 # -- measured ratios ------------------------------------------------------------------------
 
 
-def measured(method, seconds, threads=1, concurrency=1, **options):
-    files = run_files(config(method=method, **options))
+def measured(method, seconds, threads=1, concurrency=1, training=(), **options):
+    configuration = config(method=method, **options)
+    configuration["training"] |= dict(training)
+    files = run_files(configuration)
     files["costs"] |= {"seconds_per_step": seconds, "peak_memory_bytes": int(1e9 * seconds)}
     files["provenance"] |= {"threads": threads, "concurrency": concurrency}
     return files
@@ -714,6 +716,16 @@ def test_figures_of_other_circumstances_are_not_compared(other, tmp_path):
     runs = [measured("dense_vi", 0.4), measured("ssvi", 0.1, sparsity=0.9, **other)]
     table = results(tmp_path, *runs).tables(SUITE)["runs"]
     assert table["step_time_ratio"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("training", "compared"), [({"lr": 0.3, "weight_decay": 0.1}, True), ({"batch_size": 32}, False)]
+)
+def test_settings_that_cost_no_time_may_differ(training, compared, tmp_path):
+    """As where each method's learning rate was searched."""
+    runs = [measured("dense_vi", 0.4), measured("ssvi", 0.1, sparsity=0.9, training=training)]
+    table = results(tmp_path, *runs).tables(SUITE)["runs"]
+    assert table["step_time_ratio"].notna().tolist() == [True, compared]
 
 
 def test_without_a_dense_vi_run_there_is_nothing_to_compare_with(tmp_path):

@@ -210,6 +210,13 @@ def test_one_example_is_scored_as_it_is_and_has_no_spread():
     assert 1 < found.value < 2
 
 
+def test_a_temperature_at_its_bound_is_not_called_certain():
+    """Every example wrong, and sure of it: no temperature is high enough."""
+    log_probs = np.log([[0.999, 0.001]] * 50)
+    found = temperature.cross_fit(log_probs, [1] * 50)
+    assert found.value == temperature.BOUNDS[1] and math.isnan(found.spread)
+
+
 def test_a_label_of_probability_0_has_no_say():
     log_probs, labels = mis_scaled(200, 2.0, seed=0)
     expected = temperature.fit(log_probs, labels)
@@ -224,7 +231,8 @@ def test_extreme_log_probabilities_give_finite_ones(size):
     log_probs = np.array([[0.0, -size, -size / 2], [-size, 0.0, -1.0]] * 20)
     for labels in (np.tile([0, 1], 20), np.tile([1, 0], 20), np.tile([0, 2], 20)):
         found = temperature.cross_fit(log_probs, labels)
-        assert np.isfinite([found.value, found.spread, *found.held_out]).all()
+        assert np.isfinite([found.value, *found.held_out]).all()
+        assert math.isnan(found.spread) == (found.value in temperature.BOUNDS)
         scaled = temperature.scaled(log_probs, found.held_out)
         assert np.isfinite(scaled).all()
         np.testing.assert_allclose(np.exp(scaled).sum(axis=1), 1.0)
