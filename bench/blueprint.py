@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from bench.budget import steps_of
+from bench.budget import planned_stages, steps_of
 from bench.data.base import DATASETS
 from bench.networks.base import NETWORKS
 from bench.problem import budget_of, make_problem
@@ -47,7 +47,9 @@ def steps(spec: RunSpec) -> int:
     """Optimiser steps of all stages of ``spec``."""
     name, options = spec.method
     length = budget(spec)
-    return sum(steps_of(spec, length, stage.epochs) for stage in METHODS.get(name)(options).stages(length))
+    return sum(
+        steps_of(spec, length, stage.epochs) for stage in planned_stages(METHODS.get(name)(options), length)
+    )
 
 
 def missing_data(specs: Iterable[RunSpec]) -> str | None:
@@ -94,7 +96,7 @@ def _check_rewinding(spec: RunSpec) -> None:
     """Raise ``UserError`` where ``max_steps`` or ``budget`` leaves out what a later stage rewinds to."""
     name, options = spec.method
     length = budget(spec)
-    stages = METHODS.get(name)(options).stages(length)
+    stages = planned_stages(METHODS.get(name)(options), length)
     reached = steps_of(spec, length, stages[0].epochs)
     for stage in stages:
         if stage.start == "rewind" and stage.rewind_to * length.steps_per_epoch > reached:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from bench.spec import RunSpec
-from methods.base import Budget, Method, Task
+from methods.base import Budget, Method, Stage, Task
 from methods.errors import UserError
 
 #: No method trains more than so many times the nominal epochs.
@@ -29,6 +29,25 @@ def steps_of(spec: RunSpec, budget: Budget, epochs: int) -> int:
     """Steps of a stage of ``epochs``: all, or its part of ``max_steps``, which are of all ``budget``."""
     whole, limit = epochs * budget.steps_per_epoch, spec.training.max_steps
     return whole if limit is None else min(whole, max(1, round(limit * epochs / budget.epochs)))
+
+
+def planned_stages(method: Method, budget: Budget) -> list[Stage]:
+    """The stages of ``method``; ``UserError`` where they are none that can be trained and told apart."""
+    stages = list(method.stages(budget))
+    place = f"method {method.name}: stages"
+    if not stages:
+        raise UserError(f"{place}: there is none; at least one is trained")
+    names = [stage.name for stage in stages]
+    for number, stage in enumerate(stages):
+        if not stage.name or stage.name in names[:number]:
+            raise UserError(
+                f"{place}: the name {stage.name!r} is given twice, or empty; each has its own rows"
+            )
+        if type(stage.epochs) is not int or stage.epochs < 1:
+            raise UserError(f"{place}: {stage.name!r} has {stage.epochs!r} epochs; valid: 1, 2, …")
+        if stage.start not in ("fresh", "keep", "rewind"):
+            raise UserError(f"{place}: {stage.name!r} starts {stage.start!r}; valid: fresh, keep, rewind")
+    return stages
 
 
 def is_sparse(method: Method, module: nn.Module) -> bool:

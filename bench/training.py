@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from bench import checkpoint
+from bench.budget import planned_stages
 from bench.evaluation import Diverged, quick_scores
 from bench.problem import Problem
 from bench.spec import Training
@@ -77,7 +78,7 @@ class Trainer:
         self.stage_done, self.stop, self.report = stage_done, stop, report
         self.checkpoint_seconds = checkpoint_seconds
         self.recipe: Training = problem.spec.training
-        self.stages = problem.method.stages(problem.budget)
+        self.stages = planned_stages(problem.method, problem.budget)
         self.streams = Streams(problem.spec.seed, problem.device)
         self.counters = Counters()
         self.results: list[dict[str, Any]] = []

@@ -213,8 +213,8 @@ class Method:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "name" in vars(cls) and not hasattr(cls, "style"):
-            raise TypeError(f"method {cls.name}: needs a style, by which views show it")
+        if "name" in vars(cls) and not isinstance(getattr(cls, "style", None), Style):
+            raise TypeError(f"method {cls.name}: needs a style, a Style, by which views show it")
 
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 REQUIRED = dataclasses.MISSING
 _NO_NEUTRAL = object()
+_NUMBER = r"-?(?:inf|[0-9.]+(?:e-?[0-9]+)?)"
+_INTERVAL = re.compile(rf"[\[(]{_NUMBER}, *{_NUMBER}[\])]")
 
 
 def option(
@@ -42,11 +45,26 @@ def option(
     existed: the value that means the old behaviour; it is left out of the run id there.
     """
     metadata: dict[str, Any] = {"doc": doc, "within": within, "choices": choices}
+    _require_declared(default, within, choices)
     if neutral is not _NO_NEUTRAL:
         metadata["neutral"] = neutral
     if isinstance(default, (dict, list)) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _require_declared(default: Any, within: str | None, choices: tuple[str, ...] | None) -> None:
+    """Raise ``TypeError`` where a declaration is none: no interval, or a default that is not valid itself."""
+    if within is not None and not _INTERVAL.fullmatch(within):
+        raise TypeError(f"option: within={within!r} is no interval; written as in '[0, 1)' or '(0, inf)'")
+    for value in default if isinstance(default, tuple) else (default,):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if (within and number and not inside(value, within)) or (
+            choices and isinstance(value, str) and value not in choices
+        ):
+            raise TypeError(
+                f"option: the default {value!r} is not valid: {within or ', '.join(choices or ())}"
+            )
 
 
 def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:

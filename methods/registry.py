@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
+import traceback
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from methods.errors import UserError, unknown
@@ -56,11 +58,32 @@ class Registry(Generic[T]):
     def _in_folder(self) -> dict[str, type[T]]:
         found = {}
         for info in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
-            module = importlib.import_module(f"{self.package}.{info.name}")
+            module = self._imported(f"{self.package}.{info.name}")
             for item in vars(module).values():
                 if self._belongs(item) and item.__module__ == module.__name__:
-                    found[self._name(item)] = item
+                    self._add(found, item, f"{self.package}/{info.name}.py")
         return found
+
+    @staticmethod
+    def _imported(name: str) -> ModuleType:
+        """A file of the folder; ``UserError`` where it can't be loaded, as one that a user has put there."""
+        try:
+            return importlib.import_module(name)
+        except Exception as error:
+            path = f"{name.replace('.', '/')}.py"
+            frames = traceback.extract_tb(error.__traceback__)
+            line = next(
+                (f":{frame.lineno}" for frame in reversed(frames) if frame.filename.endswith(path)), ""
+            )
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}{line}: cannot be loaded: {reason}") from error
+
+    def _add(self, found: dict[str, type[T]], item: Any, where: str) -> None:
+        name = self._name(item)
+        if name in found:
+            other = f"{found[name].__module__.replace('.', '/')}.py"
+            raise UserError(f"{where}: {self.kind} {name!r} is there already, in {other}")
+        found[name] = item
 
     def _from_entry_points(self) -> dict[str, type[T]]:
         found = {}
@@ -74,7 +97,7 @@ class Registry(Generic[T]):
                 ) from error
             if not self._belongs(item):
                 raise UserError(f"entry point {point.name} ({point.value}): not a {self.kind} with a name")
-            found[self._name(item)] = item
+            self._add(found, item, f"entry point {point.name} ({point.value})")
         return found
 
     def _belongs(self, item: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 
 import pytest
 
@@ -70,3 +71,49 @@ def test_an_entry_point_that_cannot_be_imported_is_named(monkeypatch):
     )
     with pytest.raises(UserError, match=words):
         registry(monkeypatch, Broken("bad", None)).names()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A package of one's own to look through: write files, get the registry."""
+    package = tmp_path / "kinds"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(**files):
+        for name, text in files.items():
+            (package / f"{name}.py").write_text(text)
+        return Registry("method", "kinds", Method, "none")
+
+    yield make
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kinds"]:
+        del sys.modules[name]
+
+
+ONE = """
+from methods.base import Method, Style
+
+class One(Method):
+    name = "one"
+    style = Style("One", hue="#000000", hue_dark="#ffffff")
+"""
+
+
+def test_two_files_of_one_name_are_told_apart(folder):
+    with pytest.raises(UserError, match=r"^kinds/b\.py: method 'one' is there already, in kinds/a\.py$"):
+        folder(a=ONE, b=ONE).names()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = (", r"SyntaxError: '\(' was never closed"),
+        (ONE.replace("#ffffff", "brown"), r"ValueError: .*brown"),
+        (ONE.partition("    style")[0], "TypeError: method one: needs a style"),
+        (ONE.replace("Style(", "dict(label="), "TypeError: method one: needs a style"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_named(folder, text, words):
+    with pytest.raises(UserError, match=rf"^kinds/a\.py(:\d+)?: cannot be loaded: {words}"):
+        folder(a=text).names()

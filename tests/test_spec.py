@@ -316,3 +316,17 @@ def test_options_describe_themselves():
     assert (rows["ratio"].type, rows["ratio"].default, rows["ratio"].valid) == ("number", 0.5, "(0, 1]")
     assert (rows["names"].type, rows["names"].valid) == ("list of string", "a, b")
     assert rows["either"].type == "number or string" and rows["table"].default == {}
+
+
+@pytest.mark.parametrize(
+    ("default", "declared", "words"),
+    [
+        (0.1, {"within": "0..1"}, r"within='0\.\.1' is no interval"),
+        (0.1, {"within": "[0 1]"}, "is no interval"),
+        (2.0, {"within": "[0, 1]"}, r"the default 2\.0 is not valid: \[0, 1\]"),
+        ("c", {"choices": ("a", "b")}, "the default 'c' is not valid: a, b"),
+    ],
+)
+def test_an_option_that_is_declared_wrongly_is_refused_where_it_is_written(default, declared, words):
+    with pytest.raises(TypeError, match=words):
+        option(default, "doc", **declared)

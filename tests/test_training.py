@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench import checkpoint
+from bench import blueprint, checkpoint
 from bench.execution import Execution
 from bench.problem import make_problem
 from bench.run import execute
 from bench.spec import nest, parse_spec
 from bench.store import Store
 from bench.training import CHECKPOINT, make_optimiser, schedule_factor
+from methods.base import METHODS, Stage
+from methods.errors import UserError
 from methods.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
@@ -288,3 +290,20 @@ def test_status_and_spec_tell_what_was_run(tmp_path):
     status = folder.read("status")
     assert (status["status"], status["epoch"], status["epochs"], status["attempt"]) == ("done", 4, 4, 1)
     assert folder.read("provenance")["executor"] == "inline"
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ([], "there is none"),
+        ([Stage("a", 2), Stage("a", 2, start="keep")], "the name 'a' is given twice, or empty"),
+        ([Stage("", 2)], "the name '' is given twice, or empty"),
+        ([Stage("a", 0)], "'a' has 0 epochs"),
+        ([Stage("a", 2.0)], r"'a' has 2\.0 epochs"),
+        ([Stage("a", 2, start="warm")], "'a' starts 'warm'; valid: fresh, keep, rewind"),
+    ],
+)
+def test_stages_that_cannot_be_trained_or_told_apart_are_refused(stages, words, monkeypatch):
+    monkeypatch.setattr(METHODS.get("toy_two_stage"), "stages", lambda self, budget: stages)
+    with pytest.raises(UserError, match=f"^method toy_two_stage: stages: {words}"):
+        blueprint.check(spec())
