@@ -56,7 +56,7 @@ class Registry(Generic[T]):
         return {**self._discovered, **self._registered}
 
     def _in_folder(self) -> dict[str, type[T]]:
-        found = {}
+        found: dict[str, type[T]] = {}
         for info in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
             module = self._imported(f"{self.package}.{info.name}")
             for item in vars(module).values():
@@ -86,7 +86,7 @@ class Registry(Generic[T]):
         found[name] = item
 
     def _from_entry_points(self) -> dict[str, type[T]]:
-        found = {}
+        found: dict[str, type[T]] = {}
         for point in importlib.metadata.entry_points(group=self.group):
             try:
                 item = point.load()
