@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from bench import blueprint, recipes
+from bench.choices import Layer
 from bench.family import family_of
 from bench.notation import parse_seeds
 from bench.plan import Draft, canonical
@@ -22,7 +24,6 @@ from bench.spec import (
     unflatten,
     valid_keys,
 )
-from bench.tuned import Chosen
 from methods.errors import UserError, unknown
 from methods.options import names as option_names
 from methods.options import option, parse
@@ -67,43 +68,74 @@ class _Layer:
     homes: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A point of a grid as the suite declares it: ``spec`` is that of ``layers``, the grid's the last."""
+
+    recipe: str | None
+    layers: list[_Layer]
+    seeds: tuple[int, ...]
+    spec: RunSpec
+    written: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """Its grid."""
+        return self.layers[-1].where
+
+
 class Expansion:
     """One expansion of one scale. ``place`` is the file and the scale, for error messages.
 
-    chosen: settings that searches chose, by the key of the family. They win over recipe and base,
-    not over what a grid writes.
+    overrides: settings that win over all others (``--set``). seeds: in place of all seeds of the suite.
     """
 
     def __init__(
         self,
         scale: Scale,
         place: str,
-        overrides: Mapping[str, Any],
-        seeds: str | None,
-        chosen: Mapping[str, Chosen] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        seeds: str | None = None,
     ) -> None:
+        overrides = overrides or {}
         self._scale, self._place, self._seeds = scale, place, seeds
-        self._chosen = chosen or {}
         self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base")
         self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES)
         if "method.name" in self._overrides.settings:
             raise UserError(f"{OVERRIDES}: a method is chosen by --where method=…, not overridden")
         self._keys: dict[str, dict[str, None]] = {}
 
-    def drafts(self) -> list[Draft]:
-        """Every cell in order: grid by grid, axis by axis, seeds innermost."""
-        drafts = [
-            draft for number, grid in enumerate(self._scale.grids, 1) for draft in self._grid(number, grid)
+    def declared(self) -> list[Draft]:
+        """Every cell as the suite declares it, without chosen settings and overrides."""
+        return [
+            Draft(point.spec.with_seed(seed), point.recipe, point.written, (), point.where)
+            for point in self._points
+            for seed in point.seeds
         ]
-        if not drafts:
-            raise UserError(f"{self._place}: no grid has a cell")
+
+    def drafts(self, chosen: Mapping[str, Layer] | None = None) -> list[Draft]:
+        """Every cell in order: grid by grid, axis by axis, seeds innermost.
+
+        chosen: settings that searches chose, by the key of the family. They win over recipe and base,
+        not over what a grid writes.
+        """
+        drafts = [draft for point in self._points for draft in self._drafts(point, chosen or {})]
         for layer in (self._base, self._overrides):
             for key in layer.settings:
                 if key not in layer.used:
                     raise unknown("key", key, valid_keys(self._keys), layer.where)
         return drafts
 
-    def _grid(self, number: int, grid: Any) -> Iterator[Draft]:
+    @cached_property
+    def _points(self) -> list[_Point]:
+        points = [
+            point for number, grid in enumerate(self._scale.grids, 1) for point in self._grid(number, grid)
+        ]
+        if not points:
+            raise UserError(f"{self._place}: no grid has a cell")
+        return points
+
+    def _grid(self, number: int, grid: Any) -> Iterator[_Point]:
         where = f"{self._place}: grid {number}"
         if not isinstance(grid, Mapping):
             raise UserError(f"{where}: expected a mapping, got {grid!r}")
@@ -120,33 +152,37 @@ class Expansion:
             settings = dict(zip(axes, point, strict=True))
             recipe = settings.pop("recipe", None)
             opened = _disjoint(open_sections(settings, where), open_sections(own.set, f"{where}: set"), where)
-            yield from self._point(recipe, _Layer(opened, where, strict=True), seeds)
+            yield self._point(recipe, _Layer(opened, where, strict=True), seeds)
 
-    def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> Iterator[Draft]:
+    def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> _Point:
         layers = [self._base, grid]
         if recipe is not None:
             layers.insert(0, _Layer(recipes.get(recipe, grid.where).settings(), f"recipe {recipe}"))
         spec = parse_spec(unflatten(self._merge(layers)), grid.where)
-        written: tuple[str, ...] = tuple(grid.homes.values())
+        return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()))
+
+    def _drafts(self, point: _Point, chosen: Mapping[str, Layer]) -> Iterator[Draft]:
+        spec, layers = point.spec, point.layers
         overridden: tuple[str, ...] = ()
         plain, tuned = None, False
-        chosen = self._chosen.get(family_of(spec, recipe, grid.where).key) if self._chosen else None
-        if chosen is not None:
-            plain, without = spec, list(layers)
-            layers.insert(-1, _Layer(chosen.settings, chosen.where))
+        layer = chosen.get(family_of(spec, point.recipe, point.where).key) if chosen else None
+        if layer is not None:
+            plain = spec
+            layers = [*layers[:-1], _Layer(layer.settings, layer.where), layers[-1]]
             # it was valid without them, so that an error is theirs
-            spec = parse_spec(unflatten(self._merge(layers)), chosen.where)
-            tuned = chosen.fair and not any(key in written for key in chosen.settings)
+            spec = parse_spec(unflatten(self._merge(layers)), layer.where)
+            tuned = layer.fair and not any(key in point.written for key in layer.settings)
         if self._overrides.settings:
             # parsed once without them, so that an error from here on is theirs
             before = flatten(spec.to_dict())
             spec = parse_spec(unflatten(self._merge([*layers, self._overrides])), OVERRIDES)
             overridden = _changed(before, spec, self._overrides.homes.values())
             tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
-            if chosen is not None:
-                plain = parse_spec(unflatten(self._merge([*without, self._overrides])), OVERRIDES)
-        for seed in seeds:
-            yield Draft(spec.with_seed(seed), recipe, written, overridden, grid.where, plain, tuned)
+            if layer is not None:
+                plain = parse_spec(unflatten(self._merge([*point.layers, self._overrides])), OVERRIDES)
+        draft = Draft(spec, point.recipe, point.written, overridden, point.where, plain, tuned)
+        for seed in point.seeds:
+            yield replace(draft, spec=spec.with_seed(seed))
 
     def _merge(self, layers: list[_Layer]) -> dict[str, Any]:
         """The layers' settings under full keys, later ones winning."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench import recipes
 from bench.data.base import DATASETS
 from bench.networks.base import NETWORKS
 from bench.notation import show
@@ -62,7 +63,9 @@ def family_of(spec: RunSpec, recipe: str | None, where: str = "") -> Family:
 
 
 def parse_family(plain: Mapping[str, Any], where: str) -> Family:
-    """The inverse of ``to_dict``; ``UserError`` on a name or option that there is not."""
+    """The inverse of ``to_dict``; ``UserError`` on a name, recipe or option that there is not."""
+    if plain["recipe"] is not None:
+        recipes.get(plain["recipe"], where)
     return Family(
         plain["recipe"],
         _long(DATASETS, plain["dataset"], where),

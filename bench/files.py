@@ -17,7 +17,7 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +44,31 @@ def write_bytes(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """``StoreError`` where files can't be created in ``folder``: permissions don't tell, so it tries."""
+    probe = folder / f".probe-{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time, where the file system has locks. The file ``path`` is made, or left as it is."""
+    import fcntl
+
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}: {error.strerror or error}") from None
+    with file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def append_lines(path: Path, lines: bytes) -> None:

@@ -30,7 +30,7 @@ class Cell:
     labels: what sets it apart, short key to plain value, ``seed`` included. label: the same as
     text, without the seed, so that cells of one configuration share it.
     omitted: why it is not trained itself; ``alias_of`` is then the run to look at.
-    tuned: whether its settings were chosen by a search that is fair to its rivals (``bench.tuned``).
+    tuned: whether its settings were chosen by a search that is fair to its rivals (``bench.choices``).
     """
 
     labels: dict[str, Any]

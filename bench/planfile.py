@@ -61,10 +61,16 @@ def check_plan(plan: object, where: str) -> dict[str, Any]:
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     """``new`` with the cells of ``old`` that it has not, in front and in their order.
 
-    Cells are the same when run id and label are; the new one then stands in the old one's place.
+    Cells are the same when run id and label are; the new one then stands in the old one's place. A label
+    stands for one configuration: where ``new`` has another one under a label (settings were chosen since, or
+    the suite was edited), the old cells of that label, whatever their seeds, are left out.
     """
-    every = [cell for plan in (old, new) if plan for cell in plan["cells"]]
-    cells = {(cell.get("run_id"), cell["label"]): cell for cell in every}
+    now: dict[str, set[str]] = {}
+    for cell in new["cells"]:
+        if config_id := cell.get("config_id"):
+            now.setdefault(cell["label"], set()).add(config_id)
+    kept = [cell for cell in (old or {}).get("cells", []) if not _is_superseded(cell, now)]
+    cells = {(cell.get("run_id"), cell["label"]): cell for cell in [*kept, *new["cells"]]}
     return {**new, "cells": list(cells.values())}
 
 
@@ -93,6 +99,11 @@ def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
         replace(run, label=labels[_configuration(run)], tuned=tuned[_configuration(run)])
         for run in found.values()
     ]
+
+
+def _is_superseded(cell: Mapping[str, Any], now: Mapping[str, set[str]]) -> bool:
+    config_id = cell.get("config_id")
+    return config_id is not None and config_id not in now.get(cell["label"], {config_id})
 
 
 def _configuration(run: Planned) -> tuple[str, str, str]:

@@ -13,17 +13,19 @@
 
 A key goes to every method that has it. What a grid writes itself (an axis, a key under ``set``)
 stays as written and is not searched. The first trial has the settings that the suite has without a
-search, so a search never chooses what does worse on validation data than no search. The others are
-points of a scrambled Sobol sequence, the same for all methods as far as they share keys: nobody is
-lucky in the draw, more trials go on where fewer ended, and any trial can be computed anywhere at any
-time. (That is why it is no adaptive sampler, such as Optuna's: those decide by what has finished, so
-they keep a state between processes, and the same command chooses otherwise with other workers.)
+search, so a search never chooses what does worse than no search on validation data, under its seeds and
+at the settings of ``at``. The others are points of a scrambled Sobol sequence, the same for all methods
+as far as they share keys: nobody is lucky in the draw, more trials go on where fewer ended, and any trial
+can be computed anywhere at any time. (That is why it is no adaptive sampler, such as Optuna's: those
+decide by what has finished, so they keep a state between processes, and the same command chooses
+otherwise with other workers.)
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +50,20 @@ FIRST_SEED = 100
 METRICS = ("nll_val", "brier_val", "accuracy_val")
 #: Fixed: another one would be another draw of luck.
 _SOBOL_SEED = 20240211
-#: What all methods have alike, or what makes a cell another experiment.
-_NOT_SEARCHED = ("training.epochs", "training.max_steps", "training.budget", "method.name")
+_LENGTH = "it says how long training takes, which all methods have alike"
+#: What all methods have alike, or what makes a cell another experiment, and why.
+_NOT_SEARCHED = {
+    "training.epochs": _LENGTH,
+    "training.max_steps": _LENGTH,
+    "training.budget": _LENGTH,
+    "training.batch_size": "it says how many steps an epoch has, which all methods have alike",
+    "method.name": "methods are what is compared",
+    "method.sparsity": "it is what methods are compared at",
+    "method.keep_dense": "it says which weights a sparsity is of, which all methods have alike",
+    "method.members": "more networks take more training, memory and FLOPs",
+    "method.level_share": "it says how many levels are trained, and so how long training takes",
+    "method.level_length": _LENGTH,
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,13 @@ class Search:
     seeds: tuple[int, ...]
     at: dict[str, Any]
     where: str
+
+    @property
+    def digest(self) -> str:
+        """Another one whenever trials, or what is best among them, may be others; their number is no part."""
+        space = [str(item) for item in self.space]  # in order: it decides whose coordinate is whose
+        rest = [show(dict(sorted(self.at.items()))), self.metric, show(sorted(self.seeds)), str(_SOBOL_SEED)]
+        return hashlib.blake2b("\n".join([*space, *rest]).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -158,6 +179,18 @@ def trials(search: Search, found: FamilySearch, number: int | None = None) -> li
         }
         result.append(Trial(i, values, parse_spec(unflatten(settings | values), place)))
     return result
+
+
+def searchable(keys: Iterable[str]) -> list[str]:
+    """Those of the full ``keys`` that a search may choose."""
+    return [key for key in keys if key.startswith(("method.", "training.")) and key not in _NOT_SEARCHED]
+
+
+def check_searchable(key: str, where: str) -> None:
+    """``UserError`` saying why, where the full ``key`` is nothing that a search may choose."""
+    if not searchable([key]):
+        reason = _NOT_SEARCHED.get(key, "valid: options of methods and of training")
+        raise UserError(f"{where}: {key!r} is not for a search: {reason}")
 
 
 def _points(dimensions: int, number: int) -> list[list[float]]:
@@ -256,15 +289,11 @@ def _check_fit(search: Search, keys: Sequence[Mapping[str, Sequence[str]]]) -> N
         for key in given:
             homes = {locate(key, sections, f"{place}: {part}") for sections in keys} - {None}
             if not homes:
-                raise unknown("key", key, valid_keys(union), f"{place}: {part}")
+                valid = valid_keys(union)
+                raise unknown("key", key, searchable(valid) if part == "space" else valid, f"{place}: {part}")
             for home in homes:
-                if part == "space" and not _may_be_searched(str(home)):
-                    valid = "options of methods and of training but its length"
-                    raise UserError(f"{place}: space: {home!r} is not for a search; valid: {valid}")
-
-
-def _may_be_searched(key: str) -> bool:
-    return key.startswith(("method.", "training.")) and key not in _NOT_SEARCHED
+                if part == "space":
+                    check_searchable(str(home), f"{place}: space")
 
 
 def _check_alike(family: Family, starts: Sequence[RunSpec], place: str) -> None:

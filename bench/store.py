@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import planfile, styles
 from bench.columns import definitions
-from bench.files import StoreError, parse_json, read_bytes, read_json, write_json
+from bench.files import StoreError, locked, parse_json, read_bytes, read_json, write_json
 from bench.folder import RUN_ID, STATUSES, RunFolder
 from bench.summary import summarise
 
@@ -112,7 +112,7 @@ class Store:
         path = folder / f"plan-{new['scale']}.json"
         try:
             folder.mkdir(exist_ok=True)
-            with _locked(folder / ".lock"):
+            with locked(folder / ".lock"):
                 write_json(path, planfile.merge(self._plan(path) if path.exists() else None, new))
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
@@ -267,14 +267,3 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
         return []
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time, where the file system has locks."""
-    import fcntl
-
-    with path.open("ab") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

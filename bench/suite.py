@@ -28,7 +28,7 @@ keys must fit every one of its cells; the others' apply to the cells that have s
 Chosen settings are those that ``python -m bench.tune`` found best on validation data and wrote to
 ``<suite>.tuned.yaml`` beside the file, for each method; there may be none. They are a search's that
 the suite, or a scale of it, declares under ``search`` (``bench/search.py`` describes its keys; those
-of the scale win)::
+of the scale win). Seeds by which settings are chosen are not reported::
 
     search:
       space: {lr: {log: [0.01, 1]}, kl_factor: {log: [0.001, 1]}, prior_std: {log: [0.03, 1]}}
@@ -47,10 +47,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from bench import tuned
+from bench import choices
 from bench.expansion import Expansion, Scale, check_networks
 from bench.filters import parse_where, select
-from bench.notation import read_yaml
+from bench.notation import read_yaml, show
 from bench.plan import Cell, Draft, Labeller, Plan, canonical, cells
 from bench.planfile import NAME, RESERVED
 from bench.search import FamilySearch, Search, families, parse_search
@@ -81,7 +81,7 @@ class Suite:
     rank_by: str | None = None
     searches: dict[str, Search] = field(default_factory=dict)
     path: Path | None = None
-    chosen: dict[str, list[tuned.Record]] = field(default_factory=dict)
+    chosen: dict[str, list[choices.Record]] = field(default_factory=dict)
 
     def expand(
         self,
@@ -97,8 +97,9 @@ class Suite:
         ``bench.filters``. seeds: in place of all seeds of the suite.
         """
         place = self._place(scale)
-        chosen = self._layers(scale)
-        drafts = Expansion(self.scales[scale], place, overrides or {}, seeds, chosen).drafts()
+        expansion = Expansion(self.scales[scale], place, overrides, seeds)
+        self._check_seeds(scale, expansion.declared(), "--seeds" if seeds else f"{place}: seeds")
+        drafts = expansion.drafts(self._layers(scale, expansion))
         labeller = Labeller(drafts)
         rows = [_columns(draft) | labeller.labels(draft) for draft in drafts]
         if not overrides:  # which may well set aside what the suite varies
@@ -116,7 +117,7 @@ class Suite:
         place = self._place(scale)
         if scale not in self.searches:
             raise UserError(f"{place}: no search is declared; `search` is described in bench/search.py")
-        drafts = Expansion(self.scales[scale], place, {}, None).drafts()
+        drafts = Expansion(self.scales[scale], place).drafts()
         labeller = Labeller(drafts)
         rows = [_columns(draft) | labeller.labels(draft) for draft in drafts]
         kept = select(rows, parse_where(where))
@@ -128,12 +129,24 @@ class Suite:
             raise unknown("scale", scale, self.scales, self.source)
         return f"{self.source}: {scale}"
 
-    def _layers(self, scale: str) -> dict[str, tuned.Chosen]:
+    def _layers(self, scale: str, expansion: Expansion) -> dict[str, choices.Layer]:
         records = self.chosen.get(scale)
         if not records or self.path is None:
             return {}
-        now = self.families(scale) if scale in self.searches else []
-        return tuned.layers(tuned.path_of(self.path), records, now)
+        search = self.searches.get(scale)
+        now = families(search, expansion.declared()) if search else []
+        return choices.layers(choices.path_of(self.path), records, search, now)
+
+    def _check_seeds(self, scale: str, drafts: list[Draft], where: str) -> None:
+        """No seed may be reported by which settings were chosen, or are to be."""
+        search = self.searches.get(scale)
+        used = {seed for record in self.chosen.get(scale, []) for seed in record.seeds}
+        used |= set(search.seeds if search else ())
+        if both := sorted(used & {draft.spec.seed for draft in drafts}):
+            raise UserError(
+                f"{where}: {both[0]} is a seed by which the search chooses settings; "
+                f"valid: others than {show(sorted(used))}"
+            )
 
     def _check_reference(self, drafts: list[Draft], rows: list[dict[str, Any]], place: str) -> None:
         kept = [canonical(draft.spec, draft.where)[1] is None for draft in drafts]
@@ -146,7 +159,7 @@ class Suite:
 
 def names() -> list[str]:
     """The suites of this package and of others, alphabetically."""
-    files = {path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(tuned.SUFFIX)}
+    files = {path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(choices.SUFFIX)}
     return sorted(files | {point.name for point in _entry_points()})
 
 
@@ -192,7 +205,7 @@ def parse_suite(content: Any, name: str, source: str, path: Path | None = None) 
     scales = {scale: parse(Scale, block, f"{source}: {scale}") for scale, block in file.scales.items()}
     declared = {scale: {**file.search, **block.search} for scale, block in scales.items()}
     searches = {s: parse_search(block, f"{source}: {s}") for s, block in declared.items() if block}
-    chosen = tuned.read(tuned.path_of(path), list(scales)) if path else {}
+    chosen = choices.read(choices.path_of(path), list(scales)) if path else {}
     return Suite(
         name, source, file.question, file.reference, scales, file.one_at_a_time, file.rank_by,
         searches, path, chosen,

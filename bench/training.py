@@ -371,7 +371,8 @@ class Trainer:
             state = checkpoint.load(path, str(self.problem.device))
         except checkpoint.UNREADABLE as error:
             with (self.folder.path / "run.log").open("a") as log:
-                log.write(f"\n{CHECKPOINT} cannot be read, the run starts anew: {checkpoint.why(error)}\n")
+                line = f"{CHECKPOINT} cannot be read, the run starts anew: {checkpoint.why(error)}\n"
+                log.write(f"\n{line}" if log.tell() else line)
             return None
         if state.get("device", self.problem.device.type) != self.problem.device.type:
             return None

@@ -19,9 +19,10 @@ from bench import cli
 if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
-    from bench.choice import Scored
     from bench.execution import Execution
-    from bench.tuning import Outcome, Part, Tuning
+    from bench.scores import Scored
+    from bench.search import FamilySearch
+    from bench.searching import Outcome, Part, Searching
 
 FAILED = 1
 
@@ -31,23 +32,23 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     with cli.leaving_at_once():
         from bench import blueprint, session, suite
-        from bench.tuning import Tuning
+        from bench.searching import Searching
         from methods.errors import UserError
 
-        tuning = Tuning(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
-        missing = blueprint.missing_data(tuning.plan.specs)
+        searching = Searching(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
+        missing = blueprint.missing_data(searching.plan.specs)
         if arguments.dry_run:
-            _print_plan(tuning, arguments.results)
+            _print_plan(searching, arguments.results)
             if missing is not None:
                 print(f"not here: {missing}")
             return 0
         if missing is not None:
             raise UserError(missing)
         execution = cli.execution(arguments, executor=arguments.executor)
-        blueprint.check_execution(tuning.plan.specs, execution.mode)
+        blueprint.check_execution(searching.plan.specs, execution.mode)
         console = cli.console()
     signal.signal(signal.SIGTERM, session.interrupt)
-    return _run(tuning, arguments, execution, console)
+    return _run(searching, arguments, execution, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,26 +80,28 @@ def _command(arguments: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def _run(tuning: Tuning, arguments: argparse.Namespace, execution: Execution, console: Console) -> int:
+def _run(searching: Searching, arguments: argparse.Namespace, execution: Execution, console: Console) -> int:
     from bench import session
-    from bench.choice import validation
     from bench.collect import collect
+    from bench.scores import validation
     from bench.store import Store
 
     store = Store(arguments.results, create=True)
     asked = session.Asked(arguments.workers, arguments.retry_failed, arguments.force)
     command = _command(arguments)
-    session.compute(tuning.plan, store, asked, execution, command, console)
-    collect(store, tuning.plan.suite)
-    values = validation(store.read_tables(tuning.plan.suite)["metrics"], tuning.search.metric)
-    outcomes = tuning.outcomes(values)
-    paths = tuning.write(outcomes, command)
-    _print_outcomes(tuning, outcomes, console)
-    session.say(console, f"written: {', '.join(map(str, paths))}")
+    session.compute(searching.plan, store, asked, execution, command, console)
+    collect(store, searching.plan.suite)
+    values = validation(store.read_tables(searching.plan.suite)["metrics"], searching.search.metric)
+    outcomes = searching.outcomes(values)
+    written = searching.write(outcomes, command)
+    _print_outcomes(searching, outcomes, console)
+    for family in written.kept:
+        session.say(console, f"{family}: no trial finished; what was chosen before stays, with its trials")
+    session.say(console, f"written: {', '.join(map(str, written.paths))}")
     return FAILED if any(outcome.chosen is None for outcome in outcomes) else 0
 
 
-def _print_plan(tuning: Tuning, results: str) -> None:
+def _print_plan(searching: Searching, results: str) -> None:
     from pathlib import Path
 
     from bench import session
@@ -108,40 +111,46 @@ def _print_plan(tuning: Tuning, results: str) -> None:
     from bench.store import Store
 
     store = Store(results) if Path(results).exists() else None
-    search, plan = tuning.search, tuning.plan
+    search, plan = searching.search, searching.plan
     at = f", at {show(search.at)}" if search.at else ""
     print(f"{plan.suite}, scale {plan.scale}: by {search.metric}, seeds {show(list(search.seeds))}{at}\n")
-    for part in tuning.parts:
-        print("\n".join(_described(tuning, part)))
-    for found in tuning.fixed:
-        print(f"{found.family}: nothing to search: its grid writes {', '.join(found.written) or 'all'}")
+    for part in searching.parts:
+        print("\n".join(_described(searching, part)))
+    for found in searching.fixed:
+        print(f"{found.family}: nothing to search: {_why_fixed(found)}")
+    for record in searching.gone:
+        print(f"{record.family}: chosen before, and the suite has it no longer: delete the entry")
     print("\n" + "\n".join(describe_cost(plan, session.statuses(plan, store), estimate(plan, store))))
 
 
-def _described(tuning: Tuning, part: Part) -> list[str]:
-    from bench.notation import show
-    from bench.tuned import is_current
+def _why_fixed(found: FamilySearch) -> str:
+    return f"its grid writes {', '.join(found.written)}" if found.written else "it has no key of the space"
 
-    found, seeds = part.found, len(tuning.search.seeds)
+
+def _described(searching: Searching, part: Part) -> list[str]:
+    from bench.choices import is_current
+    from bench.notation import show
+
+    found, seeds = part.found, len(searching.search.seeds)
     lines = [f"{found.family}: {len(part.trials)} trials, {len(part.trials) * seeds} runs"]
     own = found.own
     lines += [f"    {item}, now {show(own[key])}" for key, item in found.ranges.items()]
     if found.written:
         lines.append(f"    not searched, as its grid writes them: {', '.join(found.written)}")
-    if (record := tuning.before(part)) is not None:
-        stale = "" if is_current(record, found) else ", of settings that the suite has no longer"
-        lines.append(f"    chosen before, of {record.trials} trials{stale}: {show(record.chosen)}")
+    if (record := searching.before(part)) is not None:
+        stale = "" if is_current(record, searching.search, found) else ", not by the search as it is now"
+        lines.append(f"    chosen before, by {record.trials} trials{stale}: {show(record.chosen)}")
     return lines
 
 
-def _print_outcomes(tuning: Tuning, outcomes: list[Outcome], console: Console) -> None:
+def _print_outcomes(searching: Searching, outcomes: list[Outcome], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from bench.notation import show
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(f"{tuning.search.metric} over {len(tuning.search.seeds)} seeds")
+    table.add_column(f"{searching.search.metric} over {len(searching.search.seeds)} seeds")
     for head in ("trials", "failed", "untuned", "chosen"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("settings")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import random
 import re
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from bench import check, cli, probe
-from bench.checks import CHECKS, examine
-from bench.trial import Trial, specification
+from bench import check, cli
+from bench.checking.checks import CHECKS, examine
+from bench.checking.held import numbers_held
+from bench.checking.probe import weights_used
+from bench.checking.trial import Trial, specification
+from bench.training import Trainer
 from methods import layers
-from methods.base import METHODS
+from methods.base import METHODS, Equivalent, Stage
 from methods.deterministic import Deterministic
 from methods.static_vi import StaticVI
 
@@ -97,6 +101,20 @@ class RemembersItself(Deterministic):
         return super().loss(module, batch, progress) / self.calls
 
 
+class RemembersObjects(Deterministic):
+    """Has state in an object, which a checkpoint carries and cannot give back."""
+
+    def enter_stage(self, context, stage):
+        context.memory["calls"] = Kept(0)
+
+
+class RemembersClosures(Deterministic):
+    """Has state that cannot be written."""
+
+    def enter_stage(self, context, stage):
+        context.memory["calls"] = lambda: 0
+
+
 class Probabilities(Deterministic):
     """Gives probabilities."""
 
@@ -105,6 +123,13 @@ class Probabilities(Deterministic):
 
     def draws(self, module, samples, generator):
         yield self.mean(module)
+
+
+class ProbabilitiesByDraws(Deterministic):
+    """Gives them from its draws alone."""
+
+    def draws(self, module, samples, generator):
+        yield lambda inputs: module(inputs).softmax(-1)
 
 
 class Unnormalised(Probabilities):
@@ -170,6 +195,39 @@ class HiddenMask(StaticVI):
     def enter_stage(self, context, stage):
         for _, layer, posterior in layers.sparse_layers(context.module):
             layer.mask = posterior.scatter(torch.ones(posterior.active)).bool()
+
+
+class MaskOnParameter(StaticVI):
+    """Hangs it on the parameter that it belongs to, in a list."""
+
+    def enter_stage(self, context, stage):
+        for _, _, posterior in layers.sparse_layers(context.module):
+            posterior.mean.masks = [posterior.scatter(torch.ones(posterior.active)).bool()]
+
+
+class Kept:
+    """An object that keeps one thing."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+
+class MaskInObject(StaticVI):
+    """Keeps it in an object of its own, on a layer."""
+
+    def enter_stage(self, context, stage):
+        for _, layer, posterior in layers.sparse_layers(context.module):
+            layer.helper = Kept({"mask": posterior.scatter(torch.ones(posterior.active)).bool()})
+
+
+class DenseInClass(StaticVI):
+    """Keeps what it has seen in a list of the class."""
+
+    seen = []  # noqa: RUF012 - that is what is wrong with it
+
+    def after_step(self, context):
+        for _, _, posterior in layers.sparse_layers(context.module):
+            self.seen.append(posterior.scatter(posterior.mean.detach()))
 
 
 class StoresDense(StaticVI):
@@ -251,8 +309,15 @@ BROKEN = [
     (OtherDensity, "density", "474 weights are active; sparsity 0.95 declares 237 of 4736"),
     (UndeclaredWeights, "density", r"uses 47\d weights, found from its layers' outputs; counts says 237"),
     (DrawnElsewhere, "determinism", r"a second run under seed 0: model.pt \S+ differs \(by "),
-    (RemembersItself, "resume", r"stopped once and gone on with: model.pt \S+ differs"),
-    (Probabilities, "predictions", r"probabilities, not logits \(rows sum to 1\)"),
+    (
+        RemembersItself,
+        "resume",
+        r"stopped once \(amid stage 'train'\) and gone on with: model.pt \S+ differs",
+    ),
+    (RemembersObjects, "resume", r"can't be read, so that a run would start anew: it holds a \S*Kept; "),
+    (RemembersClosures, "resume", r"from minibatch 0 to 55 of 108: \w+: .*pickle"),
+    (Probabilities, "predictions", r"the mean network: probabilities, not logits \(rows sum to 1\)"),
+    (ProbabilitiesByDraws, "predictions", r"draws: probabilities, not logits \(rows sum to 1\)"),
     (Unnormalised, "predictions", r"probabilities, not logits \(none is negative\)"),
     (Changing, "draws", "draw 1 gives other logits when it is called again"),
     (EachItsOwn, "draws", "draw 1 gives an example other logits alone than among 16"),
@@ -260,6 +325,9 @@ BROKEN = [
     (InPlace, "draws", "draw 1 gives other logits once all are made"),
     (DenseMask, "state", r"memory\['mask/fc1'\] \(4096\)"),
     (HiddenMask, "state", r"fc1.mask \(4096\)"),
+    (MaskOnParameter, "state", r"fc1.posterior.mean.masks \(4096\)"),
+    (MaskInObject, "state", r"fc1.helper \(4096\)"),
+    (DenseInClass, "state", r"DenseInClass.seen \(\d{6,}\)"),
     (StoresDense, "stored", r"dense/fc1 \(16384\)"),
     (ForgetsBiases, "stored", "read anew, the model gives other probabilities"),
     (
@@ -294,11 +362,111 @@ def test_a_broken_promise_fails_its_check_and_no_other(method, name, words, regi
     assert re.search(words, failed[name]), failed[name]
 
 
+def line_of(text):
+    """The line of this file on which ``text`` stands first."""
+    return next(n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line)
+
+
+def fails_alone(found, name):
+    """The words of the one check that failed, after which there was nothing to look at."""
+    at = [check.name for check in CHECKS].index(name)
+    assert {verdict.outcome for verdict in found[:at]} <= {"pass"}
+    assert {(verdict.outcome, verdict.words) for verdict in found[at + 1 :]} == {
+        ("skipped", f"{name} failed")
+    }
+    assert found[at].outcome == "FAIL"
+    return found[at].words
+
+
 def test_an_error_of_the_method_is_told_once_with_its_place(registered, tmp_path):
     found = verdicts(registered(Raises), "mlp", tmp_path)
-    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "here it" in text)
-    assert failures(found) == {"runs": f"ValueError: here it ends, at tests/test_check.py:{line} in loss"}
-    assert {verdict.outcome for verdict in found[1:]} == {"skipped"}
+    place = f"tests/test_check.py:{line_of('here it')} in loss"
+    assert fails_alone(found, "runs") == f"ValueError: here it ends, at {place}"
+
+
+def test_a_method_that_leaves_the_process_is_one_that_fails(registered, tmp_path):
+    class Leaves(Deterministic):
+        def loss(self, module, batch, progress):
+            sys.exit("there is nothing more to do")
+
+    place = f"tests/test_check.py:{line_of('nothing more')} in loss"
+    found = verdicts(registered(Leaves), "mlp", tmp_path)
+    assert fails_alone(found, "runs") == f"SystemExit: there is nothing more to do, at {place}"
+
+
+def raising(*arguments):
+    raise KeyError("no such thing")
+
+
+KEY_ERROR = "KeyError: 'no such thing', at tests/test_check.py:"
+
+
+TRAIN = Stage("train", 6)
+
+
+@pytest.mark.parametrize(
+    ("hook", "value", "words"),
+    [
+        ("__init__", raising, "__init__: " + KEY_ERROR),
+        ("members", raising, "members: " + KEY_ERROR),
+        ("members", lambda self: 0, "members returns 0; "),
+        ("equivalent", classmethod(raising), "equivalent: " + KEY_ERROR),
+        ("equivalent", lambda self, options: None, "equivalent: TypeError: "),
+        ("equivalent", classmethod(lambda cls, options: "rigl"), "equivalent returns 'rigl'; "),
+        (
+            "equivalent",
+            classmethod(lambda cls, options: Equivalent("rigged", {}, "the same")),
+            "equivalent: unknown method 'rigged'; valid: ",
+        ),
+        ("validate", classmethod(raising), "validate: " + KEY_ERROR),
+        ("stages", raising, "stages: " + KEY_ERROR),
+        ("stages", lambda self, budget: sys.exit(3), "stages: SystemExit: 3, at tests/test_check.py:"),
+        ("stages", lambda self, budget: [], "stages: there is none"),
+        ("stages", lambda self, budget: [TRAIN, Stage("more", 0)], "stages: 'more' has 0 epochs"),
+        ("stages", lambda self, budget: [Stage("train", 2.5)], "stages: 'train' has 2.5 epochs"),
+        ("stages", lambda self, budget: [TRAIN, TRAIN], "stages: the name 'train' is given twice"),
+        ("stages", lambda self, budget: [TRAIN, Stage("more", 1, start="on")], "'more' starts 'on'"),
+        (
+            "stages",
+            lambda self, budget: [Stage("train", 2), Stage("more", 1, start="rewind", rewind_to=-1)],
+            "stages: 'more' rewinds to epoch -1 of the first stage, which has 2",
+        ),
+        ("stages", lambda self, budget: ["train"], "stages returns ['train']; "),
+        ("version", "2", "version is '2'; "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_before_training_is_told_by_the_contract(hook, value, words, registered, tmp_path):
+    found = verdicts(registered(type("Broken", (Deterministic,), {hook: value})), "mlp", tmp_path)
+    assert words in fails_alone(found, "contract")
+
+
+def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeypatch):
+    """Though it comes to the same bits from the beginning."""
+    monkeypatch.setattr(Trainer, "_stored_state", lambda self: None)
+    assert failures(verdicts("deterministic", "mlp", tmp_path)) == {
+        "resume": "from minibatch 54 to 108 of 108: 108 minibatches were trained, so the run did not go on "
+        "from its checkpoint"
+    }
+
+
+class TwoStages(Deterministic):
+    """Trains in two."""
+
+    def stages(self, budget):
+        return [Stage("first", 1), Stage("second", 1, start="keep")]
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "outcome", "words"),
+    [
+        (TwoStages, 2, "pass", "stopped 3 times (amid each of 2 stages, between stages once) and gone on"),
+        (Deterministic, 2, "pass", "stopped once (amid stage 'train') and gone on with: the same bits"),
+        (Deterministic, 1, "skipped", "no stop lies behind the first checkpoint"),
+    ],
+)
+def test_resume_says_which_stops_there_were(method, epochs, outcome, words, registered, tmp_path):
+    found = {v.check.name: v for v in verdicts(registered(method), "mlp", tmp_path, {"epochs": epochs})}
+    assert found["resume"].outcome == outcome and found["resume"].words.startswith(words)
 
 
 # -- what is measured ----------------------------------------------------------------------------
@@ -331,9 +499,9 @@ def test_weights_are_found_from_what_a_layer_gives(layer):
     expected = int(twin[0].inside.weight.count_nonzero())
     assert 0 < expected < layer.weight.numel()
     with torch.no_grad():
-        assert probe.weights_used(plain, twin, lambda: twin(x)) == {"0": expected}
+        assert weights_used(plain, twin, lambda: twin(x)) == {"0": expected}
         members = nn.ModuleList([plain, twin])
-        assert probe.weights_used(plain, members, lambda: members[1](x)) == {"1.0": expected}
+        assert weights_used(plain, members, lambda: members[1](x)) == {"1.0": expected}
 
 
 def test_all_that_training_keeps_is_counted_once():
@@ -343,14 +511,21 @@ def test_all_that_training_keeps_is_counted_once():
     optimiser = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     module(torch.randn(4, 3)).square().sum().backward()
     optimiser.step()
+    module.bare = Kept([Kept((torch.ones(7), torch.ones(8)))])
+    module[0].weight.mask = torch.ones(6)
+    module[0].weight.mask.of = module  # a circle
+    optimiser.param_groups[0]["kept"] = torch.ones(2)
+    optimiser.kept = [nn.Linear(3, 1)]
     method = Deterministic()
     method.cache = torch.ones(6)
-    held = probe.numbers_held(module, optimiser, {"steps": 3, "seen": [1.0, 2.0], "name": "x"}, method)
+    held = numbers_held(module, optimiser, {"steps": 3, "seen": [1.0, 2.0], "name": "x"}, method)
     assert held["0.weight"] == 6 and held["0.mask"] + held.get("shared", 0) == 9
     assert held["memory['seen']"] == 2 and held["the method object's cache"] == 6
     assert held["optimiser's momentum_buffer of 0.weight"] == 6
-    # parameters and their momenta, two statistics and their count, the mask, memory, the cache
-    assert sum(held.values()) == 2 * (6 + 2 + 2 + 2) + 5 + 9 + 3 + 6
+    assert (held["bare"], held["0.weight.mask"], held["the optimiser's group's kept"]) == (15, 6, 2)
+    assert held["the optimiser's kept"] == 4
+    # parameters and their momenta, two statistics and their count, the masks, memory, the cache
+    assert sum(held.values()) == 2 * (6 + 2 + 2 + 2) + 5 + 9 + 15 + 6 + 2 + 4 + 3 + 6
 
 
 # -- the command ---------------------------------------------------------------------------------
@@ -373,17 +548,17 @@ def test_a_line_a_check_and_network(call):
     assert (status, err) == (0, "")
     *lines, last = out.splitlines()
     assert [line.split()[:3] for line in lines] == [["mlp", "pass", check.name] for check in CHECKS]
-    assert re.fullmatch(r"deterministic: 10 pass, 0 FAIL, 0 skipped in \d+ s", last)
+    assert re.fullmatch(r"deterministic: 11 pass, 0 FAIL, 0 skipped in \d+ s", last)
 
 
 def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
     status, out, err = call(registered(Raises), "--network", "mlp")
     assert (status, err) == (1, "")
     lines = out.splitlines()
-    assert lines[0].startswith("mlp  FAIL     runs ") and "ValueError: here it ends, at " in lines[0]
-    assert lines[1].split(maxsplit=1) == ["promise:", CHECKS[0].promise]
-    assert lines[2].split() == ["mlp", "skipped", "determinism", "runs", "failed"]
-    assert lines[-1].startswith("broken: 0 pass, 1 FAIL, 9 skipped")
+    assert lines[1].startswith("mlp  FAIL     runs ") and "ValueError: here it ends, at " in lines[1]
+    assert lines[2].split(maxsplit=1) == ["promise:", CHECKS[1].promise]
+    assert lines[3].split() == ["mlp", "skipped", "determinism", "runs", "failed"]
+    assert lines[-1].startswith("broken: 1 pass, 1 FAIL, 9 skipped")
 
 
 @pytest.mark.parametrize(
@@ -393,6 +568,7 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
         (["ssvi", "--network", "mlpp"], "unknown network 'mlpp'; valid: "),
         (["ssvi", "--set", "sparsity=2"], "sparsity: 2.0 lies outside [0, 1)"),
         (["ssvi", "--set", "nothing=2"], "unknown key 'nothing'"),
+        (["ssvi", "--set", "seed=1"], "--set: seed: the checks choose their own seeds, 0 and 1"),
         (["ssvi", "--set", "method=rigl"], "the method is the argument"),
         (["ssvi", "--network", "mlp", "--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no "),
         ([], "the following arguments are required: METHOD"),
@@ -402,3 +578,24 @@ def test_bad_input_is_one_line(call, arguments, words):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+def test_options_that_are_none_are_one_line(call, registered):
+    class Plain:
+        sparsity = 0.9
+
+    class Fields:
+        """Has options of a kind that settings can't have."""
+
+        def __init__(self):
+            raise OSError("no options here")
+
+    name = registered(type("Broken", (Deterministic,), {"Options": Plain}))
+    assert call(name, "--network", "mlp")[0] == 2
+    fields = dataclass(frozen=True)(Fields)
+    name = registered(type("Broken", (Deterministic,), {"Options": fields}))
+    status, out, err = call(name, "--network", "mlp")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(
+        r"error: method broken: OSError: no options here, at tests/test_check.py:\d+ in __init__\n", err
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -105,6 +107,42 @@ def test_stopped_and_resumed_equals_uninterrupted(name, tmp_path):
     assert sliced.run(run.run_id).status() == "done"
     assert not (sliced.run(run.run_id).path / CHECKPOINT).exists()
     assert results(whole, run) == results(sliced, run)
+
+
+class Unknown:
+    """Nothing that is read without executing something."""
+
+
+def cut(data):
+    return data[: len(data) // 2]
+
+
+def cut_at_once(data):
+    return data[:100]
+
+
+def foreign(data):
+    content = io.BytesIO()
+    torch.save({"memory": Unknown()}, content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(cut, "ends too soon"), (cut_at_once, "PytorchStreamReader"), (foreign, r"it holds a \S*Unknown$")],
+)
+def test_a_run_whose_checkpoint_cannot_be_read_starts_anew_and_says_so(change, why, tmp_path):
+    run = spec()
+    whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
+    assert execute(run, whole, EVERY_EPOCH) == "done"
+    assert execute(run, sliced, EVERY_EPOCH, stop=_after(8)) == "preempted"
+    folder = sliced.run(run.run_id).path
+    (folder / CHECKPOINT).write_bytes(change((folder / CHECKPOINT).read_bytes()))
+    assert execute(run, sliced, EVERY_EPOCH) == "done"
+    assert results(whole, run) == results(sliced, run)
+    (line,) = (folder / "run.log").read_text().splitlines()
+    start = "checkpoint.pt cannot be read, the run starts anew: "
+    assert line.startswith(start) and re.search(why, line.removeprefix(start))
 
 
 def test_rewinding_restores_all_parameters_and_buffers(tmp_path):

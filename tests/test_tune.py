@@ -6,17 +6,19 @@ import csv
 import importlib
 import json
 import signal
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 import yaml
 
-from bench import cli, grid, suite, tune, tuned
-from bench.search import parse_search, trials
+from bench import choices, cli, expansion, grid, suite, tune
+from bench.search import check_searchable, parse_search, trials
+from bench.searching import Searching
 from bench.space import parse_range
 from bench.store import Store
 from bench.suite import load, parse_suite
-from bench.tuning import Tuning
 from methods.errors import UserError
 from tests import run_folders, toys  # noqa: F401  (registers the toys)
 
@@ -144,8 +146,17 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"space": {"spead": [1, 2]}}, r"space: unknown key 'spead'; valid: .*method\.sparsity"),
-        ({"space": {"epochs": [1, 2]}}, r"space: 'training\.epochs' is not for a search"),
+        (
+            {"space": {"spead": [1, 2]}},
+            r"space: unknown key 'spead'; valid: (?!.*method\.sparsity).*method\.replace_every",
+        ),
+        (
+            {"space": {"epochs": [1, 2]}},
+            r"space: 'training\.epochs' is not for a search: .* how long training",
+        ),
+        ({"space": {"sparsity": [0.1, 0.2]}}, r"'method\.sparsity' is not for a search: .*compared at"),
+        ({"space": {"keep_dense": [["a"], ["b"]]}}, r"'method\.keep_dense' .*which weights a sparsity is of"),
+        ({"space": {"batch_size": [8, 16]}}, r"'training\.batch_size' .*how many steps an epoch has"),
         ({"space": {"network.dropout": [0.0, 0.1]}}, r"space: 'network\.dropout' is not for a search"),
         ({"space": {"lr": {"uniform": [-1, 1]}}}, r"space: training: lr: -1\.0 lies outside \(0, inf\)"),
         ({"space": {"allocation": ["uniform", "none"]}}, "space: method: allocation: 'none' is not valid"),
@@ -163,18 +174,47 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
 )
 def test_a_search_that_does_not_fit_the_suite_is_one_line(write, keys, message):
     with pytest.raises(UserError, match=rf"^toy\.yaml: demo: search: .*{message}"):
-        Tuning(write(changed(**keys)), "demo")
+        Searching(write(changed(**keys)), "demo")
+
+
+def test_seeds_by_which_settings_are_chosen_are_not_reported(write, here, call):
+    plain = write()
+    for suite_ in (plain, choose(plain, here, record_of(plain))):
+        with pytest.raises(
+            UserError, match=r"^--seeds: 101 is a seed by which .* valid: others than \[100, 101\]"
+        ):
+            suite_.expand(seeds="99,101")
+        assert suite_.expand(seeds="99,102").specs
+    status, _, err = call("--seeds", "100", command=grid)
+    assert status == 2 and err.startswith("error: --seeds: 100 is a seed")
+    content = yaml.safe_load(SUITE)
+    del content["search"]
+    with pytest.raises(UserError, match="--seeds: 100"):  # the choices are there still
+        write(yaml.safe_dump(content)).expand(seeds="100")
+    with pytest.raises(UserError, match=r"^toy\.yaml: demo: seeds: 101"):
+        write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")).expand()
+
+
+def test_a_suite_is_expanded_once_whatever_was_chosen(write, here, monkeypatch):
+    plain = write()
+    found = choose(plain, here, record_of(plain))
+    merged, merge = [], expansion.Expansion._merge
+    monkeypatch.setattr(
+        expansion.Expansion, "_merge", lambda self, layers: merged.append(1) or merge(self, layers)
+    )
+    found.expand()
+    assert len(merged) == 7 + 2  # each point once, those that settings were chosen for once more
 
 
 def test_seeds_that_the_suite_reports_are_refused(write):
     with pytest.raises(UserError, match="search: seeds: 101 is one that the suite reports"):
-        Tuning(write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")), "demo")
+        Searching(write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")), "demo")
 
 
 def test_budgets_are_searched_together_and_one_of_them_is_pinned(write):
     both = SUITE.replace("sparsity: [0, 0.5, 0.75]}", "sparsity: [0.5, 0.75], budget: [epochs, flops]}")
     with pytest.raises(UserError, match=r"differ in training\.budget \(epochs, flops\); pin it: `at: "):
-        Tuning(write(both), "demo")
+        Searching(write(both), "demo")
     pinned = write(both.replace("at: {", "at: {budget: epochs, "))
     families = pinned.families("demo")
     assert [family.family.method for family in families] == ["dense_vi", "static_vi", "ssvi"]
@@ -186,7 +226,7 @@ def test_a_suite_without_a_search_says_so(write):
     content = yaml.safe_load(SUITE)
     del content["search"]
     with pytest.raises(UserError, match=r"^toy\.yaml: demo: no search is declared"):
-        Tuning(write(yaml.safe_dump(content)), "demo")
+        Searching(write(yaml.safe_dump(content)), "demo")
 
 
 def test_what_a_scale_says_of_its_search_wins_over_the_suite(write):
@@ -220,13 +260,16 @@ def test_values_of_a_range(value, shares, expected):
 
 def test_every_method_gets_as_many_trials_and_its_own_settings_first(write):
     found = write()
-    tuning = Tuning(found, "demo")
-    assert [part.found.family.method for part in tuning.parts] == ["dense_vi", "static_vi", "ssvi"]
-    assert [len(part.trials) for part in tuning.parts] == [3, 3, 3]
-    assert len(tuning.plan.specs) == 3 * 3 * 2 and {spec.seed for spec in tuning.plan.specs} == {100, 101}
+    searching = Searching(found, "demo")
+    assert [part.found.family.method for part in searching.parts] == ["dense_vi", "static_vi", "ssvi"]
+    assert [len(part.trials) for part in searching.parts] == [3, 3, 3]
+    assert len(searching.plan.specs) == 3 * 3 * 2 and {spec.seed for spec in searching.plan.specs} == {
+        100,
+        101,
+    }
     untuned = {cell.spec.config_id for cell in found.expand().cells if cell.labels.get("sparsity") != 0.75}
-    assert {part.trials[0].spec.config_id for part in tuning.parts} <= untuned
-    assert tuning.parts[2].trials[0].settings == {
+    assert {part.trials[0].spec.config_id for part in searching.parts} <= untuned
+    assert searching.parts[2].trials[0].settings == {
         "training.lr": 0.1,
         "method.prior_std": 0.1,
         "method.replace_every": 20,
@@ -235,20 +278,20 @@ def test_every_method_gets_as_many_trials_and_its_own_settings_first(write):
 
 
 def test_points_are_the_same_every_time_for_every_method_and_however_many(write):
-    tuning = Tuning(write(), "demo")
-    parts = {part.found.family.method: part for part in tuning.parts}
+    searching = Searching(write(), "demo")
+    parts = {part.found.family.method: part for part in searching.parts}
     for key in ("training.lr", "method.prior_std"):
         tried = [[trial.settings[key] for trial in part.trials] for part in parts.values()]
         assert tried[0] == tried[1] == tried[2] and len(set(tried[0])) == 3
-    few = trials(tuning.search, parts["ssvi"].found, 3)
-    many = trials(tuning.search, parts["ssvi"].found, 20)
-    assert many[:3] == few == trials(tuning.search, parts["ssvi"].found)
+    few = trials(searching.search, parts["ssvi"].found, 3)
+    many = trials(searching.search, parts["ssvi"].found, 20)
+    assert many[:3] == few == trials(searching.search, parts["ssvi"].found)
     every = {trial.settings["method.replace_every"] for trial in many[1:]}
     assert all(type(value) is int and 2 <= value <= 9 for value in every) and len(every) > 3
 
 
 def test_a_key_goes_to_the_methods_that_have_it(write):
-    parts = Tuning(write(), "demo").parts
+    parts = Searching(write(), "demo").parts
     searched = {part.found.family.method: [*part.found.ranges] for part in parts}
     both = ["training.lr", "method.prior_std"]
     assert searched["dense_vi"] == both
@@ -259,20 +302,20 @@ def test_a_key_goes_to_the_methods_that_have_it(write):
 def test_what_a_grid_writes_is_not_searched(write):
     text = SUITE.replace("method: dense_vi}\n", "method: dense_vi, set: {lr: 0.3}}\n", 2)
     text = text.replace("reference: {method: dense_vi, set: {lr: 0.3}}", "reference: {method: dense_vi}")
-    (dense, *_) = Tuning(write(text), "demo").parts
+    (dense, *_) = Searching(write(text), "demo").parts
     assert dense.found.written == ("training.lr",) and [*dense.found.ranges] == ["method.prior_std"]
     assert {trial.spec.training.lr for trial in dense.trials} == {0.3} and len(dense.trials) == 3
 
 
 def test_cells_that_write_a_searched_key_start_no_search(write):
     text = SUITE + "      - {recipe: default, method: dense_vi, lr: [0.2, 0.3]}\n"
-    (dense, *_) = Tuning(write(text), "demo").parts
+    (dense, *_) = Searching(write(text), "demo").parts
     assert dense.trials[0].settings["training.lr"] == 0.1
 
 
 def test_other_options_of_the_network_are_another_family(write):
     text = SUITE.replace("method: dense_vi}", "method: dense_vi, network.dropout: [0, 0.1]}")
-    parts = Tuning(
+    parts = Searching(
         write(text.replace("reference: {method: dense_vi, network.dropout: [0, 0.1]}", "")), "demo"
     ).parts
     assert [str(part.found.family) for part in parts[:2]] == [
@@ -282,35 +325,46 @@ def test_other_options_of_the_network_are_another_family(write):
 
 
 def test_only_families_that_fulfil_the_conditions_are_searched(write):
-    assert [part.found.family.method for part in Tuning(write(), "demo", ["method=static_vi"]).parts] == [
+    assert [part.found.family.method for part in Searching(write(), "demo", ["method=static_vi"]).parts] == [
         "static_vi"
     ]
     with pytest.raises(UserError, match="--where: no cell fulfils"):
-        Tuning(write(), "demo", ["method=rigl"])
+        Searching(write(), "demo", ["method=rigl"])
 
 
 def test_a_search_in_which_grids_write_every_key_is_refused(write):
-    tuning = Tuning(write(changed(space={"sparsity": [0.1, 0.2], "lam": {"log": [0.1, 1]}})), "demo")
-    assert [part.found.family.method for part in tuning.parts] == ["ssvi"]
-    assert [found.family.method for found in tuning.fixed] == ["dense_vi", "static_vi"]
+    def suite_of(**space):
+        text = changed(space=space, at={"sparsity": 0.5, "allocation": "erk"})
+        return write(text.replace("      sparsity:\n", "      allocation: [erk, global]\n      sparsity:\n"))
+
+    searching = Searching(suite_of(allocation=["uniform", "erk"], lam={"log": [0.1, 1]}), "demo")
+    assert [part.found.family.method for part in searching.parts] == ["ssvi"]
+    fixed = {found.family.method: found.written for found in searching.fixed}
+    assert fixed == {"dense_vi": (), "static_vi": ("method.allocation",)}
     with pytest.raises(UserError, match="every key of its space is written by the grids"):
-        Tuning(write(changed(space={"sparsity": [0.1, 0.2]})), "demo", ["method=ssvi"])
+        Searching(suite_of(allocation=["uniform", "erk"]), "demo", ["method=ssvi"])
+
+
+@pytest.mark.parametrize("key", ["members", "level_share", "level_length"])
+def test_what_decides_how_much_is_trained_is_not_searched(key):
+    with pytest.raises(UserError, match=rf"^here: 'method\.{key}' is not for a search: .*(long|more) "):
+        check_searchable(f"method.{key}", "here")
 
 
 def test_a_mapping_has_no_file_to_write_beside():
     found = parse_suite(yaml.safe_load(SUITE), "toy", "entry point toy (package:SUITE)")
     with pytest.raises(UserError, match=r"^entry point toy .*: a mapping, so there is no file"):
-        Tuning(found, "demo")
+        Searching(found, "demo")
 
 
 # -- what is looked at ----------------------------------------------------------------------
 
 
-def store_runs(root, tuning, value_of, failing=lambda trial, seed: False):
+def store_runs(root, searching, value_of, failing=lambda trial, seed: False):
     """Run folders for all trials. value_of(trial, split, stage, predictor): the NLL that is stored."""
-    for part in tuning.parts:
+    for part in searching.parts:
         for trial in part.trials:
-            for spec in trial.specs(tuning.search.seeds):
+            for spec in trial.specs(searching.search.seeds):
                 failed = failing(trial.number, spec.seed)
                 files = run_folders.run_files(spec.to_dict(), status="failed" if failed else "done")
                 files["spec"] |= {"run_id": spec.run_id, "config_id": spec.config_id}
@@ -346,7 +400,7 @@ def one_best(trial, split, stage, predictor):
 @pytest.mark.parametrize("metric", ["nll_val", "brier_val", "accuracy_val"])
 def test_the_best_on_validation_data_is_chosen_whatever_else_says(write, call, here, metric):
     found = write(changed(metric=metric))
-    store_runs(here / "results", Tuning(found, "demo"), one_best)
+    store_runs(here / "results", Searching(found, "demo"), one_best)
     assert call()[0] == 0
     entry = written(here)["demo"]["ssvi"]
     expected = {"nll_val": (0.305, 0.505), "brier_val": (0.305, 0.505), "accuracy_val": (0.695, 0.495)}[
@@ -365,7 +419,7 @@ def test_nothing_of_the_test_part_is_looked_at(write, call, here):
         def value(trial, split, stage, predictor, test=test):
             return test * (3 - trial) if split == "test" else 0.1 * trial + 0.2
 
-        store_runs(results, Tuning(write(), "demo"), value)
+        store_runs(results, Searching(write(), "demo"), value)
         assert call("--results", results)[0] == 0
         files.append([(here / f"toy.{kind}").read_bytes() for kind in ("tuned.yaml", "search.csv")])
         (here / "toy.tuned.yaml").unlink(), (here / "toy.search.csv").unlink()
@@ -374,7 +428,7 @@ def test_nothing_of_the_test_part_is_looked_at(write, call, here):
 
 
 def test_the_suite_keeps_its_settings_where_nothing_does_better(write, call, here):
-    store_runs(here / "results", Tuning(write(), "demo"), lambda *_: 0.5)
+    store_runs(here / "results", Searching(write(), "demo"), lambda *_: 0.5)
     assert call()[0] == 0
     entry = written(here)["demo"]["dense_vi"]
     assert (entry["trial"], entry["chosen"]) == (0, {"training.lr": 0.1, "method.prior_std": 0.1})
@@ -382,7 +436,9 @@ def test_the_suite_keeps_its_settings_where_nothing_does_better(write, call, her
 
 @pytest.mark.parametrize("seeds", [(100, 101), (101,)], ids=str)
 def test_a_failed_trial_is_a_row_and_is_not_chosen(write, call, here, seeds):
-    store_runs(here / "results", Tuning(write(), "demo"), one_best, lambda t, seed: t == 1 and seed in seeds)
+    store_runs(
+        here / "results", Searching(write(), "demo"), one_best, lambda t, seed: t == 1 and seed in seeds
+    )
     status, out, _ = call()
     assert status == 0 and "0.5050 ± 0.0071" in out
     entry = written(here)["demo"]["ssvi"]
@@ -392,14 +448,28 @@ def test_a_failed_trial_is_a_row_and_is_not_chosen(write, call, here, seeds):
 
 
 def test_where_the_suites_own_settings_fail_there_is_nothing_to_compare_with(write, call, here):
-    store_runs(here / "results", Tuning(write(), "demo"), one_best, lambda trial, seed: trial == 0)
+    store_runs(here / "results", Searching(write(), "demo"), one_best, lambda trial, seed: trial == 0)
     assert call()[0] == 0
     entry = written(here)["demo"]["ssvi"]
     assert (entry["trial"], entry["untuned"], entry["untuned_sd"]) == (1, None, None)
 
 
+def test_where_no_trial_finishes_any_more_the_choice_of_before_stays_with_its_trials(write, call, here):
+    store_runs(here / "results", Searching(write(), "demo"), one_best)
+    assert call()[0] == 0
+    before = [(here / f"toy.{kind}").read_bytes() for kind in ("tuned.yaml", "search.csv")]
+    store_runs(here / "other", Searching(load("./toy.yaml"), "demo"), one_best, lambda *_: True)
+    status, out, _ = call("--results", here / "other")
+    assert status == 1 and "none finished" in out
+    assert (
+        "ssvi (toy_blobs, toy_network, recipe default): no trial finished; what was chosen before stays"
+        in out
+    )
+    assert before == [(here / f"toy.{kind}").read_bytes() for kind in ("tuned.yaml", "search.csv")]
+
+
 def test_where_no_trial_finishes_nothing_is_chosen(write, call, here):
-    store_runs(here / "results", Tuning(write(), "demo"), one_best, lambda *_: True)
+    store_runs(here / "results", Searching(write(), "demo"), one_best, lambda *_: True)
     status, out, _ = call()
     assert status == 1 and "none finished" in out
     assert load("./toy.yaml").chosen == {} and len(table(here)) == 9
@@ -504,9 +574,21 @@ def test_more_trials_go_on_and_other_families_stay(write, call, here):
     assert [(row["method"], row["trial"]) for row in table(here)] == [
         ("dense_vi", "0"), ("static_vi", "0"), ("static_vi", "1"),
     ]  # fmt: skip
-    # the rival had fewer trials
-    tuned_ = {cell.labels["method"]: cell.tuned for cell in load("./toy.yaml").expand().cells}
-    assert tuned_ == {"dense_vi": False, "static_vi": True}
+    # the rival had fewer trials, which makes neither of them tuned
+    assert {cell.tuned for cell in load("./toy.yaml").expand().cells} == {False}
+    status, _, err = call("--trials", 1)
+    assert status == 2 and written(here)["demo"] == now
+    assert err == (
+        "error: toy.tuned.yaml: static_vi (digits, mlp hidden=[16], recipe default) has a choice by 2 trials "
+        "of this search, more than 1; valid: --trials 2 and up\n"
+    )
+    assert call("--trials", 2)[0] == 0
+    assert {cell.tuned for cell in load("./toy.yaml").expand().cells} == {True}
+    write(DIGITS.replace("trials: 2", "trials: 3"))
+    assert {cell.tuned for cell in load("./toy.yaml").expand().cells} == {False}
+    # by another search as few trials as are asked for are no loss
+    write(DIGITS.replace("kl_factor: {log: [0.01, 1]}", "kl_factor: {log: [0.01, 0.9]}"))
+    assert call("--trials", 1)[0] == 0
 
 
 def test_a_dry_run_shows_families_trials_and_runs_and_writes_nothing(write, call, here):
@@ -524,18 +606,18 @@ def test_a_dry_run_shows_families_trials_and_runs_and_writes_nothing(write, call
 
 def record_of(found, method="ssvi", scale="demo", **changes):
     """What a search of 3 trials chose for ``method``, with ``changes``."""
-    part = next(p for p in Tuning(found, scale).parts if p.found.family.method == method)
-    record = tuned.Record(
+    part = next(p for p in Searching(found, scale).parts if p.found.family.method == method)
+    record = choices.Record(
         family=part.found.family, chosen=part.found.own, metric="nll_val", value=0.3, sd=0.01, untuned=0.5,
         untuned_sd=None, trial=2, trials=3, failed=1, seeds=(100, 101), start=part.found.start.config_id,
-        command="python -m bench.tune --suite toy",
+        search=found.searches[scale].digest, command="python -m bench.tune --suite toy",
     )  # fmt: skip
     return replace(record, **changes)
 
 
 def choose(found, here, *records):
     """Write ``records`` for the suite, and load it with them."""
-    tuned.write(here / "toy.tuned.yaml", {"demo": records}, "toy.search.csv")
+    choices.write(here / "toy.tuned.yaml", {"demo": records}, "toy.search.csv")
     return load("./toy.yaml")
 
 
@@ -544,18 +626,21 @@ def test_the_written_file_reads_back_the_same(write, here, start):
     found = write()
     records = [
         record_of(
-            found, start=start, chosen={"training.lr": 1e-5, "training.lr_scale": None, "method.lam": 0.5}
+            found,
+            start=start,
+            search=start,
+            chosen={"training.lr": 1e-5, "training.lr_scale": None, "method.lam": 0.5},
         ),
         record_of(found, "dense_vi", sd=None, untuned=None),
         record_of(
-            found, "static_vi", chosen={"method.keep_dense": ["a.*", "yes"], "method.allocation": "erk"}
+            found, "static_vi", chosen={"method.scale_init": "yes", "method.allocation": "erk"}, search=None
         ),
     ]
     assert choose(found, here, *records).chosen == {"demo": records}
 
 
 def test_the_written_table_reads_back_the_same(write, call, here):
-    store_runs(here / "results", Tuning(write(), "demo"), one_best)
+    store_runs(here / "results", Searching(write(), "demo"), one_best)
     assert call()[0] == 0
     before = (here / "toy.search.csv").read_bytes()
     assert len(table(here)) == 9 and sum(row["chosen"] == "true" for row in table(here)) == 3
@@ -563,17 +648,80 @@ def test_the_written_table_reads_back_the_same(write, call, here):
     assert (here / "toy.search.csv").read_bytes() == before
 
 
-def test_a_table_that_is_something_else_is_not_overwritten(write, call, here):
-    store_runs(here / "results", Tuning(write(), "demo"), one_best)
-    (here / "toy.search.csv").write_text("my,own\n1,2\n")
-    status, _, err = call()
-    assert status == 2 and err.startswith("error: toy.search.csv: not a table of trials")
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=str)
+def test_what_could_not_be_written_is_said_before_anything_is_computed(
+    write, call, here, arguments, monkeypatch
+):
+    write()
+    table = here / "toy.search.csv"
+    table.write_text("my,own\n1,2\n")
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "") and err.startswith("error: toy.search.csv: not a table of trials")
+    table.unlink()
+    table.mkdir()
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "") and err.startswith("error: cannot read toy.search.csv: ")
+    table.rmdir()
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)  # as tests may run as root, whom nothing is refused
+    status, out, err = call(*arguments)
+    assert (status, out, err) == (2, "", "error: .: cannot be written: Permission denied\n")
+    assert not (here / "results").exists()
+
+
+def test_searches_that_end_together_lose_no_choice(write, here):
+    found = write()
+    parts = [Searching(found, "demo", [f"method={method}"]) for method in METHODS]
+    every = Searching(found, "demo")
+    store_runs(here / "results", every, one_best)
+    values = {}
+    for part in every.parts:
+        for trial in part.trials:
+            values |= {spec.run_id: 0.1 * trial.number for spec in trial.specs(every.search.seeds)}
+    read = choices.read
+
+    def slowly(*arguments):
+        records = read(*arguments)
+        time.sleep(0.05)
+        return records
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choices, "read", slowly)
+        threads = [threading.Thread(target=p.write, args=(p.outcomes(values), "a command")) for p in parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert {*written(here)["demo"]} == {*METHODS}
+    assert len(table(here)) == 9
+
+
+def test_what_was_chosen_for_a_family_that_is_gone_is_named(write, call, here):
+    plain = write()
+    choose(plain, here, *(record_of(plain, method) for method in METHODS))
+    write(SUITE.replace("[static_vi, ssvi]", "ssvi"))
+    status, out, _ = call("--dry-run")
+    assert status == 0
+    gone = [line for line in out.splitlines() if "has it no longer" in line]
+    assert len(gone) == 1 and gone[0].startswith("static_vi (toy_blobs, toy_network, recipe default): ")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("training.lr: 0.1", "training.speed: 0.1", r"chosen: unknown key 'training\.speed'; valid: "),
+        (
+            "training.lr: 0.1",
+            "training.epochs: 9",
+            r"chosen: 'training\.epochs' is not for a search: .* long",
+        ),
+        ("training.lr: 0.1", "network.dropout: 0", r"chosen: 'network\.dropout' is not for a search: valid"),
+        ("training.lr: 0.1", "protocol: refit", "chosen: 'protocol' is not for a search"),
+        ("training.lr: 0.1", "seed: 100", "chosen: 'seed' is not for a search"),
+        ("recipe: default", "recipe: fast", "unknown recipe 'fast'; valid: .*released"),
         ("training.lr: 0.1", "lr: 0.1", r"chosen: unknown key 'lr'; valid: .*training\.lr"),
         ("method: ssvi", "method: svi", "unknown method 'svi'; valid: "),
         ("network: toy_network", "network: {name: toy_network, width: 3}", "unknown key 'width'"),
@@ -657,6 +805,9 @@ def test_sparsity_0_has_the_settings_chosen_for_dense_vi(write, here):
     assert dense.spec.training.lr == 0.05 and dense.spec.method[1].prior_std == 0.5
 
 
+METHODS = ("dense_vi", "static_vi", "ssvi")
+
+
 def flags(plan):
     """``tuned`` of the cells of SSVI that are trained."""
     return {cell.tuned for cell in plan.cells if cell.labels["method"] == "ssvi" and cell.omitted is None}
@@ -664,30 +815,85 @@ def flags(plan):
 
 def test_a_run_is_tuned_by_the_search_that_the_suite_declares_and_no_other(write, here):
     plain = write()
-    record = record_of(plain)
-    assert flags(choose(plain, here, record).expand()) == {True}
-    assert flags(load("./toy.yaml").expand(overrides={"epochs": 3})) == {False}
-    assert flags(load("./toy.yaml").expand(overrides={"samples": 2})) == {True}
-    others = {cell.tuned for cell in load("./toy.yaml").expand().cells if cell.labels["method"] != "ssvi"}
-    assert others == {False}
-    # a rival had more trials; the search was of another space; the suite has changed since
-    assert flags(choose(plain, here, record, record_of(plain, "static_vi", trials=4)).expand()) == {False}
-    assert flags(choose(plain, here, replace(record, chosen={"training.lr": 0.1})).expand()) == {False}
-    choose(plain, here, record)
+    records = [record_of(plain, method) for method in METHODS]
+    tuned = choose(plain, here, *records)
+    assert {cell.tuned for cell in tuned.expand().cells} == {True}
+    assert flags(tuned.expand(where=["method=ssvi"])) == {True}
+    assert flags(tuned.expand(overrides={"epochs": 3})) == {False}
+    assert flags(tuned.expand(overrides={"lr": 0.3})) == {False}
+    assert flags(tuned.expand(overrides={"samples": 2})) == {True}
     assert flags(write(SUITE.replace("epochs: 2", "epochs: 3")).expand()) == {False}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"metric": "accuracy_val"},
+        {"seeds": "100-102"},
+        {"trials": 4},
+        {"at": {"sparsity": 0.75}},
+        {"space": {"lr": {"log": [0.01, 0.1]}, "prior_std": {"log": [0.03, 1]}}},
+        {"at": {"sparsity": 0.5, "precision": "float64"}},
+    ],
+    ids=str,
+)
+def test_what_another_search_chose_is_not_tuned(write, here, keys):
+    plain = write()
+    choose(plain, here, *(record_of(plain, method) for method in METHODS))
+    assert flags(write(changed(**keys)).expand()) == {False}
+
+
+def test_a_space_of_other_bounds_is_another_search_and_one_in_other_words_is_not(write):
+    digest = write().searches["demo"].digest
+    space = yaml.safe_load(SUITE)["search"]["space"]
+    assert write(changed(space=space | {"lr": {"log": [0.01, 0.5]}})).searches["demo"].digest != digest
+    assert write(changed(space=dict(reversed(space.items())))).searches["demo"].digest != digest
+    same = changed(space=space | {"lr": {"log": [0.01, 1.0]}}, seeds=[101, 100], trials=9)
+    assert write(same).searches["demo"].digest == digest
+
+
+@pytest.mark.parametrize(
+    "changes", [{"search": None}, {"search": "0123456789ab"}, {"trials": 4}, {"trials": 2}, {"chosen": {}}]
+)
+@pytest.mark.parametrize("method", ["ssvi", "static_vi"])
+def test_who_is_not_searched_as_its_rivals_are_spoils_it_for_all(write, here, method, changes):
+    plain = write()
+    others = [record_of(plain, name) for name in METHODS if name != method]
+    for records in (others, [*others, record_of(plain, method, **changes)]):
+        assert {cell.tuned for cell in choose(plain, here, *records).expand().cells} == {False}
+
+
+def test_rivals_share_recipe_data_and_network_and_a_key_of_the_space(write, here):
+    released = SUITE + "      - {recipe: released, method: dense_vi}\n"
+    plain = write(changed(space={"allocation": ["uniform", "global"]}))
+    found = choose(plain, here, record_of(plain), record_of(plain, "static_vi"))
+    assert flags(found.expand()) == {True}  # dense VI has no allocation to be searched
+    plain = write(released)
+    found = choose(plain, here, *(record_of(plain, method) for method in METHODS))
+    tuned = {(cell.recipe, cell.tuned) for cell in found.expand().cells}
+    assert tuned == {("default", True), ("released", False)}
+    fixed = (
+        "      - {recipe: default, method: rigl, sparsity: 0.5, lr: 0.1, replace_every: 9, allocation: erk}\n"
+    )
+    plain = write(SUITE + fixed)
+    found = choose(plain, here, *(record_of(plain, method) for method in METHODS))
+    assert flags(found.expand()) == {False}  # a rival whose grid writes all that there is to search
 
 
 def test_a_cell_whose_grid_writes_what_was_chosen_is_not_tuned(write, here):
     text = SUITE + "      - {recipe: default, method: ssvi, sparsity: 0.5, lr: 0.4}\n"
     plain = write(text)
-    plan = choose(plain, here, record_of(plain)).expand()
+    plan = choose(plain, here, *(record_of(plain, method) for method in METHODS)).expand()
     ssvi = [cell for cell in plan.cells if cell.labels["method"] == "ssvi" and cell.omitted is None]
     assert {(cell.spec.training.lr, cell.tuned) for cell in ssvi} == {(0.1, True), (0.4, False)}
 
 
 def test_tuned_goes_to_the_table_and_is_null_in_plans_of_before(write, here):
     plain = write()
-    plan = choose(plain, here, record_of(plain)).expand(seeds="0").to_dict("a command")
+    records = [record_of(plain, method) for method in METHODS]
+    plan = choose(plain, here, *records).expand(seeds="0").to_dict("a command")
+    for cell in plan["cells"]:
+        cell["tuned"] = cell["tuned"] and cell["labels"]["method"] != "static_vi"
     store = Store(here / "results", create=True)
     store.merge_plan(plan)
     runs = store.tables("toy")["runs"].set_index("config_label")["tuned"]
@@ -701,3 +907,53 @@ def test_tuned_goes_to_the_table_and_is_null_in_plans_of_before(write, here):
     assert other.tables("toy")["runs"]["tuned"].isna().all()
     other.merge_plan(plan)  # what was launched last counts
     assert other.tables("toy")["runs"]["tuned"].notna().all()
+
+
+def stored(root, *plans):
+    """Label to the configurations that the stored plan has under it, and the seeds of each label."""
+    store = Store(root, create=True)
+    for plan in plans:
+        store.merge_plan(plan.to_dict("a command"))
+    (plan,) = store.plans()
+    found, seeds = {}, {}
+    for cell in plan["cells"]:
+        found.setdefault(cell["label"], set()).add(cell["config_id"])
+        seeds.setdefault(cell["label"], []).append(cell["labels"]["seed"])
+    return found, seeds
+
+
+def test_a_label_stands_for_one_configuration_once_settings_are_chosen(write, here):
+    plain = write()
+    before = plain.expand(seeds="0-2")
+    forced = plain.expand(overrides={"lr": 0.7}, seeds="0", where=["method=dense_vi"])
+    found = choose(plain, here, record_of(plain, chosen={"training.lr": 0.3}))
+    after = found.expand(seeds="0", where=["method=ssvi", "sparsity>0"])
+    configs, seeds = stored(here / "r", before, forced, after)
+    assert {len(ids) for ids in configs.values()} == {1}
+    # what was chosen stands for its label, of which the untuned seeds are gone; others are as they were
+    assert configs["ssvi sparsity=0.5"] == {c.spec.config_id for c in after.cells if "=0.5" in c.label}
+    assert seeds["ssvi sparsity=0.5"] == [0]
+    assert seeds["static_vi sparsity=0.5"] == seeds["dense_vi"] == [0, 1, 2]
+    assert seeds["dense_vi lr=0.7"] == [0]
+    # another seed of the same configuration adds to it
+    _, seeds = stored(here / "r", found.expand(seeds="5"))
+    assert seeds["ssvi sparsity=0.5"] == [0, 5] and seeds["dense_vi"] == [0, 1, 2, 5]
+
+
+def test_families_searched_one_after_the_other_stay_in_the_plan(write, here):
+    text = SUITE.replace("method: dense_vi}", "method: dense_vi, network.dropout: [0, 0.1]}")
+    text = text.replace("reference: {method: dense_vi, network.dropout: [0, 0.1]}", "")
+    found = write(text + "      - {recipe: released, method: dense_vi, set: {network.dropout: 0.2}}\n")
+    whole = Searching(found, "demo").plan
+    conditions = (
+        "method=dense_vi,dropout=0",
+        "dropout=0.1",
+        "dropout=0.2",
+        "method=static_vi",
+        "method=ssvi",
+    )
+    parts = [Searching(found, "demo", [condition]).plan for condition in conditions]
+    configs, _ = stored(here / "r", *parts)
+    assert {len(ids) for ids in configs.values()} == {1}
+    assert {i for ids in configs.values() for i in ids} == {cell.spec.config_id for cell in whole.cells}
+    assert {*configs} == {cell.label for cell in whole.cells}

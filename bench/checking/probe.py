@@ -1,12 +1,11 @@
-"""What is really there: the weights that a network uses, found from its outputs, and the numbers it keeps."""
+"""The weights that a network really uses, found from its layers' outputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -87,56 +86,3 @@ def _window(like: nn.Linear | nn.Conv2d) -> tuple[tuple[int, ...], tuple[int, ..
         position.append(at)
         sizes.append(at * s - p + d * (k - 1) + 1)
     return (like.in_channels, *sizes), tuple(position)
-
-
-def numbers_held(
-    module: nn.Module, optimiser: torch.optim.Optimizer, memory: Mapping[str, Any], method: object
-) -> dict[str, int]:
-    """How many numbers training keeps from step to step, by what holds them; gradients are not kept.
-
-    Parameters and buffers, tensors that a module or the method object has as plain attributes, the
-    optimiser's state, and ``Context.memory``. A tensor with several names counts once.
-    """
-    seen: set[int] = set()
-    found: dict[str, int] = {}
-
-    def add(name: str, value: Any) -> None:
-        if count := _numbers(value, seen):
-            found[name] = found.get(name, 0) + count
-
-    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        add(name, tensor)
-    for prefix, part in module.named_modules():
-        for key, value in vars(part).items():
-            if key not in vars(_EMPTY) and isinstance(value, _CONTAINERS):
-                add(f"{prefix}.{key}".lstrip("."), value)
-    for parameter, state in optimiser.state.items():
-        for key, value in state.items():
-            add(f"optimiser's {key} of {names.get(parameter, 'a parameter that is gone')}", value)
-    for key, value in memory.items():
-        add(f"memory[{key!r}]", value)
-    for key, value in vars(method).items():
-        if isinstance(value, _CONTAINERS):
-            add(f"the method object's {key}", value)
-    return found
-
-
-_CONTAINERS = (torch.Tensor, np.ndarray, dict, list, tuple, set)
-#: What every module has as attributes.
-_EMPTY = nn.Module()
-
-
-def _numbers(value: Any, seen: set[int]) -> int:
-    if isinstance(value, torch.Tensor | np.ndarray):
-        if id(value) in seen:
-            return 0
-        seen.add(id(value))
-        return value.numel() if isinstance(value, torch.Tensor) else value.size
-    if isinstance(value, int | float):
-        return 1
-    if isinstance(value, Mapping):
-        return _numbers(list(value.values()), seen)
-    if isinstance(value, Iterable) and isinstance(value, _CONTAINERS):
-        return sum(_numbers(item, seen) for item in value)
-    return 0

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench import stored
-from bench.trial import OTHER_SEED, SEED, Failed, Skipped, Trial, results
+from bench.checking.outcomes import Failed, Skipped
+from bench.checking.trial import OTHER_SEED, SEED, Trial, results
 
 
 def runs(trial: Trial) -> str:
@@ -47,14 +48,13 @@ def resume(trial: Trial) -> str:
     found = results(trial.first)
     if difference(found, results(trial.again)) is not None:
         raise Skipped("runs differ without any interruption")
-    folder, count = trial.interrupted
-    times = "once" if count == 1 else f"{count} times"
-    if (unequal := difference(found, results(folder))) is not None:
+    interrupted = trial.interrupted
+    if (unequal := difference(found, results(interrupted.folder))) is not None:
         raise Failed(
-            f"stopped {times} and gone on with: {unequal}; state belongs in the module, the optimiser "
-            "or context.memory, which checkpoints carry"
+            f"{interrupted.words}: {unequal}; state belongs in the module, the optimiser or context.memory, "
+            "which checkpoints carry"
         )
-    return f"stopped {times}, amid stages and between them, and gone on with: the same bits"
+    return f"{interrupted.words}: the same bits"
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from bench.evaluation import fixed_draws
-from bench.run import PREDICTIONS
-from bench.trial import Failed, Skipped, Trial, results
+from bench.checking.outcomes import Failed, Skipped
+from bench.checking.trial import Trial, results
 from methods.base import Predictor
 
 #: Probability with which one that guesses passes.
@@ -32,26 +31,34 @@ def predictions(trial: Trial) -> str:
         if not logits.isfinite().all():
             raise Failed(f"{name} gives logits that are not finite")
         everything.append(logits.double())
-    whole = torch.cat(everything)
-    if (whole >= 0).all():
-        sums = whole.sum(1)
-        what = (
-            "rows sum to 1" if torch.allclose(sums, torch.ones_like(sums), atol=1e-3) else "none is negative"
-        )
-        raise Failed(
-            f"probabilities, not logits ({what}): what is returned goes through a softmax afterwards"
-        )
     mean = trial.problem.method.mean(module)
     if mean is not None:
         if not torch.equal(mean(inputs), mean(inputs)):
             raise Failed("the mean network gives other logits when it is called again")
         _require_alone("the mean network", mean, inputs)
+    kinds = (
+        {"the mean network": everything[:1], "draws": everything[1:]}
+        if mean is not None
+        else {"draws": everything}
+    )
+    for kind, found in kinds.items():
+        _require_logits(kind, torch.cat(found))
     _require_distributions(trial)
     draws = len(everything) - (mean is not None)
     names = ("the mean network and " if mean is not None else "") + (
         "1 draw" if draws == 1 else f"{draws} draws"
     )
     return f"finite logits of {classes} classes by {names}"
+
+
+def _require_logits(kind: str, found: torch.Tensor) -> None:
+    if (found >= 0).all():
+        sums = found.sum(1)
+        is_whole = torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+        raise Failed(
+            f"{kind}: probabilities, not logits ({'rows sum to 1' if is_whole else 'none is negative'}): "
+            "what is returned goes through a softmax afterwards"
+        )
 
 
 def _require_distributions(trial: Trial) -> None:
@@ -107,35 +114,6 @@ def draws(trial: Trial) -> str:
             raise Failed(f"drawing changes {name} of the module")
     different = len({logits.numpy().tobytes() for logits in found})
     return f"fixed functions: {len(found)}, different ones: {different}"
-
-
-@torch.no_grad()
-def unchanged(trial: Trial) -> None:
-    """Raise ``Failed`` where the stored model predicts otherwise than it did when it was trained.
-
-    By the mean network, or where there is none by the draws that scored the run.
-    """
-    module = trial.stored()
-    stage = trial.problem.method.stages(trial.problem.budget)[-1]
-    mean, inputs = trial.problem.method.mean(module), trial.inputs()
-
-    def probabilities() -> np.ndarray:
-        predictors = [mean] if mean is not None else fixed_draws(trial.problem, module, stage)
-        found: np.ndarray = (
-            torch.stack([predict(inputs).softmax(-1) for predict in predictors]).mean(0).numpy()
-        )
-        return found
-
-    again = probabilities()
-    if not np.array_equal(again, probabilities()):
-        return  # draws that change are another check's
-    name = f"{PREDICTIONS} {'samples' if mean is None else 'mean'}/probabilities"
-    off = np.abs(again - results(trial.first)[name][: len(inputs)]).max()
-    if not off < 1e-4:
-        raise Failed(
-            f"read anew, the model gives other probabilities than when it was trained (by {off:.2g}): what "
-            "does it need that pack leaves out?"
-        )
 
 
 def learning(trial: Trial) -> str:

@@ -101,6 +101,11 @@ def rows(scale: str, family: Family, scored: Sequence[Scored], chosen: Scored | 
     ]
 
 
+def check(path: Path) -> None:
+    """``UserError`` where ``path`` is there and no table to which trials can be added."""
+    _read(path)
+
+
 def merge(path: Path, new: Sequence[Mapping[str, str]]) -> None:
     """Write ``new`` to the table in ``path``, in place of what it has of their scales and families."""
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""Checks of what a method costs: its active weights, FLOPs, the state of training, the stored model."""
+"""Checks of what a method costs: its active weights, FLOPs, the state of training."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 
-from bench import checkpoint, probe, stored
-from bench.check_predictions import unchanged
-from bench.trial import Failed, Trial
-from bench.watched import FlopCounter
+from bench.checking.held import numbers_held
+from bench.checking.outcomes import Failed
+from bench.checking.probe import weights_used
+from bench.checking.trial import Trial
+from bench.checking.watched import FlopCounter
 from methods import allocation, convert, costs
 
 #: Numbers that training may keep for an active weight: value, scale and inclusion, two moments of each, its
@@ -17,8 +18,6 @@ from methods import allocation, convert, costs
 HELD_PER_WEIGHT = 12
 #: The same for each other parameter: itself, two moments, two running statistics.
 HELD_PER_OTHER = 5
-#: Bytes of a stored model for an active weight: four values. Its place is a bit a weight of the kernel.
-STORED_PER_WEIGHT, STORED_PER_OTHER = 16, 16
 #: Between figures that are equal but for rounding.
 ROUNDING = 1e-9
 
@@ -45,7 +44,7 @@ def density(trial: Trial) -> str:
     inputs = trial.inputs(2)
     most = 0
     for name, predict in trial.predictors(module).items():
-        used = probe.weights_used(trial.plain, module, partial(predict, inputs))
+        used = weights_used(trial.plain, module, partial(predict, inputs))
         most = max(most, sum(used.values()))
         if sum(used.values()) > counts.active:
             raise Failed(
@@ -99,7 +98,7 @@ def _near(a: float, b: float) -> bool:
 def state(trial: Trial) -> str:
     """What training keeps is a few numbers an active weight."""
     trained, counts = trial.trained, trial.problem.method.counts(trial.trained.module)
-    held = probe.numbers_held(trained.module, trained.optimiser, trained.memory, trial.problem.method)
+    held = numbers_held(trained.module, trained.optimiser, trained.memory, trial.problem.method)
     total = sum(held.values())
     limit = HELD_PER_WEIGHT * counts.active + HELD_PER_OTHER * counts.other + 100
     if total > limit:
@@ -109,24 +108,3 @@ def state(trial: Trial) -> str:
             f"{', '.join(f'{name} ({held[name]})' for name in largest)}, ..."
         )
     return f"{total / max(counts.active, 1):.2f} numbers an active weight are kept from step to step"
-
-
-@torch.no_grad()
-def packed(trial: Trial) -> str:
-    """The stored model has the size of the active weights, and predicts the same."""
-    module = trial.stored()
-    counts = trial.problem.method.counts(module)
-    content = checkpoint.load(trial.first.path / stored.MODEL)
-    # an archive has a record for each tensor beside its bytes, which begin at a multiple of 64
-    archive = len(stored.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
-    size = trial.cost("checkpoint_bytes") - archive
-    limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
-    if size > limit + 64 * len(content):
-        largest = sorted(content, key=lambda name: -content[name].nbytes)[:3]
-        raise Failed(
-            f"{stored.MODEL} holds {size} bytes; {counts.active} active weights allow {limit}: "
-            f"{', '.join(f'{name} ({content[name].nbytes})' for name in largest)}, ..."
-        )
-    unchanged(trial)
-    each = size / max(counts.active, 1)
-    return f"{each:.1f} bytes an active weight are stored, and predict as what was trained"

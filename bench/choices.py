@@ -15,7 +15,7 @@ from typing import Any
 from bench.family import Family, parse_family
 from bench.files import write_bytes
 from bench.notation import parse_yaml, read_yaml
-from bench.search import FamilySearch
+from bench.search import FamilySearch, Search, check_searchable, searchable
 from bench.spec import locate, section_keys, valid_keys
 from methods.errors import UserError, unknown
 from methods.options import option, parse
@@ -33,8 +33,9 @@ class Record:
 
     chosen: full key to value. value, sd: the metric on validation data, mean and standard deviation over
     ``seeds``; ``untuned`` the same of the suite's own settings (None where they failed). trial: the
-    one that was chosen, of ``trials``, of which ``failed`` did not finish. start: the id of the
-    suite's own configuration, by which it shows whether the suite still has it.
+    one that was chosen, of ``trials``, of which ``failed`` did not finish. start, search: the id of the
+    suite's own configuration and the digest of the search, by which it shows whether the suite still has
+    them; search is None in files of before there was one.
     """
 
     family: Family
@@ -49,14 +50,16 @@ class Record:
     failed: int
     seeds: tuple[int, ...]
     start: str
+    search: str | None
     command: str
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Layer:
     """Chosen settings as a layer: ``where`` is the file and the entry.
 
-    fair: whether they are of the search that the suite declares now, and no rival had more trials.
+    fair: whether they are of the search that the suite declares now, and so is what its rivals have, of as
+    many trials.
     """
 
     settings: dict[str, Any]
@@ -84,6 +87,7 @@ class _Entry:
     seeds: tuple[int, ...] = option()
     start: str = option()
     command: str = option()
+    search: str | None = option(None)
 
 
 _OF_FAMILY = ("method", "recipe", "dataset", "network")
@@ -132,29 +136,49 @@ def write(path: Path, records: Mapping[str, Sequence[Record]], table: str) -> No
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
-def layers(path: Path, records: Sequence[Record], found: Sequence[FamilySearch]) -> dict[str, Chosen]:
-    """What was chosen, by the key of the family. found: the families that the suite has now."""
-    now = {item.family.key: item for item in found}
-    most: dict[str, int] = {}
-    for record in records:
-        most[record.family.rivals] = max(most.get(record.family.rivals, 0), record.trials)
+def layers(
+    path: Path, records: Sequence[Record], search: Search | None, found: Sequence[FamilySearch]
+) -> dict[str, Layer]:
+    """What was chosen, by the key of the family. search, found: what the suite declares and has now."""
+    fair = _fair(records, search, found) if search else set()
     return {
-        record.family.key: Chosen(
-            record.chosen,
-            f"{path}: {record.family}",
-            is_current(record, now.get(record.family.key)) and record.trials >= most[record.family.rivals],
-        )
+        record.family.key: Layer(record.chosen, f"{path}: {record.family}", record.family.key in fair)
         for record in records
     }
 
 
-def is_current(record: Record, found: FamilySearch | None) -> bool:
-    """Whether the search was of what the suite declares now, from the settings that it has now."""
+def is_of(record: Record, search: Search, found: FamilySearch) -> bool:
+    """Whether it is of the search that the suite declares now, from the settings that it has now.
+
+    However many trials there were: more of them go on where fewer ended.
+    """
     return (
-        found is not None
+        record.search == search.digest
         and record.start == found.start.config_id
         and set(record.chosen) == set(found.ranges)
     )
+
+
+def is_current(record: Record, search: Search, found: FamilySearch) -> bool:
+    """The same, with no fewer trials than the suite declares."""
+    return is_of(record, search, found) and record.trials >= search.trials
+
+
+def _fair(records: Sequence[Record], search: Search, found: Sequence[FamilySearch]) -> set[str]:
+    """The families that were searched as their rivals were, all of them and in as many trials.
+
+    A rival whose grid writes all there is to search had no search; one that has no key of the space lacks
+    none.
+    """
+    known = {record.family.key: record for record in records}
+    trials: dict[str, set[int]] = {}
+    for item in found:
+        if item.ranges or item.written:
+            record = known.get(item.family.key)
+            current = record is not None and is_current(record, search, item)
+            trials.setdefault(item.family.rivals, set()).add(record.trials if record and current else 0)
+    even = {rivals for rivals, counts in trials.items() if len(counts) == 1 and 0 not in counts}
+    return {item.family.key for item in found if item.family.rivals in even}
 
 
 def _record(entry: Any, where: str) -> Record:
@@ -164,7 +188,8 @@ def _record(entry: Any, where: str) -> Record:
     keys = section_keys(names, where)
     for key in parsed.chosen:
         if locate(key, keys, where) != key:
-            raise unknown("key", key, valid_keys(keys), f"{where}: chosen")
+            raise unknown("key", key, searchable(valid_keys(keys)), f"{where}: chosen")
+        check_searchable(key, f"{where}: chosen")
     return Record(family, **{key: getattr(parsed, key) for key in _REST})
 
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from bench.store import RunFolder
 from methods.base import Method
 from methods.errors import UserError
 
@@ -19,6 +20,13 @@ def tell(error: BaseException, method: type[Method]) -> str:
     if isinstance(error, UserError):
         return text
     return f"{type(error).__name__}: {text}{where(''.join(traceback.format_exception(error)), method)}"
+
+
+def reason(folder: RunFolder, method: type[Method]) -> str:
+    """Why the run in ``folder`` failed, and where in the method."""
+    error = str((folder.read("status") or {}).get("error"))
+    log = folder.path / "run.log"
+    return f"{error}{where(log.read_text(), method) if log.exists() else ''}"
 
 
 def where(log: str, method: type[Method]) -> str:

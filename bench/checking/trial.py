@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,11 @@ import torch
 from torch import nn
 
 from bench import blueprint, checkpoint, stored
-from bench.blame import where
+from bench.budget import planned_stages
+from bench.checking.blame import reason, tell
+from bench.checking.interruption import Interrupted, interrupt
+from bench.checking.outcomes import Failed
+from bench.checking.watched import Step, Watched
 from bench.execution import Execution
 from bench.expansion import Expansion, Scale
 from bench.networks.base import NETWORKS
@@ -23,9 +27,9 @@ from bench.problem import Problem, budget_of, make_problem
 from bench.run import PREDICTIONS, execute
 from bench.spec import RunSpec
 from bench.store import RunFolder, Store
-from bench.training import CHECKPOINT, Trainer
-from bench.watched import Step, Watched
+from bench.training import Trainer
 from methods.base import METHODS, Method, Predictor, Stage
+from methods.errors import UserError
 from methods.options import names as option_names
 from methods.streams import Streams
 
@@ -47,45 +51,61 @@ TWO_STEPS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Failed(Exception):
-    """A promise is not kept; the message says what was found."""
-
-
-class Skipped(Exception):
-    """A promise can't be looked at here; the message says why."""
-
-
 def specification(method: str, network: str, overrides: Mapping[str, Any]) -> RunSpec:
     """The run by which ``method`` is tried on ``network``, with settings of the recipe ``default``.
 
     Raises ``UserError`` for an unknown name or setting, and where method, network and data do not fit.
     """
     NETWORKS.get(network)
+    cls = METHODS.get(method)
+    if not is_dataclass(cls.Options):
+        raise UserError(f"method {method}: Options: expected a dataclass, got {cls.Options!r}")
     settings = TRIALS.get(network, TWO_STEPS)
-    is_sparse = "sparsity" in option_names(METHODS.get(method).Options)
+    is_sparse = "sparsity" in option_names(cls.Options)
     if is_sparse:
         settings = settings | {"method.sparsity": SPARSITY}
     spec = _expanded(method, network, settings, overrides)
-    if sum(stage.epochs for stage in _stages(spec)) > MOST_EPOCHS:
-        if network in TRIALS:
-            settings = settings | {"epochs": EPOCHS_OF_MANY}
-        elif is_sparse:
-            settings = settings | {"method.sparsity": SPARSITY_OF_MANY}
-        spec = _expanded(method, network, settings, overrides)
-    blueprint.check(spec)
+    try:
+        if sum(stage.epochs for stage in _stages(spec)) > MOST_EPOCHS:
+            if network in TRIALS:
+                settings = settings | {"epochs": EPOCHS_OF_MANY}
+            elif is_sparse:
+                settings = settings | {"method.sparsity": SPARSITY_OF_MANY}
+            spec = _expanded(method, network, settings, overrides)
+        if _can_be_trained(spec):
+            blueprint.check(spec)
+    except UserError:
+        raise
+    except (Exception, SystemExit):
+        pass  # an error of the method: the check `contract` asks it the same, and tells
     return spec
 
 
 def _expanded(method: str, network: str, settings: dict[str, Any], overrides: Mapping[str, Any]) -> RunSpec:
     grid = {"recipe": "default", "method": method, "network": network, "set": settings}
     expansion = Expansion(Scale(seeds=SEED, grids=(grid,)), f"{method} on {network}", overrides, None)
-    (draft,) = expansion.drafts()
+    try:
+        (draft,) = expansion.drafts()
+    except UserError:
+        raise
+    except Exception as error:  # as of a field of Options that is no `option`
+        raise UserError(f"method {method}: {tell(error, METHODS.get(method))}") from error
     return draft.spec
 
 
 def _stages(spec: RunSpec) -> list[Stage]:
     name, options = spec.method
     return METHODS.get(name)(options).stages(budget_of(spec, blueprint.task(spec)))
+
+
+def _can_be_trained(spec: RunSpec) -> bool:
+    """Whether its stages are some; where they are not, no input is at fault, and `contract` tells."""
+    name, options = spec.method
+    try:
+        planned_stages(METHODS.get(name)(options), budget_of(spec, blueprint.task(spec)))
+    except UserError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -138,43 +158,16 @@ class Trial:
         return self._run("reseeded", self.spec.with_seed(OTHER_SEED))
 
     @cached_property
-    def interrupted(self) -> tuple[RunFolder, int]:
-        """The run, stopped between its stages and amid each of them, and how often that was."""
-        store = Store(self.root / "interrupted", create=True)
-        folder, points = store.run(self.spec.run_id), self._interruptions()
-        if not points:
-            raise Skipped("training is a single step")
-        for point in points:
-            execution = Execution(checkpoint_seconds=0.0)
-            outcome = execute(self.spec, store, execution, stop=_at(folder, point))
-            if outcome != "preempted":
-                raise Failed(f"gone on with, before minibatch {point}: {self._reason(folder)}")
-        if execute(self.spec, store, Execution(checkpoint_seconds=0.0)) != "done":
-            raise Failed(f"gone on with, after minibatch {points[-1]}: {self._reason(folder)}")
-        return folder, len(points)
+    def interrupted(self) -> Interrupted:
+        """The run, stopped between its stages and amid each of them."""
+        return interrupt(self.problem, Store(self.root / "interrupted", create=True))
 
     def _run(self, name: str, spec: RunSpec) -> RunFolder:
         store = Store(self.root / name, create=True)
         folder = store.run(spec.run_id)
         if execute(spec, store, Execution()) != "done":
-            raise Failed(self._reason(folder))
+            raise Failed(reason(folder, METHODS.get(spec.method[0])))
         return folder
-
-    def _interruptions(self) -> list[int]:
-        """Minibatches of the whole run, counted from 0, before which it is stopped."""
-        points, before, epoch = [], 0, self.problem.budget.steps_per_epoch
-        for stage in self.problem.method.stages(self.problem.budget):
-            steps = self.problem.steps(stage.epochs)
-            amid = steps // 2 + (steps // 2 % epoch == 0)  # within an epoch, where one has several steps
-            points += [before, before + amid] if amid < steps else [before]
-            before += steps
-        return points[1:]  # to be stopped before it has begun is nothing
-
-    def _reason(self, folder: RunFolder) -> str:
-        error = str((folder.read("status") or {}).get("error"))
-        log = folder.path / "run.log"
-        place = where(log.read_text(), METHODS.get(self.spec.method[0])) if log.exists() else ""
-        return f"{error}{place}"
 
     def cost(self, key: str) -> Any:
         """What the first run's ``costs.json`` says."""
@@ -234,11 +227,3 @@ def results(folder: RunFolder) -> dict[str, Any]:
         found[f"{name}.jsonl"] = folder.rows(name)
     found["history.jsonl"] = [row for row in folder.rows("history") if row["metric"] != "seconds"]
     return found | {"metrics.json": folder.read("metrics")}
-
-
-def _at(folder: RunFolder, point: int) -> Callable[[], bool]:
-    """Whether minibatch ``point`` of the run is next, asked once before each from its last checkpoint on."""
-    path = folder.path / CHECKPOINT
-    done = checkpoint.load(path)["counters"]["steps"] if path.exists() else 0
-    left = iter(range(point - done))
-    return lambda: next(left, None) is None

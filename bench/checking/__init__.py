@@ -1,0 +1,1 @@
+"""What ``bench.check`` does: a method is trained in small, and held against what the contract promises."""

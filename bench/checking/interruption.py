@@ -1,0 +1,131 @@
+"""A run that is stopped between its stages and amid each of them, and gone on with each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench import checkpoint
+from bench.checking.blame import reason
+from bench.checking.outcomes import Failed, Skipped
+from bench.execution import Execution
+from bench.problem import Problem
+from bench.run import execute
+from bench.store import RunFolder, Store
+from bench.training import CHECKPOINT
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a run is stopped: before ``minibatch`` of the whole run, counted from 0.
+
+    amid: whether it is within ``stage``, else before its first minibatch.
+    """
+
+    minibatch: int
+    stage: str
+    amid: bool
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A finished run, and where it was stopped on the way."""
+
+    folder: RunFolder
+    stops: list[Stop]
+
+    @property
+    def words(self) -> str:
+        """Which stops there were."""
+        amid = [stop.stage for stop in self.stops if stop.amid]
+        between = len(self.stops) - len(amid)
+        where = [f"amid {_list(amid)}"] if amid else []
+        where += [f"between stages {_times(between)}"] if between else []
+        return f"stopped {_times(len(self.stops))} ({', '.join(where)}) and gone on with"
+
+
+def interrupt(problem: Problem, store: Store) -> Interrupted:
+    """Train ``problem`` in ``store``, with all its interruptions.
+
+    Raises ``Failed`` where a checkpoint can't be read, or the run does not go on from it; ``Skipped``
+    where no checkpoint falls within the run.
+    """
+    stops, epoch = _stops(problem), problem.budget.steps_per_epoch
+    if all(stop.minibatch < epoch for stop in stops):
+        raise Skipped("no stop lies behind the first checkpoint, which the end of an epoch writes")
+    folder, saved = store.run(problem.spec.run_id), 0
+    for stop in stops:
+        _go_on(problem, store, saved, stop.minibatch)
+        # checkpoints are written at the ends of epochs, and stages are whole ones
+        saved = _require_checkpoint(folder, stop.minibatch // epoch * epoch, stop.minibatch)
+    _go_on(problem, store, saved, None)
+    return Interrupted(folder, stops)
+
+
+def _stops(problem: Problem) -> list[Stop]:
+    stops, before, epoch = [], 0, problem.budget.steps_per_epoch
+    for stage in problem.method.stages(problem.budget):
+        steps = problem.steps(stage.epochs)
+        stops.append(Stop(before, stage.name, amid=False))
+        amid = steps // 2 + (steps // 2 % epoch == 0)  # within an epoch, where one has several steps
+        if amid < steps:
+            stops.append(Stop(before + amid, stage.name, amid=True))
+        before += steps
+    return stops[1:]  # to be stopped before it has begun is nothing
+
+
+class _Minibatches:
+    """Asked once before each minibatch, counts them, and has the run stopped before number ``limit``."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.trained, self._limit = 0, limit
+
+    def __call__(self) -> bool:
+        if self.trained == self._limit:
+            return True
+        self.trained += 1
+        return False
+
+
+def _go_on(problem: Problem, store: Store, saved: int, until: int | None) -> None:
+    """From minibatch ``saved`` of the last checkpoint on, until before another one or the end."""
+    last = sum(problem.steps(stage.epochs) for stage in problem.method.stages(problem.budget))
+    asked = _Minibatches(None if until is None else until - saved)
+    outcome = execute(problem.spec, store, Execution(checkpoint_seconds=0.0), stop=asked)
+    here = f"from minibatch {saved} to {last if until is None else until} of {last}"
+    if outcome == "failed":
+        raise Failed(f"{here}: {reason(store.run(problem.spec.run_id), type(problem.method))}")
+    if outcome != ("done" if until is None else "preempted"):
+        raise Failed(f"{here}: the run is {outcome} after {asked.trained} minibatches")
+    if until is None and asked.trained != last - saved:
+        raise Failed(
+            f"{here}: {asked.trained} minibatches were trained, so the run did not go on from its checkpoint"
+        )
+
+
+def _require_checkpoint(folder: RunFolder, expected: int, stop: int) -> int:
+    """The minibatches that the checkpoint holds, which are ``expected`` after a stop before ``stop``."""
+    path = folder.path / CHECKPOINT
+    if not path.exists():
+        saved = 0
+    else:
+        try:
+            saved = checkpoint.load(path)["counters"]["steps"]
+        except checkpoint.UNREADABLE as error:
+            raise Failed(
+                f"the checkpoint can't be read, so that a run would start anew: {checkpoint.why(error)}; "
+                "what context.memory keeps is tensors, numbers and strings, in lists and dicts"
+            ) from None
+    if saved != expected:
+        raise Failed(
+            f"stopped before minibatch {stop}, the last checkpoint is of minibatch {saved}, not {expected}: "
+            "the run did not go on from the one before"
+        )
+    return saved
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
+
+
+def _list(stages: list[str]) -> str:
+    return f"stage {stages[0]!r}" if len(stages) == 1 else f"each of {len(stages)} stages"

@@ -1,0 +1,64 @@
+"""The check of the stored model: its size, and that it predicts as what was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bench import checkpoint, stored
+from bench.checking.outcomes import Failed
+from bench.checking.trial import Trial, results
+from bench.evaluation import fixed_draws
+from bench.run import PREDICTIONS
+
+#: Bytes of a stored model for an active weight: four values. Its place is a bit a weight of the kernel.
+STORED_PER_WEIGHT, STORED_PER_OTHER = 16, 16
+
+
+@torch.no_grad()
+def packed(trial: Trial) -> str:
+    """The stored model has the size of the active weights, and predicts the same."""
+    module = trial.stored()
+    counts = trial.problem.method.counts(module)
+    content = checkpoint.load(trial.first.path / stored.MODEL)
+    # an archive has a record for each tensor beside its bytes, which begin at a multiple of 64
+    archive = len(stored.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
+    size = trial.cost("checkpoint_bytes") - archive
+    limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
+    if size > limit + 64 * len(content):
+        largest = sorted(content, key=lambda name: -content[name].nbytes)[:3]
+        raise Failed(
+            f"{stored.MODEL} holds {size} bytes; {counts.active} active weights allow {limit}: "
+            f"{', '.join(f'{name} ({content[name].nbytes})' for name in largest)}, ..."
+        )
+    _require_unchanged(trial)
+    each = size / max(counts.active, 1)
+    return f"{each:.1f} bytes an active weight are stored, and predict as what was trained"
+
+
+def _require_unchanged(trial: Trial) -> None:
+    """Raise ``Failed`` where the stored model predicts otherwise than it did when it was trained.
+
+    By the mean network, or where there is none by the draws that scored the run.
+    """
+    module = trial.stored()
+    stage = trial.problem.method.stages(trial.problem.budget)[-1]
+    mean, inputs = trial.problem.method.mean(module), trial.inputs()
+
+    def probabilities() -> np.ndarray:
+        predictors = [mean] if mean is not None else fixed_draws(trial.problem, module, stage)
+        found: np.ndarray = (
+            torch.stack([predict(inputs).softmax(-1) for predict in predictors]).mean(0).numpy()
+        )
+        return found
+
+    again = probabilities()
+    if not np.array_equal(again, probabilities()):
+        return  # draws that change are another check's
+    name = f"{PREDICTIONS} {'samples' if mean is None else 'mean'}/probabilities"
+    off = np.abs(again - results(trial.first)[name][: len(inputs)]).max()
+    if not off < 1e-4:
+        raise Failed(
+            f"read anew, the model gives other probabilities than when it was trained (by {off:.2g}): what "
+            "does it need that pack leaves out?"
+        )
