@@ -32,14 +32,14 @@ def main(argv: list[str] | None = None) -> int:
 
     # here, so that --help is at once
     from bench.checking.checks import examine
-    from bench.checking.trial import OTHER_SEED, SEED, Trial, specification
+    from bench.checking.trial import OTHER_SEED, SEED, Trial, refused, specification
     from methods.errors import UserError
 
     overrides, began = cli.overrides(arguments), time.perf_counter()
     for key in overrides:
         if key == "seed":
             raise UserError(f"--set: seed: the checks choose their own seeds, {SEED} and {OTHER_SEED}")
-        if key.partition(".")[0] in ("method", "network") and key.partition(".")[2] in ("", "name"):
+        if refused(key):
             raise UserError(f"--set: {key}: the method is the argument, and networks are chosen by --network")
     networks = dict.fromkeys(arguments.network or NETWORKS)
     specs = [specification(arguments.method, network, overrides) for network in networks]

@@ -27,6 +27,23 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 Predictor = Callable[[torch.Tensor], torch.Tensor]
 
 
+_NEVER_DOTTED = (
+    *("hourglass", "bowtie", "circle-cross", "circle-x", "square-cross", "square-x", "diamond-cross"),
+    *("diamond-x", "cross-thin", "x-thin", "asterisk", "y-up", "y-down", "y-left", "y-right"),
+    *("line-ew", "line-ns", "line-ne", "line-nw", "arrow-up", "arrow-down", "arrow-left", "arrow-right"),
+    *("arrow-bar-up", "arrow-bar-down", "arrow-bar-left", "arrow-bar-right", "arrow", "arrow-wide"),
+)
+_DOTTED = (
+    *("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "triangle-left"),
+    *("triangle-right", "triangle-ne", "triangle-se", "triangle-sw", "triangle-nw", "pentagon", "hexagon"),
+    *("hexagon2", "octagon", "star", "hexagram", "star-triangle-up", "star-triangle-down", "star-square"),
+    *("star-diamond", "diamond-tall", "diamond-wide", "hash"),
+)
+#: What plotly can draw; each marker also with ``-open``, most with ``-dot`` and ``-open-dot``.
+MARKERS = (*_DOTTED, *_NEVER_DOTTED)
+DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
+
+
 @dataclass(frozen=True)
 class Style:
     """How views show a method: the same label, hue, marker and dash on every page.
@@ -45,8 +62,10 @@ class Style:
     def __post_init__(self) -> None:
         for name in ("hue", "hue_dark"):
             self._require(name, r"#[0-9A-Fa-f]{6}", "#rrggbb")
-        for name in ("marker", "dash"):
-            self._require(name, r"[a-z0-9-]{1,40}", "a name of plotly's")
+        plain = "|".join(MARKERS)
+        marker = f"({plain})(-open)?|({'|'.join(_DOTTED)})(-open)?-dot"
+        self._require("marker", marker, f"a name of plotly's, as {', '.join(MARKERS[:8])}")
+        self._require("dash", "|".join(DASHES), f"a name of plotly's: {', '.join(DASHES)}")
         self._require("label", r".{1,80}", "a label of 1 to 80 characters")
 
     def _require(self, name: str, pattern: str, what: str) -> None:

@@ -23,6 +23,7 @@ from bench.training import Trainer
 from methods import layers
 from methods.base import METHODS, Equivalent, Stage
 from methods.deterministic import Deterministic
+from methods.inventory import kernel_layers
 from methods.static_vi import StaticVI
 
 #: The methods of this package; other tests register toys.
@@ -277,6 +278,22 @@ class HiddenPass(Deterministic):
             torch.autograd.grad(loss, list(context.module.parameters()))
 
 
+class PrunesSilently(METHODS.get("magnitude_vi")):
+    """Loses weights and does not say so."""
+
+    def after_step(self, context):
+        super().after_step(context)
+        context.pruned = False
+
+    def enter_stage(self, context, stage):
+        super().enter_stage(context, stage)
+        context.pruned = False
+
+    def leave_stage(self, context, stage):
+        super().leave_stage(context, stage)
+        context.pruned = False
+
+
 class LearnsNothing(Deterministic):
     """Its loss has no slope."""
 
@@ -386,6 +403,8 @@ def test_an_error_of_the_method_is_told_once_with_its_place(registered, tmp_path
 
 def test_a_method_that_leaves_the_process_is_one_that_fails(registered, tmp_path):
     class Leaves(Deterministic):
+        """Ends the process."""
+
         def loss(self, module, batch, progress):
             sys.exit("there is nothing more to do")
 
@@ -411,7 +430,12 @@ TRAIN = Stage("train", 6)
         ("members", raising, "members: " + KEY_ERROR),
         ("members", lambda self: 0, "members returns 0; "),
         ("equivalent", classmethod(raising), "equivalent: " + KEY_ERROR),
-        ("equivalent", lambda self, options: None, "equivalent: TypeError: "),
+        ("equivalent", lambda self, options: None, "equivalent: is asked of the class: @classmethod is miss"),
+        (
+            "equivalent",
+            classmethod(lambda cls, options: Equivalent("deterministic", {"size": 1}, "the same")),
+            "equivalent: unknown key 'size'; valid: (none)",
+        ),
         ("equivalent", classmethod(lambda cls, options: "rigl"), "equivalent returns 'rigl'; "),
         (
             "equivalent",
@@ -433,11 +457,71 @@ TRAIN = Stage("train", 6)
         ),
         ("stages", lambda self, budget: ["train"], "stages returns ['train']; "),
         ("version", "2", "version is '2'; "),
+        ("__doc__", None, "Broken has no docstring; "),
+        ("members", 2, "members is 2; it is a function"),
+        ("loss", lambda self, batch: None, "loss: takes (self, batch); it is called with (self, module"),
+        ("loss", staticmethod(lambda batch: None), "loss: takes (batch); it is called with (module"),
+        ("after_step", lambda self: None, "after_step: takes (self); it is called with (self, context), "),
+        ("validate", classmethod(lambda cls: None), "validate: takes (); it is called with (options"),
+        ("afterstep", lambda self, context: None, "afterstep is no hook, so that it would never be called"),
+        ("draw", staticmethod(raising), "is draws meant? A helper begins with _, at tests/test_check.py:"),
+        ("loss", lambda self, *_: None, "loss returns None; it is a scalar tensor with a gradient, at "),
+        ("loss", lambda self, *_: 0.5, "loss returns 0.5; "),
+        ("loss", lambda self, *_: torch.tensor(0.5), "loss returns a tensor of shape () without a gradient"),
+        ("loss", lambda self, module, *_: module.fc1.bias, "loss returns a tensor of shape (64,); "),
+        ("build", lambda self, *_: None, "build returns None; it is the nn.Module to train, at tests/"),
+        ("build", lambda self, network, *_: nn.ModuleList([network]), "build returns a ModuleList, which "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_before_training_is_told_by_the_contract(hook, value, words, registered, tmp_path):
-    found = verdicts(registered(type("Broken", (Deterministic,), {hook: value})), "mlp", tmp_path)
+    body = {"__doc__": "Breaks its contract.", hook: value}
+    found = verdicts(registered(type("Broken", (Deterministic,), body)), "mlp", tmp_path)
     assert words in fails_alone(found, "contract")
+
+
+def test_what_is_no_name_of_a_method_is_told_by_the_contract(registered, tmp_path):
+    class Named(Deterministic):
+        """Has a name that is no folder's."""
+
+    found = verdicts(registered(Named, "my method"), "mlp", tmp_path)
+    assert fails_alone(found, "contract").startswith("name is 'my method'; it is made of a to z, ")
+
+
+def test_names_of_helpers_and_more_parameters_are_nobodys_business(registered, tmp_path):
+    class Helped(Deterministic):
+        """Calls what it likes as it likes."""
+
+        def active_counts(self):
+            raise NotImplementedError
+
+        def loss(self, module, batch, progress, weight=1.0, **more):
+            return weight * super().loss(module, batch, progress)
+
+    assert failures(verdicts(registered(Helped), "mlp", tmp_path, {"epochs": 2})) == {}
+
+
+def test_weights_that_are_lost_without_a_word_are_seen(registered, tmp_path):
+    """A run that is stopped need not go on from its checkpoint then, so that ``resume`` may fail too."""
+    failed = failures(verdicts(registered(PrunesSilently), "mlp", tmp_path))
+    words = r"\w+ of stage 'train': 4736 active weights become 1571; context.pruned = True says so"
+    assert re.match(words, failed["density"])
+
+
+class KeptMasks(Deterministic):
+    """Sets weights to zero and keeps them all."""
+
+    Options = StaticVI.Options
+
+    def after_step(self, context):
+        for _, layer in kernel_layers(context.module):
+            layer.weight.data.view(-1)[::2] = 0
+
+
+def test_weights_that_are_zero_and_kept_are_too_many_numbers(registered, tmp_path):
+    failed = failures(verdicts(registered(KeptMasks), "mlp", tmp_path, {"epochs": 2}))
+    assert {"density", "state"} <= failed.keys()
+    assert "237 active weights allow " in failed["state"]
+    assert failed["state"].endswith("zeroed weights are still there: use slots (methods/sparse.py)")
 
 
 def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeypatch):
@@ -568,6 +652,11 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
         (["ssvi", "--network", "mlpp"], "unknown network 'mlpp'; valid: "),
         (["ssvi", "--set", "sparsity=2"], "sparsity: 2.0 lies outside [0, 1)"),
         (["ssvi", "--set", "nothing=2"], "unknown key 'nothing'"),
+        (
+            ["ssvi", "--network", "cnn", "--set", "network.hidden=[3]"],
+            "--set, network cnn: unknown key 'network.hidden'; valid: dataset, ",
+        ),
+        (["ssvi", "--set", "epochs=1000000000"], "--set: epochs: 1000000000 are too many: "),
         (["ssvi", "--set", "seed=1"], "--set: seed: the checks choose their own seeds, 0 and 1"),
         (["ssvi", "--set", "method=rigl"], "the method is the argument"),
         (["ssvi", "--network", "mlp", "--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no "),
@@ -578,6 +667,12 @@ def test_bad_input_is_one_line(call, arguments, words):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("error: ") and words in err and err.count("\n") == 1
+
+
+def test_keys_that_are_refused_are_not_listed_as_valid(call):
+    err = call("ssvi", "--network", "cnn", "--set", "network.hidden=[3]")[2]
+    valid = err.strip().partition("valid: ")[2].split(", ")
+    assert "network.channels" in valid and not {"method", "network", "seed"} & {*valid}
 
 
 def test_options_that_are_none_are_one_line(call, registered):

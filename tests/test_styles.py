@@ -117,6 +117,9 @@ def test_where_nothing_was_collected_there_are_no_styles(store):
         ({"hue": "green"}, "hue: 'green' is not #rrggbb"),
         ({"hue_dark": "#fff"}, "hue_dark: '#fff' is not #rrggbb"),
         ({"marker": "Star!"}, "marker: 'Star!' is not a name of plotly's"),
+        ({"marker": "blob"}, "marker: 'blob' is not a name of plotly's, as circle, "),
+        ({"marker": "bowtie-dot"}, "marker: 'bowtie-dot' is not a name"),
+        ({"dash": "dashed"}, "dash: 'dashed' is not a name of plotly's: solid, dot, dash, "),
         ({"dash": ""}, "dash: '' is not a name of plotly's"),
         ({"label": "x" * 81}, "is not a label of 1 to 80 characters"),
         ({"label": "x\ty"}, r"is not a label of 1 to 80 characters"),
@@ -125,3 +128,9 @@ def test_where_nothing_was_collected_there_are_no_styles(store):
 def test_a_style_that_readers_would_refuse_is_an_error_where_it_is_written(wrong, words):
     with pytest.raises(ValueError, match=words):
         Style(**{"label": "Mine", "hue": "#000000", "hue_dark": "#ffffff", **wrong})
+
+
+@pytest.mark.parametrize("marker", ["circle", "diamond-tall-open", "hash-open-dot", "arrow-wide-open"])
+def test_what_plotly_draws_is_a_style(marker):
+    style = Style("Mine", hue="#000000", hue_dark="#ffffff", marker=marker, dash="longdashdot")
+    assert style.marker == marker

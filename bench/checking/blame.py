@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import traceback
@@ -41,6 +42,12 @@ def where(log: str, method: type[Method]) -> str:
             return _place(*mine[-1])
     others = [frame for frame in frames if "site-packages" not in frame[0]]
     return _place(*others[-1]) if others else ""
+
+
+def place_of(method: type[Method], hook: str) -> str:
+    """Where ``hook`` is written that ``method`` has; nothing where that is no function."""
+    code = getattr(inspect.unwrap(getattr(method, hook)), "__code__", None)
+    return _place(code.co_filename, str(code.co_firstlineno), hook) if code else ""
 
 
 def _place(file: str, line: str, function: str) -> str:

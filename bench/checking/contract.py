@@ -1,14 +1,17 @@
-"""The check of what a method is asked before anything trains: members, equivalent, stages, validate."""
+"""The check of a method before it trains: its names and hooks, and what these return."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bench import blueprint
 from bench.budget import planned_stages
 from bench.checking.blame import tell
+from bench.checking.hooks import require_hooks
 from bench.checking.outcomes import Failed
+from bench.checking.rehearsal import rehearse
 from bench.checking.trial import Trial
 from bench.plan import canonical
 from methods.base import METHODS, Equivalent, Method, Stage
@@ -21,8 +24,8 @@ def contract(trial: Trial) -> str:
     """What is asked of a method before it trains has the types and the meaning that the contract says."""
     name, options = trial.spec.method
     cls = METHODS.get(name)
-    if not _is_whole(cls.version):
-        raise Failed(f"version is {cls.version!r}; it is a whole number, 1 at first")
+    _require_named(cls)
+    require_hooks(cls)
     _ask("__init__", cls, lambda: cls(options))
     members = _ask("members", cls, trial.problem.method.members)
     if not _is_whole(members):
@@ -31,9 +34,19 @@ def contract(trial: Trial) -> str:
     stages = _planned(trial, cls)
     network = blueprint.network(trial.spec)
     _ask("validate", cls, lambda: cls.validate(options, network))
+    rehearse(trial)
     named = ", ".join(f"{stage.name} ({stage.epochs})" for stage in stages[:6])
     more = f", … {len(stages)} in all" if len(stages) > 6 else ""
     return f"stages, and their epochs: {named}{more}" + (f"; {members} members" if members > 1 else "")
+
+
+def _require_named(cls: type[Method]) -> None:
+    if not re.fullmatch(r"[a-z0-9_]+", str(cls.name)):
+        raise Failed(f"name is {cls.name!r}; it is made of a to z, 0 to 9 and _, as folders and keys are")
+    if not _is_whole(cls.version):
+        raise Failed(f"version is {cls.version!r}; it is a whole number, 1 at first")
+    if not (vars(cls).get("__doc__") or "").strip():
+        raise Failed(f"{cls.__name__} has no docstring; its first line is what lists and views say of it")
 
 
 def _ask(hook: str, method: type[Method], call: Callable[[], T]) -> T:

@@ -22,6 +22,17 @@ HELD_PER_OTHER = 5
 ROUNDING = 1e-9
 
 
+def _declared(trial: Trial) -> int | None:
+    """Active weights that the option ``sparsity`` asks for; None where a method has none."""
+    method = trial.problem.method
+    sparsity = getattr(method.options, "sparsity", None)
+    if sparsity is None:
+        return None
+    kernels = convert.sparsifiable(trial.plain, getattr(method.options, "keep_dense", ()))
+    dense = costs.counts(trial.plain).kernel - sum(shape.numel() for shape in kernels.values())
+    return method.members() * (dense + allocation.total(kernels, sparsity))
+
+
 @torch.no_grad()
 def density(trial: Trial) -> str:
     """As many weights are active as is declared, and no others are used."""
@@ -29,15 +40,14 @@ def density(trial: Trial) -> str:
     counts, whole = method.counts(module), method.members() * costs.counts(trial.plain).kernel
     if counts.kernel != whole:
         raise Failed(f"counts has {counts.kernel} kernel weights, the network {whole}")
-    sparsity = getattr(method.options, "sparsity", None)
-    if sparsity is not None:
-        kernels = convert.sparsifiable(trial.plain, getattr(method.options, "keep_dense", ()))
-        dense = costs.counts(trial.plain).kernel - sum(shape.numel() for shape in kernels.values())
-        declared = method.members() * (dense + allocation.total(kernels, sparsity))
-        if counts.active != declared:
-            raise Failed(
-                f"{counts.active} weights are active; sparsity {sparsity} declares {declared} of {whole}"
-            )
+    declared = _declared(trial)
+    if declared is not None and counts.active != declared:
+        sparsity = method.options.sparsity
+        raise Failed(
+            f"{counts.active} weights are active; sparsity {sparsity} declares {declared} of {whole}"
+        )
+    for place in trial.trained.unflagged:
+        raise Failed(f"{place}; context.pruned = True says so: what sparse kernels compute hangs on it")
     words = f"{counts.active} of {whole} weights active, {counts.density:.4g}"
     if counts.active == whole:
         return f"{words}: all, as declared"
@@ -100,11 +110,15 @@ def state(trial: Trial) -> str:
     trained, counts = trial.trained, trial.problem.method.counts(trial.trained.module)
     held = numbers_held(trained.module, trained.optimiser, trained.memory, trial.problem.method)
     total = sum(held.values())
-    limit = HELD_PER_WEIGHT * counts.active + HELD_PER_OTHER * counts.other + 100
+    declared = _declared(trial)
+    active = counts.active if declared is None else declared
+    limit = HELD_PER_WEIGHT * active + HELD_PER_OTHER * counts.other + 100
     if total > limit:
         largest = sorted(held, key=lambda name: -held[name])[:3]
+        is_whole = sum(parameter.numel() for parameter in trained.module.parameters()) >= counts.kernel
+        hint = "; zeroed weights are still there: use slots (methods/sparse.py)"
         raise Failed(
-            f"{total} numbers are kept from step to step; {counts.active} active weights allow {limit}: "
-            f"{', '.join(f'{name} ({held[name]})' for name in largest)}, ..."
+            f"{total} numbers are kept from step to step; {active} active weights allow {limit}: "
+            f"{', '.join(f'{name} ({held[name]})' for name in largest)}, ...{hint if is_whole else ''}"
         )
     return f"{total / max(counts.active, 1):.2f} numbers an active weight are kept from step to step"

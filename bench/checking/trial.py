@@ -25,11 +25,11 @@ from bench.expansion import Expansion, Scale
 from bench.networks.base import NETWORKS
 from bench.problem import Problem, budget_of, make_problem
 from bench.run import PREDICTIONS, execute
-from bench.spec import RunSpec
+from bench.spec import RunSpec, chosen_names, locate, open_sections, section_keys, valid_keys
 from bench.store import RunFolder, Store
 from bench.training import Trainer
 from methods.base import METHODS, Method, Predictor, Stage
-from methods.errors import UserError
+from methods.errors import UserError, unknown
 from methods.options import names as option_names
 from methods.streams import Streams
 
@@ -44,6 +44,8 @@ TRIALS: dict[str, dict[str, Any]] = {
 #: Methods that would take more epochs than this, in all their stages, get fewer in each; or fewer levels of
 #: pruning, where a stage is two steps of a large network.
 MOST_EPOCHS, EPOCHS_OF_MANY, SPARSITY_OF_MANY = 12, 2, 0.6
+#: More than this for a stage is refused: the checks train a method several times over.
+EPOCHS_ALLOWED = 50
 #: On other networks: two steps, by which nothing is learnt.
 TWO_STEPS: dict[str, Any] = {
     "dataset": "fashion_mnist_sample", "dataset.val": 10, "dataset.test": 10,
@@ -64,7 +66,13 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     is_sparse = "sparsity" in option_names(cls.Options)
     if is_sparse:
         settings = settings | {"method.sparsity": SPARSITY}
+    _require_known(method, network, settings, overrides)
     spec = _expanded(method, network, settings, overrides)
+    if spec.training.epochs > EPOCHS_ALLOWED:
+        raise UserError(
+            f"--set: epochs: {spec.training.epochs} are too many: the checks train a method several times "
+            f"over; valid: 1 to {EPOCHS_ALLOWED}"
+        )
     try:
         if sum(stage.epochs for stage in _stages(spec)) > MOST_EPOCHS:
             if network in TRIALS:
@@ -79,6 +87,30 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     except (Exception, SystemExit):
         pass  # an error of the method: the check `contract` asks it the same, and tells
     return spec
+
+
+def refused(key: str) -> bool:
+    """Whether it is not for ``overrides`` to set: method and network are arguments, and seeds the checks'."""
+    section, _, leaf = key.partition(".")
+    return key == "seed" or (section in ("method", "network") and leaf in ("", "name"))
+
+
+def _require_known(
+    method: str, network: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Raise ``UserError`` for a key that nothing has here, with those that may be set."""
+    opened = open_sections(overrides, "--set")
+    names = {**chosen_names(open_sections(settings)), **chosen_names(opened)}
+    try:
+        keys = section_keys({**names, "method": method, "network": network}, "--set")
+    except UserError:
+        raise
+    except Exception:
+        return  # of options that are none: what is made of them next tells
+    for key in opened:
+        if locate(key, keys, "--set") is None:
+            valid = [each for each in valid_keys(keys) if not refused(each)]
+            raise unknown("key", key, valid, f"--set, network {network}")
 
 
 def _expanded(method: str, network: str, settings: dict[str, Any], overrides: Mapping[str, Any]) -> RunSpec:
@@ -110,12 +142,16 @@ def _can_be_trained(spec: RunSpec) -> bool:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left in memory: module, optimiser, the method's own state, and what the steps took."""
+    """What training left in memory: module, optimiser, the method's own state, and what the steps took.
+
+    unflagged: where active weights became more or fewer, and ``context.pruned`` was not set.
+    """
 
     module: nn.Module
     optimiser: torch.optim.Optimizer
     memory: dict[str, Any]
     steps: list[Step]
+    unflagged: list[str]
 
 
 class Trial:
@@ -178,21 +214,23 @@ class Trial:
     @cached_property
     def trained(self) -> Trained:
         """The run once more, under torch's flop counter; its module is in evaluation mode."""
-        folder = RunFolder(self.root / "trained" / self.spec.run_id)
         watched = Watched(self.problem.method)
-        # no validation data: scoring would be counted among the steps
-        problem = replace(
-            self.problem,
-            splits=replace(self.problem.splits, val=None),
-            method=cast(Method, watched),
-        )
-        trainer = Trainer(
-            problem, folder, stage_done=lambda module, stage: {}, stop=lambda: False, report=lambda at: None,
-            checkpoint_seconds=math.inf, started=time.perf_counter(),
-        )  # fmt: skip
+        trainer = self.trainer("trained", cast(Method, watched))
         with watched, torch.enable_grad():  # whoever asks may be within no_grad
             module = trainer.run()
-        return Trained(module.eval(), trainer.optimiser, trainer.memory, watched.steps)
+        return Trained(
+            module.eval(), trainer.optimiser, trainer.memory, watched.steps, list(watched.unflagged)
+        )
+
+    def trainer(self, name: str, method: Method) -> Trainer:
+        """The loop with ``method`` in the place of the run's own, in a folder ``name``; nothing is scored."""
+        # no validation data: scoring would be counted among the steps
+        problem = replace(self.problem, splits=replace(self.problem.splits, val=None), method=method)
+        return Trainer(
+            problem, RunFolder(self.root / name / self.spec.run_id), stage_done=lambda module, stage: {},
+            stop=lambda: False, report=lambda at: None, checkpoint_seconds=math.inf,
+            started=time.perf_counter(),
+        )  # fmt: skip
 
     def inputs(self, n: int = 16) -> torch.Tensor:
         """The first ``n`` test examples as the network takes them."""

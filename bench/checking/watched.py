@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods.base import Batch, Context, Method, Progress
+from methods.base import Batch, Context, Method, Progress, Stage
 from methods.inventory import kernel_layers, kernels
 
 #: Events of a step that are a forward and a backward pass of their own.
@@ -134,6 +135,8 @@ class Watched:
 
     def __init__(self, method: Method) -> None:
         self.steps: list[Step] = []
+        #: Places, each once, where ``context.pruned`` was due.
+        self.unflagged: dict[str, None] = {}
         self._method = method
         self._counter: FlopCounter | None = None
         self._forward = ForwardFlops(0, {})
@@ -148,6 +151,30 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._method, name)
+
+    def enter_stage(self, context: Context, stage: Stage) -> None:
+        """What the method does there."""
+        with self._flagged(context, "enter_stage"):
+            self._method.enter_stage(context, stage)
+
+    def leave_stage(self, context: Context, stage: Stage) -> None:
+        """What the method does there."""
+        with self._flagged(context, "leave_stage"):
+            self._method.leave_stage(context, stage)
+
+    @contextmanager
+    def _flagged(self, context: Context, hook: str) -> Iterator[None]:
+        """Notes ``hook`` where layers come to other numbers of weights and the flag is not set."""
+
+        def active() -> list[int]:
+            whole = self._method.counts(context.module).active
+            return [whole, *(kernel.active for kernel in kernels(context.module))]
+
+        before = active()
+        yield
+        if not context.pruned and (after := active()) != before:
+            place = f"{hook} of stage {context.progress.stage!r}"
+            self.unflagged.setdefault(f"{place}: {before[0]} active weights become {after[0]}")
 
     def before_step(self, context: Context) -> None:
         """Start to count a step."""
@@ -171,7 +198,8 @@ class Watched:
         """Finish a step; what is declared is of the module before the method changes it."""
         examples, events = len(context.batch[1]), ("step", *context.events)
         flops = {event: self._method.flops(context.module, event) for event in set(events)}
-        self._method.after_step(context)
+        with self._flagged(context, "after_step"):
+            self._method.after_step(context)
         counted = None
         if self._counter is not None:
             forward, whole = self._forward.total, self._counter.total
