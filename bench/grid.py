@@ -27,8 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Expand the suite, compute what is missing, write the tables, show a summary."""
     arguments = _parser().parse_args(argv)
     with cli.leaving_at_once():
-        from bench import blueprint, session, suite
-        from methods.errors import UserError
+        from bench import session, suite
 
         found = suite.load(arguments.suite)
         if found.one_at_a_time:
@@ -39,16 +38,9 @@ def main(argv: list[str] | None = None) -> int:
             where=arguments.where,
             seeds=arguments.seeds,
         )
-        missing = blueprint.missing_data(plan.specs)
-        if arguments.dry_run:
-            _print_plan(plan, arguments.results)
-            if missing is not None:
-                print(f"not here: {missing}")
+        execution = session.ready(plan.specs, arguments, lambda: _print_plan(plan, arguments.results))
+        if execution is None:
             return 0
-        if missing is not None:
-            raise UserError(missing)
-        execution = cli.execution(arguments, executor=arguments.executor)
-        blueprint.check_execution(plan.specs, execution.mode)
         console = cli.console()
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
     signal.signal(signal.SIGTERM, session.interrupt)

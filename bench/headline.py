@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.columns import definitions
 from bench.live import duration
 from bench.summary import paired, summarise
 
@@ -52,7 +54,7 @@ class Ranking:
     def order(self, row: Mapping[Any, Any]) -> tuple[str, str, float]:
         """The sort key of a configuration's row."""
         mean = float(row[f"{self.by}_mean"])
-        better = -mean if self.by == "accuracy" else mean
+        better = -mean if self._higher else mean
         return str(row["dataset"]), str(row["network"]), math.inf if math.isnan(better) else better
 
     def differences(self, runs: pd.DataFrame) -> dict[str, str]:
@@ -69,6 +71,11 @@ class Ranking:
                 text += f" ± {row['half_width'] * factor:.{digits}f}"
             texts[row["config_id"]] = text
         return texts
+
+    @cached_property
+    def _higher(self) -> bool:
+        """Whether more of it is better."""
+        return bool(definitions()["runs"][self.by]["better"] == "higher")
 
     @property
     def _shown(self) -> tuple[str, str, int, int]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from bench import blueprint, claims, machine
+from bench import blueprint, claims, cli, machine
 from bench.execution import Execution, stopped_otherwise
 from bench.folder import SETTLED
 from bench.launch import run_inline, run_workers
@@ -48,6 +49,24 @@ class Computed:
     begun: bool
     seconds: float
     workers: int
+
+
+def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], None]) -> Execution | None:
+    """How a command's ``arguments`` have ``specs`` computed; None where ``--dry-run`` only shows them.
+
+    Raises ``UserError`` for data, a device or kernels that are missing.
+    """
+    missing = blueprint.missing_data(specs)
+    if arguments.dry_run:
+        show()
+        if missing is not None:
+            print(f"not here: {missing}")
+        return None
+    if missing is not None:
+        raise UserError(missing)
+    execution = cli.execution(arguments, executor=arguments.executor)
+    blueprint.check_execution(specs, execution.mode)
+    return execution
 
 
 def compute(

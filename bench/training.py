@@ -243,7 +243,6 @@ class Trainer:
         method.after_step(context)
         if context.pruned:
             self.problem.choose_execution(self.module)
-            context.pruned = False
         return loss.detach()
 
     def _require_finite(self, stage: Stage) -> None:

@@ -31,21 +31,14 @@ def main(argv: list[str] | None = None) -> int:
     """Compute the trials that are missing, choose, write what was chosen, and show it."""
     arguments = _parser().parse_args(argv)
     with cli.leaving_at_once():
-        from bench import blueprint, session, suite
+        from bench import session, suite
         from bench.searching import Searching
-        from methods.errors import UserError
 
         searching = Searching(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
-        missing = blueprint.missing_data(searching.plan.specs)
-        if arguments.dry_run:
-            _print_plan(searching, arguments.results)
-            if missing is not None:
-                print(f"not here: {missing}")
+        specs = searching.plan.specs
+        execution = session.ready(specs, arguments, lambda: _print_plan(searching, arguments.results))
+        if execution is None:
             return 0
-        if missing is not None:
-            raise UserError(missing)
-        execution = cli.execution(arguments, executor=arguments.executor)
-        blueprint.check_execution(searching.plan.specs, execution.mode)
         console = cli.console()
     signal.signal(signal.SIGTERM, session.interrupt)
     return _run(searching, arguments, execution, console)

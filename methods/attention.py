@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from methods.errors import UserError
-from methods.inventory import tied
+from methods.inventory import exchange, tied
 
 
 class Attention(nn.Module):
@@ -113,10 +113,7 @@ def separate(network: nn.Module) -> nn.Module:
             continue
         if module.bias_k is not None or module.add_zero_attn:
             raise UserError(f"layer {name!r}: attention with add_bias_kv or add_zero_attn is not supported")
-        if not name:
-            return Attention(module)
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, Attention(module))
+        network = exchange(network, name, Attention(module))
     return network
 
 

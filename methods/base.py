@@ -169,7 +169,8 @@ class Context:
     def begin_step(self, batch: Batch, step: int) -> None:
         """For the training loop: forget the last step, face this one."""
         self.batch, self.progress.step = batch, step
-        self.scratch, self.skip_step, self.gradient_consumer, self.events = {}, False, None, []
+        self.scratch, self.skip_step, self.pruned = {}, False, False
+        self.gradient_consumer, self.events = None, []
 
     def request_dense_gradients(self, consumer: passes.GradientConsumer) -> None:
         """In ``before_step``: hand ``consumer`` each sparse layer's dense mean-gradient of this step."""

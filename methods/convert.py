@@ -16,7 +16,7 @@ from torch import nn
 from methods.attention import is_separable, separate
 from methods.contractions import even_padding
 from methods.errors import UserError
-from methods.inventory import CONVOLUTIONS, TRANSPOSED, kernel_layers, tied
+from methods.inventory import CONVOLUTIONS, TRANSPOSED, exchange, kernel_layers, tied
 from methods.layers import VariationalLayer, variational_twin
 from methods.posterior import Posterior, Slots
 
@@ -138,8 +138,5 @@ def to_variational(
         twin.sparsifiable = name not in dense
         if not isinstance(twin.posterior, Slots):
             twin.why_dense = dense.get(name, why_dense)
-        if not name:
-            return twin
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, twin)
+        network = exchange(network, name, twin)
     return network

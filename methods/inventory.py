@@ -64,6 +64,15 @@ def kernels(module: nn.Module) -> list[Kernel]:
     return list(found.values())
 
 
+def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """Put ``module`` where ``name`` is; returns the network, which is ``module`` where the name is empty."""
+    if not name:
+        return module
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
+    return network
+
+
 def tied(module: nn.Module) -> set[int]:
     """The ``id`` of every parameter that is reached under more than one name."""
     uses = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from methods import pruning
-from methods.base import Budget, Equivalent, Stage, Style
-from methods.criteria import CRITERIA, EQUIVALENT
+from methods.base import Budget, Stage, Style
+from methods.criteria import CRITERIA
 from methods.errors import UserError
-from methods.options import option, to_dict
+from methods.options import option
 from methods.variational import SparseOptions, SparseVariationalMethod
 
 
@@ -46,13 +45,6 @@ class LotteryTicket(SparseVariationalMethod):
     )
     Options = LotteryTicketOptions
     why_dense = "pruned level by level"
-
-    @classmethod
-    def equivalent(cls, options: Any) -> Equivalent | None:
-        if options.sparsity > 0 and options.criterion in EQUIVALENT:
-            same, reason = EQUIVALENT[options.criterion]
-            return Equivalent(cls.name, to_dict(replace(options, criterion=same)), reason)
-        return super().equivalent(options)
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
         return {}  # it starts dense

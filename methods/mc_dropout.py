@@ -12,7 +12,7 @@ from torch import nn
 from methods import convert, passes
 from methods.base import Batch, Equivalent, Method, Predictor, Progress, Style, Task
 from methods.errors import UserError
-from methods.inventory import kernel_layers
+from methods.inventory import exchange, kernel_layers
 from methods.options import option
 from methods.streams import Streams
 
@@ -105,10 +105,7 @@ class MCDropout(Method):
         for name, rate in self._rates(network).items():
             layer = network.get_submodule(name)
             assert isinstance(layer, (nn.Linear, nn.Conv2d))
-            if not name:
-                return Dropout(layer, rate)
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, Dropout(layer, rate))
+            network = exchange(network, name, Dropout(layer, rate))
         return network
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:

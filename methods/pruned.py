@@ -18,7 +18,6 @@ from methods.base import Budget, Context, Stage
 from methods.errors import UserError
 from methods.gradual import Gradual
 from methods.options import option
-from methods.sparse import slot_counts
 from methods.variational import FINETUNE, SparseOptions, SparseVariationalMethod, with_finetuning
 
 
@@ -49,7 +48,7 @@ class PrunedVI(SparseVariationalMethod):
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
         """Raise ``UserError`` when ``options`` do not fit ``network`` or each other."""
-        slot_counts(options, network, torch.Generator().manual_seed(0))
+        super().validate(options, network)
         if options.pruning == "cubic" and options.prune_from > options.prune_until:
             raise UserError(
                 f"prune_from: {options.prune_from} comes after prune_until, {options.prune_until}"

@@ -11,7 +11,7 @@ from torch import nn
 
 from methods import passes, subspace
 from methods.base import Context, Equivalent, Style
-from methods.criteria import CRITERIA, EQUIVALENT, Moments
+from methods.criteria import CRITERIA, Moments
 from methods.moving import MovingOptions, MovingSubspace, offer_random
 from methods.options import option, to_dict
 from methods.passes import GradientConsumer
@@ -59,12 +59,9 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
 
     @classmethod
     def equivalent(cls, options: Any) -> Equivalent | None:
-        dense = super().equivalent(options)
-        if dense is not None:
-            return dense
-        if options.criterion in EQUIVALENT:
-            same, reason = EQUIVALENT[options.criterion]
-            return Equivalent(cls.name, to_dict(replace(options, criterion=same)), reason)
+        same = super().equivalent(options)
+        if same is not None:
+            return same
         if options.lam != 1.0 and not options.criterion.endswith("_exp"):
             reason = f"lambda does not enter {options.criterion}"
             return Equivalent(cls.name, to_dict(replace(options, lam=1.0)), reason)

@@ -7,7 +7,7 @@ local reparameterisation plus kappa * w(e) / N times the KL of all active coordi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,8 +16,9 @@ from torch import nn
 
 from methods import convert, layers, passes
 from methods.base import Batch, Budget, Equivalent, Method, Progress, Stage, Task
+from methods.criteria import EQUIVALENT
 from methods.errors import UserError
-from methods.options import option
+from methods.options import option, to_dict
 from methods.posterior import DenseGaussian, Gaussian, SparseGaussian
 from methods.sparse import SparsityOptions, random_index, slot_counts
 from methods.streams import Streams
@@ -173,10 +174,14 @@ class SparseVariationalMethod(VariationalMethod):
 
     @classmethod
     def equivalent(cls, options: Any) -> Equivalent | None:
-        if options.sparsity > 0:
-            return None
-        shared = {f.name: getattr(options, f.name) for f in fields(VariationalOptions)}
-        return Equivalent("dense_vi", shared, "sparsity 0 is dense VI")
+        if options.sparsity == 0:
+            shared = {f.name: getattr(options, f.name) for f in fields(VariationalOptions)}
+            return Equivalent("dense_vi", shared, "sparsity 0 is dense VI")
+        criterion = getattr(options, "criterion", None)
+        if criterion in EQUIVALENT:
+            same, reason = EQUIVALENT[criterion]
+            return Equivalent(cls.name, to_dict(replace(options, criterion=same)), reason)
+        return None
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
