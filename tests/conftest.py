@@ -9,6 +9,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from hypothesis import settings
 
+from tests.slurm_cluster import accounted_cluster, session_cluster  # noqa: F401
+
 settings.register_profile("here", deadline=None)
 settings.register_profile("everywhere the same", deadline=None, derandomize=True, database=None)
 settings.load_profile("everywhere the same" if os.environ.get("CI") else "here")
