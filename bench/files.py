@@ -17,12 +17,16 @@ import math
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 #: Larger files are refused; the largest that a run writes are far smaller.
 MAX_BYTES = 512 * 2**20
+
+#: How the names of files end that are being written, and how long nobody takes to write one.
+_TEMPORARY, _LEFT_SECONDS = ".tmp", 3600.0
 
 # No link is followed, and opening a named pipe does not wait for its other end.
 _GUARDS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -32,18 +36,81 @@ class StoreError(Exception):
     """A results folder that cannot be read or written as asked; the message is one line."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` in one step. A link at ``path`` is replaced, not followed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+class WriteError(StoreError):
+    """A file that can't be written now, for a reason that lies in the disk or its permissions."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` in one step, once the block has ended without an error.
+
+    A link at ``path`` is replaced, not followed. keep: where what was at ``path`` goes. Raises
+    ``WriteError`` where it can't be written; then everything is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
+    file = None
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
+        with open(temporary, "xb") as plain:
+            file = _Noted(plain)
+            yield cast(BinaryIO, file)
+        if keep is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, keep)
         os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    except Exception as error:
+        # torch tells of a write that failed in words of its own
+        cause = file.error if file is not None and file.error is not None else error
+        if not isinstance(cause, OSError):
+            raise
+        raise WriteError(f"cannot write {path}: {cause.strerror or cause}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+class _Noted:
+    """A file for writing that remembers which error it had."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step. Raises as ``replacing``."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add ``text`` to the end of a file, which is made where there is none."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _GUARDS
+    try:
+        with open(os.open(path, flags, 0o666), "ab", buffering=0) as file:
+            _checked_size(file.fileno(), path, MAX_BYTES)
+            file.write(text.encode(errors="replace"))
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left in ``folder`` long ago."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_SECONDS:
+                        os.unlink(entry.path)
 
 
 def check_writable(folder: Path) -> None:
@@ -71,32 +138,28 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def append_lines(path: Path, lines: bytes) -> None:
-    """Append whole lines in one write; a torn last line, left by a killed writer, is cut off first."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _GUARDS
+@contextlib.contextmanager
+def opened(path: Path, limit: int = MAX_BYTES) -> Iterator[BinaryIO]:
+    """A regular file of at most ``limit`` bytes, open for reading. Raises ``FileNotFoundError``, else
+    ``StoreError``.
+    """
     try:
-        with open(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
-            size = _checked_size(file.fileno(), path)
-            if size:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    file.truncate(len(complete_lines(file.readall())))
-            file.write(lines)
+        with open(os.open(path, os.O_RDONLY | _GUARDS), "rb", buffering=0) as file:
+            _checked_size(file.fileno(), path, limit)
+            yield file
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def read_bytes(path: Path) -> bytes | None:
     """The content of a regular file; None where there is no file."""
     try:
-        with open(os.open(path, os.O_RDONLY | _GUARDS), "rb", buffering=0) as file:
-            _checked_size(file.fileno(), path)
-            return file.readall()
+        with opened(path) as file:
+            return file.read()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def to_json(obj: Any, where: str) -> str:
@@ -161,13 +224,12 @@ def parse_rows(data: bytes, where: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _checked_size(descriptor: int, path: Path) -> int:
+def _checked_size(descriptor: int, path: Path, limit: int) -> None:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{path}: not a regular file")
-    if found.st_size > MAX_BYTES:
-        raise StoreError(f"{path}: {found.st_size} bytes; the limit is {MAX_BYTES}")
-    return found.st_size
+    if found.st_size > limit:
+        raise StoreError(f"{path}: {found.st_size} bytes; the limit is {limit}")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import clock
 from bench.files import (
     StoreError,
-    append_lines,
+    WriteError,
+    append_text,
     complete_lines,
     parse_json,
     parse_rows,
     read_bytes,
-    to_json,
     write_bytes,
     write_json,
 )
@@ -25,6 +26,8 @@ STATUSES = ("pending", "queued", "running", "preempted", "done", "failed", "canc
 #: Those in which a run is left alone until it is asked for again.
 SETTLED = ("done", "failed", "cancelled")
 
+#: In a run folder: somebody has asked for its end.
+CANCEL = "cancel.json"
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z_]{1,40}")
 
@@ -32,10 +35,9 @@ _NAME = re.compile(r"[a-z_]{1,40}")
 class RunFolder:
     """``DIR/runs/<run_id>``. It need not exist: the first thing written makes it.
 
-    Documents (``spec``, ``status``, ``metrics``, ``costs``, ``provenance``) are JSON objects,
-    replaced as a whole. Tables (``history``, ``layers``, ``criteria_pairs``) are JSON lines,
-    which grow; a row counts once its line is complete. Both are named without suffix.
-    Every fault raises ``StoreError`` with the file's name.
+    Documents (``spec``, ``status``, ``metrics``, ``costs``, ``provenance``) are JSON objects, tables
+    (``history``, ``layers``, ``criteria_pairs``) JSON lines. Both are replaced as a whole, so that each is
+    one process's own, and are named without suffix. Every fault raises ``StoreError`` with the file's name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,33 +59,16 @@ class RunFolder:
             raise StoreError(f"{path}: expected an object, got {type(obj).__name__}")
         return obj
 
-    def append_rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append to the table ``name`` in one write; NaN and infinities become null."""
-        path = self._for_writing(name, ".jsonl")
-        append_lines(path, "".join(to_json(row, str(path)) + "\n" for row in rows).encode())
+    def write_lines(self, name: str, lines: bytes) -> None:
+        """Replace the table ``name``, rows as JSON lines, atomically."""
+        write_bytes(self._for_writing(name, ".jsonl"), lines)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of the table ``name``; none where there is no such file."""
         return parse_rows(self.lines(name), str(self._file(name, ".jsonl")))
 
-    def count_rows(self, name: str) -> int:
-        """How many rows the table ``name`` has."""
-        return self.lines(name).count(b"\n")
-
-    def truncate_rows(self, name: str, n: int) -> None:
-        """Keep the first ``n`` rows of the table ``name``, atomically.
-
-        Raises ``StoreError`` when it has fewer: rows that a checkpoint counted are lost.
-        """
-        path = self._file(name, ".jsonl")
-        lines = self.lines(name).split(b"\n")[:-1]
-        if len(lines) < n:
-            raise StoreError(f"{path}: {len(lines)} rows; at least {n} were expected")
-        if len(lines) > n:
-            write_bytes(path, b"".join(line + b"\n" for line in lines[:n]))
-
     def lines(self, name: str) -> bytes:
-        """The complete lines of the table ``name`` as they are stored."""
+        """The table ``name`` as it is stored; what follows the last line's end is no row."""
         return complete_lines(read_bytes(self._file(name, ".jsonl")) or b"")
 
     def status(self) -> str:
@@ -101,6 +86,35 @@ class RunFolder:
         except StoreError:
             return False
 
+    def made(self) -> Path:
+        """The path of the folder, which exists now."""
+        if self.path.is_symlink():
+            raise StoreError(f"{self.path}: is a link")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot write {self.path}: {error.strerror or error}") from None
+        return self.path
+
+    def log(self, text: str) -> None:
+        """Add ``text`` to ``run.log``, after the time."""
+        append_text(self.made() / "run.log", f"{clock.now()} {text.rstrip()}\n")
+
+    def ask_cancel(self) -> None:
+        """Ask whoever computes the run, now or next, to end it as ``cancelled``."""
+        write_json(self.made() / CANCEL, {"asked_at": clock.now()})
+
+    def is_cancel_asked(self) -> bool:
+        """Whether somebody has asked for that."""
+        return (self.path / CANCEL).exists()
+
+    def forget_cancel(self) -> None:
+        """Forget that somebody has; nothing where nobody has."""
+        try:
+            (self.path / CANCEL).unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot remove {self.path / CANCEL}: {error.strerror or error}") from None
+
     def _file(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
             raise StoreError(f"{self.path}: {name!r} is no name of a document or table")
@@ -110,10 +124,7 @@ class RunFolder:
 
     def _for_writing(self, name: str, suffix: str) -> Path:
         path = self._file(name, suffix)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror or error}") from None
+        self.made()
         return path
 
 

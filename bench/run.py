@@ -5,68 +5,99 @@ Needs neither submitit nor a suite. The run's folder holds everything that is kn
 
 from __future__ import annotations
 
+import io
 import os
-import socket
+import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from bench import accounting, blueprint, cli, energy, preview, stored
+from bench import accounting, blueprint, checkpoint, cli, energy, preview, stored
+from bench.attempt import CANCELLED, LOST, Over, OwnFolder, Status, Watch
 from bench.evaluation import Diverged, evaluate_stage
 from bench.execution import Execution, stopped_otherwise
-from bench.facts import LISTS
+from bench.files import StoreError, WriteError, remove_leftovers, write_bytes
 from bench.memory import PeakMemory
 from bench.problem import make_problem, set_arithmetic
-from bench.provenance import now, provenance
+from bench.provenance import provenance
+from bench.results import LISTS
+from bench.seal import seal
 from bench.spec import RunSpec, nest, parse_spec
 from bench.store import RunFolder, Store
-from bench.training import CHECKPOINT, Stopped, Trainer
+from bench.training import Stopped, Trainer
 from methods.base import Stage
 from methods.errors import UserError
+
+__all__ = ["LOST", "PREDICTIONS", "execute", "main", "print_scores"]
 
 PREDICTIONS = "predictions.npz"
 
 
 def execute(
-    spec: RunSpec, store: Store, execution: Execution, stop: Callable[[], bool] = lambda: False
+    spec: RunSpec, store: Store, execution: Execution, stop: Callable[[], object] = lambda: False
 ) -> str:
     """Train and evaluate one run, or go on with it; everything found is in its folder.
 
-    Returns ``done``, ``failed`` (the reason is in the status; it concerns this run only) or
-    ``preempted`` (``stop()``, asked once a minibatch, was true). ``KeyboardInterrupt`` is
-    recorded as ``preempted`` and raised again.
+    ``stop`` is asked before each minibatch: what is true ends the run there, with a checkpoint, and is the
+    reason; ``LOST`` ends it without a word, as it is another process's now.
+
+    Returns ``done``, ``failed`` (the reason is in the status; it concerns this run only), ``preempted`` (it
+    was stopped) or ``cancelled`` (``bench.cancel`` asked for it). ``KeyboardInterrupt`` is recorded as
+    ``preempted`` and raised again. Raises ``WriteError`` where the folder can't be written: that is no fault
+    of the run, which goes on from its last checkpoint another time.
     """
-    folder = store.run(spec.run_id)
-    status = _Status(folder)
+    folder = OwnFolder(store.run(spec.run_id).path)
+    status = Status(folder)
     torch.set_num_threads(execution.threads)
     set_arithmetic(spec)
     folder.write(
         "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
     )
-    folder.write("provenance", provenance(execution))
+    folder.write("provenance", provenance(spec, execution, store))
+    remove_leftovers(folder.path)
     try:
-        status.set("running", error=None, error_kind=None)
-        _train_and_evaluate(spec, folder, execution, stop, status)
-    except Stopped:
-        status.set("preempted")
+        status.set("running")
+        _train_and_evaluate(spec, folder, execution, Watch(folder, stop), status)
+        checkpoint.remove(folder.path)
+        folder.forget_cancel()
+        remove_leftovers(folder.path)
+    except Over as over:
+        if over.outcome == "done":
+            checkpoint.remove(folder.path)
+        return over.outcome
+    except Stopped as stopped:
+        if stopped.reason == CANCELLED:
+            status.set("cancelled", error=CANCELLED, **stopped.where)
+            folder.forget_cancel()
+        else:
+            status.set("preempted", error=str(stopped), error_kind="preempted", **stopped.where)
     except KeyboardInterrupt:
-        status.set("preempted")
+        with suppress(StoreError):
+            status.set("preempted", error="interrupted", error_kind="preempted")
+        raise
+    except WriteError as error:
+        with suppress(StoreError):
+            status.set("preempted", error=str(error), error_kind="preempted")
         raise
     except Exception as error:  # a failed run is a row of the table, never the end of a grid
         kind = "nan" if isinstance(error, Diverged) else "oom" if _out_of_memory(error) else "exception"
-        with (folder.path / "run.log").open("a") as log:
-            log.write(str(error) if isinstance(error, UserError | Diverged) else traceback.format_exc())
+        told = isinstance(error, UserError | Diverged)
+        with suppress(StoreError):
+            attempt, more = status.fields["attempt"], "" if told else f"\n{traceback.format_exc()}"
+            folder.log(f"attempt {attempt} failed: {_one_line(error)}{more}")
         status.set("failed", error=_one_line(error), error_kind=kind)
-    return status.fields["status"]
+    return str(status.fields["status"])
 
 
 def _train_and_evaluate(
-    spec: RunSpec, folder: RunFolder, execution: Execution, stop: Callable[[], bool], status: _Status
+    spec: RunSpec, folder: RunFolder, execution: Execution, stop: Callable[[], object], status: Status
 ) -> None:
     blueprint.budget(spec)  # what is built to be counted is no part of what is measured
     started, memory = time.perf_counter(), PeakMemory(torch.device(execution.device))
@@ -84,7 +115,7 @@ def _train_and_evaluate(
         checkpoint_seconds=execution.checkpoint_seconds, started=started,
         report=lambda where: status.set("running", **where),
     )  # fmt: skip
-    goes_on = (folder.path / CHECKPOINT).exists()  # and nobody has kept what it consumed before
+    goes_on = checkpoint.any_in(folder.path)  # and nobody has kept what it consumed before
     counters = [] if goes_on else energy.counters(problem.device, execution.concurrency)
     with energy.EnergyMeter(counters) as meter:
         module = trainer.run()
@@ -98,43 +129,22 @@ def _train_and_evaluate(
             results.append(trained | stage_done(module, stage))
             change = _test_nll(results[-1]) - _test_nll(trained)
             trainer.counters.evaluation_seconds += time.perf_counter() - began
-        _write_arrays(folder, arrays)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        write_bytes(folder.path / PREDICTIONS, content.getvalue())
         costs = accounting.account(problem, module, stored_bytes, trainer, memory, meter)
     folder.write("costs", costs | {"stored_nll_change": change})
     folder.write("metrics", {table: [row for r in results for row in r[table]] for table in LISTS})
-    status.set("done", **trainer.position(stage))
-    (folder.path / CHECKPOINT).unlink(missing_ok=True)
+    seal(
+        folder,
+        trainer.recorder.write_all,
+        lambda files: status.set("done", files=files, **trainer.position(stage)),
+    )
 
 
 def _test_nll(results: dict[str, Any]) -> float:
     here = {"predictor": "samples", "split": "test", "metric": "nll"}
     return next(float(row["value"]) for row in results["metrics"] if here.items() <= row.items())
-
-
-def _write_arrays(folder: RunFolder, arrays: dict[str, np.ndarray]) -> None:
-    temporary = folder.path / f".{PREDICTIONS}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, folder.path / PREDICTIONS)
-
-
-class _Status:
-    """The run's status file: what was said before stays, what is said now is added."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        earlier = folder.read("status") or {}
-        self.fields: dict[str, Any] = {
-            **earlier,
-            "attempt": int(earlier.get("attempt") or 0) + 1,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at": earlier.get("started_at") or now(),
-        }
-
-    def set(self, status: str, **fields: Any) -> None:
-        self.fields |= {"status": status, "updated_at": now(), **fields}
-        self.folder.write("status", self.fields)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -190,13 +200,37 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"run {spec.run_id}: another process is at it")
         if stopped_otherwise(folder, execution.mode):
             print(f"{spec.run_id} was stopped under another --execution: what can't be continued starts anew")
-        with claims.held(claim):
-            outcome = execute(spec, store, execution)
+        with claims.held(claim), _signals() as heard:
+            outcome = execute(spec, store, execution, lambda: heard and f"stopped by {heard[0].name}")
         if outcome != "done":
-            print(f"{spec.run_id} {outcome}: {(folder.read('status') or {}).get('error')}")
-            return 1
+            told = folder.read("status") or {}
+            print(f"{spec.run_id} {outcome}: {told.get('error')}")
+            if outcome != "failed":
+                where = f"step {told.get('step')} of {told.get('steps')} of stage {told.get('stage')!r}"
+                print(f"at {where}; the same command goes on from there")
+            return 128 + heard[0] if heard else 1  # as a shell has it
     print_scores(folder)
     return 0
+
+
+@contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """The list that Ctrl-C and SIGTERM are added to. Ctrl-C ends all at once where something came before."""
+    heard: list[signal.Signals] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if heard and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        heard.append(signal.Signals(number))
+        if number == signal.SIGINT:
+            os.write(2, b"stopping at the next step; Ctrl-C once more ends it at once\n")
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_scores(folder: RunFolder) -> None:

@@ -7,17 +7,16 @@ becomes, so that the model predicts without the data set. Both are read with ``w
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from bench import archive
 from bench.data.base import Split, Splits
 from bench.execution import Execution
-from bench.files import StoreError, read_bytes, write_bytes
+from bench.files import StoreError, write_bytes
 from bench.problem import Problem, problem_of
 from bench.spec import RunSpec
 from methods.base import Task
@@ -102,19 +101,12 @@ def _unpack(problem: Problem, packed: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    data = read_bytes(path)
-    if data is None:
-        raise StoreError(f"{path}: no such file")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch does not look at the checksums
-            if (record := archive.testzip()) is not None:
-                raise _damaged(path, f"the checksum of {record} differs")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        return archive.read(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file") from None
+    except archive.Damaged as error:
         raise _damaged(path, error) from None
-    if not isinstance(content, dict):
-        raise _damaged(path, f"it holds a {type(content).__name__}")
-    return content
 
 
 def _damaged(path: Path, error: object) -> StoreError:

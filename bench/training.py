@@ -1,40 +1,48 @@
-"""The one training loop: stages, steps, schedules, checkpoints at epoch ends, resumption.
+"""The one training loop: stages, steps, schedules, checkpoints, resumption.
 
-Everything that decides the next step is in ``state``: a run that is stopped after any
-epoch and resumed gives, on the CPU, the bits of one that was not.
+Everything that decides the next step is in a checkpoint: a run that is stopped after any
+step and resumed gives, on the CPU, the bits of one that was not.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
-from bench import checkpoint
 from bench.budget import planned_stages
+from bench.checkpoint import Checkpoints
 from bench.evaluation import Diverged, quick_scores
+from bench.losswatch import LossWatch
 from bench.problem import Problem
+from bench.recorder import Recorder
 from bench.spec import Training
 from bench.store import RunFolder
 from methods import execution, passes
-from methods.base import Context, Progress, Stage
+from methods.base import Batch, Context, Progress, Stage
 from methods.streams import Streams
 
-CHECKPOINT = "checkpoint.pt"
-TABLES = ("history", "layers", "criteria_pairs")
+#: Of what a checkpoint holds; one of another format is none.
+FORMAT = 2
 STATUS_SECONDS = 0.5
 #: Steps of a process on a run that are not timed: allocations, caches, choices of kernels.
 WARM_UP_STEPS = 10
 
 
 class Stopped(Exception):
-    """The run was asked to stop; it continues from its last checkpoint another time."""
+    """The run was asked to stop, and continues from its checkpoint another time.
+
+    reason: what it was asked with. where: where it stands, for its status.
+    """
+
+    def __init__(self, reason: object, where: dict[str, Any]) -> None:
+        super().__init__(str(reason))
+        self.reason, self.where = reason, where
 
 
 @dataclass
@@ -55,12 +63,37 @@ class Counters:
     events: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class Epoch:
+    """An epoch that has begun: the minibatches that are done, and what they came to.
+
+    streams: states from which its order and augmentation are drawn. total: of the loss, over ``images``
+    examples, float64. seconds: of training.
+    """
+
+    streams: dict[str, torch.Tensor]
+    total: torch.Tensor
+    minibatches: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Stretch:
+    """Training that nothing interrupts, from ``began`` on; ``timed_steps`` are those since ``timed_from``."""
+
+    began: float
+    timed_from: float
+    timed_steps: int = 0
+
+
 class Trainer:
     """Trains one run in its folder.
 
     stage_done: called with the module and the stage after each stage, returns what it found as
-    plain data (kept in checkpoints, so that a finished stage is evaluated once). stop: asked once
-    a minibatch. report: told where training stands. started: ``time.perf_counter()`` at the run's start.
+    plain data (kept in checkpoints, so that a finished stage is evaluated once). stop: asked before
+    each minibatch; what is true stops the run, and is the reason. report: told where training stands.
+    started: ``time.perf_counter()`` at the run's start.
     """
 
     def __init__(
@@ -69,14 +102,15 @@ class Trainer:
         folder: RunFolder,
         *,
         stage_done: Callable[[nn.Module, Stage], dict[str, Any]],
-        stop: Callable[[], bool],
+        stop: Callable[[], object],
         checkpoint_seconds: float,
         report: Callable[[dict[str, Any]], None],
         started: float,
     ) -> None:
         self.problem, self.folder = problem, folder
         self.stage_done, self.stop, self.report = stage_done, stop, report
-        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpoints = Checkpoints(folder.path, checkpoint_seconds)
+        self.recorder = Recorder(folder)
         self.recipe: Training = problem.spec.training
         self.stages = planned_stages(problem.method, problem.budget)
         self.streams = Streams(problem.spec.seed, problem.device)
@@ -85,14 +119,14 @@ class Trainer:
         self.memory: dict[str, Any] = {}
         self.rewind_points: dict[str, dict[str, torch.Tensor]] = {}
         self.stage_index, self.epoch, self.step = 0, 0, 0
-        self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
+        self.entered = False
+        self.open_epoch: Epoch | None = None
         self.module: nn.Module
         self.optimiser: torch.optim.Optimizer
         self._started, self._wall_before = started, 0.0
-        self._saved_at = time.monotonic()
         self._reported_at = 0.0
         self._score: dict[str, float] = {}
-        self._steps_here = 0
+        self._steps_here, self._saved_steps = 0, 0
 
     @property
     def wall_seconds(self) -> float:
@@ -102,7 +136,8 @@ class Trainer:
     def run(self) -> nn.Module:
         """Train all stages, from the last checkpoint where there is one; returns the trained module.
 
-        Raises ``Stopped`` when asked to stop and ``Diverged`` on a loss that is not finite.
+        Raises ``Stopped`` when asked to stop, ``Diverged`` on a loss that is not finite, and ``WriteError``
+        where the folder can't be written.
         """
         devices = [self.problem.device] if self.problem.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -113,15 +148,16 @@ class Trainer:
         self._begin()
         while True:
             stage = self.stages[self.stage_index]
-            if self.epoch == 0:
+            if not self.entered:
                 self._enter(stage)
-            while self.step < self.problem.steps(stage.epochs):
+            while self.open_epoch is not None or self.step < self.problem.steps(stage.epochs):
                 self._epoch(stage)
             if len(self.results) == self.stage_index:
                 self._leave(stage)
             if stage is self.stages[-1]:
+                self.recorder.write()
                 return self.module
-            self.stage_index, self.epoch, self.step = self.stage_index + 1, 0, 0
+            self.stage_index, self.epoch, self.step, self.entered = self.stage_index + 1, 0, 0, False
             self._save()
 
     # -- stages --------------------------------------------------------------------------
@@ -136,6 +172,7 @@ class Trainer:
         self.rewind_points = {epoch: point for epoch, point in self.rewind_points.items() if epoch in later}
         self.optimiser = make_optimiser(self.problem, self.module)
         self._call(self.problem.method.enter_stage, stage)
+        self.entered = True
         if self.stage_index == 0:
             self._keep_rewind_point()
 
@@ -174,22 +211,28 @@ class Trainer:
     # -- steps ---------------------------------------------------------------------------
 
     def _epoch(self, stage: Stage) -> None:
-        started = self._clock()
-        self.epoch += 1
+        """Train an epoch, or the rest of one that has begun."""
+        epoch, batches = self._open_epoch()
         factor = schedule_factor(self.recipe, self.epoch, stage.epochs)
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.module.train()
-        context = self._context(stage)
-        total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
-        images, timed_from, timed_steps = self.counters.images, started, 0
+        context, watch = self._context(stage), LossWatch(self.problem.device)
         left = self.problem.steps(stage.epochs) - self.step
-        for batch in islice(self.problem.training_batches(self.streams), left):
-            if self.stop():
-                raise Stopped
+        last = min(self.problem.budget.steps_per_epoch, epoch.minibatches + left)
+        stretch = self._stretch()
+        while epoch.minibatches < last:
+            reason = self.stop()
+            if self.counters.steps != self._saved_steps and (reason or self.checkpoints.is_due):
+                self._end_stretch(epoch, stretch)
+                self._save()
+                stretch = self._stretch()
+            if reason:
+                raise Stopped(reason, self.position(stage))
+            batch = next(batches)
             if self._steps_here == WARM_UP_STEPS:
-                timed_from = self._clock()
-            timed_steps += self._steps_here >= WARM_UP_STEPS
+                stretch.timed_from = self._clock()
+            stretch.timed_steps += self._steps_here >= WARM_UP_STEPS
             self._steps_here += 1
             self.step += 1
             context.begin_step(batch, self.step)
@@ -198,21 +241,51 @@ class Trainer:
             except (RuntimeError, ValueError):  # what stumbles over NaN is no error of the code
                 self._require_finite(stage)
                 raise
-            total += loss * len(batch[1])
-            # elsewhere a look at the loss would have the device wait for the host in each step
-            if loss.is_cpu and not math.isfinite(loss):
-                raise Diverged(f"loss is {float(loss)} at step {self.step} of stage {stage.name!r}")
+            epoch.total += loss * len(batch[1])
+            epoch.images += len(batch[1])
+            epoch.minibatches += 1
+            if (wrong := watch.not_finite(loss, epoch.total)) is not None:
+                when = "at" if loss.is_cpu else "by"  # it is told of a little later elsewhere
+                raise Diverged(f"loss is {wrong} {when} step {self.step} of stage {stage.name!r}")
         self._require_finite(stage)
-        mean = float(total) / (self.counters.images - images)
+        mean = float(epoch.total) / epoch.images
         if not math.isfinite(mean):
             raise Diverged(f"loss is {mean} in epoch {self.epoch} of stage {stage.name!r}")
-        now = self._clock()
-        if timed_steps:
-            self.counters.timed_steps += timed_steps
-            self.counters.timed_seconds += now - timed_from
-        self.counters.train_seconds += now - started
+        self._end_stretch(epoch, stretch)
         self.counters.epochs += 1
-        self._end_epoch(stage, mean, now - started)
+        self.open_epoch = None
+        self._end_epoch(stage, mean, epoch.seconds)
+
+    def _open_epoch(self) -> tuple[Epoch, Iterator[Batch]]:
+        """The epoch that has begun, or the next one, and its minibatches that are left."""
+        if (epoch := self.open_epoch) is None:
+            self.epoch += 1
+            streams = {name: self.streams[name].get_state() for name in ("order", "augmentation")}
+            total = torch.zeros((), dtype=torch.float64, device=self.problem.device)
+            epoch = self.open_epoch = Epoch(streams, total)
+        if epoch.minibatches == 0:
+            return epoch, self.problem.training_batches(self.streams)
+        # those that were done are drawn again, as the others depend on them; the streams stay where they are
+        now = self.streams.state_dict()
+        self.streams.load_state_dict(epoch.streams)
+        batches = self.problem.training_batches(self.streams)
+        for _ in range(epoch.minibatches):
+            next(batches)
+        self.streams.load_state_dict(now)
+        return epoch, batches
+
+    def _stretch(self) -> Stretch:
+        now = self._clock()
+        return Stretch(now, now)
+
+    def _end_stretch(self, epoch: Epoch, stretch: Stretch) -> None:
+        """Count the time of training up to now."""
+        now = self._clock()
+        if stretch.timed_steps:
+            self.counters.timed_steps += stretch.timed_steps
+            self.counters.timed_seconds += now - stretch.timed_from
+        self.counters.train_seconds += now - stretch.began
+        epoch.seconds += now - stretch.began
 
     def _clock(self) -> float:
         """Seconds, when all that the device was given is done."""
@@ -259,27 +332,24 @@ class Trainer:
         here = {"stage": stage.name, "epoch": self.epoch, "step": self.step}
         for split, values in (("train", train), ("val", self._score)):
             for metric, value in values.items():
-                self.rows["history"].append({**here, "split": split, "metric": metric, "value": value})
-        for table, rows in self.rows.items():
-            if rows:
-                self.folder.append_rows(table, rows)
-                rows.clear()
+                self.recorder.add("history", {**here, "split": split, "metric": metric, "value": value})
+        self.recorder.offer()
         if self.stage_index == 0:
             self._keep_rewind_point()
         self.counters.evaluation_seconds += time.perf_counter() - started
-        if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
+        if self.checkpoints.is_due:
             self._save()
         if time.monotonic() - self._reported_at >= STATUS_SECONDS:
             self.report(self.position(stage))
             self._reported_at = time.monotonic()
 
     def position(self, stage: Stage) -> dict[str, Any]:
-        """Where the run stands, for its status."""
+        """Where the run stands, for its status; ``epoch`` counts those that are complete."""
         return {
             "stage": stage.name,
             "stage_index": self.stage_index,
             "stages": len(self.stages),
-            "epoch": self.epoch,
+            "epoch": self.epoch - (self.open_epoch is not None),
             "epochs": stage.epochs,
             "step": self.step,
             "steps": self.problem.steps(stage.epochs),
@@ -303,7 +373,7 @@ class Trainer:
             task=self.problem.task,
             progress=progress,
             memory=self.memory,
-            record=lambda table, row: self.rows[table].append(row),
+            record=self.recorder.add,
             arithmetic=self.problem.autocast,
             watch=self.recipe.max_steps is None,
         )
@@ -311,25 +381,28 @@ class Trainer:
     # -- checkpoints ---------------------------------------------------------------------
 
     def _save(self) -> None:
-        between_stages = self.epoch == 0
         state = {
+            "format": FORMAT,
             "device": self.problem.device.type,
             "by_kernels": execution.by_kernels(self.module),
             "stage_index": self.stage_index,
             "epoch": self.epoch,
             "step": self.step,
+            "open_epoch": None if self.open_epoch is None else vars(self.open_epoch),
             "module": self.module.state_dict(),
-            "optimiser": None if between_stages else self.optimiser.state_dict(),
+            "optimiser": self.optimiser.state_dict() if self.entered else None,
             "streams": self.streams.state_dict(),
             "memory": self.memory,
             "rewind_points": self.rewind_points,
             "counters": vars(self.counters),
             "wall_seconds": self.wall_seconds,
             "results": self.results,
-            "rows": {table: self.folder.count_rows(table) for table in TABLES},
+            "tables": self.recorder.state_dict(),
         }
-        checkpoint.save(self.folder.path / CHECKPOINT, state)
-        self._saved_at = time.monotonic()
+        self.recorder.write()
+        self.folder.made()
+        self.checkpoints.save(state)
+        self._saved_steps = self.counters.steps
 
     def _begin(self) -> None:
         """Build the module, and go on from the last checkpoint where there is one."""
@@ -343,40 +416,32 @@ class Trainer:
                 state, self.streams = None, Streams(self.problem.spec.seed, self.problem.device)
                 self.streams.take_global()
                 self.module = self.problem.build(self.streams)
-        for table in TABLES:
-            self.folder.truncate_rows(table, state["rows"][table] if state else 0)
+        self.recorder.start(state["tables"] if state else None)
         if state is not None:
             self._continue(state)
 
     def _continue(self, state: dict[str, Any]) -> None:
         self.stage_index, self.epoch, self.step = state["stage_index"], state["epoch"], state["step"]
+        if state["open_epoch"] is not None:
+            self.open_epoch = Epoch(**state["open_epoch"])
         if state["optimiser"] is not None:
+            self.entered = True
             self.optimiser = make_optimiser(self.problem, self.module)
             self.optimiser.load_state_dict(state["optimiser"])
         self.streams.load_state_dict(state["streams"])
         self.memory, self.rewind_points = state["memory"], state["rewind_points"]
         self.counters = Counters(**state["counters"])
-        self._wall_before = state["wall_seconds"]
+        self._wall_before, self._saved_steps = state["wall_seconds"], self.counters.steps
         self.results = state["results"]
 
     def _stored_state(self) -> dict[str, Any] | None:
-        """The last checkpoint; None where there is none, where a power cut damaged it or its rows, and where
-        it is of another kind of device, whose random numbers can't be continued here.
+        """The last sound checkpoint; None where there is none, and where it is of another kind of device,
+        whose random numbers can't be continued here.
         """
-        path = self.folder.path / CHECKPOINT
-        if not path.exists():
-            return None
-        try:
-            state = checkpoint.load(path, str(self.problem.device))
-        except checkpoint.UNREADABLE as error:
-            with (self.folder.path / "run.log").open("a") as log:
-                line = f"{CHECKPOINT} cannot be read, the run starts anew: {checkpoint.why(error)}\n"
-                log.write(f"\n{line}" if log.tell() else line)
-            return None
-        if state.get("device", self.problem.device.type) != self.problem.device.type:
-            return None
-        lost = any(self.folder.count_rows(table) < state["rows"][table] for table in TABLES)
-        return None if lost else state
+        for state in self.checkpoints.stored(str(self.problem.device), self.folder.log):
+            if state.get("format") == FORMAT and state["device"] == self.problem.device.type:
+                return state
+        return None
 
 
 def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer:

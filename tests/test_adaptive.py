@@ -13,12 +13,13 @@ from torch import nn
 
 import bench
 from bench import blueprint, checkpoint
+from bench.checkpoint import CHECKPOINT
 from bench.execution import Execution
 from bench.problem import make_problem
 from bench.run import execute
 from bench.spec import nest, parse_spec
 from bench.store import Store
-from bench.training import CHECKPOINT, make_optimiser
+from bench.training import make_optimiser
 from methods import layers, passes, pruning
 from methods.base import METHODS, Budget, Context, Progress, Stage, Task
 from methods.contractions import contraction_of

@@ -528,7 +528,7 @@ def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeyp
     """Though it comes to the same bits from the beginning."""
     monkeypatch.setattr(Trainer, "_stored_state", lambda self: None)
     assert failures(verdicts("deterministic", "mlp", tmp_path)) == {
-        "resume": "from minibatch 54 to 108 of 108: 108 minibatches were trained, so the run did not go on "
+        "resume": "from minibatch 55 to 108 of 108: 108 minibatches were trained, so the run did not go on "
         "from its checkpoint"
     }
 
@@ -545,7 +545,7 @@ class TwoStages(Deterministic):
     [
         (TwoStages, 2, "pass", "stopped 3 times (amid each of 2 stages, between stages once) and gone on"),
         (Deterministic, 2, "pass", "stopped once (amid stage 'train') and gone on with: the same bits"),
-        (Deterministic, 1, "skipped", "no stop lies behind the first checkpoint"),
+        (Deterministic, 1, "pass", "stopped once (amid stage 'train') and gone on with: the same bits"),
     ],
 )
 def test_resume_says_which_stops_there_were(method, epochs, outcome, words, registered, tmp_path):

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench import checkpoint
+from bench.checkpoint import CHECKPOINT
 from bench.execution import Execution
 from bench.problem import make_problem
 from bench.run import execute
 from bench.spec import nest, parse_spec
 from bench.store import Store
-from bench.training import CHECKPOINT
 from methods import convert, layers, passes, pruning
 from methods.base import METHODS, Budget, Progress, Task
 from methods.criteria import Moments
@@ -349,7 +349,7 @@ def test_the_last_level_keeps_no_dense_weights_in_its_checkpoint(tmp_path):
     asked = iter(range(6 * 5 + 1))  # six steps an epoch: into the second epoch of the last level
     assert execute(spec, store, EVERY_EPOCH, stop=lambda: next(asked, None) is None) == "preempted"
     state = checkpoint.load(store.run(spec.run_id).path / CHECKPOINT)
-    assert (state["stage_index"], state["epoch"]) == (2, 1)
+    assert (state["stage_index"], state["epoch"]) == (2, 2)
     assert state["rewind_points"] == {}
     numbers = sum(v.numel() for k, v in state["module"].items() if "posterior" in k)
     assert numbers == 3 * (32 + 12)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from bench import claims, cli, run
 from bench.store import Store
+from methods.base import METHODS
 from tests import toys
 from tests.run_folders import config, run_files, write_run
 
@@ -71,6 +75,45 @@ def test_a_run_that_another_process_is_at_is_left_alone(call, tmp_path):
 def test_the_claim_is_given_up_in_the_end(call, tmp_path):
     call("--set", TOY)
     _, folder = only_run(tmp_path)
+    assert claims.holder(folder) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_goes_on_by_the_same_command(number, tmp_path, capfd, monkeypatch):
+    def told(self, context):
+        if context.progress.step == 4 and not told.done:
+            told.done = True
+            os.kill(os.getpid(), number)
+
+    told.done = False
+    monkeypatch.setattr(METHODS.get("ssvi"), "after_step", told)
+    before = signal.getsignal(number)
+    command = ["--set", TOY, "--results", str(tmp_path / "results")]
+    assert run.main(command) == 128 + number
+    out, err = capfd.readouterr()
+    assert signal.getsignal(number) is before
+    _, folder = only_run(tmp_path)
+    assert out == (
+        f"{folder.run_id} preempted: stopped by {number.name}\n"
+        "at step 4 of 6 of stage 'train'; the same command goes on from there\n"
+    )
+    assert err == (
+        "stopping at the next step; Ctrl-C once more ends it at once\n" if number == signal.SIGINT else ""
+    )
+    assert run.main(command) == 0
+    assert folder.read("costs")["steps_total"] == 6 and folder.read("status")["attempt"] == 2
+
+
+def test_a_second_ctrl_c_ends_it_at_once(tmp_path, monkeypatch):
+    def told(self, context):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(METHODS.get("ssvi"), "after_step", told)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(["--set", TOY, "--results", str(tmp_path / "results")])
+    _, folder = only_run(tmp_path)
+    assert (folder.status(), folder.read("status")["error"]) == ("preempted", "interrupted")
     assert claims.holder(folder) is None
 
 

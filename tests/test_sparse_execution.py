@@ -13,13 +13,13 @@ import torch
 
 import bench
 from bench import cli
+from bench.checkpoint import CHECKPOINT
 from bench.execution import Execution, stopped_otherwise
 from bench.problem import make_problem
 from bench.run import execute
 from bench.run import main as run_command
 from bench.spec import nest, parse_spec
 from bench.store import Store
-from bench.training import CHECKPOINT
 from methods import execution, passes
 from methods.errors import UserError
 from methods.posterior import DenseGaussian, SparseGaussian

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
 import re
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
 from bench import blueprint, checkpoint
+from bench.checkpoint import CHECKPOINT, PREVIOUS
 from bench.execution import Execution
+from bench.losswatch import LossWatch
 from bench.problem import make_problem
 from bench.run import execute
 from bench.spec import nest, parse_spec
 from bench.store import Store
-from bench.training import CHECKPOINT, make_optimiser, schedule_factor
+from bench.training import make_optimiser, schedule_factor
 from methods.base import METHODS, Stage
 from methods.errors import UserError
 from methods.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
 EVERY_EPOCH = Execution(checkpoint_seconds=0.0)
+#: A checkpoint where the run is stopped, and no other.
+SELDOM = Execution(checkpoint_seconds=1e9)
 #: What must be the same, to the byte, in two runs of one specification.
 RESULTS = ("metrics.json", "history", "layers", "criteria_pairs")
 
@@ -76,6 +84,7 @@ RUNS = {
     "ssvi with dropout": {"method": "ssvi", "dropout": 0.3, "replace_every": 3, "addition": "grad_mean"},
     "bfloat16": {"method": "ssvi", "precision": "bfloat16", "replace_every": 3, "addition": "grad_mean"},
     "cut short": {"method": "toy_two_stage", "max_steps": 19},
+    "augmented": {"method": "ssvi", "sparsity": 0.5, "replace_every": 3, "dataset": "toy_noisy_blobs"},
 }
 
 
@@ -90,12 +99,12 @@ def test_two_equal_runs_have_the_same_bits(name, tmp_path):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_stopped_and_resumed_equals_uninterrupted(name, tmp_path):
-    """Stopped again and again, after every possible number of minibatches up to two epochs."""
+    """Stopped again and again, within epochs of six minibatches and between them, and in between stages."""
     run = spec(**RUNS[name])
     whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
     assert execute(run, whole, EVERY_EPOCH) == "done"
     attempts = 0
-    for patience in [1, 3, 7, 8, 9, 2, 13, 6, 7, 6, 1000]:
+    for patience in [0, 1, 3, 2, 4, 2, 1, 5, 1000]:
         asked = iter(range(patience))
         outcome = execute(run, sliced, EVERY_EPOCH, stop=lambda asked=asked: next(asked, None) is None)
         attempts += 1
@@ -103,7 +112,7 @@ def test_stopped_and_resumed_equals_uninterrupted(name, tmp_path):
             break
         assert outcome == "preempted"
         assert sliced.run(run.run_id).status() == "preempted"
-    assert attempts > 5
+    assert attempts > 7
     assert sliced.run(run.run_id).status() == "done"
     assert not (sliced.run(run.run_id).path / CHECKPOINT).exists()
     assert results(whole, run) == results(sliced, run)
@@ -121,42 +130,104 @@ def cut_at_once(data):
     return data[:100]
 
 
+def emptied(data):
+    return b""
+
+
+def flipped(data):
+    """A bit of a parameter, of which torch would not know."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entry = next(e for e in archive.infolist() if e.filename.endswith("/data/0"))
+    name = entry.header_offset + 26  # lengths of what lies before the bytes
+    start = name + 4 + sum(struct.unpack("<HH", data[name : name + 4]))
+    return data[:start] + bytes([data[start] ^ 1]) + data[start + 1 :]
+
+
 def foreign(data):
     content = io.BytesIO()
     torch.save({"memory": Unknown()}, content)
     return content.getvalue()
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["the last", "both"])
 @pytest.mark.parametrize(
     ("change", "why"),
-    [(cut, "ends too soon"), (cut_at_once, "PytorchStreamReader"), (foreign, r"it holds a \S*Unknown$")],
+    [
+        (cut, "cut short"),
+        (cut_at_once, "cut short"),
+        (emptied, "cut short"),
+        (flipped, "checksum of archive/data/0 differs"),
+        (foreign, r"it holds a \S*Unknown$"),
+    ],
 )
-def test_a_run_whose_checkpoint_cannot_be_read_starts_anew_and_says_so(change, why, tmp_path):
+def test_the_checkpoint_before_stands_in_for_one_that_cannot_be_read(both, change, why, tmp_path):
+    run = spec("ssvi", sparsity=0.5, replace_every=3)
+    whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
+    assert execute(run, whole, EVERY_EPOCH) == "done"
+    assert execute(run, sliced, SELDOM, stop=_after(8)) == "preempted"
+    assert execute(run, sliced, SELDOM, stop=_after(5)) == "preempted"
+    folder = sliced.run(run.run_id).path
+    assert [checkpoint.load(folder / n)["counters"]["steps"] for n in (CHECKPOINT, PREVIOUS)] == [13, 8]
+    for name in (CHECKPOINT, PREVIOUS) if both else (CHECKPOINT,):
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+    asked = _Counted()
+    assert execute(run, sliced, SELDOM, stop=asked) == "done"
+    assert asked.times == 24 - (0 if both else 8)
+    assert results(whole, run) == results(sliced, run)
+    assert not list(folder.glob("checkpoint*"))
+    lines = [line.partition(" ")[2] for line in (folder / "run.log").read_text().splitlines()]
+    expected = [
+        f"{CHECKPOINT} cannot be read, {PREVIOUS} is tried: ",
+        f"{PREVIOUS} cannot be read, the run starts anew: ",
+    ]
+    assert len(lines) == 1 + both
+    for line, start in zip(lines, expected, strict=False):
+        assert line.startswith(start) and re.search(why, line.removeprefix(start))
+
+
+def test_a_kill_between_the_two_renames_leaves_a_checkpoint(tmp_path):
     run = spec()
     whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
     assert execute(run, whole, EVERY_EPOCH) == "done"
-    assert execute(run, sliced, EVERY_EPOCH, stop=_after(8)) == "preempted"
+    assert execute(run, sliced, SELDOM, stop=_after(8)) == "preempted"
     folder = sliced.run(run.run_id).path
-    (folder / CHECKPOINT).write_bytes(change((folder / CHECKPOINT).read_bytes()))
-    assert execute(run, sliced, EVERY_EPOCH) == "done"
+    (folder / CHECKPOINT).rename(folder / PREVIOUS)
+    asked = _Counted()
+    assert execute(run, sliced, SELDOM, stop=asked) == "done"
+    assert asked.times == 24 - 8
     assert results(whole, run) == results(sliced, run)
-    (line,) = (folder / "run.log").read_text().splitlines()
-    start = "checkpoint.pt cannot be read, the run starts anew: "
-    assert line.startswith(start) and re.search(why, line.removeprefix(start))
+
+
+def test_writing_checkpoints_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+
+    def slow(state, file):
+        now[0] += 3.0
+
+    monkeypatch.setattr(checkpoint.torch, "save", slow)
+    checkpoints = checkpoint.Checkpoints(tmp_path, seconds=10.0)
+    times = []
+    for _ in range(200):
+        now[0] += 1.0
+        if checkpoints.is_due:
+            times.append(now[0])
+            checkpoints.save({})
+    assert times[0] == 10.0
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [63.0] * 3  # 3 in 63 are 5 %
 
 
 def test_rewinding_restores_all_parameters_and_buffers(tmp_path):
     """The second stage starts from the weights after one epoch of the first, with a fresh optimiser."""
     run, store = spec(epochs=6), Store(tmp_path, create=True)
     folder = store.run(run.run_id)
-    asked = iter(range(3 * 6 + 1))  # into the first epoch of the second stage, past its checkpoint
-    assert execute(run, store, EVERY_EPOCH, stop=lambda: next(asked, None) is None) == "preempted"
+    assert execute(run, store, EVERY_EPOCH, stop=_after(3 * 6 - 1)) == "preempted"  # in the first stage
     state = checkpoint.load(folder.path / CHECKPOINT)
     points = state["rewind_points"]
     assert points.keys() == {"1"}
     assert execute(run, store, EVERY_EPOCH, stop=_after(8)) == "preempted"
     state = checkpoint.load(folder.path / CHECKPOINT)
-    assert state["stage_index"] == 1
+    assert (state["stage_index"], state["step"]) == (1, 7)
     start = state["memory"]["start of final"]
     assert state["rewind_points"] == {}  # nothing rewinds any more
     for name, value in points["1"].items():
@@ -168,6 +239,17 @@ def test_rewinding_restores_all_parameters_and_buffers(tmp_path):
 def _after(n):
     asked = iter(range(n))
     return lambda: next(asked, None) is None
+
+
+class _Counted:
+    """Asked once a minibatch."""
+
+    def __init__(self):
+        self.times = 0
+
+    def __call__(self):
+        self.times += 1
+        return False
 
 
 def test_every_stage_has_its_rows(tmp_path):
@@ -204,6 +286,30 @@ def test_divergence_is_told_from_an_error_of_the_code(lr, epochs, words, tmp_pat
     status = store.run(run.run_id).read("status")
     assert status["error_kind"] == "nan", status["error"]
     assert words in status["error"]
+
+
+def test_a_loss_on_a_device_is_looked_at_when_its_copy_has_come(monkeypatch):
+    """Without waiting for it; here the device is made up."""
+    come, now = [], [0.0]
+
+    class Event:
+        def record(self):
+            come.append(False)
+
+        def query(self):
+            return come[-1]
+
+    zeros = torch.zeros
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "zeros", lambda *size, pin_memory=False, **how: zeros(*size, **how))
+    monkeypatch.setattr("bench.losswatch.time.monotonic", lambda: now[0])
+    watch, total, loss = LossWatch(torch.device("cuda")), torch.tensor(float("nan")).double(), torch.ones(())
+    assert watch.not_finite(loss, total) is None and come == []  # not in each step
+    now[0] = 0.5
+    assert watch.not_finite(loss, total) is None and come == [False]  # asked for
+    assert watch.not_finite(loss, total) is None  # on its way
+    come[-1] = True
+    assert math.isnan(watch.not_finite(loss, total))
 
 
 def test_dense_vi_is_compressed_once_against_itself(tmp_path):

@@ -107,3 +107,18 @@ class Blobs(Dataset):
             return Split(centres + torch.randn(n, 8, generator=split), labels)
 
         return Splits(part(self.options.examples), part(30), part(60), classes=3)
+
+
+@DATASETS.register
+class NoisyBlobs(Blobs):
+    """Blobs that are drawn anew around their places whenever they are trained on."""
+
+    name = "toy_noisy_blobs"
+
+    def prepare(
+        self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None
+    ) -> torch.Tensor:
+        prepared = super().prepare(inputs, splits, augmentation)
+        if augmentation is None:
+            return prepared
+        return prepared + 0.1 * torch.randn(prepared.shape, generator=augmentation)

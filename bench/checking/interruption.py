@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench import checkpoint
+from bench import archive, checkpoint
 from bench.checking.blame import reason
 from bench.checking.outcomes import Failed, Skipped
 from bench.execution import Execution
 from bench.problem import Problem
 from bench.run import execute
 from bench.store import RunFolder, Store
-from bench.training import CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,15 @@ def interrupt(problem: Problem, store: Store) -> Interrupted:
     """Train ``problem`` in ``store``, with all its interruptions.
 
     Raises ``Failed`` where a checkpoint can't be read, or the run does not go on from it; ``Skipped``
-    where no checkpoint falls within the run.
+    where it has nothing to stop it amid.
     """
-    stops, epoch = _stops(problem), problem.budget.steps_per_epoch
-    if all(stop.minibatch < epoch for stop in stops):
-        raise Skipped("no stop lies behind the first checkpoint, which the end of an epoch writes")
+    if not (stops := _stops(problem)):
+        raise Skipped("its only step has no other before it")
     folder, saved = store.run(problem.spec.run_id), 0
     for stop in stops:
         _go_on(problem, store, saved, stop.minibatch)
-        # checkpoints are written at the ends of epochs, and stages are whole ones
-        saved = _require_checkpoint(folder, stop.minibatch // epoch * epoch, stop.minibatch)
+        _require_checkpoint(folder, stop.minibatch)
+        saved = stop.minibatch
     _go_on(problem, store, saved, None)
     return Interrupted(folder, stops)
 
@@ -102,25 +100,22 @@ def _go_on(problem: Problem, store: Store, saved: int, until: int | None) -> Non
         )
 
 
-def _require_checkpoint(folder: RunFolder, expected: int, stop: int) -> int:
-    """The minibatches that the checkpoint holds, which are ``expected`` after a stop before ``stop``."""
-    path = folder.path / CHECKPOINT
-    if not path.exists():
-        saved = 0
-    else:
-        try:
-            saved = checkpoint.load(path)["counters"]["steps"]
-        except checkpoint.UNREADABLE as error:
-            raise Failed(
-                f"the checkpoint can't be read, so that a run would start anew: {checkpoint.why(error)}; "
-                "what context.memory keeps is tensors, numbers and strings, in lists and dicts"
-            ) from None
-    if saved != expected:
+def _require_checkpoint(folder: RunFolder, stop: int) -> None:
+    """``Failed`` unless the checkpoint is of minibatch ``stop``, before which the run was stopped."""
+    try:
+        saved = checkpoint.load(folder.path / checkpoint.CHECKPOINT)["counters"]["steps"]
+    except FileNotFoundError:
+        raise Failed(f"stopped before minibatch {stop}: there is no checkpoint") from None
+    except archive.Damaged as error:
         raise Failed(
-            f"stopped before minibatch {stop}, the last checkpoint is of minibatch {saved}, not {expected}: "
+            f"the checkpoint can't be read, so that a run would start anew: {error}; "
+            "what context.memory keeps is tensors, numbers and strings, in lists and dicts"
+        ) from None
+    if saved != stop:
+        raise Failed(
+            f"stopped before minibatch {stop}, the checkpoint is of minibatch {saved}: "
             "the run did not go on from the one before"
         )
-    return saved
 
 
 def _times(n: int) -> str:
