@@ -1,7 +1,7 @@
 """Write the tables of a suite: ``python -m bench.collect --suite criteria_ablation``.
 
 The tables are made from the run folders and can be made again at any time, also while runs
-are being computed. Where nothing changed since the last time, the files stay as they are.
+are being computed. What changed since the last time is read; where nothing did, the files stay as they are.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import cli
-from bench.store import Store, StoreError, read_json, write_json
+from bench.code_versions import differences
+from bench.slurm.jobs import settle_all
+from bench.store import Store, StoreError
 from bench.styles import one_line
-
-#: Beside the tables: what they were made from.
-_MADE_FROM = ".collected.json"
 
 
 def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path]:
@@ -22,12 +21,7 @@ def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path
 
     recompute: make them anew even if no plan and no run changed since they were made.
     """
-    signature = store.signature(suite)  # before reading: what changes meanwhile counts as changed
-    folder = store.root / suite
-    paths = store.table_paths(suite)
-    if recompute or _made_from(folder) != signature or not all(path.exists() for path in paths.values()):
-        store.write_tables(suite, store.tables(suite))
-        write_json(folder / _MADE_FROM, {"signature": signature})
+    paths = store.update_tables(suite, recompute)
     styles = store.write_styles(suite, method_styles())
     return {**paths, styles.name: styles}
 
@@ -43,19 +37,6 @@ def method_styles() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _made_from(folder: Path) -> str | None:
-    """The signature of what the tables in ``folder`` were made from; None where it is not known."""
-    made = _read(folder / _MADE_FROM)
-    return made.get("signature") if isinstance(made, dict) else None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except StoreError:
-        return None
-
-
 def main(argv: list[str] | None = None) -> int:
     """Write the tables and say where they lie."""
     parser = cli.parser("bench.collect", __doc__)
@@ -67,9 +48,13 @@ def main(argv: list[str] | None = None) -> int:
     suites = store.suites() if arguments.suite == "all" else [arguments.suite]
     if not suites:
         raise StoreError(f"no suite was launched in {store.root}")
+    if (reason := settle_all(store)) is not None:
+        print(f"note: {reason}")
     for suite in suites:
         paths = collect(store, suite, arguments.recompute)
         print(f"{store.root / suite}: {', '.join(path.name for path in paths.values())}")
+        for line in differences(store.read_tables(suite, ["runs"])["runs"]):
+            print(f"note: {line}")
     return 0
 
 

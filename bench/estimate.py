@@ -38,6 +38,8 @@ class Processor:
 CORE = Processor("core", "cpu", True, 20e9, 1.5e-3, 1.0)
 GPU = Processor("GPU", "cuda", False, 10e12, 10e-3, 10.0)
 PROCESSORS = (CORE, GPU)
+#: Run folders that are looked into for times.
+_MOST_READ = 2000
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         except (UserError, RuntimeError) as error:  # what cannot be built fails when it is run, not here
             unknown[str(error)] += 1
     hours, basis = {}, []
+    found = _measured(store, {_kind(spec.to_dict()) for spec in known}) if store else {}
     for processor in PROCESSORS:
-        measured = _measured(store, processor) if store else {}
+        measured = found.get(processor.name, {})
         timed, counted, seconds = 0, 0, 0.0
         for spec in known:
             rate = measured.get(_kind(spec.to_dict()))
@@ -87,6 +90,15 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     return Estimate(len(left), hours, tuple(basis))
 
 
+def expected_seconds(spec: RunSpec, on_gpu: bool) -> float:
+    """What a run takes on one core or a GPU, by the rough count; of what can't be built, the start alone."""
+    processor = GPU if on_gpu else CORE
+    try:
+        return _counted(spec, processor)
+    except (UserError, RuntimeError):
+        return processor.seconds_per_run
+
+
 def _counted(spec: RunSpec, processor: Processor) -> float:
     """Local reparameterisation contracts twice a layer; sparse layers run no faster than dense ones."""
     steps = blueprint.steps(spec)
@@ -95,19 +107,28 @@ def _counted(spec: RunSpec, processor: Processor) -> float:
     return flops / rate + steps * step + run
 
 
-def _measured(store: Store, processor: Processor) -> dict[str, float]:
-    """Seconds of the processor a step, the median over finished runs of a kind."""
-    found: dict[str, list[float]] = {}
-    for run_id in store.run_ids():
+def _measured(store: Store, wanted: set[str]) -> dict[str, dict[str, float]]:
+    """Seconds of each processor a step, the median over finished runs of each kind that is wanted.
+
+    A few runs tell the median: of thousands, those are read that come first by their ids, which are hashes.
+    """
+    found: dict[str, dict[str, list[float]]] = {processor.name: {} for processor in PROCESSORS}
+    for run_id in store.run_ids()[:_MOST_READ] if wanted else ():
         try:
             folder = store.run(run_id)
+            if not folder.is_done():
+                continue
             spec, spent, how = (folder.read(name) or {} for name in ("spec", "costs", "provenance"))
-            if folder.is_done() and (how.get("device") or "cpu").startswith(processor.device):
-                seconds = spent["wall_seconds"] * ((how.get("threads") or 1) if processor.cores else 1)
-                found.setdefault(_kind(spec["config"]), []).append(seconds / spent["steps_total"])
+            if (kind := _kind(spec["config"])) not in wanted:
+                continue
+            device, threads = how.get("device") or "cpu", how.get("threads") or 1
+            for processor in PROCESSORS:
+                if device.startswith(processor.device):
+                    seconds = spent["wall_seconds"] * (threads if processor.cores else 1)
+                    found[processor.name].setdefault(kind, []).append(seconds / spent["steps_total"])
         except (StoreError, AttributeError, KeyError, TypeError, ZeroDivisionError):
             continue  # a folder that is broken is the launcher's to report; here it is no measurement
-    return {kind: median(values) for kind, values in found.items()}
+    return {name: {kind: median(values) for kind, values in kinds.items()} for name, kinds in found.items()}
 
 
 def _kind(config: Mapping[str, Any]) -> str:

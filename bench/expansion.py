@@ -16,7 +16,6 @@ from bench.plan import Draft, canonical
 from bench.spec import (
     RunSpec,
     chosen_names,
-    flatten,
     locate,
     open_sections,
     parse_spec,
@@ -174,7 +173,7 @@ class Expansion:
             tuned = layer.fair and not any(key in point.written for key in layer.settings)
         if self._overrides.settings:
             # parsed once without them, so that an error from here on is theirs
-            before = flatten(spec.to_dict())
+            before = spec.settings
             spec = parse_spec(unflatten(self._merge([*layers, self._overrides])), OVERRIDES)
             overridden = _changed(before, spec, self._overrides.homes.values())
             tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
@@ -240,5 +239,5 @@ def _disjoint(first: dict[str, Any], second: dict[str, Any], where: str) -> dict
 
 
 def _changed(before: Mapping[str, Any], spec: RunSpec, keys: Any) -> tuple[str, ...]:
-    after = flatten(spec.to_dict())
+    after = spec.settings
     return tuple(key for key in keys if key not in before or before[key] != after[key])

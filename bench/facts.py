@@ -6,23 +6,22 @@ or has a wrong type raises ``StoreError`` with the file and the field.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.columns import kinds
-from bench.files import StoreError
+from bench.files import StoreError, complete_lines, parse_json, read_bytes
 from bench.folder import RUN_ID, RunFolder, status_of
-from bench.rows import LONGEST, Columns, checked, columns
+from bench.rows import LONGEST, checked
 
 SPEC_SCHEMA = 1
-#: The metrics that the table ``runs`` shows of the last stage.
-VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
-#: Tables that grow as JSON lines, and tables that are lists in ``metrics.json``.
+#: Tables that are files of JSON lines.
 LINES = ("history", "layers", "criteria_pairs")
-LISTS = ("metrics", "calibration", "stages")
 
 # the status comes first: what it speaks of was written before it
 _DOCUMENTS = ("status", "spec", "metrics", "costs", "provenance")
@@ -91,41 +90,103 @@ class Facts:
 
 @dataclass(frozen=True)
 class Stored:
-    """A whole run folder: facts, the lists of ``metrics.json`` as columns, and lines not yet parsed."""
+    """A whole run folder: its facts, and what is parsed for many runs at once.
+
+    results: ``metrics.json`` of a run that is done; None of others, whose stages scored no results yet.
+    """
 
     facts: Facts
-    lists: dict[str, Columns]
+    results: bytes | None
     lines: dict[str, bytes]
 
 
 def read_run(folder: RunFolder) -> Stored:
     """Everything in ``folder`` that tables are made of; a folder that is not there is a pending run."""
     try:
-        documents = {name: folder.read(name) for name in _DOCUMENTS}
+        blobs = _blobs(folder)
+        documents = {name: _document(blobs, name) for name in _DOCUMENTS if name != "metrics"}
         status = status_of(documents["status"])
         done = status == "done"
         for name in ("spec", "metrics"):
-            if done and documents[name] is None:
+            if done and blobs[f"{name}.json"] is None:
                 raise StoreError(f"status.json: done, but there is no {name}.json")
-        # what a stage of an unfinished run scored is not a result yet
-        results = documents["metrics"] if done and documents["metrics"] else {}
-        lists = {name: columns(_list(results.get(name)), name, f"metrics.json: {name}") for name in LISTS}
-        if done and not any(lists["metrics"]["metric"]):
-            raise StoreError("metrics.json: the run is done, but there is no metric")
-        facts = _facts(folder.run_id, status, documents, lists["metrics"])
+        if done:
+            _check_digests(written_files(documents["status"] or {}), blobs)
+        else:
+            _document(blobs, "metrics")
+        facts = _facts(folder.run_id, status, documents)
     except RecursionError:
         raise StoreError("a document is nested too deeply") from None
     except StoreError as error:
         raise StoreError(str(error).replace(f"{folder.path}/", "")) from None
-    return Stored(facts, lists, {name: folder.lines(name) for name in LINES})
+    results = blobs["metrics.json"] if done else None
+    return Stored(facts, results, {name: complete_lines(blobs[f"{name}.jsonl"] or b"") for name in LINES})
+
+
+def check_sizes(folder: RunFolder) -> None:
+    """``StoreError`` where a file that a finished run wrote is missing or has another size.
+
+    What tables are made of is held to its digest when it is read; the rest is large, and no result.
+    """
+    document = folder.read("status")
+    if document is None or status_of(document) != "done":
+        return
+    for name, (size, _) in written_files(document).items():
+        try:
+            found = os.lstat(folder.path / name).st_size
+        except OSError:
+            raise StoreError(f"{name}: it is missing, and the run wrote it") from None
+        if found != size:
+            raise StoreError(f"{name}: {found} bytes; the run wrote {size}")
+
+
+def written_files(status: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    """Size and digest of each file that a finished run wrote, by name; none in folders from before that."""
+    found: dict[str, tuple[int, str]] = {}
+    for name, entry in _mapping(status.get("files", {}), "status.json: files").items():
+        where = f"status.json: files: {name[:60]!r}"
+        if os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name:
+            raise StoreError(f"{where} is no name of a file")
+        match entry:
+            case [int(size), str(digest)] if size is not True and size is not False:
+                found[name] = size, digest
+            case _:
+                raise StoreError(f"{where}: expected bytes and a digest, got {repr(entry)[:60]}")
+    return found
+
+
+def _blobs(folder: RunFolder) -> dict[str, bytes | None]:
+    """The content of ``FILES``; None of what is not there."""
+    if folder.path.is_symlink():
+        raise StoreError(f"{folder.path}: is a link")
+    return {name: read_bytes(folder.path / name) for name in FILES}
+
+
+def _document(blobs: Mapping[str, bytes | None], name: str) -> dict[str, Any] | None:
+    blob = blobs[f"{name}.json"]
+    return None if blob is None else _mapping(parse_json(blob, f"{name}.json"), f"{name}.json")
+
+
+def _check_digests(written: Mapping[str, tuple[int, str]], blobs: Mapping[str, bytes | None]) -> None:
+    """``StoreError`` unless the files that tables are made of are those that the run says it wrote."""
+    for name, blob in blobs.items():
+        if not written or name == "status.json":
+            continue
+        if blob is None:
+            if name in written:
+                raise StoreError(f"{name}: it is missing, and the run wrote it")
+        elif name not in written:
+            raise StoreError(f"{name}: the run wrote no such file")
+        elif written[name] != (len(blob), hashlib.blake2b(blob, digest_size=16).hexdigest()):
+            raise StoreError(f"{name}: not the bytes that the run wrote")
 
 
 def scalars(document: Mapping[str, Any], keys: Sequence[str], where: str) -> dict[str, Any]:
     """The values of ``keys`` as the columns of ``runs`` of the same names take them."""
-    return {key: checked([document.get(key)], kinds("runs")[key], f"{where}: {key}")[0] for key in keys}
+    return {key: _scalar(document.get(key), kinds("runs")[key], where, key) for key in keys}
 
 
-def _facts(run_id: str, status: str, documents: Mapping[str, Any], metrics: Columns) -> Facts:
+def _facts(run_id: str, status: str, documents: Mapping[str, Any]) -> Facts:
     row = {"status": status} | scalars(documents["status"] or {}, _STATUS, "status.json")
     row |= scalars(documents["provenance"] or {}, _PROVENANCE, "provenance.json")
     config: dict[str, Any] = {}
@@ -146,7 +207,6 @@ def _facts(run_id: str, status: str, documents: Mapping[str, Any], metrics: Colu
         if row.get("budget") != "epochs":
             row |= scalars(costs, tuple(_EPOCHS), "costs.json")
         row |= {column: _ratio(costs, *parts) for column, parts in _RATIOS.items()}
-        row |= _view(metrics)
     provenance = documents["provenance"] or {}
     return Facts(row, config, spec is not None, tuple(str(provenance.get(key)) for key in _CIRCUMSTANCES))
 
@@ -181,20 +241,17 @@ def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]
         yield name, plain
 
 
-def _view(metrics: Columns) -> dict[str, Any]:
-    """The columns of ``runs`` that are metrics: last stage, ``samples``, ``test``, data as they are."""
-    stage = metrics["stage"][-1]
-    wanted = (stage, "samples", "test", None, None)
-    keys = ("stage", "predictor", "split", "shift", "severity", "metric", "value")
-    rows = zip(*(metrics[key] for key in keys), strict=True)
-    found = {metric: value for *where, metric, value in rows if tuple(where) == wanted}
-    return {"stage": stage} | {metric: found.get(metric) for metric in VIEW}
+def _scalar(value: Any, kind: str, where: str, key: str) -> Any:
+    """``checked`` of one value; what has the very type is told at once, as there are many."""
+    if value is None or (kind == "string" and type(value) is str and len(value) <= LONGEST):
+        return value
+    if kind == "number" and type(value) is float and math.isfinite(value):
+        return value
+    return checked([value], kind, f"{where}: {key}")[0]
 
 
 def _ratio(costs: Mapping[str, Any], numerator: str, denominator: str) -> float | None:
-    above, below = (
-        checked([costs.get(key)], "number", f"costs.json: {key}")[0] for key in (numerator, denominator)
-    )
+    above, below = (_scalar(costs.get(key), "number", "costs.json", key) for key in (numerator, denominator))
     return above / below if above is not None and below else None
 
 
@@ -202,8 +259,3 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{where}: expected an object, got {repr(value)[:60]}")
     return value
-
-
-def _list(value: Any) -> list[Any]:
-    """``value`` as rows: none when it is missing; what is no list is something that ``columns`` refuses."""
-    return value if isinstance(value, list) else [] if value is None else [None]

@@ -11,7 +11,7 @@ from typing import Any
 from bench import blueprint
 from bench.notation import show
 from bench.planfile import SCHEMA
-from bench.spec import RunSpec, flatten
+from bench.spec import RunSpec
 from methods.base import METHODS
 from methods.errors import UserError
 from methods.options import parse
@@ -132,12 +132,12 @@ class Draft:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The resolved configuration under full keys."""
-        return flatten(self.spec.to_dict())
+        return self.spec.settings
 
     @cached_property
     def as_written(self) -> dict[str, Any]:
         """The same without settings that a search chose: what varies is for the suite to say."""
-        return self.settings if self.plain is None else flatten(self.plain.to_dict())
+        return self.settings if self.plain is None else self.plain.settings
 
 
 class Labeller:

@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from bench.files import StoreError
+from bench.files import StoreError, read_json
 from bench.folder import RUN_ID
 
 SCHEMA = 1
 #: Suites and scales name folders and files.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 #: Folders of a results folder that are no suite; ``all`` means every suite to commands.
-RESERVED = ("runs", "corrupted", "reference", "all")
+RESERVED = ("runs", "corrupted", "patches", "reference", "all")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ def check_plan(plan: object, where: str) -> dict[str, Any]:
     for number, cell in enumerate(cells):
         _check_cell(cell, f"{where}: cell {number}")
     return plan
+
+
+def is_newer(path: Path) -> bool:
+    """Whether a plan that cannot be read is one of a later version."""
+    try:
+        plan = read_json(path)
+    except StoreError:
+        return False
+    schema = plan.get("schema") if isinstance(plan, dict) else None
+    return type(schema) is int and schema > SCHEMA
 
 
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,10 +32,10 @@ _PANDAS = {
     pa.bool_(): pd.BooleanDtype(),
 }
 _LARGEST = 2**63
+#: Bytes that arrow parses at a time; it needs a line to be shorter than two of them.
+_BLOCK = 2**20
 #: Longer strings are refused.
 LONGEST = 10_000
-#: Lists, escapes, and numbers that are not standard JSON though arrow reads them.
-_UNUSUAL = (b"[", b"\\", b"NaN", b"Inf")
 
 Columns = dict[str, list[Any]]
 
@@ -96,6 +96,36 @@ def parse_lines(blobs: Mapping[str, bytes], table: str) -> tuple[pa.Table, dict[
     return (pa.concat_tables(tables) if tables else empty(table)), broken
 
 
+def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, pa.Table] | None:
+    """The tables of several runs from the lists of rows in one JSON object of each, by arrow's own parser.
+
+    None where it finds fault with any of them, or where they are not as plainly written as runs write them.
+    """
+    if not all(map(_is_one_line, blobs.values())):
+        return None
+    data = b"".join(blobs.values())
+    if not data:
+        return {table: empty(table) for table in tables}
+    fields = {table: pa.list_(pa.struct(_fields(table))) for table in tables}
+    parsed = _read_json(data, pa.schema(fields), max(map(len, blobs.values())))
+    if parsed is None or parsed.num_rows != len(blobs):
+        return None
+    lists = {table: parsed.column(table).combine_chunks() for table in tables}
+    rows = sum(len(part.flatten()) for part in lists.values())
+    # so that nothing else is nested in the objects, whatever other keys they have
+    whole = data.count(b"{") == len(blobs) + rows
+    if not whole or data.count(b"[") != sum(len(part) - part.null_count for part in lists.values()):
+        return None
+    found = {}
+    for table, part in lists.items():
+        plain = pa.table(part.flatten().flatten(), [name for name, _ in _fields(table)])
+        if not all(map(_is_usual, plain.columns)):
+            return None
+        lengths = pc.fill_null(pc.list_value_length(part), 0).to_pylist()
+        found[table] = _with_run_ids(plain, table, list(blobs), lengths)
+    return found
+
+
 def empty(table: str) -> pa.Table:
     """``table`` without a row."""
     return pa.schema([(name, arrow_type(kind)) for name, kind in kinds(table).items()]).empty_table()
@@ -112,22 +142,49 @@ def _is_plain(blob: bytes) -> bool:
     starts = np.flatnonzero(data[:-1] == ord("\n")) + 1
     objects = np.count_nonzero(data == ord("{"))
     begun = blob[:1] == b"{" and bool(np.all(data[starts] == ord("{")))
-    return begun and objects == len(starts) + 1 and blob.isascii() and not any(s in blob for s in _UNUSUAL)
+    return begun and objects == len(starts) + 1 and b"[" not in blob and not _is_unusual(blob)
+
+
+def _is_one_line(blob: bytes) -> bool:
+    """Whether it is a line of ASCII without what is unusual, lists apart."""
+    return blob[:1] == b"{" and blob.find(b"\n") == len(blob) - 1 and not _is_unusual(blob)
+
+
+def _is_unusual(blob: bytes) -> bool:
+    """Whether there are escapes, signs beyond ASCII, or numbers that are not standard JSON though arrow reads
+    them."""
+    # a single letter is looked for many times as fast
+    return (
+        not blob.isascii()
+        or b"\\" in blob
+        or (b"N" in blob and b"NaN" in blob)
+        or (b"I" in blob and b"Inf" in blob)
+    )
+
+
+def _fields(table: str) -> list[tuple[str, pa.DataType]]:
+    """The columns of ``table`` but ``run_id``, as they are parsed."""
+    return [(name, _parsed_type(kind)) for name, kind in kinds(table).items() if name != "run_id"]
+
+
+def _read_json(data: bytes, schema: pa.Schema, longest: int) -> pa.Table | None:
+    """What arrow reads in lines of JSON, none longer than ``longest``; None where it finds fault with any."""
+    parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    read = pa.json.ReadOptions(block_size=max(_BLOCK, longest))
+    try:
+        return pa.json.read_json(pa.BufferReader(data), read_options=read, parse_options=parse)
+    except pa.ArrowException:
+        return None
 
 
 def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
     """The table of plain lines by arrow's own parser; None where it finds fault with any of them."""
-    fields = [(name, _parsed_type(kind)) for name, kind in kinds(table).items() if name != "run_id"]
-    options = pa.json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
     data = b"".join(blobs.values())
     if not data:
         return empty(table)
-    try:
-        parsed = pa.json.read_json(pa.BufferReader(data), parse_options=options)
-    except pa.ArrowException:
-        return None
+    parsed = _read_json(data, pa.schema(_fields(table)), 0)
     lengths = [blob.count(b"\n") for blob in blobs.values()]
-    if parsed.num_rows != sum(lengths) or not all(map(_is_usual, parsed.columns)):
+    if parsed is None or parsed.num_rows != sum(lengths) or not all(map(_is_usual, parsed.columns)):
         return None
     return _with_run_ids(parsed, table, list(blobs), lengths)
 

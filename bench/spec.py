@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from bench.data.base import DATASETS
@@ -112,19 +113,36 @@ class RunSpec:
 
     def with_seed(self, seed: int) -> RunSpec:
         """The same configuration under another seed."""
-        return replace(self, seed=seed)
+        other = replace(self, seed=seed)
+        # thousands of seeds have one configuration
+        vars(other).update(_seedless=self._seedless, _flat=self._flat)
+        return other
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The whole resolved configuration under full keys; its values are shared, and not to be changed."""
+        return {**self._flat, "seed": self.seed}
+
+    @cached_property
     def run_id(self) -> str:
         """Hash of the resolved configuration: 12 hexadecimal digits."""
-        return _digest(self._nested(hashed_dict))
+        return _digest({**self._seedless, "seed": self.seed})
 
-    @property
+    @cached_property
     def config_id(self) -> str:
         """Hash of the resolved configuration without the seed: what seeds are collapsed by."""
+        return _digest(self._seedless)
+
+    @cached_property
+    def _seedless(self) -> dict[str, Any]:
+        """What is hashed, but the seed."""
         config = self._nested(hashed_dict)
         del config["seed"]
-        return _digest(config)
+        return config
+
+    @cached_property
+    def _flat(self) -> dict[str, Any]:
+        return flatten(self.to_dict())
 
     def _nested(self, plain: Any) -> dict[str, Any]:
         config: dict[str, Any] = {"schema": SCHEMA}

@@ -2,7 +2,7 @@
 
     DIR/schema.json                marks a results folder and says which version wrote it
     DIR/runs/<run_id>/             one run, whichever suites ask for it
-    DIR/corrupted/<run_id>-<n>/    run folders that could not be trusted, with the reason
+    DIR/corrupted/<name>-<n>/      run folders and plans that could not be trusted, with the reason
     DIR/<suite>/plan-<scale>.json  what a suite asks for
     DIR/<suite>/*.parquet          its tables
     DIR/<suite>/methods.json       how views show methods
@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import planfile, styles
-from bench.columns import definitions
+from bench.columns import TABLES, definitions
 from bench.files import StoreError, locked, parse_json, read_bytes, read_json, write_json
 from bench.folder import RUN_ID, STATUSES, RunFolder
 from bench.summary import summarise
@@ -43,7 +43,7 @@ __all__ = [
 SCHEMA = 1
 _MARK = "schema.json"
 #: What may lie in a folder that is to become a results folder.
-_HARMLESS = ("runs", "corrupted", "reference", "README.md")
+_HARMLESS = ("runs", "corrupted", "patches", "reference", "README.md")
 
 
 class Store:
@@ -61,7 +61,7 @@ class Store:
             raise StoreError(f"results folder {self.root}: is not a folder")
         if not create and not exists:
             raise StoreError(f"results folder {self.root}: does not exist")
-        marked = self._check_schema()
+        marked = self._check_schema(create)
         if create:
             self._create(marked)
 
@@ -80,40 +80,35 @@ class Store:
 
     def check(self, run_id: str) -> str | None:
         """Why the folder of a run can't be trusted, in one line; None when it can, or is not there."""
-        from bench import tables
+        return self.faults([run_id]).get(run_id)
 
-        return tables.fault(self.run(run_id))
+    def faults(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """What ``check`` says of several runs, by their ids; nothing of those that can be trusted."""
+        from bench import batches
+
+        return batches.faults([self.run(run_id) for run_id in run_ids])
 
     def set_aside(self, run_id: str, reason: str) -> Path:
         """Move the folder of a run to ``corrupted/``, beside a ``reason.json``, so that the run starts anew.
 
         Returns where it lies now.
         """
-        folder = self.run(run_id).path
-        try:
-            target = self._next_corrupted(run_id)
-            try:
-                is_folder = folder.is_dir() and not folder.is_symlink()
-                os.rename(folder, target if is_folder else target / "entry")
-            except OSError:
-                target.rmdir()
-                raise
-        except OSError as error:
-            raise StoreError(f"cannot set {folder} aside: {error.strerror or error}") from None
-        write_json(target / "reason.json", {"run_id": run_id, "reason": reason})
-        return target
+        return self._set_aside(self.run(run_id).path, run_id, {"run_id": run_id, "reason": reason})
 
     # -- plans and tables ----------------------------------------------------------------
 
     def merge_plan(self, plan: Mapping[str, Any]) -> None:
-        """Store a plan, with the cells that earlier launches of its suite and scale have and it has not."""
+        """Store a plan, with the cells that earlier launches of its suite and scale have and it has not.
+
+        One that is there and is none (a power cut emptied it) is moved to ``corrupted/``.
+        """
         new = planfile.check_plan(dict(plan), "plan")
         folder = self._suite_folder(new["suite"])
         path = folder / f"plan-{new['scale']}.json"
         try:
             folder.mkdir(exist_ok=True)
             with locked(folder / ".lock"):
-                write_json(path, planfile.merge(self._plan(path) if path.exists() else None, new))
+                write_json(path, planfile.merge(self._earlier(path), new))
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
 
@@ -132,6 +127,14 @@ class Store:
         named = [e for e in folders if planfile.NAME.fullmatch(e.name) and e.name not in planfile.RESERVED]
         return sorted(e.name for e in named if any(_is_plan(file.name) for file in _entries(Path(e.path))))
 
+    def planned(self, suite: str) -> list[planfile.Planned]:
+        """The runs that a suite asks for; ``StoreError`` where it was never launched."""
+        plans = self.plans(suite)
+        if not plans:
+            there = ", ".join(self.suites()) or "none"
+            raise StoreError(f"no plan of suite {suite!r} in {self.root}; there are: {there}")
+        return planfile.planned(plans)
+
     def tables(self, suite: str) -> dict[str, pd.DataFrame]:
         """The tables of a suite, made anew from its plans and the run folders; live runs are in them.
 
@@ -141,31 +144,24 @@ class Store:
         """
         from bench import tables
 
-        return tables.build(self._planned(suite), self.run)
+        return tables.build(self.planned(suite), self.run)
 
-    def signature(self, suite: str) -> str:
-        """A digest that differs whenever ``tables`` may: its plans, or a file of one of its runs, changed."""
-        from bench import tables
+    def update_tables(self, suite: str, recompute: bool = False) -> dict[str, Path]:
+        """Bring the files of a suite's tables, and ``runs.csv``, up to date; returns their paths by name.
 
-        return tables.signature(self._planned(suite), self.run)
+        What runs contributed is taken over where their files are as they were; recompute: from nothing.
+        """
+        from bench import collected, tablefiles
 
-    def write_tables(self, suite: str, frames: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
-        """Write the tables of a suite to its folder, and ``runs.csv``; returns the paths by name."""
+        where = self._suite_folder(suite)
+        collected.update(where, self.planned(suite), self.run, recompute)
+        return tablefiles.paths(where)
+
+    def read_tables(self, suite: str, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
+        """The tables that ``update_tables`` wrote last; names: of them only these."""
         from bench import tablefiles
 
-        return tablefiles.write(self._suite_folder(suite), frames)
-
-    def table_paths(self, suite: str) -> dict[str, Path]:
-        """Where ``write_tables`` writes, by name."""
-        from bench import tablefiles
-
-        return tablefiles.paths(self._suite_folder(suite))
-
-    def read_tables(self, suite: str) -> dict[str, pd.DataFrame]:
-        """The tables that ``write_tables`` wrote last."""
-        from bench import tablefiles
-
-        return tablefiles.read(self._suite_folder(suite))
+        return tablefiles.read(self._suite_folder(suite), names)
 
     def write_styles(self, suite: str, known: Mapping[str, Mapping[str, Any]]) -> Path:
         """Write how views show methods, by name: ``known``, and those that were known before.
@@ -189,16 +185,20 @@ class Store:
 
     # -- inside --------------------------------------------------------------------------
 
-    def _check_schema(self) -> bool:
-        """Whether the folder is marked as one that this version reads."""
+    def _check_schema(self, mending: bool) -> bool:
+        """Whether the folder is marked as one that this version reads.
+
+        mending: whether a mark that was cut off is none, where there are runs.
+        """
         path = self.root / _MARK
-        data = read_bytes(path)
-        if data is None:
+        try:
+            schema = _schema(path)
+        except StoreError:
+            if mending and (self.root / "runs").is_dir():
+                return False
+            raise
+        if schema is None:
             return False
-        mark = parse_json(data, str(path))
-        schema = mark.get("schema") if isinstance(mark, dict) else None
-        if type(schema) is not int or schema < 1:
-            raise StoreError(f"{path}: not the mark of a results folder")
         if schema > SCHEMA:
             newer = f"schema {schema}, written by a newer version; this one reads {SCHEMA}"
             raise StoreError(f"results folder {self.root}: {newer}")
@@ -228,30 +228,63 @@ class Store:
             raise StoreError(f"{folder}: is a link")
         return folder
 
-    def _planned(self, suite: str) -> list[planfile.Planned]:
-        """The runs that a suite asks for; ``StoreError`` where it was never launched."""
-        plans = self.plans(suite)
-        if not plans:
-            there = ", ".join(self.suites()) or "none"
-            raise StoreError(f"no plan of suite {suite!r} in {self.root}; there are: {there}")
-        return planfile.planned(plans)
-
     def _plan(self, path: Path) -> dict[str, Any]:
         plan = planfile.check_plan(read_json(path), str(path))
         if (plan["suite"], f"plan-{plan['scale']}.json") != (path.parent.name, path.name):
             raise StoreError(f"{path}: is the plan of suite {plan['suite']} at scale {plan['scale']}")
         return plan
 
-    def _next_corrupted(self, run_id: str) -> Path:
-        """A new empty folder ``corrupted/<run_id>-<n>``."""
+    def _earlier(self, path: Path) -> dict[str, Any] | None:
+        """The plan that ``path`` holds; None where there is none, or what is there is moved away."""
+        if not os.path.lexists(path):
+            return None
+        if path.is_file() and not path.is_symlink():
+            read_bytes(path)  # a disk that fails says nothing about the plan
+        try:
+            return self._plan(path)
+        except StoreError as error:
+            if planfile.is_newer(path):
+                raise
+            reason = str(error).replace(f"{self.root}/", "")
+            self._set_aside(path, f"{path.parent.name}-{path.stem}", {"reason": reason})
+            return None
+
+    def _set_aside(self, path: Path, name: str, reason: Mapping[str, str]) -> Path:
+        try:
+            target = self._next_corrupted(name)
+            try:
+                is_folder = path.is_dir() and not path.is_symlink()
+                os.rename(path, target if is_folder else target / "entry")
+            except OSError:
+                target.rmdir()
+                raise
+        except OSError as error:
+            raise StoreError(f"cannot set {path} aside: {error.strerror or error}") from None
+        write_json(target / "reason.json", reason)
+        return target
+
+    def _next_corrupted(self, name: str) -> Path:
+        """A new empty folder ``corrupted/<name>-<n>``."""
         shelf = self.root / "corrupted"
         shelf.mkdir(exist_ok=True)
         n = 1
         while True:
             with contextlib.suppress(FileExistsError):
-                (target := shelf / f"{run_id}-{n}").mkdir()
+                (target := shelf / f"{name}-{n}").mkdir()
                 return target
             n += 1
+
+
+def _schema(path: Path) -> int | None:
+    """The version that the mark ``path`` tells, None where there is none."""
+    data = read_bytes(path)
+    if data is None:
+        return None
+    mark = parse_json(data, str(path))
+    schema = mark.get("schema") if isinstance(mark, dict) else None
+    if type(schema) is not int or schema < 1:
+        raise StoreError(f"{path}: not the mark of a results folder")
+    return schema
 
 
 def _is_plan(name: str) -> bool:

@@ -1,8 +1,17 @@
-"""Tables on disk: parquet with the types of ``bench/columns.yaml``, and ``runs`` as CSV."""
+"""Tables on disk: parquet with the types of ``bench/columns.yaml``, and ``runs`` as CSV.
+
+Each file is written under another name and renamed when it is whole. Pages carry checksums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+import contextlib
+import itertools
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,39 +22,75 @@ from bench.columns import TABLES, kinds
 from bench.files import StoreError, read_bytes, write_bytes
 from bench.rows import arrow_type, to_pandas
 
+#: What tells a file from one that took its place, or was changed.
+Stamp = tuple[int, ...]
+_SUFFIX = ".parquet"
+
+
+class Damaged(Exception):
+    """A table on disk that cannot be read, or is not the one that was written."""
+
 
 def paths(folder: Path) -> dict[str, Path]:
     """Where the tables of a suite lie, by name, and ``runs.csv``."""
-    return {name: folder / f"{name}.parquet" for name in TABLES} | {"runs.csv": folder / "runs.csv"}
+    return {name: folder / f"{name}{_SUFFIX}" for name in TABLES} | {"runs.csv": folder / "runs.csv"}
 
 
-def write(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, Path]:
-    """Write ``tables`` as parquet, ``runs`` as CSV too, each file atomically; returns ``paths``."""
+def stamp(path: Path | str) -> Stamp:
+    """Size, times and inode of a regular file; nothing where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ()
+    if not stat.S_ISREG(found.st_mode):
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@contextlib.contextmanager
+def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Write ``path`` part by part; it is there, whole, once this ends, and as it was if this fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as sink:
+            yield sink
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def schema_of(name: str) -> pa.Schema:
+    """The columns of the table ``name``, of ``runs`` those that do not depend on the runs."""
+    return pa.schema([(column, arrow_type(kind)) for column, kind in kinds(name).items()])
+
+
+def write_runs(folder: Path, table: pa.Table) -> None:
+    """Write the table ``runs`` as parquet and as CSV."""
     where = paths(folder)
-    for name in TABLES:
-        frame = tables[name]
-        table = pa.Table.from_pandas(frame, schema=_schema(name, frame), preserve_index=False)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        write_bytes(where[name], sink.getvalue())
-    write_bytes(where["runs.csv"], tables["runs"].to_csv(index=False).encode())
-    return where
+    with writer(where["runs"], table.schema) as sink:
+        sink.write_table(table)
+    write_bytes(where["runs.csv"], to_pandas(table).to_csv(index=False).encode())
 
 
-def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables that ``write`` wrote; ``StoreError`` when one is missing, broken or of another version."""
+def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
+    """The tables that were written last; ``StoreError`` when one is missing, broken or of another version."""
     command = f"python -m bench.collect --suite {folder.name} --results {folder.parent} --recompute"
     remedy = f"{command} writes it anew"
     tables = {}
-    for name in TABLES:
+    for name in names:
         path = paths(folder)[name]
         data = read_bytes(path)
         if data is None:
             raise StoreError(f"{path}: no such file; {remedy}")
         try:
-            table = pq.read_table(pa.BufferReader(data))
-            fixed = [(column, arrow_type(kind)) for column, kind in kinds(name).items()]
-            if [(field.name, field.type) for field in table.schema][: len(fixed)] != fixed:
+            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+            fixed = schema_of(name)
+            if [(field.name, field.type) for field in table.schema][: len(fixed)] != [
+                (field.name, field.type) for field in fixed
+            ]:
                 raise StoreError(f"{path}: columns of another version; {remedy}")
             tables[name] = to_pandas(table)
         except (pa.ArrowException, OSError, ValueError):
@@ -53,10 +98,48 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _schema(name: str, frame: pd.DataFrame) -> pa.Schema:
-    """The types that the definitions give, and for ``config.*`` those of the frame."""
-    fixed = kinds(name)
-    found = pa.Schema.from_pandas(frame[[c for c in frame.columns if c not in fixed]], preserve_index=False)
-    plain = {pa.large_string(): pa.string()}
-    others = [(field.name, plain.get(field.type, field.type)) for field in found]
-    return pa.schema([*((column, arrow_type(kind)) for column, kind in fixed.items()), *others])
+class Slices:
+    """Rows of a table on disk, a row group in memory at a time; ``Damaged`` where they are not as written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        with self._read():
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            if not self._file.schema_arrow.equals(schema):
+                raise Damaged(f"{path}: columns of another version")
+            sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._bounds = [0, *itertools.accumulate(sizes)]
+        self._last: tuple[int, pa.Table] | None = None
+
+    @property
+    def stop(self) -> int:
+        """How many rows there are."""
+        return self._bounds[-1]
+
+    def is_group(self, start: int, stop: int) -> bool:
+        """Whether the rows from ``start`` to ``stop`` are one row group, which was written at once."""
+        at = bisect.bisect_left(self._bounds, start)
+        return self._bounds[at : at + 2] == [start, stop]
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """The rows from ``start`` to ``stop``; of a row group as it was written."""
+        pieces = [self._schema.empty_table()]
+        group = max(bisect.bisect_right(self._bounds, start) - 1, 0)
+        while start < stop:
+            end = min(stop, self._bounds[group + 1])
+            pieces.append(self._group(group).slice(start - self._bounds[group], end - start))
+            start, group = end, group + 1
+        return pieces[1] if len(pieces) == 2 else pa.concat_tables(pieces)
+
+    def _group(self, group: int) -> pa.Table:
+        if self._last is None or self._last[0] != group:
+            with self._read():
+                self._last = group, self._file.read_row_group(group)
+        return self._last[1]
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise Damaged(f"{self._path}: {error}") from None

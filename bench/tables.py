@@ -7,24 +7,22 @@ what is done is ever a result.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from bench.columns import TABLES, definitions, kinds
-from bench.facts import FILES, LINES, LISTS, Facts, Stored, read_run, scalars
+from bench.batches import LONG, batches, facts_schema
+from bench.columns import kinds
+from bench.facts import scalars
 from bench.files import StoreError
 from bench.folder import RunFolder
 from bench.planfile import Planned
-from bench.rows import arrow_type, checked, empty, parse_lines, table_of, to_pandas
+from bench.rows import arrow_type, checked, empty, to_pandas
 
-_BATCH = 256
-_LONGEST_ERROR = 1000
 #: Columns of ``runs`` that are a measured figure over that of dense VI.
 _MEASURED = {"step_time_ratio": "seconds_per_step", "peak_memory_ratio": "peak_memory_bytes"}
 #: What may differ between a run and the one of dense VI: the method, and what no step takes longer for, which
@@ -41,140 +39,87 @@ def build(planned: Sequence[Planned], folder: Callable[[str], RunFolder]) -> dic
 
     Rows stand in the order of ``planned``; long tables have each run once.
     """
-    facts: dict[str, Facts | str] = {}
-    parts: dict[str, list[pa.Table]] = {name: [empty(name)] for name in TABLES if name != "runs"}
-    folders = [folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]
-    for start in range(0, len(folders), _BATCH):
-        found, tables = _read_batch(folders[start : start + _BATCH])
-        facts |= found
-        for name, table in tables.items():
+    facts = [facts_schema().empty_table()]
+    parts: dict[str, list[pa.Table]] = {name: [empty(name)] for name in LONG}
+    for batch in batches([folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]):
+        facts.append(batch.facts)
+        for name, table in batch.tables.items():
             parts[name].append(table)
-    frames = {"runs": _runs_table([(run, facts[run.run_id]) for run in planned])}
+    frames = {"runs": to_pandas(runs_table(planned, pa.concat_tables(facts)))}
     for name, pieces in parts.items():
         frames[name] = to_pandas(pa.concat_tables(pieces).unify_dictionaries().combine_chunks())
     return frames
 
 
-def fault(folder: RunFolder) -> str | None:
-    """Why the folder of a run can't be trusted, in one line; None when it can, or is not there."""
-    found = _read_batch([folder])[0][folder.run_id]
-    return found if isinstance(found, str) else None
-
-
-def signature(planned: Iterable[Planned], folder: Callable[[str], RunFolder]) -> str:
-    """Digest of what ``build`` would read: another one whenever the plans or a file of a run changed.
-
-    Files are replaced or grow, so size, time and inode tell; they are not opened.
-    """
-    digest = hashlib.blake2b(repr(definitions()).encode(), digest_size=16)
-    for run in planned:
-        path = str(folder(run.run_id).path)
-        found = [_stamp(f"{path}/{name}") for name in FILES]
-        digest.update(f"{run} {found}\n".encode())
-    return digest.hexdigest()
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return ()
-    return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def _read_batch(folders: list[RunFolder]) -> tuple[dict[str, Facts | str], dict[str, pa.Table]]:
-    """Facts (or the reason why there are none) by run id, and the long tables of the sound runs."""
-    stored: dict[str, Stored] = {}
-    reasons: dict[str, str] = {}
-    for folder in folders:
-        try:
-            stored[folder.run_id] = read_run(folder)
-        except StoreError as error:
-            reasons[folder.run_id] = str(error)
-    tables, broken = _parse(stored)
-    reasons |= broken
-    sound = {run_id: run for run_id, run in stored.items() if run_id not in broken}
-    if broken:
-        tables, _ = _parse(sound)  # anew: what a broken run calls things is no name of any column
-    for name in LISTS:
-        tables[name] = table_of({run_id: run.lists[name] for run_id, run in sound.items()}, name)
-    return {run_id: run.facts for run_id, run in sound.items()} | reasons, tables
-
-
-def _parse(runs: Mapping[str, Stored]) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """The tables of lines of several runs, and why each broken run is left out of one of them."""
-    tables: dict[str, pa.Table] = {}
-    broken: dict[str, str] = {}
-    for name in LINES:
-        tables[name], reasons = parse_lines({run_id: run.lines[name] for run_id, run in runs.items()}, name)
-        broken |= reasons
-    return tables, broken
-
-
-def _runs_table(runs: Sequence[tuple[Planned, Facts | str]]) -> pd.DataFrame:
-    rows = [_run_row(plan, facts) for plan, facts in runs]
-    configs = [{} if isinstance(facts, str) else facts.config for _, facts in runs]
-    _compare_with_dense_vi(rows, [facts for _, facts in runs])
-    table = {
-        column: pa.array([row.get(column) for row in rows], arrow_type(kind))
-        for column, kind in kinds("runs").items()
+def runs_table(planned: Sequence[Planned], facts: pa.Table) -> pa.Table:
+    """The table ``runs``: a row for each of ``planned``, from the facts of its run (``bench.batches``)."""
+    place = {run_id: number for number, run_id in enumerate(facts.column("run_id").to_pylist())}
+    mine = facts.take(pa.array([place[run.run_id] for run in planned], pa.int64())).combine_chunks()
+    configs = [json.loads(text) for text in mine.column(".config").to_pylist()]
+    told: dict[str, list[Any]] = {
+        "config_label": [run.label for run in planned],
+        "suite": [run.suite for run in planned],
+        "scale": [run.scale for run in planned],
+        "recipe": [run.recipe for run in planned],
+        "tuned": [run.tuned for run in planned],
     }
-    for key in sorted({key for config in configs for key in config}):
-        table[key] = _config_column([config.get(key) for config in configs])
-    return to_pandas(pa.table(table))
+    told |= _compared_with_dense_vi(mine, told["scale"], configs)
+    # what a run has not said itself
+    plans = _from_labels(planned, mine.column(".has_spec").to_pylist())
+    plans["config_id"] = [run.config_id for run in planned]
+    table = {}
+    for column, kind in kinds("runs").items():
+        if column in told:
+            table[column] = pa.array(told[column], arrow_type(kind))
+        elif column in plans:
+            table[column] = pc.coalesce(mine.column(column), pa.array(plans[column], arrow_type(kind)))
+        else:
+            table[column] = mine.column(column)
+    keys = sorted({key for config in configs for key in config})
+    return pa.table(table | {key: _config_column([config.get(key) for config in configs]) for key in keys})
 
 
-def _compare_with_dense_vi(rows: Sequence[dict[str, Any]], found: Sequence[Facts | str]) -> None:
-    """Add what is measured as a ratio to the one dense VI run that differs in its method alone, or beside it
-    in ``_NOT_COMPARED``."""
-    alone = []
-    for row, facts in zip(rows, found, strict=True):
-        if isinstance(facts, Facts) and row.get("concurrency") == 1:
-            rest = {key: value for key, value in facts.config.items() if not _may_differ(key)}
-            alone.append((row, (row["scale"], *facts.circumstances, repr(sorted(rest.items())))))
-    dense: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    for row, where in alone:
-        if row.get("method") == "dense_vi":
-            dense.setdefault(where, {})[row["run_id"]] = row
-    for row, where in alone:
-        bases = list(dense.get(where, {}).values())
-        for ratio, measured in _MEASURED.items():
-            base, value = bases[0].get(measured) if len(bases) == 1 else None, row.get(measured)
-            row[ratio] = value / base if value is not None and base else None
+def _compared_with_dense_vi(
+    facts: pa.Table, scales: Sequence[str], configs: Sequence[Mapping[str, Any]]
+) -> dict[str, list[float | None]]:
+    """What is measured as a ratio to the one dense VI run that differs in its method alone, or beside it in
+    ``_NOT_COMPARED``."""
+    ratios: dict[str, list[float | None]] = {ratio: [None] * len(facts) for ratio in _MEASURED}
+    methods = facts.column("method").to_pylist()
+    alone = [at for at, number in enumerate(facts.column("concurrency").to_pylist()) if number == 1]
+    if not any(methods[at] == "dense_vi" for at in alone):
+        return ratios
+    run_ids, circumstances = (facts.column(name).to_pylist() for name in ("run_id", ".circumstances"))
+    where: dict[int, tuple[str, ...]] = {}
+    dense: dict[tuple[str, ...], dict[str, int]] = {}
+    for at in alone:
+        rest = {key: value for key, value in configs[at].items() if not _may_differ(key)}
+        where[at] = scales[at], circumstances[at], repr(sorted(rest.items()))
+        if methods[at] == "dense_vi":
+            dense.setdefault(where[at], {})[run_ids[at]] = at
+    for ratio, measured in _MEASURED.items():
+        values = facts.column(measured).to_pylist()
+        for at in alone:
+            bases = list(dense.get(where[at], {}).values())
+            base = values[bases[0]] if len(bases) == 1 else None
+            ratios[ratio][at] = values[at] / base if values[at] is not None and base else None
+    return ratios
 
 
 def _may_differ(key: str) -> bool:
     return key.startswith("config.method.") or key in _NOT_COMPARED
 
 
-def _run_row(plan: Planned, facts: Facts | str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "run_id": plan.run_id,
-        "config_id": plan.config_id,
-        "config_label": plan.label,
-        "suite": plan.suite,
-        "scale": plan.scale,
-        "recipe": plan.recipe,
-        "tuned": plan.tuned,
-    }
-    if isinstance(facts, str):
-        row |= _from_labels(plan.labels) | {"status": "failed", "error_kind": "corrupted", "error": facts}
-    else:
-        row |= facts.columns if facts.has_spec else _from_labels(plan.labels) | facts.columns
-    if row["error"] is not None:
-        row["error"] = " ".join(row["error"].split())[:_LONGEST_ERROR]
-    return row
-
-
-def _from_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """What the plan's labels say of a run that says nothing itself."""
-    row: dict[str, Any] = {}
-    for column in _LABELS:
-        try:
-            row |= scalars(labels, (column,), "labels")
-        except StoreError:
-            continue  # a label that is not of the column's type is no value of the column
-    return row
+def _from_labels(planned: Sequence[Planned], has_spec: Sequence[bool]) -> dict[str, list[Any]]:
+    """What the labels of the plan say of the runs that say nothing themselves."""
+    found: dict[str, list[Any]] = {column: [None] * len(planned) for column in _LABELS}
+    for at in (number for number, told in enumerate(has_spec) if not told):
+        for column in _LABELS:
+            try:
+                found[column][at] = scalars(planned[at].labels, (column,), "labels")[column]
+            except StoreError:
+                continue  # a label that is not of the column's type is no value of the column
+    return found
 
 
 def _config_column(values: list[Any]) -> pa.Array:

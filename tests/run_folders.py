@@ -85,7 +85,8 @@ def run_files(
             "python_version": "3.12.1", "numpy_version": "2.4.0", "host": "node1", "cpu": "a processor",
             "device": "cpu", "threads": 1, "concurrency": 2, "executor": "local",
             "channels_last": False, "compile": False, "mode": "auto", "kernels": "x86_64_v4 0123456789ab",
-            "started_at": "2026-01-02T03:04:05.900+00:00",
+            "started_at": "2026-01-02T03:04:05.900+00:00", "affinity": [0, 1], "gpu": None, "slurm": None,
+            "memory_bytes": 16 * 2**30, "packages": {}, "earlier": [],
         },
         "history": _history(stages, epochs),
         "layers": [

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bench import files, planfile
 from bench.folder import STATUSES, RunFolder
+from bench.seal import digests
 from bench.store import Store, StoreError
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
@@ -156,16 +157,14 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_table_cut_anywhere_has_its_whole_lines(rows, data):
     with tempfile.TemporaryDirectory() as root:
         folder = RunFolder(Path(root) / ("0" * 12))
-        folder.append_rows("history", rows)
         path = folder.path / "history.jsonl"
+        folder.write_lines("history", "".join(json.dumps(row) + "\n" for row in rows).encode())
         stored = path.read_bytes()
         cut = data.draw(st.integers(0, len(stored)))
         path.write_bytes(stored[:cut])
         whole = stored[:cut].count(b"\n")
         assert folder.rows("history") == rows[:whole]
-        assert folder.count_rows("history") == whole
-        folder.append_rows("history", [{"after": 1}])  # the torn line goes, and does not swallow the new one
-        assert folder.rows("history") == [*rows[:whole], {"after": 1}]
+        assert folder.lines("history").count(b"\n") == whole
 
 
 @pytest.mark.parametrize("line", [b"[1]", b"", b"{", b"null", b"\x00"])
@@ -174,15 +173,6 @@ def test_a_broken_line_is_named_by_its_number(tmp_path, line):
     (tmp_path / "history.jsonl").write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
     with pytest.raises(StoreError, match=r"history\.jsonl line 2"):
         folder.rows("history")
-
-
-def test_a_table_goes_back_to_what_a_checkpoint_counted(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.append_rows("history", [{"n": n} for n in range(5)])
-    folder.truncate_rows("history", 3)
-    assert [row["n"] for row in folder.rows("history")] == [0, 1, 2]
-    with pytest.raises(StoreError, match="3 rows; at least 4"):
-        folder.truncate_rows("history", 4)
 
 
 def test_a_run_that_has_no_folder_is_pending_and_empty(tmp_path):
@@ -588,3 +578,158 @@ def test_a_broken_plan_or_mark_is_an_error_of_the_store(which, change):
         except StoreError as error:
             rows, reason = None, str(error)
         assert rows in (0, 1) or "json" in reason or "newer" in reason
+
+
+# -- what a finished run says it wrote -----------------------------------------------------
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """The store and the folder of a finished run whose status lists its files."""
+    store = store_with(tmp_path, config())
+    run = store.run(identifier(config()))
+    (run.path / "model.pt").write_bytes(b"weights")
+    run.write("status", run.read("status") | {"files": digests(run)})
+    return store, run
+
+
+def test_a_run_as_it_wrote_itself_is_sound(sealed):
+    store, run = sealed
+    (run.path / "notes about it.txt").write_text("of a reader")
+    assert store.check(run.run_id) is None
+    assert store.tables("criteria_ablation")["runs"]["status"].tolist() == ["done"]
+
+
+@pytest.mark.parametrize(
+    "name", ["spec.json", "metrics.json", "costs.json", "provenance.json", "history.jsonl"]
+)
+def test_other_bytes_than_a_run_wrote_are_a_corrupted_run(sealed, name):
+    """Though they are valid: a digit less in a figure, a line less in a table."""
+    store, run = sealed
+    path = run.path / name
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rstrip().rfind(b"\n") + 1] if name.endswith("l") else data + b" ")
+    assert store.check(run.run_id) == f"{name}: not the bytes that the run wrote"
+    row = store.tables("criteria_ablation")["runs"].iloc[0]
+    assert (row["status"], row["error_kind"], row["error"]) == (
+        "failed",
+        "corrupted",
+        f"{name}: not the bytes that the run wrote",
+    )
+    path.unlink()
+    assert name in store.check(run.run_id)
+
+
+def test_a_table_that_the_run_did_not_write_is_none_of_its_own(sealed):
+    store, run = sealed
+    listed = run.read("status")
+    del listed["files"]["layers.jsonl"]
+    run.write("status", listed)
+    assert store.check(run.run_id) == "layers.jsonl: the run wrote no such file"
+
+
+def test_of_several_runs_only_the_broken_are_told_of(tmp_path):
+    store = store_with(tmp_path, *(config(seed) for seed in range(4)))
+    wrong = {1: ("history.jsonl", b"[]\n"), 2: ("status.json", b"{")}
+    for seed, (name, data) in wrong.items():
+        (store.run(identifier(config(seed))).path / name).write_bytes(data)
+    found = store.faults([*store.run_ids(), "0" * 12])
+    assert found == {run_id: store.check(run_id) for run_id in (identifier(config(seed)) for seed in wrong)}
+    assert all(found.values())
+
+
+def test_the_size_of_what_is_in_no_table_is_checked_when_a_run_is(sealed):
+    store, run = sealed
+    (run.path / "model.pt").write_bytes(b"weight")
+    assert store.check(run.run_id) == "model.pt: 6 bytes; the run wrote 7"
+    assert store.tables("criteria_ablation")["runs"]["status"].tolist() == ["done"]
+    (run.path / "model.pt").unlink()
+    assert store.check(run.run_id) == "model.pt: it is missing, and the run wrote it"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [],
+        3,
+        {"history.jsonl": 3},
+        {"history.jsonl": [True, "0"]},
+        {"history.jsonl": [1]},
+        {"../spec.json": [1, "0"]},
+    ],
+)
+def test_a_list_of_files_that_is_none_is_a_corrupted_run(sealed, files):
+    store, run = sealed
+    run.write("status", run.read("status") | {"files": files})
+    assert store.check(run.run_id).startswith("status.json: files")
+
+
+def test_a_run_that_goes_on_is_not_held_to_what_it_wrote(sealed):
+    store, run = sealed
+    run.write("status", run.read("status") | {"status": "running"})
+    (run.path / "history.jsonl").write_bytes(b"")
+    assert store.check(run.run_id) is None
+
+
+# -- what a power cut leaves ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [b"", b"{", b"[]", b'{"schema": "1"}', b"\x00" * 12])
+def test_a_mark_that_was_cut_off_is_written_anew_where_there_are_runs(tmp_path, mark):
+    store_with(tmp_path, config())
+    (tmp_path / "schema.json").write_bytes(mark)
+    with pytest.raises(StoreError, match=r"schema\.json"):
+        Store(tmp_path)
+    assert Store(tmp_path, create=True).run_ids() == [identifier(config())]
+    assert files.read_json(tmp_path / "schema.json") == {"schema": 1}
+
+
+def test_a_broken_mark_of_something_else_is_left(tmp_path):
+    (tmp_path / "schema.json").write_bytes(b"{")
+    with pytest.raises(StoreError, match="not JSON"):
+        Store(tmp_path, create=True)
+    assert (tmp_path / "schema.json").read_bytes() == b"{"
+
+
+def test_a_newer_mark_is_never_written_anew(tmp_path):
+    store_with(tmp_path, config())
+    (tmp_path / "schema.json").write_text('{"schema": 2}')
+    with pytest.raises(StoreError, match="newer version"):
+        Store(tmp_path, create=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"schema": 1}', "a link", "a folder"])
+def test_a_plan_that_cannot_be_read_makes_way_for_the_next(tmp_path, data):
+    store = store_with(tmp_path, config())
+    path = tmp_path / "criteria_ablation" / "plan-demo.json"
+    path.unlink()
+    if data == "a link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif data == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"plan-demo\.json"):
+        store.tables("criteria_ablation")
+    store.merge_plan(plan([cell(config(1))]))
+    (stored,) = store.plans()
+    assert [c["labels"]["seed"] for c in stored["cells"]] == [1]
+    aside = tmp_path / "corrupted" / "criteria_ablation-plan-demo-1"
+    assert "plan-demo.json" in files.read_json(aside / "reason.json")["reason"]
+    assert len(list(aside.iterdir())) == (1 if data == "a folder" else 2)
+
+
+def test_a_newer_plan_is_not_moved(tmp_path):
+    store = store_with(tmp_path, config())
+    path = tmp_path / "criteria_ablation" / "plan-demo.json"
+    path.write_text('{"schema": 2}')
+    with pytest.raises(StoreError, match="schema 2; this version reads 1"):
+        store.merge_plan(plan([cell(config(1))]))
+    assert path.read_text() == '{"schema": 2}'
+
+
+def test_patches_are_no_suite(tmp_path):
+    (tmp_path / "patches").mkdir()
+    store = Store(tmp_path, create=True)
+    with pytest.raises(StoreError, match="is no name for a suite"):
+        store.merge_plan(plan([cell(config())], suite="patches"))
