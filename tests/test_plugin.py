@@ -142,6 +142,9 @@ def test_workers_train_it_in_a_suite_and_it_is_in_the_tables(command):
     assert (runs["status"] == "done").all()
     assert {store.run(run_id).read("provenance")["executor"] for run_id in runs["run_id"]} == {"local"}
     mine = runs[runs["method"] == NAME]
+    for row in runs.itertuples():
+        package = {"ssvi-bench-magnitude-pruning": "1.0"} if row.method == NAME else {}
+        assert store.run(row.run_id).read("provenance")["packages"] == package
     shapes = [(16, 64), (10, 16)]
     found = [(row.sparsity, row.density) for row in mine.itertuples()]
     assert sorted(found) == sorted(

@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 import torch.nn.functional as F
 
+from bench.checkout import git_sha
 from bench.networks.base import NETWORKS
-from bench.provenance import cpu_model, git_sha
+from bench.provenance import cpu_model
 from bench.spec import nest, parse_spec
 from methods import costs, execution, passes
 from methods.base import METHODS, Context, Method, Progress, Style, Task
