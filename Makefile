@@ -4,13 +4,14 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all chaos lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the suite criteria_ablation on embedded data: a few minutes, no download of data"
 	@echo "make test      the quick tests"
 	@echo "make test-all  all tests: adds slow ones and those that bring up services"
+	@echo "make chaos     kill processes of a grid 100 times and cut files short, and compare its results: minutes"
 	@echo "make lint      ruff, mypy and the import rules"
 	@echo "make format    reformat the source"
 	@echo "make bench     the performance benchmarks"
@@ -24,6 +25,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest
+
+chaos: $(STAMP)
+	$(PYTHON) -m tests.chaos --kills 100 --runs 120
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check

@@ -1,6 +1,6 @@
 """Who works on a run: one claim file a run, created in one step, kept alive by being touched.
 
-Whoever computes a run claims it first: two at once would both append to its tables.
+Whoever computes a run claims it first: two at once would do no harm, but the work twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,23 @@ NAME = "claim.json"
 HEARTBEAT, EXPIRY = 20.0, 120.0
 # a process's start time is derived from the clock, which may be set meanwhile
 _CLOCK_STEP = 2.0
+#: Seconds since 1970 that no process started after: what is larger is no time.
+_LATEST = 1e11
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from a later one that got the same number."""
+    """A process, told apart from a later one that got the same number. job: of SLURM, where it is in one."""
 
     host: str
     pid: int
     started: float
+    job: str | None = None
 
     @classmethod
     def current(cls) -> Process:
         """This process."""
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), current_job())
 
     def lives(self) -> bool | None:
         """Whether it runs; None for a process of another machine, where that can't be seen."""
@@ -53,16 +56,30 @@ class Process:
             return False
 
 
+def current_job() -> str | None:
+    """The job of SLURM that this process is in, as ``squeue`` has it: ``12``, or ``12_3`` of an array."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
+
+
 class Claim:
     """A run that this process works on, until ``release``."""
 
     def __init__(self, path: Path, token: str) -> None:
         self.path, self.token = path, token
 
-    def beat(self) -> None:
-        """Say that the work goes on. A claim that was taken over meanwhile stays the other's."""
+    def beat(self) -> bool:
+        """Say that the work goes on; whether it is still this process's to do.
+
+        It is not once another process took the claim over. A claim that vanished or was damaged is nobody's,
+        and not brought back.
+        """
+        found = _read(self.path) or {}
+        if _process(found) is not None and found.get("token") != self.token:
+            return False
         with contextlib.suppress(OSError):
             os.utime(self.path)
+        return True
 
     def release(self) -> None:
         """Give the run free, unless another process took it over."""
@@ -70,8 +87,12 @@ class Claim:
             self.path.unlink(missing_ok=True)
 
 
-def acquire(run: RunFolder) -> Claim | None:
-    """Claim a run; None while another process has it. A claim whose process is gone is taken over."""
+def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
+    """Claim a run; None while another process has it. A claim whose process is gone is taken over.
+
+    over: jobs of SLURM that are known to have ended, whatever their claims seem. An earlier life of the
+    own job, which was requeued, is over.
+    """
     path, token = run.path / NAME, secrets.token_hex(8)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -86,7 +107,7 @@ def acquire(run: RunFolder) -> Claim | None:
             with contextlib.suppress(FileExistsError):
                 os.link(mine, path)
                 return Claim(path, token)
-            if not _remove_void(path, now):
+            if not _remove_void(path, now, over):
                 return None
         return None
     except OSError as error:
@@ -96,13 +117,15 @@ def acquire(run: RunFolder) -> Claim | None:
 
 
 @contextlib.contextmanager
-def held(claim: Claim) -> Iterator[None]:
-    """Keep ``claim`` alive, and release it in the end."""
+def held(claim: Claim, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep ``claim`` alive, and release it in the end. ``lost`` is called when another process took it."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            claim.beat()
+            if not claim.beat():
+                lost()
+                return
 
     threading.Thread(target=beat, daemon=True).start()
     try:
@@ -112,17 +135,17 @@ def held(claim: Claim) -> Iterator[None]:
         claim.release()
 
 
-def holder(run: RunFolder) -> Process | None:
-    """The process that works on a run, as far as can be told; None when nobody does."""
+def holder(run: RunFolder, over: Container[str] = ()) -> Process | None:
+    """The process that works on a run, as far as can be told; None if nobody does. over: see ``acquire``."""
     path = run.path / NAME
     found = _read(path)
-    return None if found is None or _is_void(path, found, time.time()) else _process(found)
+    return None if found is None or _is_void(path, found, time.time(), over) else _process(found)
 
 
-def _remove_void(path: Path, now: float) -> bool:
+def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
     """Whether ``path`` is free now: it was void and is gone, or nothing was there."""
     found = _read(path)
-    if found is not None and not _is_void(path, found, now):
+    if found is not None and not _is_void(path, found, now, over):
         return False
     # rename decides between several that find it void; what was renamed may be newer than what was read
     aside = path.with_name(f".{NAME}.void-{secrets.token_hex(8)}")
@@ -138,8 +161,13 @@ def _remove_void(path: Path, now: float) -> bool:
     return renamed == found
 
 
-def _is_void(path: Path, claim: dict[str, Any], now: float) -> bool:
+def _is_void(path: Path, claim: dict[str, Any], now: float, over: Container[str]) -> bool:
     process = _process(claim)
+    if process is not None and process.job is not None:
+        me = Process.current()
+        earlier = process.job == me.job and (process.host, process.pid) != (me.host, me.pid)
+        if earlier or process.job in over:
+            return True
     lives = process.lives() if process else False
     if lives is not None:
         return not lives
@@ -151,9 +179,12 @@ def _is_void(path: Path, claim: dict[str, Any], now: float) -> bool:
 
 def _process(claim: dict[str, Any]) -> Process | None:
     host, pid, started = (claim.get(key) for key in ("host", "pid", "started"))
-    if isinstance(host, str) and type(pid) is int and 0 < pid < 2**31 and isinstance(started, int | float):
-        return Process(host, pid, float(started))
-    return None
+    job = claim.get("job")
+    if not isinstance(host, str) or type(pid) is not int or not 0 < pid < 2**31:
+        return None
+    if not isinstance(started, int | float) or not 0 <= started < _LATEST:
+        return None
+    return Process(host, pid, float(started), job if isinstance(job, str) else None)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

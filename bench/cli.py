@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bench.execution import Execution
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from bench.execution import Execution
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -29,7 +29,11 @@ _WIDTH = 240
 
 #: Errors that mean "the user can mend this". They are looked up among the modules that are
 #: loaded: a command of the read side must not import torch to have its errors printed.
-_USER_ERRORS = (("methods.errors", "UserError"), ("bench.files", "StoreError"))
+_USER_ERRORS = (
+    ("methods.errors", "UserError"),
+    ("bench.files", "StoreError"),
+    ("bench.slurm.commands", "SlurmError"),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,8 +72,22 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
+#: ``--set`` of what belongs to a profile of SLURM, not to runs.
+_SLURM = "slurm."
+
+
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings given by ``--set``: key to value."""
+    return {key: value for key, value in _all_overrides(arguments).items() if not key.startswith(_SLURM)}
+
+
+def profile_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings given by ``--set slurm.KEY=VALUE``: key of the profile to value."""
+    found = _all_overrides(arguments).items()
+    return {key.removeprefix(_SLURM): value for key, value in found if key.startswith(_SLURM)}
+
+
+def _all_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.notation import parse_overrides  # here, as it imports methods and with it torch
 
     return parse_overrides(arguments.overrides)
@@ -97,17 +115,24 @@ def add_launching(parser: argparse.ArgumentParser) -> None:
     """Where runs are computed, how many at once, and what to do with those that are there."""
     parser.add_argument(
         "--executor",
-        choices=("local", "inline"),
+        choices=("local", "inline", "slurm"),
         default="local",
-        help="where runs are computed: worker processes of this machine, or this process (default: local)",
+        help="where runs are computed: worker processes of this machine, this process, or jobs of a cluster "
+        "(default: local)",
     )
     parser.add_argument(
         "--workers",
         type=positive,
         metavar="N",
-        help="processes at once (default: one for each GPU in use, or for each usable core over --threads)",
+        help="processes at once on this machine (default: one for each GPU in use, or for each usable core "
+        "over --threads, as far as memory has room)",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="run again what failed or was cancelled")
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="what SLURM is told of jobs: slurm/NAME.yaml, or a path; single keys by --set slurm.KEY=VALUE",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="run again what failed")
     parser.add_argument("--force", action="store_true", help="run everything again; set aside what there is")
 
 
@@ -126,7 +151,17 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         help="cpu, cuda, cuda:N, or auto: cuda where there is one, else cpu (default)",
     )
     parser.add_argument(
-        "--threads", type=positive, metavar="N", default=1, help="torch threads of a run (default: 1)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="torch threads of a run (default: 1; of a job of SLURM the cores that it has)",
+    )
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=positive,
+        metavar="S",
+        default=Execution.checkpoint_seconds,
+        help="least time between two checkpoints of a run (default: %(default)g)",
     )
     parser.add_argument(
         "--execution",
@@ -141,28 +176,32 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="send networks through torch.compile")
 
 
-def execution(arguments: argparse.Namespace, **how: Any) -> Execution:
-    """What ``add_execution`` added, resolved, with ``how`` the rest.
+def execution(
+    arguments: argparse.Namespace, executor: str = "inline", device: str | None = None, threads: int = 1
+) -> Execution:
+    """What ``add_execution`` added, resolved.
 
-    Raises ``UserError`` for a missing device, or kernels that are asked for and missing; says where they
-    are missed.
+    device: where it is not this machine that computes, and its devices say nothing. threads: where none are
+    asked for. Raises ``UserError`` for a missing device, or kernels that are asked for and missing; says
+    where they are missed.
     """
-    from bench.execution import Execution, resolve_device
+    from bench.execution import resolve_device
     from methods.errors import UserError
     from methods.kernels.library import absent
 
-    device = resolve_device(arguments.device)
+    device = device or resolve_device(arguments.device)
     if device == "cpu" and arguments.execution != "dense" and (reason := absent()) is not None:
         if arguments.execution == "sparse":
             raise UserError(f"--execution sparse: {reason}")
         print(f"note: every layer is computed densely: {reason}", file=sys.stderr)
     return Execution(
+        executor=executor,
         device=device,
         mode=arguments.execution,
-        threads=arguments.threads,
+        threads=arguments.threads or threads,
         channels_last=arguments.channels_last,
         compile=arguments.compile,
-        **how,
+        checkpoint_seconds=float(arguments.checkpoint_seconds),
     )
 
 

@@ -85,11 +85,11 @@ class EnergyMeter:
             self._last = now
 
 
-def counters(device: torch.device, concurrency: int) -> list[Counter]:
+def counters(device: torch.device, concurrency: int | None) -> list[Counter]:
     """The counters of ``device``; none where there are none, or other runs would be counted too.
 
-    concurrency: runs at once on this machine. They share its processors; a GPU tells by itself
-    whether another process is on it.
+    concurrency: runs at once on this machine, None where that is not known. They share its processors; a
+    GPU tells by itself whether another process is on it.
     """
     if device.type == "cuda":
         return gpu_counters(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

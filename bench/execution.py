@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 class Execution:
     """executor, concurrency (runs at once on this machine), threads, device, and how often to checkpoint.
 
+    concurrency: None where others may have runs on the machine, of which this program knows nothing.
     device: as torch names it. channels_last: images and kernels lie channel by channel within a
     pixel. mode: ``auto``, ``dense`` or ``sparse``: which layers are computed by sparse kernels (see
     ``methods.execution``). compile: what is not variational goes through ``torch.compile``.
-    checkpoint_seconds: least time between two checkpoints, which are written at epoch ends.
+    checkpoint_seconds: least time between two checkpoints.
     """
 
     executor: str = "inline"
     threads: int = 1
-    concurrency: int = 1
+    concurrency: int | None = 1
     device: str = "cpu"
     channels_last: bool = False
     compile: bool = False

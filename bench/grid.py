@@ -59,12 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_set(parser)
     cli.add_seeds(parser)
     cli.add_results(parser)
+    parser.add_argument(
+        "--detach", action="store_true", help="with --executor slurm: leave once everything is submitted"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show every cell and an estimate; run nothing")
     return parser
 
 
 def _require_one(arguments: argparse.Namespace) -> None:
-    """One worker for a suite that measures time; ``UserError`` where more are asked for."""
+    """One run at a time for a suite that measures time; ``UserError`` where more are asked for."""
     from methods.errors import UserError
 
     if arguments.workers not in (None, 1):
@@ -72,7 +75,8 @@ def _require_one(arguments: argparse.Namespace) -> None:
             f"--workers {arguments.workers}: suite {arguments.suite} measures time, "
             "so its runs come one at a time; valid: 1"
         )
-    arguments.workers = 1
+    if arguments.executor != "slurm":
+        arguments.workers = 1
 
 
 def _print_plan(plan: Plan, results: str) -> None:
@@ -91,25 +95,33 @@ def _run(
     plan: Plan, arguments: argparse.Namespace, execution: Execution, command: str, console: Console
 ) -> int:
     from bench import session
+    from bench.code_versions import differences
     from bench.collect import collect
     from bench.headline import Ranking, print_share, print_summary
     from bench.notation import show
     from bench.store import Store
 
     store = Store(arguments.results, create=True)
-    asked = session.Asked(arguments.workers, arguments.retry_failed, arguments.force)
+    profile = session.asked_profile(arguments)
+    asked = session.Asked(
+        arguments.workers, arguments.retry_failed, arguments.force, profile, arguments.detach
+    )
     computed = session.compute(plan, store, asked, execution, command, console)
     if not plan.specs:
         session.say(console, "no cell of the suite is left: nothing to run")
         return 0
+    if computed.detached:
+        return 0
     paths = collect(store, plan.suite)
-    runs = store.read_tables(plan.suite)["runs"]
+    runs = store.read_tables(plan.suite, ["runs"])["runs"]
     mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
     ranking = plan.rank_by and Ranking(plan.rank_by, plan.references, show(plan.reference))
     print_summary(console, mine, [cell for cell in plan.cells if cell.omitted], ranking or None)
-    if computed.left and not computed.begun:  # else some of the time was spent before
+    if computed.left and computed.workers and not computed.begun:  # else some of the time was spent before
         left = mine[mine["run_id"].isin([spec.run_id for spec in computed.left])]
         print_share(console, left, computed.seconds, computed.workers)
+    for line in differences(mine):
+        session.say(console, f"note: {line}")
     session.say(
         console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}"
     )

@@ -11,19 +11,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
-from bench import claims
+from bench import claims, clock, deaths
 from bench.execution import Execution
 from bench.files import StoreError
-from bench.provenance import now
 from bench.spec import RunSpec
 from bench.store import Store
 from bench.worker import walk
 from methods.errors import UserError
 
-#: How often a run whose worker died is tried again.
-RETRIES = 1
 _POLL_SECONDS = 0.1
 #: What workers get to stop by themselves, after Ctrl-C, and what they get to be gone when killed.
 _GRACE_SECONDS, _DEATH_SECONDS = 0.5, 1.0
@@ -41,6 +39,9 @@ class Worker(Protocol):
 
     def ended(self) -> bool:
         """Whether it said that it is through with its list."""
+
+    def fault(self) -> str | None:
+        """Why it could not go on, where that is no fault of a run: a full disk, say."""
 
     def last_words(self) -> str:
         """The last line of its log."""
@@ -83,8 +84,8 @@ def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> 
 def run_workers(store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
     """Compute ``specs`` by at most ``workers.limit`` processes, and wait for the end of all.
 
-    A worker that dies is replaced, and the run it was at is tried again ``RETRIES`` times,
-    then failed as ``killed``. Runs that other launchers are at are waited for. On an exception
+    A worker that dies is replaced, and the run it was at is tried once more, then failed as ``killed``
+    (see ``bench.deaths``). Runs that other launchers are at are waited for. On an exception
     (``KeyboardInterrupt`` too) the workers are stopped within about a second.
     """
     launch = _Launch(store, specs, workers)
@@ -105,6 +106,7 @@ class _Launch:
         self.deaths: Counter[str] = Counter()
         self.dead_at_start = 0
         self.left_at_death = -1
+        self.memory_kills = memory_kills()
 
     def go_on(self) -> bool:
         """Look after the workers; whether there is something left to wait for."""
@@ -143,6 +145,8 @@ class _Launch:
                 self._mark_preempted(run_id)
 
     def _died(self, worker: Worker) -> None:
+        if fault := worker.fault():
+            raise StoreError(fault)
         run_id = worker.run_id()
         if run_id is None:
             # deaths in a row, without a run being settled between them
@@ -151,27 +155,25 @@ class _Launch:
             if self.dead_at_start >= _MOST_DEATHS_AT_START:
                 raise UserError(f"workers die before they start a run: {worker.last_words()}")
         else:
+            # counted here: another worker may be at the run already, and then its status is not touched
             self.deaths[run_id] += 1
-            if self.deaths[run_id] > RETRIES:
-                times = f"{self.deaths[run_id]} times"
-                self._fail(run_id, f"its worker process died {times}; the last words: {worker.last_words()}")
+            count = self.deaths[run_id]
+            kind = "oom" if self._ran_out_of_memory() else "killed"
+            if deaths.status_after(kind, count) == "failed":
+                self.workers.give_up(run_id)
+            deaths.blame(self.store, run_id, kind, "its worker process died", worker.last_words(), count)
 
-    def _fail(self, run_id: str, reason: str) -> None:
-        """Note that a run failed, unless another worker is at it or has done it meanwhile."""
-        self.workers.give_up(run_id)
-        run = self.store.run(run_id)
-        claim = claims.acquire(run)
-        if claim is not None:
-            if not self.store.run(run_id).is_settled():
-                status = {"status": "failed", "error": reason, "error_kind": "killed", "updated_at": now()}
-                run.write("status", {**_document(self.store, run_id), **status})
-            claim.release()
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the system killed a process for want of memory since this was asked last."""
+        before, self.memory_kills = self.memory_kills, memory_kills()
+        return self.memory_kills > before
 
     def _mark_preempted(self, run_id: str) -> None:
         """A worker that had to be killed could not say that its run was stopped."""
-        status = _document(self.store, run_id)
+        status = deaths.document(self.store, run_id)
         if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
-            self.store.run(run_id).write("status", {**status, "status": "preempted", "updated_at": now()})
+            now = {"status": "preempted", "error": "ended by its launcher", "error_kind": "preempted"}
+            self.store.run(run_id).write("status", {**status, **now, "updated_at": clock.now()})
 
 
 def _wait(seconds: float, over: Callable[[], bool]) -> None:
@@ -181,7 +183,10 @@ def _wait(seconds: float, over: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _document(store: Store, run_id: str) -> dict[str, object]:
-    with contextlib.suppress(StoreError):
-        return store.run(run_id).read("status") or {}
-    return {}
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory; 0 where it does not count them."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

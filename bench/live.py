@@ -51,7 +51,8 @@ def _print_lines(progress: Progress, console: Console, over: threading.Event) ->
             if item.run_id not in reported:
                 reported.add(item.run_id)
                 _print(console, f"failed: {named(item)}: {reason}")
-        line = f"{snapshot.settled}/{snapshot.total} runs: {snapshot.counted()}{_time_left(snapshot)}"
+        jobs = f"; jobs: {snapshot.queue}" if snapshot.queue else ""
+        line = f"{snapshot.settled}/{snapshot.total} runs: {snapshot.counted()}{jobs}{_time_left(snapshot)}"
         if line != before and (not running or time.monotonic() - last >= _LINE_SECONDS):
             last, before = time.monotonic(), line
             _print(console, line)
@@ -80,7 +81,11 @@ def render(snapshot: Snapshot) -> RenderableType:
         ProgressBar(total=max(snapshot.total, 1), completed=snapshot.settled, width=30),
         Text(f"{snapshot.settled}/{snapshot.total} runs: {snapshot.counted()}{_time_left(snapshot)}"),
     )
-    return Group(*parts, line)
+    parts.append(line)
+    if snapshot.queue:
+        parts.append(Text(f"jobs: {snapshot.queue}", style="dim"))
+    parts += [Text(note, style="yellow") for note in snapshot.notes[:_MOST_FAILED]]
+    return Group(*parts)
 
 
 def named(item: Item) -> str:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,9 @@ import torch
 from bench.claims import Process
 from bench.execution import Execution
 from bench.files import StoreError, read_json
+from bench.slurm import records
 from bench.spec import RunSpec
+from bench.threads import limits
 from bench.worker import STOP, Order, work
 
 _NO_TIMEOUT_MINUTES = 60 * 24 * 365 * 10
@@ -37,17 +37,17 @@ class LocalWorkers:
     """
 
     def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution) -> None:
-        self.limit = execution.concurrency
-        self.folder = _new_folder(results)
+        self.limit = execution.concurrency or 1
+        self.folder = records.new_launch(results)
         self._orders = _Orders(results, specs, execution, self.folder)
         self._started: list[LocalWorker] = []
-        self._executor = submitit.LocalExecutor(self.folder / "submitit")
+        self._executor = submitit.LocalExecutor(records.logs(self.folder))
         self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MINUTES, stderr_to_stdout=True)
 
     def start(self) -> LocalWorker:
         """Start one, with the whole list."""
         order = self._orders.next([worker.cuda for worker in self._started if worker.lives()])
-        with _environment(_thread_limits(order.execution.threads)), _without_ctrl_c():
+        with _environment(limits(order.execution.threads)), _without_ctrl_c():
             job = self._executor.submit(work, order)
         worker = LocalWorker(int(job.job_id), order, Path(job.paths.stdout))
         worker.keep(job)
@@ -61,9 +61,7 @@ class LocalWorkers:
     def close(self) -> None:
         """Remove the launch folder, unless a worker died."""
         if all(worker.ended() for worker in self._started):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                self.folder.parent.rmdir()
+            records.tidy(self.folder)
 
 
 class LocalWorker:
@@ -90,6 +88,10 @@ class LocalWorker:
     def ended(self) -> bool:
         """Whether its note says so."""
         return bool(self._read().get("ended"))
+
+    def fault(self) -> str | None:
+        """What its note says."""
+        return self._read().get("fault")
 
     def last_words(self) -> str:
         """The last line of its log that says something, and where the log is."""
@@ -189,23 +191,6 @@ def _cuda_devices(device: str) -> list[str]:
         devices = [name.strip() for name in visible.split(",") if name.strip()]
     _, _, number = device.partition(":")
     return [devices[int(number)]] if number else devices
-
-
-def _thread_limits(threads: int) -> dict[str, str]:
-    """Libraries size their thread pools when they load, before anything could tell them otherwise."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-
-
-def _new_folder(results: Path) -> Path:
-    """A new folder beside the results folder, in which nothing of submitit's may lie."""
-    root = results.resolve()
-    name = time.strftime("%Y%m%d-%H%M%S")
-    folder = root.with_name(f"{root.name}.jobs") / f"{name}-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
-    return folder
 
 
 @contextlib.contextmanager

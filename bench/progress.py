@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import claims
-from bench.folder import SETTLED, STATUSES
+from bench.deaths import status_after
+from bench.folder import SETTLED, STATUSES, status_of
+from bench.slurm.jobs import Places
 from bench.store import Store, StoreError
 
 #: Folders looked into at a time besides those that run: a glance stays cheap for thousands of runs.
@@ -41,12 +43,17 @@ class Running:
 
 @dataclass
 class Snapshot:
-    """All runs at one moment. failed: with the reason. seconds_left: None while nothing tells."""
+    """All runs at one moment. failed: with the reason. seconds_left: None while nothing tells.
+
+    queue: how many jobs of SLURM stand where, in words; notes: what else should be known.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     running: list[Running] = field(default_factory=list)
     failed: list[tuple[Item, str]] = field(default_factory=list)
     seconds_left: float | None = None
+    queue: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -74,11 +81,13 @@ class Progress:
         self._failed: dict[str, str] = {}
         self._running: dict[str, Running] = {}
         self._left = itertools.cycle(list(self.items))
+        self._places = Places(store.root)
         self._started: float | None = None
         self._work_before = 0.0
 
     def look(self, everything: bool = False) -> Snapshot:
         """Look at the running ones and some others, or at everything, and say where all stand."""
+        self._places.refresh()
         unsettled = [run_id for run_id, status in self._status.items() if status not in SETTLED]
         if everything or len(unsettled) <= _GLANCE:
             chosen = unsettled
@@ -94,6 +103,7 @@ class Progress:
             failed=[(self.items[run_id], reason) for run_id, reason in self._failed.items()],
         )
         snapshot.seconds_left = self._seconds_left()
+        snapshot.queue, snapshot.notes = self._places.queue(self.items), self._places.notes()
         return snapshot
 
     def status(self, run_id: str) -> str:
@@ -118,13 +128,25 @@ class Progress:
             self._failed[item.run_id] = str(document.get("error"))
 
     def _document(self, run_id: str) -> tuple[str, dict[str, Any]]:
-        run = self.store.run(run_id)
-        status = run.status()
-        if status == "running" and claims.holder(run) is None:
+        run, places = self.store.run(run_id), self._places
+        document = run.read("status")
+        status = status_of(document, f"run {run_id}")
+        if status == "running" and claims.holder(run, places.sight.ended) is None:
             # it ended between the two looks, or its process was killed and could not say so
-            status = run.status()
+            document = run.read("status")
+            status = status_of(document, f"run {run_id}")
             status = "preempted" if status == "running" else status
-        return status, run.read("status") or {}
+        document = document or {}
+        if status in SETTLED or status == "running":
+            return status, document
+        if run_id in places.sight.live:
+            return "queued", document
+        if (met := places.verdicts.get(run_id)) is not None:
+            # as whoever launches next will write it down
+            deaths = document.get("deaths")
+            status = status_after(met.kind, (deaths if type(deaths) is int else 0) + 1)
+            return status, {**document, "error": met.what}
+        return status, document
 
     def _seconds_left(self) -> float | None:
         """From the speed since the first look, in weights (steps) a second."""

@@ -11,19 +11,29 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bench import blueprint, claims, cli, machine
+from bench.estimate import expected_seconds
 from bench.execution import Execution, stopped_otherwise
 from bench.folder import SETTLED
 from bench.launch import run_inline, run_workers
 from bench.live import shown
 from bench.plan import Plan
 from bench.progress import Item, Progress
+from bench.slurm import commands
+from bench.slurm.jobs import settle_all
+from bench.slurm.profile import Profile, load
+from bench.slurm.shared import not_shared
 from bench.spec import RunSpec
 from bench.store import Store
 from methods.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.slurm.submission import Submission
 
 #: What must be the same for times of runs to be compared.
 _WAYS = ("device", "threads", "channels_last", "compile", "mode")
@@ -31,11 +41,16 @@ _WAYS = ("device", "threads", "channels_last", "compile", "mode")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller wants: processes at once (None: as many as fit), and what becomes of earlier runs."""
+    """What the caller wants: processes at once (None: as many as fit), and what becomes of earlier runs.
+
+    profile: what SLURM is told of jobs. detach: leave as soon as they are submitted.
+    """
 
     workers: int | None = None
     retry_failed: bool = False
     force: bool = False
+    profile: Profile | None = None
+    detach: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,19 +58,23 @@ class Computed:
     """What was computed: the runs that were not settled before, in how many seconds, by how many processes.
 
     begun: whether some of them had been begun earlier, so that ``seconds`` are not all of their time.
+    workers: None where that is not known. detached: whether they are computed elsewhere, and not yet done.
     """
 
     left: list[RunSpec]
     begun: bool
     seconds: float
-    workers: int
+    workers: int | None
+    detached: bool = False
 
 
 def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], None]) -> Execution | None:
     """How a command's ``arguments`` have ``specs`` computed; None where ``--dry-run`` only shows them.
 
-    Raises ``UserError`` for data, a device or kernels that are missing.
+    Raises ``UserError`` for data, a device or kernels that are missing, and a profile that is not valid;
+    ``SlurmError`` where SLURM is missing or would not take such jobs.
     """
+    profile = asked_profile(arguments)
     missing = blueprint.missing_data(specs)
     if arguments.dry_run:
         show()
@@ -64,9 +83,39 @@ def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], Non
         return None
     if missing is not None:
         raise UserError(missing)
-    execution = cli.execution(arguments, executor=arguments.executor)
+    if profile is not None:
+        commands.check(profile.sbatch())
+        # whether there is a GPU is for the nodes to say
+        device = arguments.device if arguments.device != "auto" else "cuda" if profile.gpus else "cpu"
+        execution = cli.execution(arguments, "slurm", device, profile.cpus)
+    else:
+        execution = cli.execution(arguments, arguments.executor)
     blueprint.check_execution(specs, execution.mode)
     return execution
+
+
+def asked_profile(arguments: Namespace) -> Profile | None:
+    """The profile that a command's ``arguments`` name, None where they do not ask for SLURM.
+
+    Raises ``UserError`` where it is not valid, or options of SLURM stand beside another executor.
+    """
+    overrides = cli.profile_overrides(arguments)
+    if arguments.executor == "slurm":
+        if arguments.workers is not None:
+            raise UserError(
+                "--workers: of this machine; valid with --executor slurm: --set slurm.array_parallelism=N"
+            )
+        return load(arguments.profile, overrides)
+    given = [
+        name
+        for name, is_given in (("--profile", arguments.profile), ("--set slurm.…", overrides))
+        if is_given
+    ]
+    if getattr(arguments, "detach", False):
+        given.append("--detach")
+    if given:
+        raise UserError(f"{given[0]}: only with --executor slurm")
+    return None
 
 
 def compute(
@@ -74,10 +123,12 @@ def compute(
 ) -> Computed:
     """Compute what is left of ``plan`` and show how it goes; ``command`` is the line that asked for it.
 
-    On ``KeyboardInterrupt`` the runs are stopped, and a line says how to go on.
+    On ``KeyboardInterrupt`` the runs are stopped (jobs of SLURM are left), and a line says how to go on.
     """
-    for spec in plan.specs:
-        _prepare(store, spec, asked, console)
+    submission = None if asked.profile is None else _submission(plan, store, asked.profile, execution)
+    if (fault := settle_all(store)) is not None:
+        say(console, fault)
+    _prepare(store, plan.specs, asked, console)
     store.merge_plan(plan.to_dict(command))
     progress = Progress(store, items(plan))
     before = progress.look(everything=True)
@@ -99,17 +150,24 @@ def compute(
     started = time.perf_counter()
     begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
-    workers = _workers(asked.workers, execution, len(left))
+    workers: int | None = None
+    detached = False
     try:
-        if left:
+        if left and submission is not None:
+            detached = _submit(plan, store, left, submission, asked.detach, progress, console)
+        elif left:
+            workers = _workers(asked.workers, execution, left, console)
             with _machine(plan, console), shown(progress, console):
                 _launch(store, left, replace(execution, concurrency=workers))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         now = progress.look(everything=True)
-        say(console, f"stopped: {now.counted()}; the same command goes on from here")
+        if submission is not None:
+            say(console, f"left: {now.counted()}; jobs go on by themselves; {_how_to_follow(plan, store)}")
+        else:
+            say(console, f"stopped: {now.counted()}; the same command goes on from here")
         raise
-    return Computed(left, begun, time.perf_counter() - started, workers)
+    return Computed(left, begun, time.perf_counter() - started, workers, detached)
 
 
 def statuses(plan: Plan, store: Store | None) -> dict[str, str]:
@@ -155,18 +213,21 @@ def _otherwise(store: Store, plan: Plan, execution: Execution) -> int:
     return sum(way != asked for way in ways)
 
 
-def _prepare(store: Store, spec: RunSpec, asked: Asked, console: Console) -> None:
-    """Set aside what can't be trusted or is not wanted any more; what failed becomes queued."""
-    run = store.run(spec.run_id)
-    if not run.path.exists() or claims.holder(run) is not None:
-        return
-    if (fault := store.check(spec.run_id)) is not None:
-        aside = store.set_aside(spec.run_id, fault)
-        say(console, f"run {spec.run_id} is corrupted ({fault}); it is in {aside} now and runs again")
-    elif asked.force:
-        store.set_aside(spec.run_id, "run again by --force")
-    elif asked.retry_failed and run.status() in ("failed", "cancelled"):
-        run.write("status", {**(run.read("status") or {}), "status": "queued"})
+def _prepare(store: Store, specs: Sequence[RunSpec], asked: Asked, console: Console) -> None:
+    """Set aside what can't be trusted or is not wanted any more; what is asked for again becomes queued."""
+    runs = [store.run(spec.run_id) for spec in specs]
+    free = [run for run in runs if run.path.exists() and claims.holder(run) is None]
+    faults = store.faults(run.run_id for run in free)
+    for run in free:
+        if (fault := faults.get(run.run_id)) is not None:
+            aside = store.set_aside(run.run_id, fault)
+            say(console, f"run {run.run_id} is corrupted ({fault}); it is in {aside} now and runs again")
+            continue
+        run.forget_cancel()
+        if asked.force:
+            store.set_aside(run.run_id, "run again by --force")
+        elif (status := run.status()) == "cancelled" or (asked.retry_failed and status == "failed"):
+            run.write("status", {**(run.read("status") or {}), "status": "queued", "deaths": 0})
 
 
 def _launch(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
@@ -178,13 +239,69 @@ def _launch(store: Store, specs: Sequence[RunSpec], execution: Execution) -> Non
     run_workers(store, specs, LocalWorkers(store.root, specs, execution))
 
 
-def _workers(asked: int | None, execution: Execution, runs: int) -> int:
+def _submission(plan: Plan, store: Store, profile: Profile, execution: Execution) -> Submission:
+    """What submits the runs of ``plan``."""
+    from bench.slurm.submission import Submission  # submitit
+
+    if plan.one_at_a_time:
+        # times are compared within a machine that is one's own: one job, on one whole node
+        profile = replace(profile, exclusive=True, runs_per_job=max(len(plan.specs), 1))
+    seconds = partial(expected_seconds, on_gpu=execution.device.startswith("cuda"))
+    return Submission(store.root, profile, execution, plan.suite, plan.scale, seconds)
+
+
+def _submit(
+    plan: Plan,
+    store: Store,
+    left: list[RunSpec],
+    submission: Submission,
+    detach: bool,
+    progress: Progress,
+    console: Console,
+) -> bool:
+    """Have jobs compute ``left``; whether they were left to themselves."""
+    from bench.slurm.launch import Launch
+
+    launch = Launch(store, left, submission, partial(say, console))
+    if (where := not_shared(store.root)) is not None:
+        say(console, f"{store.root.resolve()} is on {where}: the nodes of a cluster hardly see it")
+    jobs = launch.submit()
+    runs = sum(len(task.runs) for task in jobs)
+    arrays = {task.job.partition("_")[0] for task in jobs}
+    if jobs:
+        say(
+            console,
+            f"submitted {runs} runs as {len(jobs)} jobs, in SLURM's {', '.join(sorted(arrays))}",
+        )
+    if launch.elsewhere:
+        say(console, f"{launch.elsewhere} runs are in jobs, or computed by others, already")
+    if detach:
+        say(console, _how_to_follow(plan, store))
+        return True
+    with shown(progress, console):
+        launch.see_through()
+    return False
+
+
+def _how_to_follow(plan: Plan, store: Store) -> str:
+    rest = f"--suite {plan.suite} --results {store.root}"
+    return f"python -m bench.status {rest} --watch follows them, python -m bench.cancel {rest} ends them"
+
+
+def _workers(asked: int | None, execution: Execution, left: list[RunSpec], console: Console) -> int:
     """How many runs to compute at once."""
     if execution.executor == "inline":
         return 1
+    from bench.footprint import fitting
     from bench.local import places
 
-    return max(1, min(asked or places(execution), runs))
+    if asked is not None:
+        return min(asked, len(left))
+    wanted = min(places(execution), len(left))
+    fit = fitting(left) if wanted > 1 else 1
+    if fit < wanted:
+        say(console, f"memory has room for {fit} runs at once, not for {wanted}; --workers overrules it")
+    return min(wanted, fit)
 
 
 def _weight(spec: RunSpec) -> float:

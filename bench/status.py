@@ -1,6 +1,7 @@
 """Where the runs of a suite stand: ``python -m bench.status --suite criteria_ablation --watch``.
 
-Reads the results folder only, so it tells of grids that other processes or machines compute.
+Reads the results folder, and asks SLURM where jobs were submitted, so it tells of grids that other
+processes or machines compute, from any node that sees the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 240)
     store = Store(arguments.results)
-    progress = Progress(store, _items(store, arguments.suite, arguments.scale))
+    progress = Progress(store, items(store, arguments.suite, arguments.scale))
     snapshot = progress.look(everything=True)
     if arguments.watch:
         with shown(progress, console):
@@ -41,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if snapshot.failed else 0
 
 
-def _items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
+def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
+    """The runs that were launched, of one suite and scale or all; ``StoreError`` where there are none."""
     plans = store.plans(suite)
     if scale is not None:
         plans = [plan for plan in plans if plan["scale"] == scale]

@@ -80,11 +80,14 @@ def _run(searching: Searching, arguments: argparse.Namespace, execution: Executi
     from bench.store import Store
 
     store = Store(arguments.results, create=True)
-    asked = session.Asked(arguments.workers, arguments.retry_failed, arguments.force)
+    asked = session.Asked(
+        arguments.workers, arguments.retry_failed, arguments.force, session.asked_profile(arguments)
+    )
     command = _command(arguments)
     session.compute(searching.plan, store, asked, execution, command, console)
     collect(store, searching.plan.suite)
-    values = validation(store.read_tables(searching.plan.suite)["metrics"], searching.search.metric)
+    metrics = store.read_tables(searching.plan.suite, ["metrics"])["metrics"]
+    values = validation(metrics, searching.search.metric)
     outcomes = searching.outcomes(values)
     written = searching.write(outcomes, command)
     _print_outcomes(searching, outcomes, console)

@@ -6,17 +6,21 @@ devices) before torch is imported.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import claims
 from bench.execution import Execution
-from bench.files import write_json
+from bench.files import WriteError, write_json
 from bench.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -50,32 +54,85 @@ class Order:
 
     @property
     def note(self) -> Path:
-        """Where the worker says what it is at: ``{"pid", "run_id", "ended"}``."""
+        """Where the worker says what it is at, see ``Note``."""
         return Path(self.folder) / f"worker-{self.number}.json"
+
+    def specs(self) -> list[RunSpec]:
+        """The runs, in order."""
+        from bench.spec import parse_spec
+
+        return [parse_spec(config) for config in self.configs]
+
+
+class Note:
+    """What a worker says of itself, in a file that others read.
+
+    ``{"pid", "run_id", "begun", "ended", "fault"}``. run_id: the run that it is at; begun: whether it came to
+    any; ended: whether it is through with its list; fault: why it can't go on, which is no fault of a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._begun = path, False
+        self(None)
+
+    def __call__(self, run_id: str | None, ended: bool = False, fault: str | None = None) -> None:
+        """Say which run this process is at now, in its log too."""
+        self._begun |= run_id is not None
+        said = {"run_id": run_id, "begun": self._begun, "ended": ended, "fault": fault}
+        write_json(self._path, {"pid": os.getpid(), **said})
+        if run_id is not None:
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} run {run_id}", flush=True)
+
+    @contextlib.contextmanager
+    def telling_faults(self) -> Iterator[None]:
+        """End the process where the results can't be written (a full disk, say), and say so."""
+        try:
+            yield
+        except WriteError as error:
+            print(error, flush=True)
+            with contextlib.suppress(WriteError):
+                self(None, fault=str(error))
+            sys.exit(1)
+
+
+class Stopping:
+    """Whether a worker was asked to stop, and why: false as long as it was not. For ``stop`` of a run."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.reason = ""
+
+    def __call__(self) -> str:
+        return self.reason if self.event.is_set() else ""
+
+    def ask(self, reason: str) -> None:
+        """Ask for it; the first reason stays."""
+        if not self.event.is_set():
+            self.reason = reason
+            self.event.set()
+
+    def on(self, number: signal.Signals, reason: str) -> None:
+        """Ask for it when the signal comes."""
+        signal.signal(number, lambda *_: self.ask(reason))
 
 
 def work(order: Order) -> None:
     """The life of a worker process. It stops on SIGTERM, at the launch's stop file, and with its launcher."""
-    stopping = threading.Event()
+    stopping = Stopping()
     # Ctrl-C reaches the whole process group: it is the launcher's to handle
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    stopping.on(signal.SIGTERM, "stopped by its launcher")
     if order.cuda is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = order.cuda
     threading.Thread(target=_watch, args=(order, stopping), daemon=True).start()
-
-    def note(run_id: str | None, ended: bool = False) -> None:
-        write_json(order.note, {"pid": os.getpid(), "run_id": run_id, "ended": ended})
-
-    note(None)
-    from bench.spec import parse_spec
+    note = Note(order.note)
     from bench.store import Store
 
-    specs = [parse_spec(config) for config in order.configs]
-    walk(
-        Store(order.results), specs, order.execution, stopping.is_set, note,
-        left_alone=lambda run_id: order.given_up(run_id).exists(),
-    )  # fmt: skip
+    with note.telling_faults():
+        walk(
+            Store(order.results), order.specs(), order.execution, stopping, note,
+            left_alone=lambda run_id: order.given_up(run_id).exists(),
+        )  # fmt: skip
     note(None, ended=True)
 
 
@@ -83,16 +140,16 @@ def walk(
     store: Store,
     specs: Sequence[RunSpec],
     execution: Execution,
-    stop: Callable[[], bool],
+    stop: Callable[[], object],
     at: Callable[[str | None], None] = lambda run_id: None,
     left_alone: Callable[[str], bool] = lambda run_id: False,
 ) -> None:
     """Compute every run of ``specs`` that is not settled and that nobody else has.
 
-    ``at`` is told the run before it starts, and None when it is over. ``left_alone`` says which
-    are not to be begun. A folder that can't be trusted is set aside first.
+    ``stop``, once true, says why. ``at`` is told the run before it starts, and None when it is over.
+    ``left_alone`` says which are not to be begun. A folder that can't be trusted is set aside first.
     """
-    from bench.run import execute
+    from bench.run import LOST, execute
 
     for spec in specs:
         if stop():
@@ -100,11 +157,17 @@ def walk(
         run = store.run(spec.run_id)
         if run.is_settled() or left_alone(spec.run_id) or (claim := _take(store, run)) is None:
             continue
-        with claims.held(claim):
+        lost = threading.Event()
+        with claims.held(claim, lost.set):
             if not run.is_settled():  # it may have been done between the first look and the claim
                 at(spec.run_id)
-                execute(spec, store, execution, stop)
+                execute(spec, store, execution, partial(_stop, lost, LOST, stop))
         at(None)
+
+
+def _stop(lost: threading.Event, why: object, stop: Callable[[], object]) -> object:
+    """Whether a run is to be stopped: its claim was lost, which is ``why``, or ``stop`` says so."""
+    return why if lost.is_set() else stop()
 
 
 def _take(store: Store, run: RunFolder) -> claims.Claim | None:
@@ -115,8 +178,10 @@ def _take(store: Store, run: RunFolder) -> claims.Claim | None:
     return claim
 
 
-def _watch(order: Order, stopping: threading.Event) -> None:
+def _watch(order: Order, stopping: Stopping) -> None:
     stop_file = Path(order.folder) / STOP
-    while not stopping.wait(_WATCH_SECONDS):
-        if stop_file.exists() or (order.launcher is not None and order.launcher.lives() is False):
-            stopping.set()
+    while not stopping.event.wait(_WATCH_SECONDS):
+        if stop_file.exists():
+            stopping.ask("stopped by its launcher")
+        elif order.launcher is not None and order.launcher.lives() is False:
+            stopping.ask("its launcher ended")

@@ -157,17 +157,6 @@ def test_what_failed_is_repeated_when_asked_for_only(toy, here):
     assert attempts == {("done", 1), ("failed", 2)}
 
 
-def test_cancelled_runs_are_repeated_when_asked_for(toy, here):
-    toy("--seeds", "0")
-    store = Store(here / "results")
-    cancelled = store.run_ids()[0]
-    store.run(cancelled).write("status", {"status": "cancelled"})
-    assert toy("--seeds", "0")[0] == 1
-    assert store.run(cancelled).status() == "cancelled"
-    assert toy("--seeds", "0", "--retry-failed")[0] == 0
-    assert store.run(cancelled).status() == "done"
-
-
 def test_force_runs_everything_again_and_keeps_what_was(toy, here):
     toy("--seeds", "0")
     before = statuses(here / "results")
@@ -315,6 +304,21 @@ BAD = {
     "falling seeds": (["--suite", "./toy.yaml", "--seeds", "4-0"], "seeds"),
     "no seeds": (["--suite", "./toy.yaml", "--seeds", ""], "seeds"),
     "workers": (["--suite", "./toy.yaml", "--workers", "0"], "--workers: '0' is not a positive whole number"),
+    "profile": (["--suite", "./toy.yaml", "--profile", "x"], "--profile: only with --executor slurm"),
+    "detach": (["--suite", "./toy.yaml", "--detach"], "--detach: only with --executor slurm"),
+    "key of a profile": (["--suite", "./toy.yaml", "--set", "slurm.time=3"], "only with --executor slurm"),
+    "no such profile": (
+        ["--suite", "./toy.yaml", "--executor", "slurm", "--profile", "nowhere"],
+        "--profile nowhere: there is no slurm/nowhere.yaml; valid: cpu, example, or a path",
+    ),
+    "unknown key of a profile": (
+        ["--suite", "./toy.yaml", "--executor", "slurm", "--set", "slurm.gpu=1"],
+        "--set slurm: unknown key 'gpu'; valid: account, ",
+    ),
+    "workers of slurm": (
+        ["--suite", "./toy.yaml", "--executor", "slurm", "--workers", "3"],
+        "--workers: of this machine; valid with --executor slurm: --set slurm.array_parallelism=N",
+    ),
     "option": (["--suite", "./toy.yaml", "--worker", "1"], "unrecognized arguments: --worker 1"),
 }
 
@@ -326,6 +330,22 @@ def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(call, here, n
     (here / "method.yaml").write_text(SUITE.replace("ssvi", "svsi"))
     (here / "dataset.yaml").write_text(SUITE.replace("toy_blobs", "toy_blob"))
     refused(call(*arguments), words, here)
+
+
+def test_without_slurm_it_is_one_line_and_nothing_is_written(call, here, monkeypatch):
+    monkeypatch.setenv("PATH", str(here))
+    words = "there is no SLURM here: sbatch is not on PATH"
+    refused(call("--suite", "./toy.yaml", "--executor", "slurm"), words, here)
+
+
+def test_runs_that_were_cancelled_go_on_unasked_and_those_that_failed_do_not(toy, here):
+    toy()
+    store = Store(here / "results")
+    cancelled, failed, *_ = (store.run(run_id) for run_id in store.run_ids())
+    for found, status in ((cancelled, "cancelled"), (failed, "failed")):
+        found.write("status", {**found.read("status"), "status": status})
+    toy()
+    assert (cancelled.status(), failed.status()) == ("done", "failed")
 
 
 def refused(answer, words, folder):

@@ -95,6 +95,9 @@ class ForkedWorker:
     def ended(self):
         return bool(self._note().get("ended"))
 
+    def fault(self):
+        return self._note().get("fault")
+
     def last_words(self):
         return "farewell"
 

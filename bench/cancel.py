@@ -1,0 +1,113 @@
+"""End runs: ``python -m bench.cancel --suite criteria_ablation``, or by their ids.
+
+Whoever computes them stops within seconds, jobs of SLURM that have nothing else to do are cancelled,
+and what has not begun is not begun. The next ``bench.grid`` goes on with them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from bench import claims, cli, deaths
+from bench.files import StoreError
+from bench.slurm import commands, jobs
+from bench.slurm.jobs import Sight
+from bench.status import items
+from bench.store import Store
+
+_WORDS = "cancelled by bench.cancel"
+#: What those who compute get to stop by themselves.
+_PATIENCE_SECONDS, _POLL_SECONDS = 10.0, 0.2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Cancel what is not settled of the runs that were named, and say what became of them."""
+    parser = cli.parser("bench.cancel", __doc__)
+    parser.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="runs to cancel")
+    parser.add_argument("--suite", help="all runs of a suite that was launched")
+    parser.add_argument("--scale", help="of one scale only")
+    cli.add_results(parser)
+    arguments = parser.parse_args(argv)
+    if bool(arguments.run_ids) == bool(arguments.suite):
+        parser.error("give either ids of runs or --suite")
+    store = Store(arguments.results)
+    if arguments.suite:
+        asked = [item.run_id for item in items(store, arguments.suite, arguments.scale)]
+    else:
+        asked = list(dict.fromkeys(arguments.run_ids))
+        _require_known(store, asked)
+    left = [run_id for run_id in asked if not store.run(run_id).is_settled()]
+    cancelled, still = cancel(store, left)
+    print(f"{len(cancelled)} runs cancelled, {len(asked) - len(left)} were settled before")
+    for run_id in still:
+        print(f"{run_id}: {_who(store, run_id)} has not stopped yet; it will at its next step")
+    return 0
+
+
+def cancel(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Cancel ``run_ids``; returns those that are, and those whose process has not stopped yet."""
+    left = list(run_ids)
+    for run_id in left:
+        store.run(run_id).ask_cancel()
+    sight = _sight(store)
+    _cancel_jobs(store, sight, left)
+    deadline, forced = time.monotonic() + _PATIENCE_SECONDS, False
+    done: list[str] = []
+    while left:
+        for run_id in left:
+            deaths.blame(store, run_id, "cancelled", _WORDS, "", over=sight.ended)
+        settled = [run_id for run_id in left if store.run(run_id).is_settled()]
+        for run_id in settled:
+            store.run(run_id).forget_cancel()
+        done += settled
+        left = [run_id for run_id in left if run_id not in settled]
+        if time.monotonic() > deadline:
+            if forced or not (sight := _sight(store)).live:
+                break
+            # what does not look for its end (a long evaluation, say) is ended with its job
+            _cancel_jobs(store, sight, left, at_work=True)
+            deadline, forced = time.monotonic() + _PATIENCE_SECONDS, True
+        if left:
+            sight = _sight(store) if forced else sight
+            time.sleep(_POLL_SECONDS)
+    return done, left
+
+
+def _sight(store: Store) -> Sight:
+    """What SLURM says; nothing, with a note, where it can't be asked."""
+    try:
+        return jobs.look(store.root)
+    except commands.SlurmError as error:
+        print(f"jobs of SLURM can't be cancelled: {error}")
+        return Sight()
+
+
+def _cancel_jobs(store: Store, sight: Sight, run_ids: Iterable[str], at_work: bool = False) -> None:
+    """Cancel the jobs that have nothing else to do: those that wait, and if asked for those ``at_work``."""
+    asked = set(run_ids)
+    jobs_now = {task.job: (task, state) for task, state in sight.live.values()}
+    commands.cancel(
+        job
+        for job, (task, state) in jobs_now.items()
+        if (state.waits or at_work)
+        and asked.intersection(task.runs)
+        and all(run_id in asked or store.run(run_id).is_settled() for run_id in task.runs)
+    )
+
+
+def _require_known(store: Store, run_ids: Iterable[str]) -> None:
+    known = {item.run_id for item in items(store, None, None)}
+    for run_id in run_ids:
+        store.run(run_id)  # whether it is an id
+        if run_id not in known:
+            raise StoreError(f"{store.root}: no suite has a run {run_id}")
+
+
+def _who(store: Store, run_id: str) -> str:
+    found = claims.holder(store.run(run_id))
+    return f"process {found.pid} on {found.host}" if found else "its process"
+
+
+if __name__ == "__main__":
+    cli.entry(main)

@@ -1,0 +1,68 @@
+"""What becomes of a run whose worker process died: tried again, or failed, with a name and a reason."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Container
+from typing import Any
+
+from bench import claims, clock
+from bench.files import StoreError
+from bench.store import Store
+
+#: How often a run is tried again after deaths of a kind; what is not here is not.
+RETRIES = {"killed": 1, "node_failure": 1, "timeout": 1}
+#: Ends that are nobody's failure: the run goes on, however often.
+HARMLESS = ("preempted",)
+
+
+def blame(
+    store: Store,
+    run_id: str,
+    kind: str,
+    what: str,
+    words: str,
+    deaths: int | None = None,
+    over: Container[str] = (),
+) -> str | None:
+    """Note in a run's status that its process is gone; returns the status now, None where it is not touched.
+
+    kind: as ``error_kind`` of ``bench/columns.yaml``, or ``cancelled``. what: ``its worker process died``;
+    words: the last ones. deaths: how often that happened, this time included; None: once more than the
+    status says. over: jobs of SLURM that have ended. A run that another process is at, or that is settled,
+    is left alone.
+    """
+    run = store.run(run_id)
+    claim = claims.acquire(run, over)
+    if claim is None:
+        return None
+    try:
+        if run.is_settled():
+            return None
+        before = document(store, run_id)
+        counted = before.get("deaths")
+        earlier = counted if type(counted) is int and counted > 0 else 0
+        deaths = deaths or earlier + (kind not in (*HARMLESS, "cancelled"))
+        again = f", after {deaths - 1} earlier death{'s' * (deaths > 2)}" if deaths > 1 else ""
+        status = status_after(kind, deaths)
+        error = {"error": f"{what}{again}; the last words: {words}", "error_kind": kind, "deaths": deaths}
+        if kind == "cancelled":
+            error = {"error": what, "error_kind": None}
+        run.write("status", {**before, "status": status, **error, "updated_at": clock.now()})
+        return status
+    finally:
+        claim.release()
+
+
+def status_after(kind: str, deaths: int) -> str:
+    """The status of a run after that many deaths, the last of which was of ``kind``."""
+    if kind == "cancelled":
+        return "cancelled"
+    return "preempted" if kind in HARMLESS or deaths <= RETRIES.get(kind, 0) else "failed"
+
+
+def document(store: Store, run_id: str) -> dict[str, Any]:
+    """What the status of a run says; nothing where it says nothing or can't be read."""
+    with contextlib.suppress(StoreError):
+        return store.run(run_id).read("status") or {}
+    return {}

@@ -1,0 +1,163 @@
+"""Where the runs of a results folder are in SLURM: in the queue, at work, or lost with a job that ended."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import deaths
+from bench.files import write_json
+from bench.slurm import commands, records
+from bench.slurm.commands import State
+from bench.slurm.fate import Fate, fate
+from bench.slurm.records import Task
+from bench.store import Store
+
+_LOG_LINES = 20
+_REFRESH_SECONDS = 5.0
+
+
+@dataclass
+class Sight:
+    """What one look found.
+
+    live: runs that are in a job which waits or runs, with its state. over: jobs that ended and were not
+    looked after yet. faults: what could not be read, in words.
+    """
+
+    live: dict[str, tuple[Task, State]] = field(default_factory=dict)
+    over: list[tuple[Task, State]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> frozenset[str]:
+        """The jobs in ``over``: their claims are void."""
+        return frozenset(task.job for task, _ in self.over)
+
+    def queue(self, run_ids: Container[str]) -> str:
+        """How many jobs of these runs stand where, in words: ``3 running, 2 pending (Priority)``."""
+        jobs = {task.job: state for run_id, (task, state) in self.live.items() if run_id in run_ids}
+        counts: dict[str, int] = defaultdict(int)
+        for state in jobs.values():
+            reason = f" ({state.reason})" if state.waits and state.reason else ""
+            counts[f"{state.name.lower()}{reason}"] += 1
+        return ", ".join(f"{count} {words}" for words, count in sorted(counts.items()))
+
+
+def look(results: Path) -> Sight:
+    """Read the records of all launches and ask SLURM; raises ``SlurmError`` when it does not answer."""
+    tasks, faults = records.read(results)
+    states = commands.states(task.job for task in tasks)
+    sight = Sight(faults=faults)
+    for task in tasks:
+        state = states[task.job]
+        if state.lives:
+            sight.live |= dict.fromkeys(task.runs, (task, state))
+        elif not task.read_note().get("judged"):
+            sight.over.append((task, state))
+    return sight
+
+
+def verdicts(sight: Sight) -> dict[str, Fate]:
+    """By run: what ended the job that was at it, or that was cancelled with it."""
+    found: dict[str, Fate] = {}
+    for task, state in sight.over:
+        met = fate(task.job, state, records.tail(task.log, _LOG_LINES))
+        found |= dict.fromkeys(_lost(task, met, sight), met)
+    return found
+
+
+def settle(store: Store, sight: Sight) -> list[Task]:
+    """Write into the runs' folders what became of them where their jobs ended, once.
+
+    A job that was cancelled takes all its runs with it; else what a job did not come to is merely missing.
+    Returns the jobs that ended by no fault of a run, and not by SLURM's will, with runs left: something is
+    wrong with how they start, or with where they write.
+    """
+    futile = []
+    for task, state in sight.over:
+        note = task.read_note()
+        log = records.tail(task.log, _LOG_LINES)
+        met = fate(task.job, state, log)
+        for run_id in _lost(task, met, sight):
+            deaths.blame(store, run_id, met.kind, met.what, task.last_words(), over=sight.ended)
+        if _is_futile(note, met):
+            left = [run_id for run_id in task.runs if run_id not in sight.live]
+            if not all(store.run(run_id).is_settled() for run_id in left):
+                futile.append(task)
+        write_json(task.note, {**note, "judged": state.name})
+    _close(sight)
+    return futile
+
+
+def _lost(task: Task, met: Fate, sight: Sight) -> list[str]:
+    """The runs of a job that ended which met its fate, and are in no other job by now."""
+    at = task.read_note().get("run_id")
+    hit = task.runs if met.kind == "cancelled" else [run_id for run_id in task.runs if run_id == at]
+    return [run_id for run_id in hit if run_id not in sight.live]
+
+
+def _is_futile(note: Mapping[str, object], met: Fate) -> bool:
+    """Whether a job ended that came to none of its runs or could not write, and nobody wanted that."""
+    lost = bool(note.get("fault")) or not note.get("begun")
+    return lost and not note.get("ended") and met.kind not in ("preempted", "cancelled")
+
+
+def _close(sight: Sight) -> None:
+    """Have the next look leave out arrays of which nothing lives."""
+    live = {(task.launch, task.job.partition("_")[0]) for task, _ in sight.live.values()}
+    for launch, array in {(task.launch, task.job.partition("_")[0]) for task, _ in sight.over} - live:
+        records.close(launch, array)
+
+
+def settle_all(store: Store) -> str | None:
+    """Look and ``settle``, where anything was submitted; why that could not be, if so."""
+    if not records.read(store.root)[0]:
+        return None
+    try:
+        with records.submitting(store.root):
+            settle(store, look(store.root))
+            records.tidy_over(store.root)
+    except commands.SlurmError as error:
+        return f"what became of jobs of SLURM can't be told: {error}"
+    return None
+
+
+class Places:
+    """Follows SLURM for those who show how runs go; asks it every few seconds at most.
+
+    fault: why it can't be told at the moment; None while it can.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._looked = -float("inf")
+        self.sight, self.verdicts = Sight(), dict[str, Fate]()
+        self.fault: str | None = None
+
+    def refresh(self) -> None:
+        """Look again if the last look is some seconds ago."""
+        if time.perf_counter() - self._looked < _REFRESH_SECONDS:
+            return
+        self._looked = time.perf_counter()
+        try:
+            self.sight = look(self._results)
+            self.verdicts, self.fault = verdicts(self.sight), None
+        except commands.SlurmError as error:
+            self.fault = str(error)
+
+    def queue(self, run_ids: Container[str]) -> str:
+        """How many jobs of these runs stand where, in words; nothing where there are none."""
+        return self.sight.queue(run_ids)
+
+    def notes(self) -> list[str]:
+        """What could not be asked or read, and which jobs could not start or write, a line each."""
+        found = [f"what is in jobs of SLURM can't be told: {self.fault}"] if self.fault else []
+        found += self.sight.faults
+        for task, state in self.sight.over:
+            if _is_futile(task.read_note(), fate(task.job, state, [])):
+                found.append(f"job {task.job} ended ({state.name}) and could do nothing: {task.last_words()}")
+        return found

@@ -1,0 +1,108 @@
+"""See a grid through on SLURM: submit what is missing, look after what ended, until every run is settled.
+
+Nothing is kept but in files: a launcher that is gone is missed by nobody, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from bench import claims
+from bench.slurm import jobs, records
+from bench.slurm.commands import SlurmError
+from bench.slurm.jobs import Sight
+from bench.slurm.records import Task
+from bench.slurm.submission import Submission
+from bench.spec import RunSpec
+from bench.store import Store
+from methods.errors import UserError
+
+#: Seconds between two looks: the first, and the longest, to which it grows while nothing changes.
+_FIRST_POLL, _LONGEST_POLL = 1.0, 15.0
+_MOST_FUTILE = 3
+
+
+class Launch:
+    """The runs ``specs``, as jobs that ``submission`` submits. say: for what a person should know."""
+
+    def __init__(
+        self, store: Store, specs: Sequence[RunSpec], submission: Submission, say: Callable[[str], None]
+    ) -> None:
+        self.store, self.submission, self.say = store, submission, say
+        self.left = list(specs)
+        self._asked = {spec.run_id for spec in specs}
+        #: Runs that were in jobs, or claimed by others, at the last look.
+        self.elsewhere = 0
+        self._futile = 0
+        self._said: set[str] = set()
+        self._sight = Sight()
+
+    def submit(self) -> list[Task]:
+        """Look after what ended, and submit what is not settled, in no job and claimed by nobody.
+
+        Returns the new jobs. Raises ``SlurmError`` when SLURM does not answer or refuses, ``UserError``
+        when jobs can't start or write.
+        """
+        with records.submitting(self.store.root):
+            sight = self._sight = jobs.look(self.store.root)
+            for fault in sight.faults:
+                self._say_once(fault)
+            futile = jobs.settle(self.store, sight)
+            records.tidy_over(self.store.root)
+            before, self.left = len(self.left), [s for s in self.left if not self._is_settled(s)]
+            self._require_use(futile, len(self.left) < before)
+            missing = [
+                spec
+                for spec in self.left
+                if spec.run_id not in sight.live
+                and claims.holder(self.store.run(spec.run_id), sight.ended) is None
+            ]
+            new = self.submission.submit(missing) if missing else []
+            self.elsewhere = len(self.left) - len(missing)
+            if self.submission.refusal:
+                self._say_once(f"SLURM takes no more jobs for now: {self.submission.refusal}")
+        return new
+
+    def see_through(self) -> None:
+        """Until every run is settled, whoever computes it, and jobs that have nothing left are over.
+
+        To be called after ``submit``, which raises what is wrong from the start.
+        """
+        wait = _FIRST_POLL
+        while True:
+            before = len(self.left)
+            try:
+                new = self.submit()
+            except SlurmError as error:
+                # a controller that restarts, a queue that is full: the jobs that there are go on
+                self._say_once(f"SLURM: {error}; trying again")
+                new = []
+            else:
+                if not self.left and not self._ending():
+                    break
+            wait = _FIRST_POLL if new or len(self.left) < before else min(1.5 * wait, _LONGEST_POLL)
+            time.sleep(wait)
+
+    def _ending(self) -> bool:
+        """Whether a job that had some of the runs has only its end left."""
+        jobs_now = {task.job: task for run_id, (task, _) in self._sight.live.items() if run_id in self._asked}
+        return any(
+            all(self.store.run(run_id).is_settled() for run_id in task.runs) for task in jobs_now.values()
+        )
+
+    def _is_settled(self, spec: RunSpec) -> bool:
+        return self.store.run(spec.run_id).is_settled()
+
+    def _require_use(self, futile: Sequence[Task], settled: bool) -> None:
+        """Raise when jobs end one after the other without doing anything: they would do so for ever."""
+        own = [task for task in futile if task.launch == self.submission.launch]
+        self._futile = 0 if settled else self._futile
+        self._futile += len(own)
+        if own and self._futile >= _MOST_FUTILE:
+            raise UserError(f"jobs end and do nothing: {own[-1].last_words()}")
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)

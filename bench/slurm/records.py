@@ -1,0 +1,196 @@
+"""What launches submitted to SLURM: ``RESULTS.jobs/<launch>/array-<n>.json``, a file each submission.
+
+Files, so that a launcher may end, and another one, or another command, knows what is in the queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.files import StoreError, locked, opened, read_json, write_json
+from bench.folder import RUN_ID
+from bench.slurm.commands import JOB
+
+SCHEMA = 1
+_MOST_NUMBER = 10**9
+_TAIL_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job: the runs that it computes in turn, and its number among those of its launch."""
+
+    job: str
+    number: int
+    runs: tuple[str, ...]
+    launch: Path = field(compare=False)
+
+    @property
+    def note(self) -> Path:
+        """Where its process says what it is at."""
+        return note(self.launch, self.number)
+
+    @property
+    def log(self) -> Path:
+        """What its process printed, and SLURM about it."""
+        return logs(self.launch) / f"{self.job}_0_log.out"
+
+    def read_note(self) -> dict[str, Any]:
+        """What its process said last; nothing where it did not come so far."""
+        with contextlib.suppress(StoreError):
+            found = read_json(self.note)
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def last_words(self) -> str:
+        """The last line of its log that says something, and where the log is."""
+        lines = tail(self.log, 50)
+        if not lines:
+            return f"none: there is no {self.log}"
+        # what srun adds in the end says that the process is gone, not why
+        own = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
+        return f"{(own or lines)[-1].strip()[:300]} (log: {self.log})"
+
+
+def root(results: Path) -> Path:
+    """Where launches have their files: beside the results folder, in which nothing of submitit's may lie."""
+    folder = results.resolve()
+    return folder.with_name(f"{folder.name}.jobs")
+
+
+def new_launch(results: Path) -> Path:
+    """A new folder for a launch; ``StoreError`` where it can't be made."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(2)}"
+    folder = root(results) / name
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
+    return folder
+
+
+def note(launch: Path, number: int) -> Path:
+    """The file in which worker ``number`` of a launch says what it is at, see ``bench.worker.Note``."""
+    return launch / f"worker-{number}.json"
+
+
+def logs(launch: Path) -> Path:
+    """Where submitit has its files, the logs among them."""
+    return launch / "submitit"
+
+
+@contextlib.contextmanager
+def submitting(results: Path) -> Iterator[None]:
+    """One launcher at a time looks what is missing and submits it, as far as the file system has locks."""
+    with locked(results / ".submitting"):
+        yield
+
+
+def write(launch: Path, tasks: Sequence[Task]) -> None:
+    """Note what was just submitted at once."""
+    rows = [{"job": task.job, "number": task.number, "runs": list(task.runs)} for task in tasks]
+    array = tasks[0].job.partition("_")[0]
+    write_json(launch / f"array-{array}.json", {"schema": SCHEMA, "tasks": rows})
+
+
+def read(results: Path) -> tuple[list[Task], list[str]]:
+    """The jobs of all launches that may not be over, and what could not be read, in words."""
+    found: list[Task] = []
+    faults: list[str] = []
+    for path in sorted(root(results).glob("*/array-*.json")):
+        try:
+            found += _tasks(path)
+        except StoreError as error:
+            faults.append(f"{error}: what it submitted is not known here")
+    return found, faults
+
+
+def logs_of(results: Path, run_id: str) -> list[Path]:
+    """The logs of processes that came to a run, or were to and said nothing, oldest launch first."""
+    found = []
+    for launch in sorted(root(results).glob("*")):
+        files = [*launch.glob("array-*.json"), *launch.glob("over-*.json")]
+        mine = []
+        for path in files:
+            with contextlib.suppress(StoreError):
+                mine += [task for task in _tasks(path) if run_id in task.runs]
+        if files:
+            silent = [task.log for task in mine if not task.note.exists()]
+            found += [task.log for task in mine if task.note.exists() and mentions(task.log, run_id)] + silent
+        else:
+            found += [log for log in sorted(logs(launch).glob("*_log.out")) if mentions(log, run_id)]
+    return [log for log in found if log.exists()]
+
+
+def mentions(log: Path, run_id: str) -> bool:
+    """Whether a worker that came to a run printed into ``log``."""
+    with contextlib.suppress(OSError, StoreError), opened(log) as file:
+        return f"run {run_id}".encode() in file.read()
+    return False
+
+
+def close(launch: Path, array: str) -> None:
+    """Note that all jobs of an array are over and looked after."""
+    with contextlib.suppress(OSError):
+        os.replace(launch / f"array-{array}.json", launch / f"over-{array}.json")
+
+
+def tidy_over(results: Path) -> None:
+    """Remove the files of every launch of which all jobs came to their end by themselves."""
+    for launch in {path.parent for path in root(results).glob("*/over-*.json")}:
+        tasks: list[Task] = []
+        with contextlib.suppress(StoreError):
+            for path in launch.glob("over-*.json"):
+                tasks += _tasks(path)
+            live = any(launch.glob("array-*.json"))
+            if not live and all(task.read_note().get("ended") for task in tasks):
+                tidy(launch)
+
+
+def tidy(launch: Path) -> None:
+    """Remove the files of a launch."""
+    shutil.rmtree(launch, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        launch.parent.rmdir()
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a log that are not empty; none where there is none."""
+    with contextlib.suppress(OSError, StoreError), opened(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL_BYTES, 0))
+        text = file.read(_TAIL_BYTES).decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-lines:]
+    return []
+
+
+def _tasks(path: Path) -> list[Task]:
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise StoreError(f"{path}: not what this version writes")
+    rows = document.get("tasks")
+    if not isinstance(rows, list) or not all(map(_is_task, rows)):
+        raise StoreError(f"{path}: not a list of jobs")
+    return [Task(row["job"], row["number"], tuple(row["runs"]), path.parent) for row in rows]
+
+
+def _is_task(row: object) -> bool:
+    if not isinstance(row, dict):
+        return False
+    job, number, runs = row.get("job"), row.get("number"), row.get("runs")
+    return (
+        isinstance(job, str)
+        and JOB.fullmatch(job) is not None
+        and type(number) is int
+        and 0 < number < _MOST_NUMBER
+        and isinstance(runs, list)
+        and all(isinstance(run, str) and RUN_ID.fullmatch(run) for run in runs)
+    )
