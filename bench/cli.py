@@ -90,7 +90,7 @@ def profile_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 def _all_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.notation import parse_overrides  # here, as it imports methods and with it torch
 
-    return parse_overrides(arguments.overrides)
+    return parse_overrides(getattr(arguments, "overrides", []))  # not every command has --set
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:

@@ -314,7 +314,7 @@ def test_stopped_and_resumed_equals_uninterrupted(method, tmp_path, monkeypatch)
     specification = spec(method, sparsity=0.2 if method == "budget_twice" else 0.5)
     whole, sliced = computed(tmp_path, specification), Store(tmp_path / "sliced", create=True)
     outcomes = []
-    for patience in (9, 3, 12, 1000):
+    for patience in (9, 3, 2, 1000):
         monkeypatch.setattr(problem, "_most_epochs", {})  # as in another process
         asked = iter(range(patience))
         how = Execution(checkpoint_seconds=0.0)
