@@ -97,8 +97,8 @@ def completed(suite, results, *more, slurm=""):
     return tables(results)
 
 
-def tables(results):
-    found = Store(results).read_tables("disturbed")
+def tables(results, suite="disturbed"):
+    found = Store(results).read_tables(suite)
     runs = found["runs"].drop(columns=[column for column in MEASURED if column in found["runs"]])
     history = found["history"][found["history"]["metric"] != "seconds"]
     keys = ["run_id", "stage", "epoch", "split", "metric"]
@@ -157,6 +157,21 @@ def pid_of(run):
 
 def kinds(results):
     return {(run.read("status") or {}).get("error_kind") for run in folders(results)}
+
+
+@pytest.mark.timeout(600)
+def test_a_grid_on_slurm_has_the_rows_of_one_on_this_machine(cluster, tmp_path):
+    """Of worker processes, and of one process, value for value; for one seed of each configuration."""
+    found = {}
+    for executor in ("slurm", "local", "inline"):
+        results = tmp_path / executor
+        asked = ["--suite", "criteria_ablation", "--seeds", "0", "--results", results, "--executor", executor]
+        done = bench("grid", *asked, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[executor] = tables(results, "criteria_ablation")
+    assert len(found["slurm"]["runs"]) > 15
+    same(found["slurm"], found["inline"])
+    same(found["local"], found["inline"])
 
 
 def test_a_job_that_is_requeued_goes_on(cluster, suite, results, undisturbed):
