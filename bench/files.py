@@ -129,10 +129,11 @@ def locked(path: Path) -> Iterator[None]:
     import fcntl
 
     try:
-        file = path.open("ab")
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _GUARDS, 0o666)
     except OSError as error:
         raise StoreError(f"cannot lock {path}: {error.strerror or error}") from None
-    with file:
+    with open(descriptor, "ab") as file:
+        _checked_size(descriptor, path, MAX_BYTES)
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
