@@ -348,7 +348,6 @@ def test_rows_that_others_lost_are_in_the_checkpoint(store, tmp_path, lost):
     assert rows[0] == rows[1]
 
 
-
 # -- workers of bench.local -----------------------------------------------------------------
 
 
