@@ -57,10 +57,10 @@ def cancel(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
     while left:
         for run_id in left:
             deaths.blame(store, run_id, "cancelled", _WORDS, "", over=sight.ended)
-        settled = [run_id for run_id in left if store.run(run_id).is_settled()]
+        settled = {run_id for run_id in left if store.run(run_id).is_settled()}
         for run_id in settled:
             store.run(run_id).forget_cancel()
-        done += settled
+        done += [run_id for run_id in left if run_id in settled]
         left = [run_id for run_id in left if run_id not in settled]
         if time.monotonic() > deadline:
             if forced or not (sight := _sight(store)).live:

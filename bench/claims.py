@@ -32,7 +32,7 @@ _LATEST = 1e11
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from a later one that got the same number. job: of SLURM, where it is in one."""
+    """A process, told apart from a later one of the same number. job: of SLURM, where it is all of that."""
 
     host: str
     pid: int
@@ -42,7 +42,7 @@ class Process:
     @classmethod
     def current(cls) -> Process:
         """This process."""
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), current_job())
+        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), _own_job)
 
     def lives(self) -> bool | None:
         """Whether it runs; None for a process of another machine, where that can't be seen."""
@@ -60,6 +60,19 @@ def current_job() -> str | None:
     """The job of SLURM that this process is in, as ``squeue`` has it: ``12``, or ``12_3`` of an array."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
+
+
+_own_job: str | None = None
+
+
+def work_for_job() -> None:
+    """Say that this process is the one that the job of SLURM around it is about.
+
+    A claim of an earlier life of that job is then void. Processes that merely run within a job (a grid in an
+    interactive one) have claims like any other's.
+    """
+    global _own_job
+    _own_job = current_job()
 
 
 class Claim:
@@ -90,8 +103,8 @@ class Claim:
 def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
     """Claim a run; None while another process has it. A claim whose process is gone is taken over.
 
-    over: jobs of SLURM that are known to have ended, whatever their claims seem. An earlier life of the
-    own job, which was requeued, is over.
+    over: jobs of SLURM that are known to have ended: their claims on other machines are void at once. An
+    earlier life of the own job, which was requeued, is over.
     """
     path, token = run.path / NAME, secrets.token_hex(8)
     try:
@@ -166,7 +179,7 @@ def _is_void(path: Path, claim: dict[str, Any], now: float, over: Container[str]
     if process is not None and process.job is not None:
         me = Process.current()
         earlier = process.job == me.job and (process.host, process.pid) != (me.host, me.pid)
-        if earlier or process.job in over:
+        if (earlier or process.job in over) and process.lives() is not True:
             return True
     lives = process.lives() if process else False
     if lives is not None:

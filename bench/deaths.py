@@ -23,14 +23,15 @@ def blame(
     what: str,
     words: str,
     deaths: int | None = None,
+    job: str | None = None,
     over: Container[str] = (),
 ) -> str | None:
     """Note in a run's status that its process is gone; returns the status now, None where it is not touched.
 
     kind: as ``error_kind`` of ``bench/columns.yaml``, or ``cancelled``. what: ``its worker process died``;
     words: the last ones. deaths: how often that happened, this time included; None: once more than the
-    status says. over: jobs of SLURM that have ended. A run that another process is at, or that is settled,
-    is left alone.
+    status says. job: of SLURM, whose end counts once. over: jobs of SLURM that have ended. A run that
+    another process is at, or that is settled, is left alone.
     """
     run = store.run(run_id)
     claim = claims.acquire(run, over)
@@ -42,10 +43,16 @@ def blame(
         before = document(store, run_id)
         counted = before.get("deaths")
         earlier = counted if type(counted) is int and counted > 0 else 0
-        deaths = deaths or earlier + (kind not in (*HARMLESS, "cancelled"))
+        counts = kind not in (*HARMLESS, "cancelled") and (job is None or before.get("died_in") != job)
+        deaths = deaths or earlier + counts
         again = f", after {deaths - 1} earlier death{'s' * (deaths > 2)}" if deaths > 1 else ""
         status = status_after(kind, deaths)
-        error = {"error": f"{what}{again}; the last words: {words}", "error_kind": kind, "deaths": deaths}
+        error = {
+            "error": f"{what}{again}; the last words: {words}",
+            "error_kind": kind,
+            "deaths": deaths,
+            "died_in": job,
+        }
         if kind == "cancelled":
             error = {"error": what, "error_kind": None}
         run.write("status", {**before, "status": status, **error, "updated_at": clock.now()})

@@ -54,6 +54,17 @@ def execute(
     of the run, which goes on from its last checkpoint another time.
     """
     folder = OwnFolder(store.run(spec.run_id).path)
+    try:
+        return _attempt(spec, store, execution, stop, folder)
+    except Over as over:  # whatever was about to be said: the run is somebody else's
+        if over.outcome == "done":
+            checkpoint.remove(folder.path)
+        return over.outcome
+
+
+def _attempt(
+    spec: RunSpec, store: Store, execution: Execution, stop: Callable[[], object], folder: OwnFolder
+) -> str:
     status = Status(folder)
     torch.set_num_threads(execution.threads)
     set_arithmetic(spec)
@@ -68,10 +79,8 @@ def execute(
         checkpoint.remove(folder.path)
         folder.forget_cancel()
         remove_leftovers(folder.path)
-    except Over as over:
-        if over.outcome == "done":
-            checkpoint.remove(folder.path)
-        return over.outcome
+    except Over:
+        raise
     except Stopped as stopped:
         if stopped.reason == CANCELLED:
             status.set("cancelled", error=CANCELLED, **stopped.where)
@@ -79,7 +88,7 @@ def execute(
         else:
             status.set("preempted", error=str(stopped), error_kind="preempted", **stopped.where)
     except KeyboardInterrupt:
-        with suppress(StoreError):
+        with suppress(StoreError, Over):
             status.set("preempted", error="interrupted", error_kind="preempted")
         raise
     except WriteError as error:

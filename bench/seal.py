@@ -10,7 +10,7 @@ from bench.files import StoreError, WriteError, opened
 from bench.folder import CANCEL, RunFolder
 
 #: How the names of files begin that a finished run does not consist of.
-_PASSING = (".", "status.json", "claim.json", CANCEL, "checkpoint.")
+_PASSING = (".", "status.json", "claim.json", CANCEL, "checkpoint.", "run.log")
 #: A model may be larger than what tables are made of.
 _MAX_BYTES = 2**36
 _TRIES = 20
@@ -51,8 +51,8 @@ def is_sealed(run: RunFolder) -> bool:
 def digests(run: RunFolder) -> Digests:
     """Bytes and BLAKE2b digest (128 bits, in hexadecimal) of each file that a finished run consists of.
 
-    That is every regular file but the status, which they are for, what is gone when the run is over, and
-    hidden ones.
+    That is every regular file but the status, which they are for, the log, to which another process may add,
+    what is gone when the run is over, and hidden ones.
     """
     found = {}
     for name in _contents(run):

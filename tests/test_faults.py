@@ -278,6 +278,24 @@ def test_a_run_whose_claim_was_lost_writes_nothing_any_more(tmp_path):
     assert {p.name: p.stat().st_mtime_ns for p in store.run(run.run_id).path.iterdir()} == left[0]
 
 
+@pytest.mark.parametrize("end", ["SIGTERM", RuntimeError("out of luck"), MemoryError(), KeyboardInterrupt()])
+def test_whatever_ends_a_process_whose_run_another_one_has_finished_leaves_it_finished(tmp_path, whole, end):
+    run, store = spec(**SSVI), Store(tmp_path, create=True)
+
+    def finished_elsewhere():
+        assert execute(run, store, SELDOM) == "done"
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    if isinstance(end, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            execute(run, store, SELDOM, after(5, finished_elsewhere))
+    else:
+        assert execute(run, store, SELDOM, after(5, finished_elsewhere)) == "done"
+    sound(store, run, whole)
+
+
 def test_a_run_is_cancelled_by_a_file_and_goes_on_when_it_is_asked_for(tmp_path, whole):
     run, store = spec(**SSVI), Store(tmp_path, create=True)
     folder = store.run(run.run_id)

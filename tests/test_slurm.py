@@ -386,3 +386,37 @@ def test_accounting_is_asked_where_there_is_some(accounted_cluster, suite, resul
     until(lambda: "1 preempted" in statuses(results)[0])
     assert commands.site().accounting
     assert commands.states([job, "999999"])[job].name == "FAILED"
+
+
+def test_a_site_that_takes_few_jobs_gets_smaller_arrays(cluster, suite, results, tmp_path, monkeypatch):
+    """An sbatch that refuses arrays of more than two members, as a site with a limit on jobs in the queue does."""
+    real = subprocess.run(["which", "sbatch"], capture_output=True, text=True).stdout.strip()
+    limited = tmp_path / "bin" / "sbatch"
+    limited.parent.mkdir()
+    refusal = (
+        "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
+    )
+    limited.write_text(
+        f'#!/bin/bash\nif [ -f "$1" ] && grep -qE \'array=.?0-([2-9]|[1-9][0-9])\' "$1"; then\n'
+        f"  echo '{refusal}' >&2; exit 1\nfi\nexec {real} \"$@\"\n"
+    )
+    limited.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{limited.parent}:{os.environ['PATH']}")
+    said = detached(suite, results, "--seeds", "0-4", slurm="array_parallelism=1")
+    assert "submitted 5 runs as 5 jobs" in said
+    records = [
+        json.loads(path.read_text())["tasks"] for path in results.parent.glob("results.jobs/*/array-*.json")
+    ]
+    assert sorted(map(len, records)) == [1, 2, 2]
+    left = [
+        path.name for path in results.parent.glob("results.jobs/*/submitit/*.pkl") if "_" not in path.stem
+    ]
+    assert left == [], "what was prepared for refused jobs is gone"
+    assert bench("cancel", "--suite", "disturbed", "--results", results).returncode == 0
+
+
+def test_a_launch_right_after_a_cancellation_goes_on(cluster, suite, results, undisturbed):
+    detached(suite, results)
+    at_work(results)
+    subprocess.run(["scancel", *{job_of(run).partition("_")[0] for run in folders(results)}], check=True)
+    same(completed(suite, results), undisturbed)

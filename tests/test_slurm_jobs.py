@@ -220,9 +220,14 @@ def test_a_claim_of_a_job_that_ended_is_void_at_once(store, slurm):
 def test_a_requeued_job_takes_its_own_earlier_claim_over(store, monkeypatch):
     run = working(store, RUNS[0], "7_0")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
-    assert claims.acquire(run) is None
+    monkeypatch.setattr(claims, "_own_job", None)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    assert claims.acquire(run) is None, "a process that merely runs within the job"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    claims.work_for_job()
+    assert claims.acquire(run) is None, "another job"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    claims.work_for_job()
     claim = claims.acquire(run)
     assert claim is not None
     assert claims.acquire(run) is None, "a claim of this very process is no earlier one"
@@ -319,6 +324,15 @@ def test_accounting_is_asked_for_what_squeue_forgot(monkeypatch, tmp_path):
         "7": State("GONE"),  # accounting has not heard the end of it
         "8": State("GONE"),
     }
+
+
+def test_members_of_an_array_that_never_began_have_one_row_together(monkeypatch, tmp_path):
+    command(tmp_path, "scontrol", "echo 'AccountingStorageType   = accounting_storage/slurmdbd'")
+    command(tmp_path, "squeue", "echo '5_0|COMPLETED|None|n1'; echo '5|CANCELLED|Resources|'")
+    command(tmp_path, "sacct", "printf '6_0|COMPLETED|n1\\n6_[1-9]|CANCELLED by 0|\\n'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    names = {job: state.name for job, state in commands.states(["5_0", "5_3", "6_0", "6_3"]).items()}
+    assert names == {"5_0": "COMPLETED", "5_3": "CANCELLED", "6_0": "COMPLETED", "6_3": "CANCELLED"}
 
 
 def test_without_accounting_what_squeue_forgot_is_gone(monkeypatch, tmp_path):

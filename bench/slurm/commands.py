@@ -14,7 +14,10 @@ RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPP
 #: Of a job that SLURM remembers no more, or never had.
 GONE = "GONE"
 
-JOB = re.compile(r"\d{1,18}(_\d{1,9})?")
+_JOB = re.compile(r"([0-9]{1,8})(_[0-9]{1,7})?")
+#: Above all numbers that SLURM gives: one of these in a list has it refuse the list.
+_MOST_JOBS = 2**26
+_MEMBER = re.compile(r"\d+_\d+")
 _SECONDS = 60.0
 _PREFIX = re.compile(r"^(s[a-z]+: )?((error|fatal|allocation failure): )?")
 
@@ -51,6 +54,12 @@ class Site:
     accounting: bool
 
 
+def is_job(name: str) -> bool:
+    """Whether ``name`` can be one of SLURM's: ``12``, or ``12_3`` of an array."""
+    found = _JOB.fullmatch(name)
+    return found is not None and 0 < int(found[1]) < _MOST_JOBS
+
+
 def site() -> Site:
     """The cluster that commands speak to."""
     found = dict(re.findall(r"^(\w+)\s*= ?(.*)$", _run("scontrol", "show", "config"), re.MULTILINE))
@@ -72,10 +81,10 @@ def states(jobs: Iterable[str]) -> dict[str, State]:
     wanted = list(jobs)
     if not wanted:
         return {}
-    found = _queued(wanted)
+    found = _named(wanted, _queued(wanted))
     missing = [job for job in wanted if job not in found]
     if missing and site().accounting:
-        found |= _accounted(missing)
+        found |= _named(missing, _accounted(missing))
     return {job: found.get(job, State(GONE)) for job in wanted}
 
 
@@ -104,17 +113,28 @@ def check(options: Mapping[str, str | bool]) -> None:
         raise SlurmError(f"SLURM would not take such jobs: {error} (asked for: {asked})") from None
 
 
+def _named(jobs: Iterable[str], rows: Mapping[str, State]) -> dict[str, State]:
+    """The states of ``jobs`` that ``rows`` tell.
+
+    Members of an array that ended before they began have one row together: ``12``, or ``12_[4-63]``.
+    """
+    together = {row.partition("_")[0]: state for row, state in rows.items() if not _MEMBER.fullmatch(row)}
+    found = {job: rows.get(job) or together.get(job.partition("_")[0]) for job in jobs}
+    return {job: state for job, state in found.items() if state is not None}
+
+
 def _queued(jobs: list[str]) -> dict[str, State]:
-    arrays = sorted({job.partition("_")[0] for job in jobs}, key=int)
+    # a whole array has as many lines as members
+    arrays = jobs if len(jobs) == 1 else sorted({job.partition("_")[0] for job in jobs}, key=int)
     try:
         text = _run(
             "squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(arrays)}",
             "--format=%i|%T|%r|%N",
         )  # fmt: skip
     except SlurmError as error:
-        if "Invalid job id" not in str(error):
+        if len(arrays) > 1 or "Invalid job id" not in str(error):
             raise
-        return {}  # the only ones that were asked for are forgotten
+        return {}  # the only one that was asked for is forgotten
     found = {}
     for line in text.splitlines():
         job, name, reason, nodes = (part.strip() for part in line.split("|", 3))

@@ -14,12 +14,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench import deaths
+from bench import claims, deaths
 from bench.claims import current_job
 from bench.slurm import commands
 from bench.worker import Note, Order, Stopping, walk
 
 if TYPE_CHECKING:
+    from bench.spec import RunSpec
     from bench.store import Store
 
 TIME_LIMIT = "the time limit of its job is near"
@@ -32,6 +33,7 @@ def work(order: Order) -> None:
     """Compute the runs of ``order``, over as many lives of this job as it takes."""
     # Ctrl-C at an srun of one's own reaches jobs too; whoever means them cancels them
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    claims.work_for_job()
     stopping = Stopping()
     stopping.on(signal.SIGTERM, TOLD_TO_END)
     stopping.on(signal.SIGUSR2, TIME_LIMIT)
@@ -43,15 +45,23 @@ def work(order: Order) -> None:
     execution = replace(order.execution, device=resolve_device(order.execution.device))
     at = _Position(store, note)
     with note.telling_faults():
-        walk(store, order.specs(), execution, stopping, at)
+        left, before = _left(store, order), -1
+        # a run that it had passed may have been asked for again meanwhile, or been given free
+        while left and len(left) != before and not stopping():
+            walk(store, order.specs(), execution, stopping, at)
+            before, left = len(left), _left(store, order)
         if stopping() == TIME_LIMIT:
             at.require_progress()
-    left = [spec for spec in order.specs() if not store.run(spec.run_id).is_settled()]
+        left = _left(store, order)
     if stopping() and left:
-        _say(f"{stopping()}: {len(left)} runs are left")
+        _say(f"{stopping()}: runs left: {len(left)}")
         _come_back(stopping())
     else:
         note(None, ended=True)
+
+
+def _left(store: Store, order: Order) -> list[RunSpec]:
+    return [spec for spec in order.specs() if not store.run(spec.run_id).is_settled()]
 
 
 def _come_back(reason: str) -> None:
@@ -77,7 +87,7 @@ class _Position:
     def __init__(self, store: Store, note: Note) -> None:
         self._store, self._note = store, note
         self._run_id: str | None = None
-        self._before: tuple[object, ...] = ()
+        self._before = (-1, -1)
 
     def __call__(self, run_id: str | None) -> None:
         if run_id is not None:
@@ -86,15 +96,16 @@ class _Position:
 
     def require_progress(self) -> None:
         """A run that a whole time limit did not bring further would not be brought further by the next."""
-        if self._run_id is not None and self._now(self._run_id) == self._before:
+        if self._run_id is not None and self._now(self._run_id) <= self._before:
             deaths.blame(
                 self._store, self._run_id, "timeout",
                 f"the time limit of its job {current_job()} ended before its first checkpoint", "none",
             )  # fmt: skip
 
-    def _now(self, run_id: str) -> tuple[object, ...]:
+    def _now(self, run_id: str) -> tuple[int, int]:
         said = deaths.document(self._store, run_id)
-        return said.get("stage_index"), said.get("step")
+        stage, step = (said.get(key) for key in ("stage_index", "step"))
+        return (stage, step) if type(stage) is int and type(step) is int else (-1, -1)
 
 
 def _say(line: str) -> None:

@@ -17,7 +17,9 @@ from bench.slurm.records import Task
 from bench.store import Store
 
 _LOG_LINES = 20
-_REFRESH_SECONDS = 5.0
+_REFRESH_SECONDS = 10.0
+#: What SLURM gives processes to end, by default 30 s, and some more.
+_ENDING_SECONDS = 45.0
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Sight:
     def ended(self) -> frozenset[str]:
         """The jobs in ``over``: their claims are void."""
         return frozenset(task.job for task, _ in self.over)
+
+    def is_ending(self) -> bool:
+        """Whether a job is about to be over, or back in the queue."""
+        return any(state.name == "COMPLETING" for _, state in self.live.values())
 
     def queue(self, run_ids: Container[str]) -> str:
         """How many jobs of these runs stand where, in words: ``3 running, 2 pending (Priority)``."""
@@ -83,7 +89,7 @@ def settle(store: Store, sight: Sight) -> list[Task]:
         log = records.tail(task.log, _LOG_LINES)
         met = fate(task.job, state, log)
         for run_id in _lost(task, met, sight):
-            deaths.blame(store, run_id, met.kind, met.what, task.last_words(), over=sight.ended)
+            deaths.blame(store, run_id, met.kind, met.what, task.last_words(), job=task.job, over=sight.ended)
         if _is_futile(note, met):
             left = [run_id for run_id in task.runs if run_id not in sight.live]
             if not all(store.run(run_id).is_settled() for run_id in left):
@@ -103,7 +109,7 @@ def _lost(task: Task, met: Fate, sight: Sight) -> list[str]:
 def _is_futile(note: Mapping[str, object], met: Fate) -> bool:
     """Whether a job ended that came to none of its runs or could not write, and nobody wanted that."""
     lost = bool(note.get("fault")) or not note.get("begun")
-    return lost and not note.get("ended") and met.kind not in ("preempted", "cancelled")
+    return lost and not note.get("ended") and met.kind not in ("preempted", "cancelled", "node_failure")
 
 
 def _close(sight: Sight) -> None:
@@ -119,7 +125,13 @@ def settle_all(store: Store) -> str | None:
         return None
     try:
         with records.submitting(store.root):
-            settle(store, look(store.root))
+            sight = look(store.root)
+            deadline = time.monotonic() + _ENDING_SECONDS
+            # what was cancelled a moment ago is not known to be until its processes are gone
+            while time.monotonic() < deadline and sight.is_ending():
+                time.sleep(1.0)
+                sight = look(store.root)
+            settle(store, sight)
             records.tidy_over(store.root)
     except commands.SlurmError as error:
         return f"what became of jobs of SLURM can't be told: {error}"
@@ -137,6 +149,7 @@ class Places:
         self._looked = -float("inf")
         self.sight, self.verdicts = Sight(), dict[str, Fate]()
         self.fault: str | None = None
+        self._futile: list[str] = []
 
     def refresh(self) -> None:
         """Look again if the last look is some seconds ago."""
@@ -146,6 +159,11 @@ class Places:
         try:
             self.sight = look(self._results)
             self.verdicts, self.fault = verdicts(self.sight), None
+            self._futile = [
+                f"job {task.job} ended ({state.name}) and could do nothing: {task.last_words()}"
+                for task, state in self.sight.over
+                if _is_futile(task.read_note(), fate(task.job, state, []))
+            ]
         except commands.SlurmError as error:
             self.fault = str(error)
 
@@ -156,8 +174,4 @@ class Places:
     def notes(self) -> list[str]:
         """What could not be asked or read, and which jobs could not start or write, a line each."""
         found = [f"what is in jobs of SLURM can't be told: {self.fault}"] if self.fault else []
-        found += self.sight.faults
-        for task, state in self.sight.over:
-            if _is_futile(task.read_note(), fate(task.job, state, [])):
-                found.append(f"job {task.job} ended ({state.name}) and could do nothing: {task.last_words()}")
-        return found
+        return [*found, *self.sight.faults, *self._futile]

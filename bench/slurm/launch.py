@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench import claims
-from bench.slurm import jobs, records
+from bench.slurm import commands, jobs, records
 from bench.slurm.commands import SlurmError
 from bench.slurm.jobs import Sight
 from bench.slurm.records import Task
@@ -49,7 +49,6 @@ class Launch:
             for fault in sight.faults:
                 self._say_once(fault)
             futile = jobs.settle(self.store, sight)
-            records.tidy_over(self.store.root)
             before, self.left = len(self.left), [s for s in self.left if not self._is_settled(s)]
             self._require_use(futile, len(self.left) < before)
             missing = [
@@ -80,27 +79,44 @@ class Launch:
                 new = []
             else:
                 if not self.left and not self._ending():
+                    records.tidy_over(self.store.root)
                     break
-            wait = _FIRST_POLL if new or len(self.left) < before else min(1.5 * wait, _LONGEST_POLL)
+            moved = (new or len(self.left) < before) and not self.submission.refusal and not self._futile
+            wait = _FIRST_POLL if moved else min(1.5 * wait, _LONGEST_POLL)
             time.sleep(wait)
 
     def _ending(self) -> bool:
-        """Whether a job that had some of the runs has only its end left."""
-        jobs_now = {task.job: task for run_id, (task, _) in self._sight.live.items() if run_id in self._asked}
-        return any(
-            all(self.store.run(run_id).is_settled() for run_id in task.runs) for task in jobs_now.values()
-        )
+        """Whether a job that had some of the runs has only its end left; one that waits is cancelled."""
+        live = {
+            task.job: (task, state)
+            for run_id, (task, state) in self._sight.live.items()
+            if run_id in self._asked
+        }
+        idle = [(task, state) for task, state in live.values() if self._is_over(task)]
+        commands.cancel(task.job for task, state in idle if state.waits)
+        return bool(idle)
+
+    def _is_over(self, task: Task) -> bool:
+        return all(self.store.run(run_id).is_settled() for run_id in task.runs)
 
     def _is_settled(self, spec: RunSpec) -> bool:
         return self.store.run(spec.run_id).is_settled()
 
     def _require_use(self, futile: Sequence[Task], settled: bool) -> None:
-        """Raise when jobs end one after the other without doing anything: they would do so for ever."""
+        """Raise when jobs end one after the other and do nothing: all would, for ever.
+
+        Where some jobs get on, it is one node that is not well, and the others may have its runs.
+        """
         own = [task for task in futile if task.launch == self.submission.launch]
-        self._futile = 0 if settled else self._futile
+        if settled:
+            self._futile = 0
         self._futile += len(own)
-        if own and self._futile >= _MOST_FUTILE:
+        if not own or self._futile < _MOST_FUTILE:
+            return
+        began = any(task.read_note().get("begun") for task, _ in self._sight.live.values())
+        if own[-1].read_note().get("fault") or not began:
             raise UserError(f"jobs end and do nothing: {own[-1].last_words()}")
+        self._say_once(f"jobs end and do nothing, others go on: {own[-1].last_words()}")
 
     def _say_once(self, line: str) -> None:
         if line not in self._said:

@@ -30,7 +30,11 @@ _OURS = {
     **{name: name for name in ("partition", "account", "qos", "time", "exclusive")},
     "cpus-per-task": "cpus", "gpus-per-node": "gpus", "gpus": "gpus", "mem": "memory",
 }  # fmt: skip
-_TAKEN = ("array", "chdir", "comment", "error", "job-name", "nodes", "ntasks", "output", "signal")
+_TAKEN = frozenset(
+    ["array", "chdir", "comment", "error", "help", "job-name", "no-requeue", "nodes", "ntasks", "open-mode"]
+    + [f"ntasks-per-{what}" for what in ("core", "gpu", "node", "socket")]
+    + ["output", "parsable", "requeue", "signal", "test-only", "version", "wait", "wrap"]
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Profile:
             "gpus-per-node": self.gpus if self.gpus and "gres" not in self.options else None,
             **self.options,
         }
-        flags = {"exclusive": True} if self.exclusive else {}
+        flags = {key: True for key, value in self.options.items() if value is True}
+        flags |= {"exclusive": True} if self.exclusive else {}
         return {key: str(value) for key, value in found.items() if value is not None} | flags
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.files import StoreError, locked, opened, read_json, write_json
 from bench.folder import RUN_ID
-from bench.slurm.commands import JOB
+from bench.slurm.commands import is_job
 
 SCHEMA = 1
 _MOST_NUMBER = 10**9
@@ -137,6 +137,13 @@ def mentions(log: Path, run_id: str) -> bool:
     return False
 
 
+def remove_orphans(launch: Path) -> None:
+    """Remove what submitit prepared for jobs that SLURM then refused."""
+    for path in logs(launch).glob("*.pkl"):
+        if "_" not in path.stem:  # what was submitted is named after its job
+            path.unlink(missing_ok=True)
+
+
 def close(launch: Path, array: str) -> None:
     """Note that all jobs of an array are over and looked after."""
     with contextlib.suppress(OSError):
@@ -188,7 +195,7 @@ def _is_task(row: object) -> bool:
     job, number, runs = row.get("job"), row.get("number"), row.get("runs")
     return (
         isinstance(job, str)
-        and JOB.fullmatch(job) is not None
+        and is_job(job)
         and type(number) is int
         and 0 < number < _MOST_NUMBER
         and isinstance(runs, list)

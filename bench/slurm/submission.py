@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import submitit
 
 from bench.execution import Execution
+from bench.files import StoreError
 from bench.slurm import commands, records
 from bench.slurm.commands import SlurmError
 from bench.slurm.job import work
@@ -24,6 +27,8 @@ from bench.worker import Order
 #: A job is given runs that are expected to take as long together: its own start takes seconds.
 _LEAST_SECONDS, _WANTED_SECONDS = 60.0, 600.0
 _LONGEST_NAME = 60
+#: What SLURM says when a job, or an array, is one too many.
+_LIMIT = re.compile(r"limit|policy|array", re.IGNORECASE)
 
 
 class Submission:
@@ -47,6 +52,7 @@ class Submission:
             "requeue": True,
         }
         self._site = commands.site()
+        self._most = self._site.most_tasks
         self.launch: Path | None = None
         self.refusal = ""
         self._number = 0
@@ -62,14 +68,19 @@ class Submission:
             self.launch = records.new_launch(self._results)
         parts = self.parts(specs)
         tasks: list[Task] = []
-        for start in range(0, len(parts), self._site.most_tasks):
+        while len(tasks) < len(parts):
             try:
-                tasks += self._submit_array(parts[start : start + self._site.most_tasks])
+                tasks += self._submit_array(parts[len(tasks) : len(tasks) + self._most])
             except SlurmError as error:
+                # a site takes an array as a whole: a smaller one may be within its limits
+                if self._most > 1 and _LIMIT.search(str(error)):
+                    self._most = max(min(self._most, len(parts) - len(tasks)) // 2, 1)
+                    continue
                 if not tasks:
                     raise
                 self.refusal = str(error)
                 break
+        self._most = self._site.most_tasks
         return tasks
 
     def parts(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
@@ -109,20 +120,25 @@ class Submission:
             additional_parameters={key.replace("-", "_"): value for key, value in self._options.items()},
         )
         try:
-            with _outside_of_any_job():
+            # what is in the queue must be in a file too: no Ctrl-C in between
+            with _outside_of_any_job(), _without_signals():
                 jobs = executor.map_array(work, orders)
+                tasks = [
+                    Task(job.job_id, order.number, tuple(spec.run_id for spec in part), self.launch)
+                    for job, order, part in zip(jobs, orders, parts, strict=True)
+                ]
+                records.write(self.launch, tasks)
+        except StoreError:
+            commands.cancel({job.job_id.partition("_")[0] for job in jobs})
+            raise
         except Exception as error:  # submitit's own, or what its call of sbatch raises
+            records.remove_orphans(self.launch)
             if self._number == len(parts):
                 records.tidy(self.launch)
                 self.launch = None
             self._number -= len(parts)
             said = [line.strip() for line in str(error).splitlines() if "error:" in line]
             raise SlurmError(f"sbatch: {said[-1] if said else ' '.join(str(error).split())[-300:]}") from None
-        tasks = [
-            Task(job.job_id, order.number, tuple(spec.run_id for spec in part), self.launch)
-            for job, order, part in zip(jobs, orders, parts, strict=True)
-        ]
-        records.write(self.launch, tasks)
         return tasks
 
     def _order(self, specs: Sequence[RunSpec], number: int) -> Order:
@@ -140,6 +156,16 @@ class Submission:
         if root := os.environ.get("BENCH_DATA_ROOT"):
             variables["BENCH_DATA_ROOT"] = str(Path(root).resolve())
         return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
+@contextlib.contextmanager
+def _without_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
