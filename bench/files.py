@@ -206,6 +206,11 @@ def read_json(path: Path) -> Any:
     return parse_json(data, str(path))
 
 
+def printable(text: str) -> str:
+    """``text`` on one line, without what would steer a terminal: files may come from elsewhere."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
 def complete_lines(data: bytes) -> bytes:
     """``data`` up to its last newline: what follows is a row whose writer was killed."""
     return data[: data.rfind(b"\n") + 1]

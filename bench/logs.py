@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench import cli
-from bench.files import StoreError, opened
+from bench.files import StoreError, opened, printable
 from bench.folder import SETTLED
 from bench.slurm import records
 from bench.store import Store
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     document = run.read("status") or {}
     for key in _SHOWN:
         if document.get(key) is not None:
-            print(f"{key}: {_plain(str(document[key]))}")
+            print(f"{key}: {printable(str(document[key]))}")
     sys.stdout.flush()
     read = {log: _print_tail(log, arguments.lines) for log in [run.path / "run.log", *logs]}
     while arguments.follow and run.status() not in SETTLED:
@@ -59,14 +59,14 @@ def _print_tail(log: Path, lines: int) -> int:
     """Print the last lines of a log; returns its size."""
     if found := records.tail(log, lines):
         print(f"\n{log}:")
-        print("\n".join(map(_plain, found)))
+        print("\n".join(map(printable, found)))
     return len(_from(log, 0))
 
 
 def _print_from(log: Path, start: int) -> int:
     """Print what a log has behind its first ``start`` bytes; returns its size."""
     if new := _from(log, start):
-        print("\n".join(_plain(line) for line in new.decode(errors="replace").splitlines()), flush=True)
+        print("\n".join(printable(line) for line in new.decode(errors="replace").splitlines()), flush=True)
     return start + len(new)
 
 
@@ -75,11 +75,6 @@ def _from(log: Path, start: int) -> bytes:
         file.seek(start)
         return file.read()
     return b""
-
-
-def _plain(line: str) -> str:
-    """Without what would steer a terminal: logs may come from elsewhere."""
-    return "".join(character if character.isprintable() or character == "\t" else "�" for character in line)
 
 
 if __name__ == "__main__":

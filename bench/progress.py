@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import claims
 from bench.deaths import status_after
+from bench.files import printable
 from bench.folder import SETTLED, STATUSES, status_of
 from bench.slurm.jobs import Places
 from bench.store import Store, StoreError
@@ -125,7 +126,7 @@ class Progress:
         if status == "running":
             self._running[item.run_id] = _running(item, document)
         elif status == "failed":
-            self._failed[item.run_id] = str(document.get("error"))
+            self._failed[item.run_id] = printable(str(document.get("error")))
 
     def _document(self, run_id: str) -> tuple[str, dict[str, Any]]:
         run, places = self.store.run(run_id), self._places
@@ -174,7 +175,7 @@ def _running(item: Item, document: dict[str, Any]) -> Running:
     accuracy = document.get("val_accuracy")
     return Running(
         item=item,
-        stage=str(document.get("stage") or ""),
+        stage=printable(str(document.get("stage") or "")),
         epoch=int(number("epoch")),
         epochs=int(number("epochs")),
         share=min(max((number("stage_index") + within) / stages, 0.0), 1.0),

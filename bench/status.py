@@ -12,6 +12,7 @@ import time
 from rich.console import Console
 
 from bench import cli, planfile
+from bench.files import printable
 from bench.live import named, render, shown
 from bench.progress import Item, Progress
 from bench.store import Store, StoreError
@@ -54,7 +55,8 @@ def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
     found: dict[str, Item] = {}
     for run in planfile.planned(plans):
         seed = run.labels.get("seed")
-        found.setdefault(run.run_id, Item(run.run_id, run.label, seed if isinstance(seed, int) else None))
+        seed = seed if isinstance(seed, int) else None
+        found.setdefault(run.run_id, Item(run.run_id, printable(run.label), seed))
     return list(found.values())
 
 

@@ -281,6 +281,21 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused(sound, damaged):
         bench.load(done, root)
 
 
+def test_nothing_that_steers_a_terminal_is_printed(sound, damaged, capsys):
+    root, run_ids = damaged(), sound[1]
+    path = root / SUITE / "plan-demo.json"
+    stored = json.loads(path.read_text())
+    for planned in stored["cells"]:
+        planned["label"] = "evil\x1b[2Jlabel"
+    path.write_text(json.dumps(stored))
+    failed = Store(root).run(run_ids[2])
+    failed.write("status", {**failed.read("status"), "error": "evil\x1b]0;title\x07reason\r\nx"})
+    assert status.main(["--results", str(root)]) == 1
+    logs.main([run_ids[2], "--results", str(root)])
+    said = capsys.readouterr().out
+    assert "evil" in said and not {"\x1b", "\x07", "\r"} & set(said)
+
+
 def test_locks_follow_no_link(sound, damaged, tmp_path):
     root = damaged()
     for lock in (root / SUITE / ".lock", root / ".submitting", root / SUITE / ".collecting"):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.files import StoreError, locked, opened, read_json, write_json
+from bench.files import StoreError, locked, opened, printable, read_json, write_json
 from bench.folder import RUN_ID
 from bench.slurm.commands import is_job
 
@@ -57,7 +57,7 @@ class Task:
             return f"none: there is no {self.log}"
         # what srun adds in the end says that the process is gone, not why
         own = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
-        return f"{(own or lines)[-1].strip()[:300]} (log: {self.log})"
+        return f"{printable((own or lines)[-1].strip()[:300])} (log: {self.log})"
 
 
 def root(results: Path) -> Path:
