@@ -389,7 +389,7 @@ def test_accounting_is_asked_where_there_is_some(accounted_cluster, suite, resul
 
 
 def test_a_site_that_takes_few_jobs_gets_smaller_arrays(cluster, suite, results, tmp_path, monkeypatch):
-    """An sbatch that refuses arrays of more than two members, as one with a limit on jobs in the queue does."""
+    """An sbatch that refuses arrays of more than two, as one with a limit on jobs in the queue does."""
     real = subprocess.run(["which", "sbatch"], capture_output=True, text=True).stdout.strip()
     limited = tmp_path / "bin" / "sbatch"
     limited.parent.mkdir()
