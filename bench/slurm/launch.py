@@ -70,17 +70,15 @@ class Launch:
         """
         wait = _FIRST_POLL
         while True:
-            before = len(self.left)
+            before, new = len(self.left), []
             try:
                 new = self.submit()
-            except SlurmError as error:
-                # a controller that restarts, a queue that is full: the jobs that there are go on
-                self._say_once(f"SLURM: {error}; trying again")
-                new = []
-            else:
                 if not self.left and not self._ending():
                     records.tidy_over(self.store.root)
                     break
+            except SlurmError as error:
+                # a controller that restarts, a queue that is full: the jobs that there are go on
+                self._say_once(f"SLURM: {error}; trying again")
             moved = (new or len(self.left) < before) and not self.submission.refusal and not self._futile
             wait = _FIRST_POLL if moved else min(1.5 * wait, _LONGEST_POLL)
             time.sleep(wait)
