@@ -273,7 +273,8 @@ def small_disk(tmp_path):
         pytest.skip("mounting needs root")
     place = tmp_path / "results"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], check=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place]).returncode:
+        pytest.skip("nothing can be mounted here")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
 

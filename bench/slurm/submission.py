@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shlex
@@ -64,8 +65,6 @@ class Submission:
         Raises ``SlurmError`` when it takes none.
         """
         self.refusal = ""
-        if self.launch is None:
-            self.launch = records.new_launch(self._results)
         parts = self.parts(specs)
         tasks: list[Task] = []
         while len(tasks) < len(parts):
@@ -102,7 +101,8 @@ class Submission:
         return parts
 
     def _submit_array(self, parts: Sequence[Sequence[RunSpec]]) -> list[Task]:
-        assert self.launch is not None
+        if self.launch is None:
+            self.launch = records.new_launch(self._results)
         orders = []
         for part in parts:
             self._number += 1
@@ -121,7 +121,8 @@ class Submission:
         )
         try:
             # what is in the queue must be in a file too: no Ctrl-C in between
-            with _outside_of_any_job(), _without_signals():
+            # and what sbatch prints is told below
+            with _outside_of_any_job(), _without_signals(), contextlib.redirect_stderr(io.StringIO()):
                 jobs = executor.map_array(work, orders)
                 tasks = [
                     Task(job.job_id, order.number, tuple(spec.run_id for spec in part), self.launch)
