@@ -158,7 +158,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--checkpoint-seconds",
-        type=positive,
+        type=seconds,
         metavar="S",
         default=Execution.checkpoint_seconds,
         help="least time between two checkpoints of a run (default: %(default)g)",
@@ -201,7 +201,7 @@ def execution(
         threads=arguments.threads or threads,
         channels_last=arguments.channels_last,
         compile=arguments.compile,
-        checkpoint_seconds=float(arguments.checkpoint_seconds),
+        checkpoint_seconds=arguments.checkpoint_seconds,
     )
 
 
@@ -210,6 +210,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """The type of arguments that are a time of more than nothing."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return found
 
 
 @contextlib.contextmanager

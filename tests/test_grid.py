@@ -506,13 +506,8 @@ LONG = (
     "--where",
     "sparsity=0.9,method=ssvi,criterion=snr|abs_mean",
 )
-#: ``bench.grid`` with a checkpoint every half second, so that runs need not be longer to have one.
-OFTEN = """
-import functools
-from bench import cli, execution, grid
-execution.Execution = functools.partial(execution.Execution, checkpoint_seconds=0.5)
-cli.entry(grid.main)
-"""
+#: A checkpoint every half second, so that runs need not be longer to have one.
+OFTEN = ("--checkpoint-seconds", "0.5")
 #: Whoever pressed Ctrl-C waits no longer than this.
 WITHIN_SECONDS = 2.0
 
@@ -702,7 +697,7 @@ def interrupt(process, send, number=signal.SIGINT):
 
 @slow
 def test_ctrl_c_in_a_terminal_ends_a_grid_and_the_same_command_goes_on(start, results, uninterrupted):
-    process = start(*suite_options(results, *LONG), program=("-c", OFTEN))
+    process = start(*suite_options(results, *LONG), *OFTEN)
     until(checkpointed(results))
     out = interrupt(process, os.killpg)
     assert "stopped: 2 preempted; the same command goes on from here" in out
@@ -716,7 +711,7 @@ def test_ctrl_c_in_a_terminal_ends_a_grid_and_the_same_command_goes_on(start, re
 @slow
 def test_ctrl_c_inline_ends_a_grid_and_the_same_command_goes_on(start, call, results, uninterrupted):
     options = suite_options(results, *LONG, "--where", "criterion=snr", "--executor", "inline")
-    process = start(*options, program=("-c", OFTEN))
+    process = start(*options, *OFTEN)
     until(checkpointed(results, 1))
     assert "stopped: 1 preempted" in interrupt(process, os.kill)
     assert call(*options)[0] == 0
@@ -747,7 +742,7 @@ def test_ctrl_c_while_imports_are_made_and_workers_start(start, tmp_path):
 
 @slow
 def test_a_worker_that_is_killed_in_mid_run_costs_nothing_but_time(start, results, uninterrupted):
-    process = start(*suite_options(results, *LONG), program=("-c", OFTEN))
+    process = start(*suite_options(results, *LONG), *OFTEN)
     until(checkpointed(results))
     os.kill(at_work(results)[0].pid, signal.SIGKILL)
     output(process)
@@ -759,7 +754,7 @@ def test_a_worker_that_is_killed_in_mid_run_costs_nothing_but_time(start, result
 def test_a_launcher_that_is_killed_takes_its_workers_along_and_the_same_command_goes_on(
     start, results, uninterrupted
 ):
-    process = start(*suite_options(results, *LONG), program=("-c", OFTEN))
+    process = start(*suite_options(results, *LONG), *OFTEN)
     until(checkpointed(results))
     workers = [owner.pid for owner in at_work(results)]
     assert len(workers) == 2
