@@ -16,6 +16,7 @@ from bench.store import RunFolder, StoreError
 LOST = "the claim was lost to another process"
 CANCELLED = "cancelled by bench.cancel"
 _LOOK_SECONDS = 0.5
+_MOST_ATTEMPTS = 10**6
 
 
 class Over(Exception):
@@ -71,9 +72,10 @@ class Status:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         earlier = folder.read("status") or {}
+        before = earlier.get("attempt")
         self.fields: dict[str, Any] = {
             **{key: value for key, value in earlier.items() if key != "files"},
-            "attempt": int(earlier.get("attempt") or 0) + 1,
+            "attempt": (before if type(before) is int and before < _MOST_ATTEMPTS else 0) + 1,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": earlier.get("started_at") or clock.now(),

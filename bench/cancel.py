@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from bench import claims, cli, deaths
-from bench.files import StoreError
+from bench.files import StoreError, printable
 from bench.slurm import commands, jobs
 from bench.slurm.jobs import Sight
 from bench.status import items
@@ -106,7 +106,7 @@ def _require_known(store: Store, run_ids: Iterable[str]) -> None:
 
 def _who(store: Store, run_id: str) -> str:
     found = claims.holder(store.run(run_id))
-    return f"process {found.pid} on {found.host}" if found else "its process"
+    return f"process {found.pid} on {printable(found.host)}" if found else "its process"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -91,7 +92,7 @@ class Claim:
         if _process(found) is not None and found.get("token") != self.token:
             return False
         with contextlib.suppress(OSError):
-            os.utime(self.path)
+            os.utime(self.path, follow_symlinks=False)  # a link is not what this process wrote
         return True
 
     def release(self) -> None:
@@ -106,11 +107,7 @@ def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
     over: jobs of SLURM that are known to have ended: their claims on other machines are void at once. An
     earlier life of the own job, which was requeued, is over.
     """
-    path, token = run.path / NAME, secrets.token_hex(8)
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {run.path}: {error.strerror or error}") from None
+    path, token = run.made() / NAME, secrets.token_hex(8)
     mine = path.with_name(f".{NAME}.{token}")
     write_json(mine, {**asdict(Process.current()), "token": token})
     try:
@@ -170,7 +167,10 @@ def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
     if renamed != found:
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
-    aside.unlink(missing_ok=True)
+    if aside.is_dir() and not aside.is_symlink():  # which somebody made; no claim is a folder
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
     return renamed == found
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.execution import Execution
+from bench.files import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -261,7 +262,7 @@ def entry(main: Callable[[], int]) -> NoReturn:
     except Exception as error:
         if not isinstance(error, _loaded_user_errors()):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         status = BAD_INPUT
     sys.exit(status)
 

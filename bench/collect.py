@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import cli
 from bench.code_versions import differences
+from bench.files import printable
 from bench.slurm.jobs import settle_all
 from bench.store import Store, StoreError
 from bench.styles import one_line
@@ -49,12 +50,12 @@ def main(argv: list[str] | None = None) -> int:
     if not suites:
         raise StoreError(f"no suite was launched in {store.root}")
     if (reason := settle_all(store)) is not None:
-        print(f"note: {reason}")
+        print(f"note: {printable(reason)}")
     for suite in suites:
         paths = collect(store, suite, arguments.recompute)
         print(f"{store.root / suite}: {', '.join(path.name for path in paths.values())}")
         for line in differences(store.read_tables(suite, ["runs"])["runs"]):
-            print(f"note: {line}")
+            print(f"note: {printable(line)}")
     return 0
 
 

@@ -197,17 +197,20 @@ def _encoded(pieces: Sequence[pa.Table]) -> pa.Table:
 
 def _read(where: Path) -> _Before | None:
     """What was collected into the tables that lie in ``where``; None unless all of it is whole and fits."""
-    with contextlib.suppress(StoreError, pa.ArrowException, ValueError, OSError):
+    with contextlib.suppress(StoreError, pa.ArrowException, ValueError, RecursionError, OSError):
         data = read_bytes(where / FILE)
         if data is None:
             return None
-        facts = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        head = json.loads((facts.schema.metadata or {}).get(_HEAD, b"null"))
+        # the head first: what was not collected here, into these very files, is not read
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        head = json.loads((file.schema_arrow.metadata or {}).get(_HEAD, b"null"))
         if not isinstance(head, dict) or head.get("made") != _made() or not isinstance(head.get("plan"), str):
             return None
         now = {name: list(tablefiles.stamp(path)) for name, path in tablefiles.paths(where).items()}
-        facts = facts.replace_schema_metadata(None)
-        if head.get("tables") == now and facts.schema == facts_schema().append(pa.field(_STAMP, pa.string())):
+        if head.get("tables") != now:
+            return None
+        facts = file.read().replace_schema_metadata(None)
+        if facts.schema == facts_schema().append(pa.field(_STAMP, pa.string())):
             return _Before(head["plan"], facts) if _is_sound(facts) else None
     return None
 

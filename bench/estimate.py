@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,9 +125,18 @@ def _measured(store: Store, wanted: set[str]) -> dict[str, dict[str, float]]:
             device, threads = how.get("device") or "cpu", how.get("threads") or 1
             for processor in PROCESSORS:
                 if device.startswith(processor.device):
-                    seconds = spent["wall_seconds"] * (threads if processor.cores else 1)
-                    found[processor.name].setdefault(kind, []).append(seconds / spent["steps_total"])
-        except (StoreError, AttributeError, KeyError, TypeError, ZeroDivisionError):
+                    seconds = float(spent["wall_seconds"]) * (threads if processor.cores else 1)
+                    if math.isfinite(rate := seconds / spent["steps_total"]) and rate > 0:
+                        found[processor.name].setdefault(kind, []).append(rate)
+        except (
+            StoreError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             continue  # a folder that is broken is the launcher's to report; here it is no measurement
     return {name: {kind: median(values) for kind, values in kinds.items()} for name, kinds in found.items()}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.columns import kinds
-from bench.files import StoreError, complete_lines, parse_json, read_bytes
+from bench.files import MAX_BYTES, MAX_DOCUMENT, StoreError, complete_lines, parse_json, read_bytes
 from bench.folder import RUN_ID, RunFolder, status_of
 from bench.rows import LONGEST, checked
 
@@ -159,7 +159,10 @@ def _blobs(folder: RunFolder) -> dict[str, bytes | None]:
     """The content of ``FILES``; None of what is not there."""
     if folder.path.is_symlink():
         raise StoreError(f"{folder.path}: is a link")
-    return {name: read_bytes(folder.path / name) for name in FILES}
+    return {
+        name: read_bytes(folder.path / name, MAX_BYTES if name.endswith("l") else MAX_DOCUMENT)
+        for name in FILES
+    }
 
 
 def _document(blobs: Mapping[str, bytes | None], name: str) -> dict[str, Any] | None:

@@ -24,6 +24,8 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 #: Larger files are refused; the largest that a run writes are far smaller.
 MAX_BYTES = 512 * 2**20
+#: The same for a document of JSON, of which a byte can take dozens in memory.
+MAX_DOCUMENT = 64 * 2**20
 
 #: How the names of files end that are being written, and how long nobody takes to write one.
 _TEMPORARY, _LEFT_SECONDS = ".tmp", 3600.0
@@ -154,10 +156,10 @@ def opened(path: Path, limit: int = MAX_BYTES) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def read_bytes(path: Path) -> bytes | None:
-    """The content of a regular file; None where there is no file."""
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes | None:
+    """The content of a regular file of at most ``limit`` bytes; None where there is no file."""
     try:
-        with opened(path) as file:
+        with opened(path, limit) as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -200,7 +202,7 @@ def write_json(path: Path, obj: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file; ``StoreError`` naming the file when it is missing or broken."""
-    data = read_bytes(path)
+    data = read_bytes(path, MAX_DOCUMENT)
     if data is None:
         raise StoreError(f"{path}: no such file")
     return parse_json(data, str(path))

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench import clock
 from bench.files import (
+    MAX_DOCUMENT,
     StoreError,
     WriteError,
     append_text,
@@ -51,7 +52,7 @@ class RunFolder:
     def read(self, name: str) -> dict[str, Any] | None:
         """The document ``name``; None where there is none yet."""
         path = self._file(name, ".json")
-        data = read_bytes(path)
+        data = read_bytes(path, MAX_DOCUMENT)
         if data is None:
             return None
         obj = parse_json(data, str(path))

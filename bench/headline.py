@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.columns import definitions
+from bench.files import printable
 from bench.live import duration
 from bench.summary import paired, summarise
 
@@ -100,7 +101,7 @@ def print_summary(
         cells = [_cell(row, column, factor, digits) for column, _, factor, digits in _SHOWN]
         if ranking is not None:
             cells.append(differences.get(row["config_id"], "–"))
-        table.add_row(Text(str(row["config_label"])), str(row["accuracy_n"]), *cells)
+        table.add_row(Text(printable(str(row["config_label"]))), str(row["accuracy_n"]), *cells)
     if rows:
         console.print(table)
         _say(
@@ -135,4 +136,4 @@ def _cell(row: dict[Any, Any], column: str, factor: float, digits: int) -> str:
 
 
 def _say(console: Console, line: str, style: str | None = None) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True, style=style)

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 def _print_tail(log: Path, lines: int) -> int:
     """Print the last lines of a log; returns its size."""
     if found := records.tail(log, lines):
-        print(f"\n{log}:")
+        print(f"\n{printable(str(log))}:")
         print("\n".join(map(printable, found)))
     return len(_from(log, 0))
 

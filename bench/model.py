@@ -93,7 +93,10 @@ def load_model(run_id: str, results: str | Path, device: str) -> Model:
         known = "there is no such run" if status == "pending" else f"it is {status}, not done"
         raise StoreError(f"run {run_id} in {results}: {known}")
     document = folder.read("spec") or {}
-    spec = parse_spec(document.get("config") or {}, f"run {run_id}")
+    config = document.get("config")
+    if not isinstance(config, dict):
+        raise StoreError(f"{folder.path}/spec.json: no configuration")
+    spec = parse_spec(config, f"run {run_id}")
     if spec.run_id != run_id:
         raise StoreError(f"{folder.path}/spec.json: it describes run {spec.run_id}")
     set_arithmetic(spec)

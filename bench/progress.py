@@ -18,6 +18,8 @@ from bench.store import Store, StoreError
 
 #: Folders looked into at a time besides those that run: a glance stays cheap for thousands of runs.
 _GLANCE = 400
+#: No number that tells how far a run is; what is larger, or not finite, is none.
+_LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -165,19 +167,21 @@ class Progress:
 def _running(item: Item, document: dict[str, Any]) -> Running:
     """Wrong types in a folder that something else wrote show as nothing known."""
 
-    def number(key: str) -> float:
+    def known(key: str) -> float | None:
         value = document.get(key)
-        return float(value) if isinstance(value, int | float) else 0.0
+        return float(value) if isinstance(value, int | float) and abs(value) < _LARGEST else None
+
+    def number(key: str) -> float:
+        return known(key) or 0.0
 
     stages = max(number("stages"), 1.0)
     # steps, of which a run that is cut short has fewer than its epochs tell
     within = number("step") / number("steps") if number("steps") > 0 else 0.0
-    accuracy = document.get("val_accuracy")
     return Running(
         item=item,
         stage=printable(str(document.get("stage") or "")),
         epoch=int(number("epoch")),
         epochs=int(number("epochs")),
         share=min(max((number("stage_index") + within) / stages, 0.0), 1.0),
-        val_accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
+        val_accuracy=known("val_accuracy"),
     )

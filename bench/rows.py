@@ -36,6 +36,9 @@ _LARGEST = 2**63
 _BLOCK = 2**20
 #: Longer strings are refused.
 LONGEST = 10_000
+#: Rows of one run in one table: no run has nearly as many, and an empty row takes far more memory than bytes.
+MOST_ROWS = 2**22
+NEWLINE = b"\n"
 
 Columns = dict[str, list[Any]]
 
@@ -83,10 +86,16 @@ def table_of(parts: Mapping[str, Columns], table: str) -> pa.Table:
 
 def parse_lines(blobs: Mapping[str, bytes], table: str) -> tuple[pa.Table, dict[str, str]]:
     """The table of several runs from their complete JSON lines, and why each broken one is left out."""
+    broken = {
+        run_id: f"{table}.jsonl: {blob.count(NEWLINE)} rows; the limit is {MOST_ROWS}"
+        for run_id, blob in blobs.items()
+        if len(blob) > MOST_ROWS and blob.count(NEWLINE) > MOST_ROWS
+    }
+    blobs = {run_id: blob for run_id, blob in blobs.items() if run_id not in broken}
     quick = _parse_plain(blobs, table) if all(map(_is_plain, blobs.values())) else None
     if quick is not None:
-        return quick, {}
-    tables, broken = [], {}
+        return quick, broken
+    tables = []
     for run_id, blob in blobs.items():
         try:
             part = columns(parse_rows(blob, f"{table}.jsonl"), table, f"{table}.jsonl")

@@ -19,6 +19,7 @@ from rich.console import Console
 from bench import blueprint, claims, cli, machine
 from bench.estimate import expected_seconds
 from bench.execution import Execution, stopped_otherwise
+from bench.files import printable
 from bench.folder import SETTLED
 from bench.launch import run_inline, run_workers
 from bench.live import shown
@@ -188,7 +189,7 @@ def interrupt(*_: object) -> None:
 
 def say(console: Console, line: str) -> None:
     """Print a plain line, however long."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -61,6 +61,9 @@ class Store:
             raise StoreError(f"results folder {self.root}: is not a folder")
         if not create and not exists:
             raise StoreError(f"results folder {self.root}: does not exist")
+        if (self.root / "runs").is_symlink():
+            # what lies elsewhere would be changed; the results folder itself may be a link
+            raise StoreError(f"{self.root / 'runs'}: is a link")
         marked = self._check_schema(create)
         if create:
             self._create(marked)
@@ -266,6 +269,8 @@ class Store:
     def _next_corrupted(self, name: str) -> Path:
         """A new empty folder ``corrupted/<name>-<n>``."""
         shelf = self.root / "corrupted"
+        if shelf.is_symlink():
+            raise StoreError(f"{shelf}: is a link")
         shelf.mkdir(exist_ok=True)
         n = 1
         while True:

@@ -63,7 +63,9 @@ def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn
         splits = Splits(nothing, nothing, nothing, found["classes"], found["mean"], found["std"])
         task = Task(tuple(like.shape[1:]), found["classes"], found["examples"])
         problem = problem_of(spec, splits.to(execution.device), task, execution)
-    except (AttributeError, KeyError, TypeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _damaged(folder / INPUTS, error) from None
     try:
         return problem, _unpack(problem, packed)

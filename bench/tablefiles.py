@@ -16,15 +16,18 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.columns import TABLES, kinds
-from bench.files import StoreError, read_bytes, write_bytes
+from bench.files import MAX_BYTES, StoreError, read_bytes, write_bytes
 from bench.rows import arrow_type, to_pandas
 
 #: What tells a file from one that took its place, or was changed.
 Stamp = tuple[int, ...]
 _SUFFIX = ".parquet"
+#: Values of a table, at most: so many, and so many for each byte of its file.
+_CELLS, _CELLS_PER_BYTE = 2**26, 16
 
 
 class Damaged(Exception):
@@ -86,16 +89,44 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
         if data is None:
             raise StoreError(f"{path}: no such file; {remedy}")
         try:
-            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
             fixed = schema_of(name)
-            if [(field.name, field.type) for field in table.schema][: len(fixed)] != [
+            found = _small(data, path).schema_arrow
+            if [(field.name, field.type) for field in found][: len(fixed)] != [
                 (field.name, field.type) for field in fixed
             ]:
                 raise StoreError(f"{path}: columns of another version; {remedy}")
-            tables[name] = to_pandas(table)
+            texts = [field.name for field in found if field.type == pa.string()]
+            # texts that are repeated are there once, until it is known how long they are together
+            table = pq.read_table(
+                pa.BufferReader(data), page_checksum_verification=True, read_dictionary=texts
+            )
+            if sum(map(_text_bytes, table.columns)) > MAX_BYTES:
+                raise StoreError(f"{path}: more than {MAX_BYTES} bytes of text; {remedy}")
+            tables[name] = to_pandas(table.cast(found))
         except (pa.ArrowException, OSError, ValueError):
             raise StoreError(f"{path}: not a table; {remedy}") from None
     return tables
+
+
+def _small(data: bytes, path: Path) -> pq.ParquetFile:
+    """The table, none of which is in memory yet; ``StoreError`` where it is far larger than its file.
+
+    What is always the same takes no space in a file, however many rows there are.
+    """
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
+    if cells > (most := _CELLS + _CELLS_PER_BYTE * len(data)):
+        raise StoreError(f"{path}: {cells} values in {len(data)} bytes; the limit is {most}")
+    return file
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """How many bytes the texts of a column are, each as often as it is there."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return sum(
+        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0 for chunk in column.chunks
+    )
 
 
 class Slices:

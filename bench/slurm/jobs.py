@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import deaths
-from bench.files import write_json
+from bench.files import printable, write_json
 from bench.slurm import commands, records
 from bench.slurm.commands import State
 from bench.slurm.fate import Fate, fate
@@ -174,4 +174,4 @@ class Places:
     def notes(self) -> list[str]:
         """What could not be asked or read, and which jobs could not start or write, a line each."""
         found = [f"what is in jobs of SLURM can't be told: {self.fault}"] if self.fault else []
-        return [*found, *self.sight.faults, *self._futile]
+        return [printable(line) for line in (*found, *self.sight.faults, *self._futile)]

@@ -105,7 +105,7 @@ def read(results: Path) -> tuple[list[Task], list[str]]:
     """The jobs of all launches that may not be over, and what could not be read, in words."""
     found: list[Task] = []
     faults: list[str] = []
-    for path in sorted(root(results).glob("*/array-*.json")):
+    for path in _named(results, "array-*.json"):
         try:
             found += _tasks(path)
         except StoreError as error:
@@ -116,7 +116,7 @@ def read(results: Path) -> tuple[list[Task], list[str]]:
 def logs_of(results: Path, run_id: str) -> list[Path]:
     """The logs of processes that came to a run, or were to and said nothing, oldest launch first."""
     found = []
-    for launch in sorted(root(results).glob("*")):
+    for launch in _launches(results):
         files = [*launch.glob("array-*.json"), *launch.glob("over-*.json")]
         mine = []
         for path in files:
@@ -152,7 +152,7 @@ def close(launch: Path, array: str) -> None:
 
 def tidy_over(results: Path) -> None:
     """Remove the files of every launch of which all jobs came to their end by themselves."""
-    for launch in {path.parent for path in root(results).glob("*/over-*.json")}:
+    for launch in {path.parent for path in _named(results, "over-*.json")}:
         tasks: list[Task] = []
         with contextlib.suppress(StoreError):
             for path in launch.glob("over-*.json"):
@@ -177,6 +177,15 @@ def tail(path: Path, lines: int) -> list[str]:
         text = file.read(_TAIL_BYTES).decode(errors="replace")
         return [line for line in text.splitlines() if line.strip()][-lines:]
     return []
+
+
+def _launches(results: Path) -> list[Path]:
+    """The folders of launches, oldest first; a link is none, as files are written and removed there."""
+    return [path for path in sorted(root(results).glob("*")) if path.is_dir() and not path.is_symlink()]
+
+
+def _named(results: Path, pattern: str) -> list[Path]:
+    return [path for launch in _launches(results) for path in sorted(launch.glob(pattern))]
 
 
 def _tasks(path: Path) -> list[Task]:
