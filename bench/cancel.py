@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterable
 
 from bench import claims, cli, deaths
+from bench.attempt import CANCELLED
 from bench.files import StoreError, printable
 from bench.slurm import commands, jobs
 from bench.slurm.jobs import Sight
 from bench.status import items
 from bench.store import Store
 
-_WORDS = "cancelled by bench.cancel"
 #: What those who compute get to stop by themselves.
 _PATIENCE_SECONDS, _POLL_SECONDS = 10.0, 0.2
 
@@ -56,7 +56,7 @@ def cancel(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
     done: list[str] = []
     while left:
         for run_id in left:
-            deaths.blame(store, run_id, "cancelled", _WORDS, "", over=sight.ended)
+            deaths.blame(store, run_id, "cancelled", CANCELLED, "", over=sight.ended)
         settled = {run_id for run_id in left if store.run(run_id).is_settled()}
         for run_id in settled:
             store.run(run_id).forget_cancel()

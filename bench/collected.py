@@ -27,7 +27,7 @@ from bench import tablefiles
 from bench.batches import LONG, SIZE, facts_schema, read
 from bench.columns import definitions
 from bench.facts import FILES
-from bench.files import StoreError, locked, read_bytes
+from bench.files import StoreError, locked, read_bytes, remove_leftovers
 from bench.folder import RunFolder
 from bench.planfile import Planned
 from bench.tables import runs_table
@@ -38,8 +38,6 @@ _LOCK = ".collecting"
 _DECIDING = ("batches", "collected", "facts", "files", "folder", "results", "rows", "tablefiles", "tables")
 #: Nanoseconds in which a file system may give two changes of a file the same time.
 _TICK = 20_000_000
-#: Seconds after which an unfinished file is nobody's.
-_ABANDONED = 3600.0
 _STAMP, _HEAD = ".stamp", b"collected"
 
 
@@ -66,7 +64,7 @@ def update(
     """
     folders = [folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]
     with locked(where / _LOCK):
-        _sweep(where)
+        remove_leftovers(where)
         stamps, plan = _stamps(folders), _digest(repr(planned).encode())
         before = None if recompute else _read(where)
         if before is not None:
@@ -262,17 +260,6 @@ def _stamp(path: Path) -> tuple[str, int]:
         parts.append(f"{kind} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}")
         changed = max(changed, found.st_ctime_ns)
     return "|".join(parts), changed
-
-
-def _sweep(where: Path) -> None:
-    """Remove what processes that were killed left unfinished long ago."""
-    limit = time.time() - _ABANDONED
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(where):
-            if entry.name.startswith(".") and entry.name.endswith(".tmp"):
-                with contextlib.suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_mtime < limit:
-                        os.unlink(entry.path)
 
 
 def _digest(data: bytes) -> str:

@@ -25,8 +25,8 @@ def blame(
     deaths: int | None = None,
     job: str | None = None,
     over: Container[str] = (),
-) -> str | None:
-    """Note in a run's status that its process is gone; returns the status now, None where it is not touched.
+) -> None:
+    """Note in a run's status that its process is gone.
 
     kind: as ``error_kind`` of ``bench/columns.yaml``, or ``cancelled``. what: ``its worker process died``;
     words: the last ones. deaths: how often that happened, this time included; None: once more than the
@@ -36,10 +36,10 @@ def blame(
     run = store.run(run_id)
     claim = claims.acquire(run, over)
     if claim is None:
-        return None
+        return
     try:
         if run.is_settled():
-            return None
+            return
         before = document(store, run_id)
         counted = before.get("deaths")
         earlier = counted if type(counted) is int and counted > 0 else 0
@@ -56,7 +56,6 @@ def blame(
         if kind == "cancelled":
             error = {"error": what, "error_kind": None}
         run.write("status", {**before, "status": status, **error, "updated_at": clock.now()})
-        return status
     finally:
         claim.release()
 

@@ -17,8 +17,8 @@ from bench import cli
 if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
-    from bench.execution import Execution
     from bench.plan import Plan
+    from bench.session import Asked
 
 FAILED = 1
 
@@ -38,13 +38,13 @@ def main(argv: list[str] | None = None) -> int:
             where=arguments.where,
             seeds=arguments.seeds,
         )
-        execution = session.ready(plan.specs, arguments, lambda: _print_plan(plan, arguments.results))
-        if execution is None:
+        asked = session.ready(plan.specs, arguments, lambda: _print_plan(plan, arguments.results))
+        if asked is None:
             return 0
         console = cli.console()
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
     signal.signal(signal.SIGTERM, session.interrupt)
-    return _run(plan, arguments, execution, command, console)
+    return _run(plan, arguments.results, asked, command, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,9 +91,7 @@ def _print_plan(plan: Plan, results: str) -> None:
     print(describe_plan(plan, session.statuses(plan, store), estimate(plan, store)))
 
 
-def _run(
-    plan: Plan, arguments: argparse.Namespace, execution: Execution, command: str, console: Console
-) -> int:
+def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console) -> int:
     from bench import session
     from bench.code_versions import differences
     from bench.collect import collect
@@ -101,12 +99,8 @@ def _run(
     from bench.notation import show
     from bench.store import Store
 
-    store = Store(arguments.results, create=True)
-    profile = session.asked_profile(arguments)
-    asked = session.Asked(
-        arguments.workers, arguments.retry_failed, arguments.force, profile, arguments.detach
-    )
-    computed = session.compute(plan, store, asked, execution, command, console)
+    store = Store(results, create=True)
+    computed = session.compute(plan, store, asked, command, console)
     if not plan.specs:
         session.say(console, "no cell of the suite is left: nothing to run")
         return 0

@@ -19,10 +19,10 @@ import psutil
 import submitit
 import torch
 
+from bench import launches
 from bench.claims import Process
 from bench.execution import Execution
-from bench.files import StoreError, read_json
-from bench.slurm import records
+from bench.signals import blocked
 from bench.spec import RunSpec
 from bench.threads import limits
 from bench.worker import STOP, Order, work
@@ -38,16 +38,17 @@ class LocalWorkers:
 
     def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution) -> None:
         self.limit = execution.concurrency or 1
-        self.folder = records.new_launch(results)
+        self.folder = launches.new(results)
         self._orders = _Orders(results, specs, execution, self.folder)
         self._started: list[LocalWorker] = []
-        self._executor = submitit.LocalExecutor(records.logs(self.folder))
+        self._executor = submitit.LocalExecutor(launches.logs(self.folder))
         self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MINUTES, stderr_to_stdout=True)
 
     def start(self) -> LocalWorker:
         """Start one, with the whole list."""
         order = self._orders.next([worker.cuda for worker in self._started if worker.lives()])
-        with _environment(limits(order.execution.threads)), _without_ctrl_c():
+        # Ctrl-C goes to the whole group, submitit's controller included, and is for this process alone
+        with _environment(limits(order.execution.threads)), blocked(signal.SIGINT):
             job = self._executor.submit(work, order)
         worker = LocalWorker(int(job.job_id), order, Path(job.paths.stdout))
         worker.keep(job)
@@ -61,7 +62,7 @@ class LocalWorkers:
     def close(self) -> None:
         """Remove the launch folder, unless a worker died."""
         if all(worker.ended() for worker in self._started):
-            records.tidy(self.folder)
+            launches.tidy(self.folder)
 
 
 class LocalWorker:
@@ -122,10 +123,7 @@ class LocalWorker:
         return []
 
     def _read(self) -> dict[str, Any]:
-        with contextlib.suppress(StoreError):
-            found = read_json(self._note)
-            return found if isinstance(found, dict) else {}
-        return {}
+        return launches.read_note(self._note)
 
 
 class _Orders:
@@ -205,16 +203,3 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """What starts in here never hears Ctrl-C, which goes to the whole group; this process hears it later.
-
-    A blocked signal stays blocked in child processes, submitit's controller among them, from the first.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import cli
+from bench import cli, launches
 from bench.files import StoreError, opened, printable
 from bench.folder import SETTLED
 from bench.slurm import records
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_tail(log: Path, lines: int) -> int:
     """Print the last lines of a log; returns its size."""
-    if found := records.tail(log, lines):
+    if found := launches.tail(log, lines):
         print(f"\n{printable(str(log))}:")
         print("\n".join(map(printable, found)))
     return len(_from(log, 0))

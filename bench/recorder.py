@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from bench.facts import LINES
 from bench.files import to_json
 from bench.folder import RunFolder
 
-TABLES = ("history", "layers", "criteria_pairs")
 #: Least time between two writings that no checkpoint asks for.
 _SECONDS = 2.0
 #: As long as so many bytes were written in all, tables are written whenever they are offered.
@@ -27,7 +27,7 @@ class Recorder:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._lines = {table: bytearray() for table in TABLES}
+        self._lines = {table: bytearray() for table in LINES}
         self._stored: dict[str, int] = {}
         self._written, self._written_at = 0, -float("inf")
 
@@ -41,21 +41,21 @@ class Recorder:
 
     def start(self, state: Mapping[str, str] | None = None) -> None:
         """Go on with the rows of ``state_dict``, or with none; what the folder has beside them goes."""
-        for table in TABLES:
+        for table in LINES:
             self._lines[table] = bytearray((state or {}).get(table, "").encode())
             if self._lines[table] or self._folder.lines(table):
                 self._write(table)
 
     def write(self) -> None:
         """Write what has changed."""
-        for table in TABLES:
+        for table in LINES:
             if len(self._lines[table]) != self._stored.get(table, 0):
                 self._write(table)
         self._written_at = time.monotonic()
 
     def write_all(self) -> None:
         """Write every table that has rows, whatever lies in the folder."""
-        for table in TABLES:
+        for table in LINES:
             if self._lines[table]:
                 self._write(table)
 

@@ -42,11 +42,13 @@ _WAYS = ("device", "threads", "channels_last", "compile", "mode")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller wants: processes at once (None: as many as fit), and what becomes of earlier runs.
+    """What the caller wants: how runs are computed, how many at once (None: as many as fit), and what becomes
+    of earlier ones.
 
     profile: what SLURM is told of jobs. detach: leave as soon as they are submitted.
     """
 
+    execution: Execution
     workers: int | None = None
     retry_failed: bool = False
     force: bool = False
@@ -69,13 +71,13 @@ class Computed:
     detached: bool = False
 
 
-def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], None]) -> Execution | None:
-    """How a command's ``arguments`` have ``specs`` computed; None where ``--dry-run`` only shows them.
+def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], None]) -> Asked | None:
+    """What a command's ``arguments`` want of ``specs``; None where ``--dry-run`` only shows them.
 
     Raises ``UserError`` for data, a device or kernels that are missing, and a profile that is not valid;
     ``SlurmError`` where SLURM is missing or would not take such jobs.
     """
-    profile = asked_profile(arguments)
+    profile = _asked_profile(arguments)
     missing = blueprint.missing_data(specs)
     if arguments.dry_run:
         show()
@@ -92,10 +94,11 @@ def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], Non
     else:
         execution = cli.execution(arguments, arguments.executor)
     blueprint.check_execution(specs, execution.mode)
-    return execution
+    detach = getattr(arguments, "detach", False)  # which not every command has
+    return Asked(execution, arguments.workers, arguments.retry_failed, arguments.force, profile, detach)
 
 
-def asked_profile(arguments: Namespace) -> Profile | None:
+def _asked_profile(arguments: Namespace) -> Profile | None:
     """The profile that a command's ``arguments`` name, None where they do not ask for SLURM.
 
     Raises ``UserError`` where it is not valid, or options of SLURM stand beside another executor.
@@ -119,13 +122,12 @@ def asked_profile(arguments: Namespace) -> Profile | None:
     return None
 
 
-def compute(
-    plan: Plan, store: Store, asked: Asked, execution: Execution, command: str, console: Console
-) -> Computed:
+def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Console) -> Computed:
     """Compute what is left of ``plan`` and show how it goes; ``command`` is the line that asked for it.
 
     On ``KeyboardInterrupt`` the runs are stopped (jobs of SLURM are left), and a line says how to go on.
     """
+    execution = asked.execution
     submission = None if asked.profile is None else _submission(plan, store, asked.profile, execution)
     if (fault := settle_all(store)) is not None:
         say(console, fault)

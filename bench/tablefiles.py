@@ -9,7 +9,6 @@ import bisect
 import contextlib
 import itertools
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.columns import TABLES, kinds
-from bench.files import MAX_BYTES, StoreError, read_bytes, write_bytes
+from bench.files import MAX_BYTES, StoreError, read_bytes, replacing, write_bytes
 from bench.rows import arrow_type, to_pandas
 
 #: What tells a file from one that took its place, or was changed.
@@ -53,16 +52,13 @@ def stamp(path: Path | str) -> Stamp:
 @contextlib.contextmanager
 def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Write ``path`` part by part; it is there, whole, once this ends, and as it was if this fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as sink:
-            yield sink
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with (
+        replacing(path) as file,
+        pq.ParquetWriter(
+            pa.PythonFile(file, mode="w"), schema, compression="zstd", write_page_checksum=True
+        ) as sink,
+    ):
+        yield sink
 
 
 def schema_of(name: str) -> pa.Schema:

@@ -19,10 +19,10 @@ from bench import cli
 if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
-    from bench.execution import Execution
     from bench.scores import Scored
     from bench.search import FamilySearch
     from bench.searching import Outcome, Part, Searching
+    from bench.session import Asked
 
 FAILED = 1
 
@@ -36,12 +36,12 @@ def main(argv: list[str] | None = None) -> int:
 
         searching = Searching(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
         specs = searching.plan.specs
-        execution = session.ready(specs, arguments, lambda: _print_plan(searching, arguments.results))
-        if execution is None:
+        asked = session.ready(specs, arguments, lambda: _print_plan(searching, arguments.results))
+        if asked is None:
             return 0
         console = cli.console()
     signal.signal(signal.SIGTERM, session.interrupt)
-    return _run(searching, arguments, execution, console)
+    return _run(searching, arguments, asked, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,18 +73,15 @@ def _command(arguments: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def _run(searching: Searching, arguments: argparse.Namespace, execution: Execution, console: Console) -> int:
+def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, console: Console) -> int:
     from bench import session
     from bench.collect import collect
     from bench.scores import validation
     from bench.store import Store
 
     store = Store(arguments.results, create=True)
-    asked = session.Asked(
-        arguments.workers, arguments.retry_failed, arguments.force, session.asked_profile(arguments)
-    )
     command = _command(arguments)
-    session.compute(searching.plan, store, asked, execution, command, console)
+    session.compute(searching.plan, store, asked, command, console)
     collect(store, searching.plan.suite)
     metrics = store.read_tables(searching.plan.suite, ["metrics"])["metrics"]
     values = validation(metrics, searching.search.metric)

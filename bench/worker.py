@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import claims
+from bench import claims, launches
 from bench.execution import Execution
 from bench.files import WriteError, write_json
 from bench.folder import RunFolder
@@ -55,7 +55,7 @@ class Order:
     @property
     def note(self) -> Path:
         """Where the worker says what it is at, see ``Note``."""
-        return Path(self.folder) / f"worker-{self.number}.json"
+        return launches.note(Path(self.folder), self.number)
 
     def specs(self) -> list[RunSpec]:
         """The runs, in order."""
@@ -81,7 +81,7 @@ class Note:
         said = {"run_id": run_id, "begun": self._begun, "ended": ended, "fault": fault}
         write_json(self._path, {"pid": os.getpid(), **said})
         if run_id is not None:
-            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} run {run_id}", flush=True)
+            say(f"run {run_id}")
 
     @contextlib.contextmanager
     def telling_faults(self) -> Iterator[None]:
@@ -93,6 +93,11 @@ class Note:
             with contextlib.suppress(WriteError):
                 self(None, fault=str(error))
             sys.exit(1)
+
+
+def say(line: str) -> None:
+    """Print a line into the worker's log, after the time."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)
 
 
 class Stopping:

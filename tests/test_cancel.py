@@ -11,12 +11,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench import cancel, claims, logs
+from bench import cancel, claims, launches, logs
 from bench.claims import Process
 from bench.execution import Execution
 from bench.files import StoreError
 from bench.launch import run_inline
-from bench.slurm import records
 from bench.spec import nest, parse_spec
 from bench.store import Store
 from bench.worker import walk
@@ -134,9 +133,9 @@ def test_logs_of_processes_that_had_the_run_are_shown_without_what_steers_a_term
     run_id, other = identifier("run", 1), identifier("run", 2)
     store.run(run_id).write("status", {"status": "preempted", "error": "\x1b[2Jx"})
     for number, whose in enumerate((run_id, other)):
-        launch = records.new_launch(store.root)
-        records.logs(launch).mkdir()
-        (records.logs(launch) / f"{number}_0_log.out").write_text(
+        launch = launches.new(store.root)
+        launches.logs(launch).mkdir()
+        (launches.logs(launch) / f"{number}_0_log.out").write_text(
             f"12:00 run {whose}\n\x1b]0;evil\x07words {number}\n"
         )
     assert show(store, run_id) == 0

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import cancel, checkpoint, claims, logs, status
+from bench import cancel, checkpoint, claims, launches, logs, status
 from bench.collect import collect
 from bench.execution import Execution
 from bench.files import StoreError
@@ -68,9 +68,9 @@ def sound(tmp_path_factory):
         cells.append(cell(config, run_id=run.run_id, config_id=run.config_id))
     store.merge_plan(plan(cells))
     collect(store, SUITE)
-    launch = records.new_launch(root)
+    launch = launches.new(root)
     records.write(launch, [Task("7_0", 1, (done.run_id, stopped.run_id), launch)])
-    records.logs(launch).mkdir()
+    launches.logs(launch).mkdir()
     task = records.read(root)[0][0]
     task.note.write_text(json.dumps({"pid": 1, "run_id": stopped.run_id, "begun": True, "ended": False}))
     task.log.write_text(f"run {stopped.run_id}\nfarewell\n")

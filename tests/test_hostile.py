@@ -40,6 +40,7 @@ from bench import (
     deaths,
     estimate,
     headline,
+    launches,
     logs,
     provenance,
     status,
@@ -144,13 +145,13 @@ class Sound:
 
     def _submit(self) -> None:
         for array in (7, 8):
-            launch = records.new_launch(self.store.root)
+            launch = launches.new(self.store.root)
             tasks = [
                 Task(f"{array}_{n}", n + 1, (spec.run_id,), launch)
                 for n, spec in enumerate(self.specs.values())
             ]
             records.write(launch, tasks)
-            records.logs(launch).mkdir()
+            launches.logs(launch).mkdir()
             for task in tasks:
                 said = {"pid": 1, "run_id": task.runs[0], "begun": True, "ended": False, "fault": None}
                 task.note.write_text(json.dumps(said))

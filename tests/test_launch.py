@@ -17,6 +17,7 @@ import pytest
 
 from bench import claims
 from bench.checkpoint import CHECKPOINT, PREVIOUS
+from bench.checkout import code
 from bench.claims import Process
 from bench.execution import Execution
 from bench.files import StoreError
@@ -365,7 +366,9 @@ def test_local_workers_leave_nothing_beside_the_results_when_all_went_well(store
     run_workers(store, specs, LocalWorkers(store.root, specs, Execution("local", concurrency=1)))
     assert statuses(store, specs) == ["done", "done", "failed"]
     assert not store.root.with_name("results.jobs").exists()
-    assert sorted(path.name for path in store.root.iterdir()) == ["runs", "schema.json"]
+    ours = code()
+    patches = ["patches"] if ours is not None and ours.patch else []  # of code that is being changed
+    assert sorted(path.name for path in store.root.iterdir()) == [*patches, "runs", "schema.json"]
     provenance = store.run(specs[0].run_id).read("provenance")
     assert (provenance["executor"], provenance["concurrency"], provenance["threads"]) == ("local", 1, 1)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench import claims, deaths
+from bench import claims, deaths, launches
 from bench.claims import Process
 from bench.execution import Execution
 from bench.slurm import commands, fate, jobs, records
@@ -41,13 +41,13 @@ def slurm(monkeypatch):
 
 def submitted(store, *parts, array=7, at=None, said=None):
     """One array whose jobs have ``parts`` of the runs; ``at`` is what each says that it is at."""
-    launch = records.new_launch(store.root)
+    launch = launches.new(store.root)
     tasks = [Task(f"{array}_{i}", i + 1, tuple(runs), launch) for i, runs in enumerate(parts)]
     records.write(launch, tasks)
     for task, run_id in zip(tasks, at or [], strict=False):
         told = {"pid": 1, "run_id": run_id, "begun": run_id is not None, "ended": False}
         task.note.write_text(json.dumps(told))
-    records.logs(launch).mkdir()
+    launches.logs(launch).mkdir()
     for task in tasks:
         task.log.write_text(said or "farewell\n")
     return tasks
@@ -258,7 +258,7 @@ def specs(count, **options):
 @pytest.fixture
 def parts(store, monkeypatch):
     """How many runs each job has, of so many runs of so many seconds."""
-    monkeypatch.setattr(commands, "site", lambda: Site("test", 1001, False))
+    monkeypatch.setattr(commands, "site", lambda: Site(1001, False))
 
     def of(count, seconds, **profile):
         asked = Submission(store.root, Profile(**profile), Execution(), "s", "demo", lambda spec: seconds)

@@ -49,7 +49,6 @@ class State:
 class Site:
     """What a cluster says of itself. most_tasks: of an array."""
 
-    name: str
     most_tasks: int
     accounting: bool
 
@@ -65,7 +64,6 @@ def site() -> Site:
     found = dict(re.findall(r"^(\w+)\s*= ?(.*)$", _run("scontrol", "show", "config"), re.MULTILINE))
     storage = found.get("AccountingStorageType", "").strip()
     return Site(
-        name=found.get("ClusterName", "").strip(),
         # indices begin at 0, and the limit is above the largest one
         most_tasks=max(int(found.get("MaxArraySize", "1001").strip() or 1001), 1),
         accounting=storage not in ("", "(null)") and not storage.endswith("none"),

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench import claims, deaths
 from bench.claims import current_job
 from bench.slurm import commands
-from bench.worker import Note, Order, Stopping, walk
+from bench.worker import Note, Order, Stopping, say, walk
 
 if TYPE_CHECKING:
     from bench.spec import RunSpec
@@ -41,27 +42,27 @@ def work(order: Order) -> None:
     from bench.execution import resolve_device
     from bench.store import Store
 
-    store = Store(order.results)
+    store, specs = Store(order.results), order.specs()
     execution = replace(order.execution, device=resolve_device(order.execution.device))
     at = _Position(store, note)
     with note.telling_faults():
-        left, before = _left(store, order), -1
+        left, before = _left(store, specs), -1
         # a run that it had passed may have been asked for again meanwhile, or been given free
         while left and len(left) != before and not stopping():
-            walk(store, order.specs(), execution, stopping, at)
-            before, left = len(left), _left(store, order)
+            walk(store, specs, execution, stopping, at)
+            before, left = len(left), _left(store, specs)
         if stopping() == TIME_LIMIT:
             at.require_progress()
-        left = _left(store, order)
+        left = _left(store, specs)
     if stopping() and left:
-        _say(f"{stopping()}: runs left: {len(left)}")
+        say(f"{stopping()}: runs left: {len(left)}")
         _come_back(stopping())
     else:
         note(None, ended=True)
 
 
-def _left(store: Store, order: Order) -> list[RunSpec]:
-    return [spec for spec in order.specs() if not store.run(spec.run_id).is_settled()]
+def _left(store: Store, specs: Sequence[RunSpec]) -> list[RunSpec]:
+    return [spec for spec in specs if not store.run(spec.run_id).is_settled()]
 
 
 def _come_back(reason: str) -> None:
@@ -76,7 +77,7 @@ def _come_back(reason: str) -> None:
         commands.requeue(job)
     except commands.SlurmError as error:
         # what is not brought back is missing, and whoever launches next submits it
-        _say(f"not requeued: {error}")
+        say(f"not requeued: {error}")
         if reason == TOLD_TO_END:
             time.sleep(_PATIENCE_SECONDS)
 
@@ -106,7 +107,3 @@ class _Position:
         said = deaths.document(self._store, run_id)
         stage, step = (said.get(key) for key in ("stage_index", "step"))
         return (stage, step) if type(stage) is int and type(step) is int else (-1, -1)
-
-
-def _say(line: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)

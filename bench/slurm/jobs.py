@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import deaths
+from bench import deaths, launches
 from bench.files import printable, write_json
 from bench.slurm import commands, records
 from bench.slurm.commands import State
@@ -71,8 +71,8 @@ def verdicts(sight: Sight) -> dict[str, Fate]:
     """By run: what ended the job that was at it, or that was cancelled with it."""
     found: dict[str, Fate] = {}
     for task, state in sight.over:
-        met = fate(task.job, state, records.tail(task.log, _LOG_LINES))
-        found |= dict.fromkeys(_lost(task, met, sight), met)
+        met = fate(task.job, state, launches.tail(task.log, _LOG_LINES))
+        found |= dict.fromkeys(_lost(task, task.read_note(), met, sight), met)
     return found
 
 
@@ -83,13 +83,15 @@ def settle(store: Store, sight: Sight) -> list[Task]:
     Returns the jobs that ended by no fault of a run, and not by SLURM's will, with runs left: something is
     wrong with how they start, or with where they write.
     """
-    futile = []
+    futile, ended = [], sight.ended
     for task, state in sight.over:
         note = task.read_note()
-        log = records.tail(task.log, _LOG_LINES)
+        log = launches.tail(task.log, _LOG_LINES)
         met = fate(task.job, state, log)
-        for run_id in _lost(task, met, sight):
-            deaths.blame(store, run_id, met.kind, met.what, task.last_words(), job=task.job, over=sight.ended)
+        if lost := _lost(task, note, met, sight):
+            words = task.last_words()
+            for run_id in lost:
+                deaths.blame(store, run_id, met.kind, met.what, words, job=task.job, over=ended)
         if _is_futile(note, met):
             left = [run_id for run_id in task.runs if run_id not in sight.live]
             if not all(store.run(run_id).is_settled() for run_id in left):
@@ -99,9 +101,9 @@ def settle(store: Store, sight: Sight) -> list[Task]:
     return futile
 
 
-def _lost(task: Task, met: Fate, sight: Sight) -> list[str]:
+def _lost(task: Task, note: Mapping[str, object], met: Fate, sight: Sight) -> list[str]:
     """The runs of a job that ended which met its fate, and are in no other job by now."""
-    at = task.read_note().get("run_id")
+    at = note.get("run_id")
     hit = task.runs if met.kind == "cancelled" else [run_id for run_id in task.runs if run_id == at]
     return [run_id for run_id in hit if run_id not in sight.live]
 

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import launches
 from bench.files import StoreError, locked, opened, printable, read_json, write_json
 from bench.folder import RUN_ID
 from bench.slurm.commands import is_job
 
 SCHEMA = 1
 _MOST_NUMBER = 10**9
-_TAIL_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -36,55 +33,25 @@ class Task:
     @property
     def note(self) -> Path:
         """Where its process says what it is at."""
-        return note(self.launch, self.number)
+        return launches.note(self.launch, self.number)
 
     @property
     def log(self) -> Path:
         """What its process printed, and SLURM about it."""
-        return logs(self.launch) / f"{self.job}_0_log.out"
+        return launches.logs(self.launch) / f"{self.job}_0_log.out"
 
     def read_note(self) -> dict[str, Any]:
         """What its process said last; nothing where it did not come so far."""
-        with contextlib.suppress(StoreError):
-            found = read_json(self.note)
-            return found if isinstance(found, dict) else {}
-        return {}
+        return launches.read_note(self.note)
 
     def last_words(self) -> str:
         """The last line of its log that says something, and where the log is."""
-        lines = tail(self.log, 50)
+        lines = launches.tail(self.log, 50)
         if not lines:
             return f"none: there is no {self.log}"
         # what srun adds in the end says that the process is gone, not why
         own = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
         return f"{printable((own or lines)[-1].strip()[:300])} (log: {self.log})"
-
-
-def root(results: Path) -> Path:
-    """Where launches have their files: beside the results folder, in which nothing of submitit's may lie."""
-    folder = results.resolve()
-    return folder.with_name(f"{folder.name}.jobs")
-
-
-def new_launch(results: Path) -> Path:
-    """A new folder for a launch; ``StoreError`` where it can't be made."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(2)}"
-    folder = root(results) / name
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
-    return folder
-
-
-def note(launch: Path, number: int) -> Path:
-    """The file in which worker ``number`` of a launch says what it is at, see ``bench.worker.Note``."""
-    return launch / f"worker-{number}.json"
-
-
-def logs(launch: Path) -> Path:
-    """Where submitit has its files, the logs among them."""
-    return launch / "submitit"
 
 
 @contextlib.contextmanager
@@ -116,7 +83,7 @@ def read(results: Path) -> tuple[list[Task], list[str]]:
 def logs_of(results: Path, run_id: str) -> list[Path]:
     """The logs of processes that came to a run, or were to and said nothing, oldest launch first."""
     found = []
-    for launch in _launches(results):
+    for launch in launches.every(results):
         files = [*launch.glob("array-*.json"), *launch.glob("over-*.json")]
         mine = []
         for path in files:
@@ -126,7 +93,7 @@ def logs_of(results: Path, run_id: str) -> list[Path]:
             silent = [task.log for task in mine if not task.note.exists()]
             found += [task.log for task in mine if task.note.exists() and mentions(task.log, run_id)] + silent
         else:
-            found += [log for log in sorted(logs(launch).glob("*_log.out")) if mentions(log, run_id)]
+            found += [log for log in sorted(launches.logs(launch).glob("*_log.out")) if mentions(log, run_id)]
     return [log for log in found if log.exists()]
 
 
@@ -139,7 +106,7 @@ def mentions(log: Path, run_id: str) -> bool:
 
 def remove_orphans(launch: Path) -> None:
     """Remove what submitit prepared for jobs that SLURM then refused."""
-    for path in logs(launch).glob("*.pkl"):
+    for path in launches.logs(launch).glob("*.pkl"):
         if "_" not in path.stem:  # what was submitted is named after its job
             path.unlink(missing_ok=True)
 
@@ -159,33 +126,11 @@ def tidy_over(results: Path) -> None:
                 tasks += _tasks(path)
             live = any(launch.glob("array-*.json"))
             if not live and all(task.read_note().get("ended") for task in tasks):
-                tidy(launch)
-
-
-def tidy(launch: Path) -> None:
-    """Remove the files of a launch."""
-    shutil.rmtree(launch, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        launch.parent.rmdir()
-
-
-def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a log that are not empty; none where there is none."""
-    with contextlib.suppress(OSError, StoreError), opened(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _TAIL_BYTES, 0))
-        text = file.read(_TAIL_BYTES).decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()][-lines:]
-    return []
-
-
-def _launches(results: Path) -> list[Path]:
-    """The folders of launches, oldest first; a link is none, as files are written and removed there."""
-    return [path for path in sorted(root(results).glob("*")) if path.is_dir() and not path.is_symlink()]
+                launches.tidy(launch)
 
 
 def _named(results: Path, pattern: str) -> list[Path]:
-    return [path for launch in _launches(results) for path in sorted(launch.glob(pattern))]
+    return [path for launch in launches.every(results) for path in sorted(launch.glob(pattern))]
 
 
 def _tasks(path: Path) -> list[Task]:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import submitit
 
+from bench import launches
 from bench.execution import Execution
 from bench.files import StoreError
+from bench.signals import blocked
 from bench.slurm import commands, records
 from bench.slurm.commands import SlurmError
 from bench.slurm.job import work
@@ -102,12 +104,12 @@ class Submission:
 
     def _submit_array(self, parts: Sequence[Sequence[RunSpec]]) -> list[Task]:
         if self.launch is None:
-            self.launch = records.new_launch(self._results)
+            self.launch = launches.new(self._results)
         orders = []
         for part in parts:
             self._number += 1
             orders.append(self._order(part, self._number))
-        executor = submitit.SlurmExecutor(records.logs(self.launch), python=self._profile.python)
+        executor = submitit.SlurmExecutor(launches.logs(self.launch), python=self._profile.python)
         executor.update_parameters(
             time=max(self._profile.time_seconds // 60, 1),
             signal_delay_s=self._profile.signal_seconds,
@@ -122,7 +124,8 @@ class Submission:
         try:
             # what is in the queue must be in a file too: no Ctrl-C in between
             # and what sbatch prints is told below
-            with _outside_of_any_job(), _without_signals(), contextlib.redirect_stderr(io.StringIO()):
+            quietly = contextlib.redirect_stderr(io.StringIO())
+            with _outside_of_any_job(), blocked(signal.SIGINT, signal.SIGTERM), quietly:
                 jobs = executor.map_array(work, orders)
                 tasks = [
                     Task(job.job_id, order.number, tuple(spec.run_id for spec in part), self.launch)
@@ -135,7 +138,7 @@ class Submission:
         except Exception as error:  # submitit's own, or what its call of sbatch raises
             records.remove_orphans(self.launch)
             if self._number == len(parts):
-                records.tidy(self.launch)
+                launches.tidy(self.launch)
                 self.launch = None
             self._number -= len(parts)
             said = [line.strip() for line in str(error).splitlines() if "error:" in line]
@@ -157,16 +160,6 @@ class Submission:
         if root := os.environ.get("BENCH_DATA_ROOT"):
             variables["BENCH_DATA_ROOT"] = str(Path(root).resolve())
         return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-
-
-@contextlib.contextmanager
-def _without_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
