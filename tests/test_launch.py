@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from bench import claims
-from bench.checkpoint import CHECKPOINT, PREVIOUS
 from bench.checkout import code
+from bench.checkpoint import CHECKPOINT, PREVIOUS
 from bench.claims import Process
 from bench.execution import Execution
 from bench.files import StoreError
