@@ -4,13 +4,13 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: help demo test test-all chaos lint format bench clean
+.PHONY: help demo test test-rest test-all chaos lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the suite criteria_ablation on embedded data: a few minutes, no download of data"
 	@echo "make test      the quick tests"
-	@echo "make test-all  all tests: adds slow ones and those that bring up services"
+	@echo "make test-all  all tests: adds slow ones and those that bring up services (make test-rest: these alone)"
 	@echo "make chaos     kill processes of a grid 100 times and cut files short, and compare its results: minutes"
 	@echo "make lint      ruff, mypy and the import rules"
 	@echo "make format    reformat the source"
@@ -22,6 +22,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(PYTHON) -m pytest -m "not slow and not slurm and not browser"
+
+test-rest: $(STAMP)
+	$(PYTHON) -m pytest -m "slow or slurm or browser"
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest

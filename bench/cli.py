@@ -61,15 +61,13 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_set(parser: argparse.ArgumentParser) -> None:
-    """``--set KEY=VALUE``; ``overrides`` reads what was given."""
+def add_set(
+    parser: argparse.ArgumentParser,
+    words: str = "override settings, as in --set epochs=5,method.sparsity=0.9; repeatable",
+) -> None:
+    """``--set KEY=VALUE``; ``overrides`` and ``profile_overrides`` read what was given."""
     parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override settings, as in --set epochs=5,method.sparsity=0.9; repeatable",
+        "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help=words
     )
 
 
@@ -79,7 +77,10 @@ _SLURM = "slurm."
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings given by ``--set``: key to value."""
-    return {key: value for key, value in _all_overrides(arguments).items() if not key.startswith(_SLURM)}
+    found = _all_overrides(arguments)
+    if not hasattr(arguments, "profile"):
+        return found  # a command that submits nothing knows no keys of a profile
+    return {key: value for key, value in found.items() if not key.startswith(_SLURM)}
 
 
 def profile_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def profile_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
 def _all_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.notation import parse_overrides  # here, as it imports methods and with it torch
 
-    return parse_overrides(getattr(arguments, "overrides", []))  # not every command has --set
+    return parse_overrides(arguments.overrides)
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from bench import claims, clock
@@ -40,30 +40,29 @@ def blame(
     try:
         if run.is_settled():
             return
-        before = document(store, run_id)
-        counted = before.get("deaths")
-        earlier = counted if type(counted) is int and counted > 0 else 0
-        counts = kind not in (*HARMLESS, "cancelled") and (job is None or before.get("died_in") != job)
-        deaths = deaths or earlier + counts
-        again = f", after {deaths - 1} earlier death{'s' * (deaths > 2)}" if deaths > 1 else ""
-        status = status_after(kind, deaths)
-        error = {
-            "error": f"{what}{again}; the last words: {words}",
-            "error_kind": kind,
-            "deaths": deaths,
-            "died_in": job,
-        }
-        if kind == "cancelled":
-            error = {"error": what, "error_kind": None}
-        run.write("status", {**before, "status": status, **error, "updated_at": clock.now()})
+        after = judged(document(store, run_id), kind, what, words, deaths, job)
+        run.write("status", {**after, "updated_at": clock.now()})
     finally:
         claim.release()
 
 
+def judged(
+    before: Mapping[str, Any], kind: str, what: str, words: str, deaths: int | None, job: str | None
+) -> dict[str, Any]:
+    """The status document of a run after its process was gone; arguments as of ``blame``."""
+    if kind == "cancelled":
+        return {**before, "status": "cancelled", "error": what, "error_kind": None}
+    counted = before.get("deaths")
+    earlier = counted if type(counted) is int and counted > 0 else 0
+    counts = kind not in HARMLESS and (job is None or before.get("died_in") != job)
+    deaths = deaths or earlier + counts
+    again = f", after {deaths - 1} earlier death{'s' * (deaths > 2)}" if deaths > 1 else ""
+    said = {"error": f"{what}{again}; the last words: {words}", "error_kind": kind}
+    return {**before, "status": status_after(kind, deaths), **said, "deaths": deaths, "died_in": job}
+
+
 def status_after(kind: str, deaths: int) -> str:
     """The status of a run after that many deaths, the last of which was of ``kind``."""
-    if kind == "cancelled":
-        return "cancelled"
     return "preempted" if kind in HARMLESS or deaths <= RETRIES.get(kind, 0) else "failed"
 
 

@@ -21,7 +21,7 @@ from bench.files import (
     write_json,
 )
 
-#: What ``status.json`` may say; ``pending`` is a run of which nothing is stored.
+#: Where a run may stand; ``pending`` is one that nobody has begun, or that was asked for again.
 STATUSES = ("pending", "queued", "running", "preempted", "done", "failed", "cancelled")
 
 #: Those in which a run is left alone until it is asked for again.

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
             where=arguments.where,
             seeds=arguments.seeds,
         )
-        asked = session.ready(plan.specs, arguments, lambda: _print_plan(plan, arguments.results))
+        asked = session.ready(plan, arguments, lambda: _print_plan(plan, arguments.results))
         if asked is None:
             return 0
         console = cli.console()
@@ -96,13 +96,14 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     from bench.code_versions import differences
     from bench.collect import collect
     from bench.headline import Ranking, print_share, print_summary
+    from bench.live import say
     from bench.notation import show
     from bench.store import Store
 
     store = Store(results, create=True)
     computed = session.compute(plan, store, asked, command, console)
     if not plan.specs:
-        session.say(console, "no cell of the suite is left: nothing to run")
+        say(console, "no cell of the suite is left: nothing to run")
         return 0
     if computed.detached:
         return 0
@@ -115,10 +116,8 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
         left = mine[mine["run_id"].isin([spec.run_id for spec in computed.left])]
         print_share(console, left, computed.seconds, computed.workers)
     for line in differences(mine):
-        session.say(console, f"note: {line}")
-    session.say(
-        console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}"
-    )
+        say(console, f"note: {line}")
+    say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
     return FAILED if (mine["status"] != "done").any() else 0
 
 

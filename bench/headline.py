@@ -15,7 +15,8 @@ from rich.text import Text
 
 from bench.columns import definitions
 from bench.files import printable
-from bench.live import duration
+from bench.live import counted, duration, say
+from bench.progress import reason
 from bench.summary import paired, summarise
 
 if TYPE_CHECKING:
@@ -104,18 +105,19 @@ def print_summary(
         table.add_row(Text(printable(str(row["config_label"]))), str(row["accuracy_n"]), *cells)
     if rows:
         console.print(table)
-        _say(
-            console, "mean ± half width of the 95 % t-interval over seeds; definitions in bench/columns.yaml"
-        )
+        say(console, "mean ± half width of the 95 % t-interval over seeds; definitions in bench/columns.yaml")
         if ranking is not None:
-            _say(console, f"best {ranking.head} first; differences to {ranking.reference} are paired by seed")
+            say(console, f"best {ranking.head} first; differences to {ranking.reference} are paired by seed")
     for text, count in Counter(cell.omitted for cell in omitted).items():
-        _say(console, f"not run, {count} {'cell' if count == 1 else 'cells'}: {text}")
+        say(console, f"not run, {counted(count, 'cell')}: {text}")
     failed = runs[runs["status"] == "failed"]
     for run in failed.itertuples():
-        _say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {run.error}", "red")
+        why = reason({"error_kind": run.error_kind, "error": run.error})
+        say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {why}", "red")
     if len(failed):
-        _say(console, "a run that failed is not repeated, unless by --retry-failed")
+        say(console, "a run that failed is not repeated, unless by --retry-failed")
+    if cancelled := int((runs["status"] == "cancelled").sum()):
+        say(console, f"cancelled: {counted(cancelled, 'run')}; the same command goes on from there")
 
 
 def print_share(console: Console, computed: pd.DataFrame, seconds: float, workers: int) -> None:
@@ -123,7 +125,7 @@ def print_share(console: Console, computed: pd.DataFrame, seconds: float, worker
     spent = (computed["train_seconds"] + computed["evaluation_seconds"]).sum()
     by = "1 process" if workers == 1 else f"{workers} processes"
     share = f"{spent / (seconds * workers):.0%} of their time training and evaluation"
-    _say(console, f"{len(computed)} runs in {duration(seconds)} by {by}, {share}")
+    say(console, f"{counted(len(computed), 'run')} in {duration(seconds)} by {by}, {share}")
 
 
 def _cell(row: dict[Any, Any], column: str, factor: float, digits: int) -> str:
@@ -133,7 +135,3 @@ def _cell(row: dict[Any, Any], column: str, factor: float, digits: int) -> str:
     if column in _WITH_INTERVAL and not math.isnan(half_width):
         return f"{mean:.{digits}f} ± {half_width:.{digits}f}"
     return f"{mean:.{digits}f}"
-
-
-def _say(console: Console, line: str, style: str | None = None) -> None:
-    console.print(printable(line), markup=False, highlight=False, soft_wrap=True, style=style)

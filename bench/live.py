@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bench.files import printable
 from bench.progress import Item, Progress, Running, Snapshot
 
 _REDRAW_SECONDS, _LINE_SECONDS = 0.5, 10.0
@@ -50,16 +51,17 @@ def _print_lines(progress: Progress, console: Console, over: threading.Event) ->
         for item, reason in snapshot.failed:
             if item.run_id not in reported:
                 reported.add(item.run_id)
-                _print(console, f"failed: {named(item)}: {reason}")
+                say(console, f"failed: {named(item)}: {reason}")
         jobs = f"; jobs: {snapshot.queue}" if snapshot.queue else ""
         line = f"{snapshot.settled}/{snapshot.total} runs: {snapshot.counted()}{jobs}{_time_left(snapshot)}"
         if line != before and (not running or time.monotonic() - last >= _LINE_SECONDS):
             last, before = time.monotonic(), line
-            _print(console, line)
+            say(console, line)
 
 
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def say(console: Console, line: str, style: str | None = None) -> None:
+    """Print a plain line, however long."""
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True, style=style)
 
 
 def render(snapshot: Snapshot) -> RenderableType:
@@ -67,8 +69,9 @@ def render(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = []
     if snapshot.running:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for head in ("running", "seed", "stage", "epoch", "validation accuracy"):
-            table.add_column(head, justify="left" if head in ("running", "stage") else "right", no_wrap=True)
+        for head in ("running", "seed", "run", "stage", "epoch", "validation accuracy"):
+            left = head in ("running", "run", "stage")
+            table.add_column(head, justify="left" if left else "right", no_wrap=True)
         for running in snapshot.running[:_MOST_ROWS]:
             table.add_row(*(Text(part) for part in _row(running)))  # as it is: a str would be markup
         parts.append(table)
@@ -98,13 +101,18 @@ def _row(running: Running) -> tuple[str, ...]:
     accuracy = "" if running.val_accuracy is None else f"{running.val_accuracy:.3f}"
     seed = "" if running.item.seed is None else str(running.item.seed)
     epoch = f"{running.epoch}/{running.epochs}" if running.epochs else "starting"
-    return running.item.label, seed, running.stage, epoch, accuracy
+    return running.item.label, seed, running.item.run_id, running.stage, epoch, accuracy
 
 
 def _time_left(snapshot: Snapshot) -> str:
     if snapshot.seconds_left is None or snapshot.settled == snapshot.total:
         return ""
     return f"; about {duration(snapshot.seconds_left)} left"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``12 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

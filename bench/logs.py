@@ -1,7 +1,8 @@
-"""What is known of how a run went: ``python -m bench.logs RUN_ID``.
+"""What is known of how a run goes, or went: ``python -m bench.logs RUN_ID``.
 
-Its status and reason, the log in its folder, and the end of what the processes printed that it was
-given to, as far as that is kept: the files of a launch in which all went well are removed.
+Its status and reason, the job of SLURM that it is in, the log in its folder, and the end of what the
+processes printed that it was given to, as far as that is kept: the files of a launch in which all went well
+are removed. ``python -m bench.status --runs`` lists the ids.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from pathlib import Path
 from bench import cli, launches
 from bench.files import StoreError, opened, printable
 from bench.folder import SETTLED
+from bench.live import named
+from bench.progress import Item, Progress
 from bench.slurm import records
+from bench.status import items
 from bench.store import Store
 
 _LINES = 50
 _FOLLOW_SECONDS = 1.0
 _SHOWN = (
-    *("status", "error_kind", "error", "stage", "epoch", "epochs", "step", "attempt", "host", "pid"),
+    *("error_kind", "error", "stage", "epoch", "epochs", "step", "attempt", "host", "pid"),
     *("started_at", "updated_at"),
 )
 
@@ -38,21 +42,35 @@ def main(argv: list[str] | None = None) -> int:
     store = Store(arguments.results)
     run = store.run(arguments.run_id)
     logs = records.logs_of(store.root, arguments.run_id)
-    if not run.path.exists() and not logs:
-        raise StoreError(f"{store.root}: nothing is stored of a run {arguments.run_id}")
-    document = run.read("status") or {}
+    item = _planned(store, run.run_id)
+    if item is None and not run.path.exists() and not logs:
+        raise StoreError(f"{store.root}: no suite that was launched has a run {run.run_id}")
+    progress = Progress(store, [item or Item(run.run_id, "run")])
+    status, document = progress.document(run.run_id)
+    print(named(progress.items[run.run_id]))
+    print(f"status: {status}")
+    if job := progress.job(run.run_id):
+        print(f"job: {job}")
     for key in _SHOWN:
         if document.get(key) is not None:
             print(f"{key}: {printable(str(document[key]))}")
     sys.stdout.flush()
     read = {log: _print_tail(log, arguments.lines) for log in [run.path / "run.log", *logs]}
-    while arguments.follow and run.status() not in SETTLED:
+    while arguments.follow and status not in SETTLED:
         time.sleep(_FOLLOW_SECONDS)
         for log in [run.path / "run.log", *records.logs_of(store.root, arguments.run_id)]:
             read[log] = _print_from(log, read.get(log, 0))
+        status, _ = progress.document(run.run_id)
     if arguments.follow:
-        print(f"status: {run.status()}")
+        print(f"status: {status}")
     return 0
+
+
+def _planned(store: Store, run_id: str) -> Item | None:
+    """The run as the suites that were launched have it; None where none does."""
+    with contextlib.suppress(StoreError):
+        return next((item for item in items(store, None, None) if item.run_id == run_id), None)
+    return None
 
 
 def _print_tail(log: Path, lines: int) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench import claims
-from bench.deaths import status_after
 from bench.files import printable
 from bench.folder import SETTLED, STATUSES, status_of
 from bench.slurm.jobs import Places
@@ -120,18 +119,20 @@ class Progress:
 
     def _read(self, item: Item) -> None:
         try:
-            status, document = self._document(item.run_id)
+            status, document = self.document(item.run_id)
         except StoreError as error:
-            status, document = "failed", {"error": f"corrupted: {error}"}
+            status, document = "failed", {"error_kind": "corrupted", "error": str(error)}
         self._status[item.run_id] = status
         self._running.pop(item.run_id, None)
         if status == "running":
             self._running[item.run_id] = _running(item, document)
         elif status == "failed":
-            self._failed[item.run_id] = printable(str(document.get("error")))
+            self._failed[item.run_id] = reason(document)
 
-    def _document(self, run_id: str) -> tuple[str, dict[str, Any]]:
+    def document(self, run_id: str) -> tuple[str, dict[str, Any]]:
+        """Where a run stands, and its status document as whoever launches next will have it."""
         run, places = self.store.run(run_id), self._places
+        places.refresh()
         document = run.read("status")
         status = status_of(document, f"run {run_id}")
         if status == "running" and claims.holder(run, places.sight.ended) is None:
@@ -145,11 +146,16 @@ class Progress:
         if run_id in places.sight.live:
             return "queued", document
         if (met := places.verdicts.get(run_id)) is not None:
-            # as whoever launches next will write it down
-            deaths = document.get("deaths")
-            status = status_after(met.kind, (deaths if type(deaths) is int else 0) + 1)
-            return status, {**document, "error": met.what}
+            after = met.applied(document)
+            return str(after["status"]), after
         return status, document
+
+    def job(self, run_id: str) -> str:
+        """The job of SLURM that a run is in, and how that stands: ``12_3, pending (Priority)``."""
+        if (found := self._places.sight.live.get(run_id)) is None:
+            return ""
+        task, state = found
+        return printable(f"{task.job}, {state.words()}")
 
     def _seconds_left(self) -> float | None:
         """From the speed since the first look, in weights (steps) a second."""
@@ -162,6 +168,13 @@ class Progress:
         spent, since = work - self._work_before, now - self._started
         left = sum(item.weight for item in self.items.values()) - work
         return left * since / spent if spent > 0 else None
+
+
+def reason(document: Mapping[str, Any]) -> str:
+    """Why a run failed: ``oom: its job 7_3 ended as OUT_OF_MEMORY; the last words: …``."""
+    kind, error = document.get("error_kind"), document.get("error")
+    known = [str(part) for part in (kind, error) if part]
+    return printable(": ".join(known) or "for no reason that was noted")
 
 
 def _running(item: Item, document: dict[str, Any]) -> Running:

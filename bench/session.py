@@ -6,12 +6,14 @@ What is done is not repeated, what is stopped goes on later, and a person can wa
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,10 +21,9 @@ from rich.console import Console
 from bench import blueprint, claims, cli, machine
 from bench.estimate import expected_seconds
 from bench.execution import Execution, stopped_otherwise
-from bench.files import printable
 from bench.folder import SETTLED
 from bench.launch import run_inline, run_workers
-from bench.live import shown
+from bench.live import counted, say, shown
 from bench.plan import Plan
 from bench.progress import Item, Progress
 from bench.slurm import commands
@@ -71,31 +72,58 @@ class Computed:
     detached: bool = False
 
 
-def ready(specs: Sequence[RunSpec], arguments: Namespace, show: Callable[[], None]) -> Asked | None:
-    """What a command's ``arguments`` want of ``specs``; None where ``--dry-run`` only shows them.
+def ready(plan: Plan, arguments: Namespace, show: Callable[[], None]) -> Asked | None:
+    """What a command's ``arguments`` want of ``plan``; None where ``--dry-run`` only shows it.
 
     Raises ``UserError`` for data, a device or kernels that are missing, and a profile that is not valid;
     ``SlurmError`` where SLURM is missing or would not take such jobs.
     """
     profile = _asked_profile(arguments)
-    missing = blueprint.missing_data(specs)
+    missing = blueprint.missing_data(plan.specs)
     if arguments.dry_run:
         show()
         if missing is not None:
             print(f"not here: {missing}")
+        if profile is not None:
+            _print_jobs(plan, profile, arguments)
         return None
     if missing is not None:
         raise UserError(missing)
     if profile is not None:
         commands.check(profile.sbatch())
-        # whether there is a GPU is for the nodes to say
-        device = arguments.device if arguments.device != "auto" else "cuda" if profile.gpus else "cpu"
-        execution = cli.execution(arguments, "slurm", device, profile.cpus)
+        execution = _on_nodes(profile, arguments)
     else:
         execution = cli.execution(arguments, arguments.executor)
-    blueprint.check_execution(specs, execution.mode)
+    blueprint.check_execution(plan.specs, execution.mode)
     detach = getattr(arguments, "detach", False)  # which not every command has
     return Asked(execution, arguments.workers, arguments.retry_failed, arguments.force, profile, detach)
+
+
+def _on_nodes(profile: Profile, arguments: Namespace) -> Execution:
+    # whether there is a GPU is for the nodes to say
+    device = arguments.device if arguments.device != "auto" else "cuda" if profile.gpus else "cpu"
+    return cli.execution(arguments, "slurm", device, profile.cpus)
+
+
+def _print_jobs(plan: Plan, profile: Profile, arguments: Namespace) -> None:
+    """Print as what jobs SLURM would get what is not settled and not in the queue, or why it would not."""
+    root = Path(arguments.results)
+    there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        print(f"not as it is: cannot write {there}")
+    found = statuses(plan, Store(root) if root.exists() else None)
+    left = [spec for spec in plan.specs if found.get(spec.run_id) not in (*SETTLED, "queued", "running")]
+    try:
+        commands.check(profile.sbatch())
+        submission = _submission(plan, root, profile, _on_nodes(profile, arguments))
+        jobs, arrays = submission.shape(left)
+    except commands.SlurmError as error:
+        print(f"not as it is: {error}")
+        return
+    print(
+        f"SLURM takes such jobs; submitted now: {counted(len(left), 'run')} as {counted(jobs, 'job')} "
+        f"in {counted(arrays, 'array')}"
+    )
 
 
 def _asked_profile(arguments: Namespace) -> Profile | None:
@@ -128,7 +156,7 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     On ``KeyboardInterrupt`` the runs are stopped (jobs of SLURM are left), and a line says how to go on.
     """
     execution = asked.execution
-    submission = None if asked.profile is None else _submission(plan, store, asked.profile, execution)
+    submission = None if asked.profile is None else _submission(plan, store.root, asked.profile, execution)
     if (fault := settle_all(store)) is not None:
         say(console, fault)
     _prepare(store, plan.specs, asked, console)
@@ -189,11 +217,6 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def say(console: Console, line: str) -> None:
-    """Print a plain line, however long."""
-    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-
-
 @contextlib.contextmanager
 def _machine(plan: Plan, console: Console) -> Iterator[None]:
     """Hold the machine while computing; ``UserError`` where a suite that measures time can't have it."""
@@ -217,7 +240,7 @@ def _otherwise(store: Store, plan: Plan, execution: Execution) -> int:
 
 
 def _prepare(store: Store, specs: Sequence[RunSpec], asked: Asked, console: Console) -> None:
-    """Set aside what can't be trusted or is not wanted any more; what is asked for again becomes queued."""
+    """Set aside what can't be trusted or is not wanted any more; what is asked for again becomes pending."""
     runs = [store.run(spec.run_id) for spec in specs]
     free = [run for run in runs if run.path.exists() and claims.holder(run) is None]
     faults = store.faults(run.run_id for run in free)
@@ -230,7 +253,7 @@ def _prepare(store: Store, specs: Sequence[RunSpec], asked: Asked, console: Cons
         if asked.force:
             store.set_aside(run.run_id, "run again by --force")
         elif (status := run.status()) == "cancelled" or (asked.retry_failed and status == "failed"):
-            run.write("status", {**(run.read("status") or {}), "status": "queued", "deaths": 0})
+            run.write("status", {**(run.read("status") or {}), "status": "pending", "deaths": 0})
 
 
 def _launch(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
@@ -242,7 +265,7 @@ def _launch(store: Store, specs: Sequence[RunSpec], execution: Execution) -> Non
     run_workers(store, specs, LocalWorkers(store.root, specs, execution))
 
 
-def _submission(plan: Plan, store: Store, profile: Profile, execution: Execution) -> Submission:
+def _submission(plan: Plan, results: Path, profile: Profile, execution: Execution) -> Submission:
     """What submits the runs of ``plan``."""
     from bench.slurm.submission import Submission  # submitit
 
@@ -250,7 +273,7 @@ def _submission(plan: Plan, store: Store, profile: Profile, execution: Execution
         # times are compared within a machine that is one's own: one job, on one whole node
         profile = replace(profile, exclusive=True, runs_per_job=max(len(plan.specs), 1))
     seconds = partial(expected_seconds, on_gpu=execution.device.startswith("cuda"))
-    return Submission(store.root, profile, execution, plan.suite, plan.scale, seconds)
+    return Submission(results, profile, execution, plan.suite, plan.scale, seconds)
 
 
 def _submit(
@@ -267,17 +290,18 @@ def _submit(
 
     launch = Launch(store, left, submission, partial(say, console))
     if (where := not_shared(store.root)) is not None:
-        say(console, f"{store.root.resolve()} is on {where}: the nodes of a cluster hardly see it")
+        say(console, f"{store.root.resolve()} is on {where}: other nodes of a cluster will not see it")
     jobs = launch.submit()
     runs = sum(len(task.runs) for task in jobs)
     arrays = {task.job.partition("_")[0] for task in jobs}
     if jobs:
         say(
             console,
-            f"submitted {runs} runs as {len(jobs)} jobs, in SLURM's {', '.join(sorted(arrays))}",
+            f"submitted {counted(runs, 'run')} as {counted(len(jobs), 'job')} "
+            f"({counted(len(arrays), 'array')}: {', '.join(sorted(arrays))})",
         )
     if launch.elsewhere:
-        say(console, f"{launch.elsewhere} runs are in jobs, or computed by others, already")
+        say(console, f"in jobs, or computed by others, already: {counted(launch.elsewhere, 'run')}")
     if detach:
         say(console, _how_to_follow(plan, store))
         return True

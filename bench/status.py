@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 from rich.console import Console
 
 from bench import cli, planfile
 from bench.files import printable
-from bench.live import named, render, shown
+from bench.live import named, render, say, shown
 from bench.progress import Item, Progress
 from bench.store import Store, StoreError
 
@@ -26,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--suite", help="a suite that was launched (default: all of them)")
     parser.add_argument("--scale", help="of one scale only")
     cli.add_results(parser)
-    parser.add_argument("--watch", action="store_true", help="follow until every run is settled")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="follow until every run is settled")
+    how.add_argument("--runs", action="store_true", help="list every run: its id, status and job")
     arguments = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 240)
     store = Store(arguments.results)
@@ -37,10 +40,20 @@ def main(argv: list[str] | None = None) -> int:
             while (snapshot := progress.look()).settled < snapshot.total:
                 time.sleep(_WATCH_SECONDS)
     else:
-        console.print(render(snapshot))
+        if arguments.runs:
+            for item in progress.items.values():
+                say(console, _listed(progress, item))
         for item, reason in snapshot.failed:
-            console.print(f"failed: {named(item)}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"failed: {named(item)}: {reason}")
+        console.print(render(replace(snapshot, failed=[])))
     return 1 if snapshot.failed else 0
+
+
+def _listed(progress: Progress, item: Item) -> str:
+    """A line of ``--runs``: what scripts read comes first."""
+    seed = "" if item.seed is None else f" seed={item.seed}"
+    job = f"  (job {job})" if (job := progress.job(item.run_id)) else ""
+    return f"{item.run_id}  {progress.status(item.run_id):<9}  {item.label}{seed}{job}"
 
 
 def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:

@@ -33,10 +33,12 @@ def main(argv: list[str] | None = None) -> int:
     with cli.leaving_at_once():
         from bench import session, suite
         from bench.searching import Searching
+        from methods.errors import UserError
 
+        if settings := cli.overrides(arguments):
+            raise UserError(f"--set {next(iter(settings))}: of what is searched; valid: slurm.KEY")
         searching = Searching(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
-        specs = searching.plan.specs
-        asked = session.ready(specs, arguments, lambda: _print_plan(searching, arguments.results))
+        asked = session.ready(searching.plan, arguments, lambda: _print_plan(searching, arguments.results))
         if asked is None:
             return 0
         console = cli.console()
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_launching(parser)
     cli.add_execution(parser)
     cli.add_where(parser)
+    cli.add_set(parser, "override keys of the profile, as in --set slurm.time=30; repeatable")
     cli.add_results(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be searched and an estimate; run nothing"
@@ -76,6 +79,7 @@ def _command(arguments: argparse.Namespace) -> str:
 def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, console: Console) -> int:
     from bench import session
     from bench.collect import collect
+    from bench.live import say
     from bench.scores import validation
     from bench.store import Store
 
@@ -89,8 +93,8 @@ def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, cons
     written = searching.write(outcomes, command)
     _print_outcomes(searching, outcomes, console)
     for family in written.kept:
-        session.say(console, f"{family}: no trial finished; what was chosen before stays, with its trials")
-    session.say(console, f"written: {', '.join(map(str, written.paths))}")
+        say(console, f"{family}: no trial finished; what was chosen before stays, with its trials")
+    say(console, f"written: {', '.join(map(str, written.paths))}")
     return FAILED if any(outcome.chosen is None for outcome in outcomes) else 0
 
 

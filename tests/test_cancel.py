@@ -16,6 +16,9 @@ from bench.claims import Process
 from bench.execution import Execution
 from bench.files import StoreError
 from bench.launch import run_inline
+from bench.slurm import commands, records
+from bench.slurm.commands import State
+from bench.slurm.records import Task
 from bench.spec import nest, parse_spec
 from bench.store import Store
 from bench.worker import walk
@@ -153,7 +156,7 @@ def test_no_link_in_a_results_folder_is_followed(store, tmp_path, capsys):
 
 
 def test_a_run_that_is_not_there_is_one_line(store):
-    with pytest.raises(StoreError, match="nothing is stored of a run 0123456789ab"):
+    with pytest.raises(StoreError, match="no suite that was launched has a run 0123456789ab"):
         show(store, "0123456789ab")
 
 
@@ -163,9 +166,27 @@ def test_follow_ends_with_the_run(store):
     folder.write("status", {"status": "running"})
     following = [sys.executable, "-m", "bench.logs", run_id, "--results", str(store.root), "--follow"]
     with subprocess.Popen(following, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "status: running\n"
+        assert process.stdout.readline() == f"run ({run_id})\n"
+        assert process.stdout.readline() == "status: preempted\n", "no process has claimed it"
         folder.log("a line of the run")
         time.sleep(1.5)
         folder.write("status", {"status": "done"})
         said = process.communicate(timeout=20)[0]
     assert "a line of the run\n" in said and said.endswith("status: done\n")
+
+
+def test_a_run_that_waits_or_whose_job_died_is_told_as_bench_status_tells_it(store, capsys, monkeypatch):
+    waits, died = (identifier(config(seed=seed)) for seed in (0, 1))
+    store.merge_plan(plan([cell(config(seed=seed)) for seed in (0, 1)]))
+    launch = launches.new(store.root)
+    tasks = [Task(f"7_{n}", n + 1, (run_id,), launch) for n, run_id in enumerate((waits, died))]
+    records.write(launch, tasks)
+    tasks[1].note.write_text(json.dumps({"run_id": died, "begun": True, "ended": False}))
+    store.run(died).write("status", {"status": "running", "step": 3})
+    found = {"7_0": State("PENDING", "Priority"), "7_1": State("OUT_OF_MEMORY", nodes="n3")}
+    monkeypatch.setattr(commands, "states", lambda wanted: {job: found[job] for job in wanted})
+    assert show(store, waits) == 0
+    assert f" seed=0 ({waits})\nstatus: queued\njob: 7_0, pending (Priority)\n" in capsys.readouterr().out
+    assert show(store, died) == 0
+    said = capsys.readouterr().out
+    assert "status: failed\nerror_kind: oom\nerror: its job 7_1 ended as OUT_OF_MEMORY on n3; " in said

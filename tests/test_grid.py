@@ -315,6 +315,10 @@ BAD = {
         ["--suite", "./toy.yaml", "--executor", "slurm", "--set", "slurm.gpu=1"],
         "--set slurm: unknown key 'gpu'; valid: account, ",
     ),
+    "no such file": (
+        ["--suite", "./toy.yaml", "--executor", "slurm", "--profile", "./nowhere.yaml"],
+        "--profile ./nowhere.yaml: there is no such file",
+    ),
     "workers of slurm": (
         ["--suite", "./toy.yaml", "--executor", "slurm", "--workers", "3"],
         "--workers: of this machine; valid with --executor slurm: --set slurm.array_parallelism=N",
@@ -336,6 +340,21 @@ def test_without_slurm_it_is_one_line_and_nothing_is_written(call, here, monkeyp
     monkeypatch.setenv("PATH", str(here))
     words = "there is no SLURM here: sbatch is not on PATH"
     refused(call("--suite", "./toy.yaml", "--executor", "slurm"), words, here)
+
+
+def test_a_dry_run_says_as_what_jobs_slurm_would_get_it(call, here, monkeypatch):
+    asked = ["--suite", "./toy.yaml", "--executor", "slurm", "--set", "slurm.runs_per_job=1", "--dry-run"]
+    (commands := here / "commands").mkdir()
+    monkeypatch.setenv("PATH", str(commands))
+    status, out, _ = call(*asked)
+    assert status == 0 and out.endswith("not as it is: there is no SLURM here: sbatch is not on PATH\n")
+    for name, script in (("sbatch", "exit 0"), ("scontrol", "echo 'MaxArraySize = 3'")):
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    status, out, _ = call(*asked)
+    assert status == 0
+    assert out.endswith("SLURM takes such jobs; submitted now: 4 runs as 4 jobs in 2 arrays\n")
+    assert {path.name for path in here.iterdir()} == {"toy.yaml", "commands"}
 
 
 def test_runs_that_were_cancelled_go_on_unasked_and_those_that_failed_do_not(toy, here):

@@ -210,9 +210,10 @@ def busy(store):
 
 def test_the_picture_tells_of_running_and_failed_runs(store):
     lines = text(render(busy(store))).splitlines()
-    assert lines[0].split() == ["running", "seed", "stage", "epoch", "validation", "accuracy"]
-    assert lines[1].split() == ["ssvi", "sparsity=0.2", "2", "final", "5/10", "0.500"]
-    assert lines[2].split() == ["ssvi", "sparsity=0.3", "3", "starting"]
+    assert lines[0].split() == ["running", "seed", "run", "stage", "epoch", "validation", "accuracy"]
+    ids = [item(number).run_id for number in (2, 3)]
+    assert lines[1].split() == ["ssvi", "sparsity=0.2", "2", ids[0], "final", "5/10", "0.500"]
+    assert lines[2].split() == ["ssvi", "sparsity=0.3", "3", ids[1], "starting"]
     assert lines[3].startswith(f"failed: {named(item(4))}: RuntimeError: long")
     assert lines[4].endswith("2/5 runs: 1 failed, 1 done, 2 running, 1 pending")
 
@@ -373,8 +374,14 @@ def test_failures_are_told_and_how_to_repeat_them(store):
     launched(store, config(seed=1), status="failed")
     out = summary(store)
     run_id = identifier(config(seed=1))
-    assert f"failed: ssvi sparsity=0.9 criterion=snr seed=1 ({run_id}): loss is nan at step 7" in out
+    assert f"failed: ssvi sparsity=0.9 criterion=snr seed=1 ({run_id}): nan: loss is nan at step 7" in out
     assert "--retry-failed" in out
+
+
+def test_what_was_cancelled_goes_on_with_the_same_command(store):
+    launched(store, config(seed=0))
+    launched(store, config(seed=1), status="cancelled")
+    assert "cancelled: 1 run; the same command goes on from there" in summary(store)
 
 
 def test_nothing_but_failures(store):
@@ -448,6 +455,17 @@ def test_all_suites_and_scales_or_one(store, capsys):
     ):
         status.main(["--results", str(store.root), *options])
         assert f"/{total} runs: " in capsys.readouterr().out
+
+
+def test_every_run_is_listed_with_its_id(store, capsys):
+    launched(store, config(seed=0))
+    launched(store, config(seed=1), status="failed")
+    assert status.main(["--results", str(store.root), "--runs"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    ids = [identifier(config(seed=seed)) for seed in (0, 1)]
+    assert lines[0].split() == [ids[0], "done", "ssvi", "sparsity=0.9", "criterion=snr", "seed=0"]
+    assert lines[1].split()[:2] == [ids[1], "failed"]
+    assert sum("failed: " in line for line in lines) == 1, "a failure is told once"
 
 
 def test_watching_ends_when_all_is_settled(store, capsys, monkeypatch):

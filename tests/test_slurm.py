@@ -202,7 +202,8 @@ def test_a_job_of_higher_priority_pushes_runs_aside(cluster, suite, results, und
 def test_a_job_at_its_time_limit_puts_itself_back_into_the_queue(cluster, suite, results, tmp_path):
     """A minute is the least that SLURM knows; it may tell a job up to a minute before the time."""
     long = tmp_path / "disturbed.yaml"
-    long.write_text(SUITE.replace("EPOCHS", str(8 * EPOCHS)).replace("0-1", "0"))
+    # many minutes of work anywhere
+    long.write_text(SUITE.replace("EPOCHS", str(100 * EPOCHS)).replace("0-1", "0"))
     detached(long, results, slurm="time=2,signal_seconds=50")
     run = at_work(results, 1)[0]
     until(lambda: run.status() == "preempted", 150)

@@ -9,9 +9,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench import claims, deaths, launches
+from bench import claims, launches
 from bench.claims import Process
 from bench.execution import Execution
+from bench.progress import Item, Progress
 from bench.slurm import commands, fate, jobs, records
 from bench.slurm.commands import Site, SlurmError, State
 from bench.slurm.profile import Profile
@@ -140,9 +141,11 @@ def test_what_the_end_of_a_job_makes_of_the_run_that_it_was_at(store, slurm, sta
     working(store, RUNS[0], "7_0")
     slurm["7_0"] = state
     seen = jobs.verdicts(jobs.look(store.root))[RUNS[0]]
-    assert deaths.status_after(seen.kind, 1) == status
+    foreseen = Progress(store, [Item(RUNS[0], "run")]).document(RUNS[0])
     assert jobs.settle(store, jobs.look(store.root)) == []
     said = store.run(RUNS[0]).read("status")
+    assert seen.job == "7_0"
+    assert foreseen == (status, {key: value for key, value in said.items() if key != "updated_at"})
     assert (said["status"], said["error_kind"]) == (status, kind)
     assert "job 7_0" in said["error"] and said["step"] == 5
 
@@ -237,7 +240,19 @@ def test_last_words_are_the_last_line_that_says_something(store):
     (task,) = submitted(store, RUNS[:1], said="first\n\nlast\n\n")
     assert task.last_words() == f"last (log: {task.log})"
     task.log.unlink()
-    assert task.last_words() == f"none: there is no {task.log}"
+    assert task.last_words() == f"none (there is no {task.log})"
+    task.log.touch()
+    assert task.last_words() == f"none ({task.log} is empty)"
+
+
+def test_a_job_that_came_to_nothing_is_told_with_what_to_look_at(store):
+    (task,) = submitted(store, RUNS[:1], said="/var/spool/job: line 7: module: not found\n")
+    assert jobs.in_vain(task) == (
+        "job 7_0 ended before it came to a run: look at the profile's setup and python, and at whether nodes "
+        f"see this folder; its last words: /var/spool/job: line 7: module: not found (log: {task.log})"
+    )
+    task.note.write_text(json.dumps({"fault": "cannot write x: No space left on device"}))
+    assert jobs.in_vain(task) == "job 7_0 could not go on: cannot write x: No space left on device"
 
 
 def test_out_of_memory_is_known_by_what_is_printed_about_it():
@@ -309,6 +324,29 @@ def test_a_refusal_is_said_in_slurms_words(monkeypatch, tmp_path):
         match=r"take such jobs: sbatch: Invalid partition .*: --partition=x\)$",
     ):
         commands.check({"partition": "x"})
+
+
+def test_a_refusal_of_gpus_says_where_a_site_has_its_own_word(monkeypatch, tmp_path):
+    words = "sbatch: error: Invalid generic resource (gres) specification"
+    command(tmp_path, "sbatch", f"echo '{words}' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SlurmError, match=r"own word for GPUs see slurm/example.yaml\)$"):
+        commands.check({"gpus-per-node": "1"})
+
+
+def test_a_controller_that_does_not_answer_has_refused_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(commands, "_CHECK_SECONDS", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for script, words in (
+        ("sleep 5", r"^sbatch: SLURM did not answer within 0 s: is its controller up"),
+        (
+            "echo 'sbatch: error: Unable to contact slurm controller (connect failure)' >&2; exit 1",
+            "^sbatch: Unable to contact slurm controller",
+        ),
+    ):
+        command(tmp_path, "sbatch", script)
+        with pytest.raises(commands.Unreachable, match=words):
+            commands.check({})
 
 
 def test_accounting_is_asked_for_what_squeue_forgot(monkeypatch, tmp_path):

@@ -957,3 +957,12 @@ def test_families_searched_one_after_the_other_stay_in_the_plan(write, here):
     assert {len(ids) for ids in configs.values()} == {1}
     assert {i for ids in configs.values() for i in ids} == {cell.spec.config_id for cell in whole.cells}
     assert {*configs} == {cell.label for cell in whole.cells}
+
+
+def test_only_keys_of_a_profile_are_set(call, write, here):
+    write()
+    status, _, err = call("--set", "epochs=3")
+    assert (status, err) == (2, "error: --set epochs: of what is searched; valid: slurm.KEY\n")
+    status, _, err = call("--set", "slurm.time=3")
+    assert status == 2 and "--set slurm.…: only with --executor slurm" in err
+    assert not (here / "results").exists()

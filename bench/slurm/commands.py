@@ -18,12 +18,20 @@ _JOB = re.compile(r"([0-9]{1,8})(_[0-9]{1,7})?")
 #: Above all numbers that SLURM gives: one of these in a list has it refuse the list.
 _MOST_JOBS = 2**26
 _MEMBER = re.compile(r"\d+_\d+")
-_SECONDS = 60.0
+#: What SLURM gets to answer; to the question that comes first, while somebody waits, less.
+_SECONDS, _CHECK_SECONDS = 60.0, 20.0
+_GPUS = re.compile(r"gres|gpu|generic resource", re.IGNORECASE)
+#: How SLURM's commands say that the controller is not there.
+_NO_ANSWER = re.compile(r"unable to contact slurm controller|connection refused|timed out", re.IGNORECASE)
 _PREFIX = re.compile(r"^(s[a-z]+: )?((error|fatal|allocation failure): )?")
 
 
 class SlurmError(Exception):
     """SLURM is not here, does not answer or refuses; the message is one line."""
+
+
+class Unreachable(SlurmError):
+    """SLURM is not here, or does not answer: it has not refused anything."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,10 @@ class State:
     def waits(self) -> bool:
         """Whether it has not begun."""
         return self.name in WAITING
+
+    def words(self) -> str:
+        """``running``, ``pending (Priority)``."""
+        return f"{self.name.lower()}{f' ({self.reason})' if self.waits and self.reason else ''}"
 
 
 @dataclass(frozen=True)
@@ -105,10 +117,13 @@ def check(options: Mapping[str, str | bool]) -> None:
     """
     flags = [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
     try:
-        _run("sbatch", "--test-only", *flags, "--wrap", "true")
+        _run("sbatch", "--test-only", *flags, "--wrap", "true", seconds=_CHECK_SECONDS)
+    except Unreachable:
+        raise
     except SlurmError as error:
         asked = " ".join(flags) or "nothing"
-        raise SlurmError(f"SLURM would not take such jobs: {error} (asked for: {asked})") from None
+        hint = "; for a site's own word for GPUs see slurm/example.yaml" if _GPUS.search(str(error)) else ""
+        raise SlurmError(f"SLURM would not take such jobs: {error} (asked for: {asked}{hint})") from None
 
 
 def _named(jobs: Iterable[str], rows: Mapping[str, State]) -> dict[str, State]:
@@ -152,17 +167,19 @@ def _accounted(jobs: list[str]) -> dict[str, State]:
     return found
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, seconds: float = _SECONDS) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
     except FileNotFoundError:
-        raise SlurmError(f"there is no SLURM here: {command[0]} is not on PATH") from None
+        raise Unreachable(f"there is no SLURM here: {command[0]} is not on PATH") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]}: SLURM did not answer within {_SECONDS:.0f} s") from None
+        waited = f"{command[0]}: SLURM did not answer within {seconds:.0f} s"
+        raise Unreachable(f"{waited}: is its controller up (scontrol ping)?") from None
     except OSError as error:
         raise SlurmError(f"{command[0]}: {error.strerror or error}") from None
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         reason = _PREFIX.sub("", said[-1]) if said else f"exit status {done.returncode}"
-        raise SlurmError(f"{command[0]}: {reason}")
+        kind = Unreachable if _NO_ANSWER.search(reason) else SlurmError
+        raise kind(f"{command[0]}: {reason}")
     return done.stdout

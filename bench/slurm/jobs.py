@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import deaths, launches
 from bench.files import printable, write_json
@@ -48,8 +49,7 @@ class Sight:
         jobs = {task.job: state for run_id, (task, state) in self.live.items() if run_id in run_ids}
         counts: dict[str, int] = defaultdict(int)
         for state in jobs.values():
-            reason = f" ({state.reason})" if state.waits and state.reason else ""
-            counts[f"{state.name.lower()}{reason}"] += 1
+            counts[state.words()] += 1
         return ", ".join(f"{count} {words}" for words, count in sorted(counts.items()))
 
 
@@ -67,12 +67,26 @@ def look(results: Path) -> Sight:
     return sight
 
 
-def verdicts(sight: Sight) -> dict[str, Fate]:
+@dataclass(frozen=True)
+class Verdict:
+    """What ended the job that was at a run; words: the last ones of the job."""
+
+    job: str
+    met: Fate
+    words: str
+
+    def applied(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The status document of the run, as ``settle`` will write it."""
+        return deaths.judged(document, self.met.kind, self.met.what, self.words, None, self.job)
+
+
+def verdicts(sight: Sight) -> dict[str, Verdict]:
     """By run: what ended the job that was at it, or that was cancelled with it."""
-    found: dict[str, Fate] = {}
+    found: dict[str, Verdict] = {}
     for task, state in sight.over:
         met = fate(task.job, state, launches.tail(task.log, _LOG_LINES))
-        found |= dict.fromkeys(_lost(task, task.read_note(), met, sight), met)
+        if lost := _lost(task, task.read_note(), met, sight):
+            found |= dict.fromkeys(lost, Verdict(task.job, met, task.last_words()))
     return found
 
 
@@ -114,6 +128,14 @@ def _is_futile(note: Mapping[str, object], met: Fate) -> bool:
     return lost and not note.get("ended") and met.kind not in ("preempted", "cancelled", "node_failure")
 
 
+def in_vain(task: Task) -> str:
+    """What is said of a job that could do nothing."""
+    if (fault := task.read_note().get("fault")) is not None:
+        return f"job {task.job} could not go on: {fault}"
+    hint = "look at the profile's setup and python, and at whether nodes see this folder"
+    return f"job {task.job} ended before it came to a run: {hint}; its last words: {task.last_words()}"
+
+
 def _close(sight: Sight) -> None:
     """Have the next look leave out arrays of which nothing lives."""
     live = {(task.launch, task.job.partition("_")[0]) for task, _ in sight.live.values()}
@@ -149,7 +171,7 @@ class Places:
     def __init__(self, results: Path) -> None:
         self._results = results
         self._looked = -float("inf")
-        self.sight, self.verdicts = Sight(), dict[str, Fate]()
+        self.sight, self.verdicts = Sight(), dict[str, Verdict]()
         self.fault: str | None = None
         self._futile: list[str] = []
 
@@ -162,7 +184,7 @@ class Places:
             self.sight = look(self._results)
             self.verdicts, self.fault = verdicts(self.sight), None
             self._futile = [
-                f"job {task.job} ended ({state.name}) and could do nothing: {task.last_words()}"
+                in_vain(task)
                 for task, state in self.sight.over
                 if _is_futile(task.read_note(), fate(task.job, state, []))
             ]

@@ -109,12 +109,12 @@ class Launch:
         if settled:
             self._futile = 0
         self._futile += len(own)
-        if not own or self._futile < _MOST_FUTILE:
+        if not own:
             return
         began = any(task.read_note().get("begun") for task, _ in self._sight.live.values())
-        if own[-1].read_note().get("fault") or not began:
-            raise UserError(f"jobs end and do nothing: {own[-1].last_words()}")
-        self._say_once(f"jobs end and do nothing, others go on: {own[-1].last_words()}")
+        if self._futile >= _MOST_FUTILE and (own[-1].read_note().get("fault") or not began):
+            raise UserError(f"jobs end and do nothing: {jobs.in_vain(own[-1])}")
+        self._say_once(jobs.in_vain(own[-1]))
 
     def _say_once(self, line: str) -> None:
         if line not in self._said:

@@ -99,6 +99,8 @@ def load(name: str | None, overrides: Mapping[str, Any]) -> Profile:
     Raises ``UserError`` where there is none, and for a key or value that is not valid.
     """
     path = None if name is None else _find(name)
+    if path is not None and not path.is_file():
+        raise UserError(f"--profile {name}: there is no such file")
     content = {} if path is None else read_yaml(path)
     where = str(path) if path else "--set slurm"
     if content is None:

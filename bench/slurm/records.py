@@ -48,7 +48,7 @@ class Task:
         """The last line of its log that says something, and where the log is."""
         lines = launches.tail(self.log, 50)
         if not lines:
-            return f"none: there is no {self.log}"
+            return f"none ({self.log} is empty)" if self.log.exists() else f"none (there is no {self.log})"
         # what srun adds in the end says that the process is gone, not why
         own = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
         return f"{printable((own or lines)[-1].strip()[:300])} (log: {self.log})"

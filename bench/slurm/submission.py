@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import shlex
@@ -83,6 +84,11 @@ class Submission:
                 break
         self._most = self._site.most_tasks
         return tasks
+
+    def shape(self, specs: Sequence[RunSpec]) -> tuple[int, int]:
+        """How many jobs, in how many arrays, ``specs`` make on this site."""
+        jobs = len(self.parts(specs))
+        return jobs, math.ceil(jobs / self._most)
 
     def parts(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
         """``specs`` in order, as jobs take them."""
