@@ -222,7 +222,7 @@ def test_the_live_view_leaves_the_accuracy_empty(tmp_path):
     with claims.held(claims.acquire(store.run(spec().run_id))):
         assert execute(spec(), store, EVERY_EPOCH, look) == "preempted"
     row = shown[-1].splitlines()[1].split()
-    assert row == ["ssvi", "0", "train", "1/4"]
+    assert row == ["ssvi", "0", spec().run_id, "train", "1/4"]
 
 
 def hours(protocol, store=None):
