@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from bench import blueprint
+from bench import blueprint, planfile
 from bench.notation import show
-from bench.planfile import SCHEMA
 from bench.spec import RunSpec
 from methods.base import METHODS
 from methods.errors import UserError
@@ -46,11 +45,6 @@ class Cell:
         """The id of the cell's own configuration, trained or not."""
         return self.spec.run_id
 
-    @property
-    def setting(self) -> tuple[Any, ...]:
-        """Data set and network: scores of different ones are not comparable."""
-        return self.spec.dataset[0], self.spec.network[0]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,23 +64,8 @@ class Plan:
 
     @property
     def references(self) -> dict[str, str]:
-        """The configuration that each one is compared with, by ``config_id``; those that have one.
-
-        It is the one with the labels of ``reference`` on the same data and network, in the same recipe
-        where there are several.
-        """
-        found: dict[tuple[Any, ...], dict[str, str | None]] = {}
-        for cell in self.cells:
-            if cell.omitted is None and self.reference.items() <= cell.labels.items():
-                found.setdefault(cell.setting, {})[cell.spec.config_id] = cell.recipe
-        references = {}
-        for cell in self.cells:
-            here = found.get(cell.setting, {}) if self.reference else {}
-            same = [config_id for config_id, recipe in here.items() if recipe == cell.recipe]
-            chosen = list(here) if len(here) == 1 else same
-            if len(chosen) == 1:
-                references[cell.spec.config_id] = chosen[0]
-        return references
+        """The configuration that each one is compared with, by ``config_id``: see ``planfile.references``."""
+        return planfile.references(self.to_dict(""))
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -108,8 +87,16 @@ class Plan:
             }
             for cell in self.cells
         ]
-        head = {"schema": SCHEMA, "suite": self.suite, "scale": self.scale, "question": self.question}
-        return {**head, "reference": self.reference, "command": command, "cells": cells}
+        return {
+            "schema": planfile.SCHEMA,
+            "suite": self.suite,
+            "scale": self.scale,
+            "question": self.question,
+            "reference": self.reference,
+            "rank_by": self.rank_by,
+            "command": command,
+            "cells": cells,
+        }
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from bench.folder import RUN_ID
 SCHEMA = 1
 #: Suites and scales name folders and files.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
+#: Labels of what makes scores of different runs not comparable.
+_SETTING = ("dataset", "network")
 #: Folders of a results folder that are no suite; ``all`` means every suite to commands.
 RESERVED = ("runs", "corrupted", "patches", "reference", "all")
 
@@ -110,6 +112,35 @@ def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
         replace(run, label=labels[_configuration(run)], tuned=tuned[_configuration(run)])
         for run in found.values()
     ]
+
+
+def references(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The configuration that each one of a plan is compared with, by ``config_id``; those that have one.
+
+    It has the labels of the plan's ``reference`` and, beside these, its own (the same sparsity, recipe, data
+    and network); where no single one does, it is the one with the labels of ``reference`` on the same data
+    and network, in the same recipe where there are several.
+    """
+    wanted = plan.get("reference")
+    if not isinstance(wanted, dict) or not wanted:
+        return {}
+    cells = [cell for cell in plan["cells"] if cell.get("omitted") is None and cell.get("config_id")]
+    labels = {cell["config_id"]: _without_seed(cell.get("labels") or {}) for cell in cells}
+    recipes = {cell["config_id"]: cell.get("recipe") for cell in cells}
+    candidates = [config_id for config_id, own in labels.items() if wanted.items() <= own.items()]
+    found: dict[str, str] = {}
+    for config_id, own in labels.items():
+        setting = [(key, own.get(key)) for key in _SETTING]
+        here = [c for c in candidates if [(key, labels[c].get(key)) for key in _SETTING] == setting]
+        nearest = [c for c in here if {**own, **wanted}.items() <= labels[c].items()]
+        recipe = [c for c in here if recipes[c] == recipes[config_id]]
+        if chosen := next((some for some in (nearest, here, recipe) if len(some) == 1), None):
+            found[config_id] = chosen[0]
+    return found
+
+
+def _without_seed(labels: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in labels.items() if key != "seed"}
 
 
 def _is_superseded(cell: Mapping[str, Any], now: Mapping[str, set[str]]) -> bool:

@@ -58,6 +58,7 @@ def _listed(progress: Progress, item: Item) -> str:
 
 def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
     """The runs that were launched, of one suite and scale or all; ``StoreError`` where there are none."""
+    store.require_runs()
     plans = store.plans(suite)
     if scale is not None:
         plans = [plan for plan in plans if plan["scale"] == scale]

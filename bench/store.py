@@ -54,6 +54,9 @@ class Store:
     else, or (without ``create``) does not exist.
     """
 
+    #: Whether it holds tables alone, of runs that are elsewhere: see ``bench.publish``.
+    published = False
+
     def __init__(self, root: str | Path, create: bool = False) -> None:
         self.root = Path(root)
         exists = os.path.lexists(self.root)
@@ -66,7 +69,29 @@ class Store:
             raise StoreError(f"{self.root / 'runs'}: is a link")
         marked = self._check_schema(create)
         if create:
+            self.require_runs()
             self._create(marked)
+
+    @classmethod
+    def publishing(cls, root: str | Path) -> Store:
+        """A folder for tables without runs; made where it is missing.
+
+        Raises ``StoreError`` where it holds runs, or something else, or can't be written.
+        """
+        root = Path(root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            if (mark := root / _MARK).exists():
+                store = cls(root)
+                if not store.published:
+                    raise StoreError(f"{root}: is a results folder with runs; publish to another one")
+                return store
+            if foreign := sorted(e.name for e in os.scandir(root) if e.name not in _HARMLESS[1:]):
+                raise StoreError(f"{root}: not empty (it holds {foreign[0]!r})")
+        except OSError as error:
+            raise StoreError(f"cannot write {root}: {error.strerror or error}") from None
+        write_json(mark, {"schema": SCHEMA, "published": True})
+        return cls(root)
 
     # -- runs ----------------------------------------------------------------------------
 
@@ -130,6 +155,11 @@ class Store:
         named = [e for e in folders if planfile.NAME.fullmatch(e.name) and e.name not in planfile.RESERVED]
         return sorted(e.name for e in named if any(_is_plan(file.name) for file in _entries(Path(e.path))))
 
+    def references(self, suite: str, scale: str) -> dict[str, str]:
+        """What each configuration of a suite is compared with, by ``config_id``; those that have one."""
+        plans = [plan for plan in self.plans(suite) if plan["scale"] == scale]
+        return planfile.references(plans[0]) if plans else {}
+
     def planned(self, suite: str) -> list[planfile.Planned]:
         """The runs that a suite asks for; ``StoreError`` where it was never launched."""
         plans = self.plans(suite)
@@ -156,6 +186,7 @@ class Store:
         """
         from bench import collected, tablefiles
 
+        self.require_runs()
         where = self._suite_folder(suite)
         collected.update(where, self.planned(suite), self.run, recompute)
         return tablefiles.paths(where)
@@ -171,6 +202,7 @@ class Store:
 
         A method of a package that is not installed here keeps its style. Returns the file's path.
         """
+        self.require_runs()
         path = self._suite_folder(suite) / styles.FILE
         before: Mapping[str, Mapping[str, Any]] = {}
         with contextlib.suppress(StoreError):  # none yet, or one that is of no use
@@ -202,10 +234,16 @@ class Store:
             raise
         if schema is None:
             return False
+        self.published = _mark(path).get("published") is True
         if schema > SCHEMA:
             newer = f"schema {schema}, written by a newer version; this one reads {SCHEMA}"
             raise StoreError(f"results folder {self.root}: {newer}")
         return True
+
+    def require_runs(self) -> None:
+        """Raise ``StoreError`` for a published folder: what is computed there would end its tables."""
+        if self.published:
+            raise StoreError(f"{self.root}: holds published tables alone; choose another --results")
 
     def _create(self, marked: bool) -> None:
         try:
@@ -280,13 +318,18 @@ class Store:
             n += 1
 
 
+def _mark(path: Path) -> dict[str, Any]:
+    """What the mark ``path`` says; nothing where there is none, or none that can be."""
+    data = read_bytes(path)
+    mark = {} if data is None else parse_json(data, str(path))
+    return mark if isinstance(mark, dict) else {}
+
+
 def _schema(path: Path) -> int | None:
     """The version that the mark ``path`` tells, None where there is none."""
-    data = read_bytes(path)
-    if data is None:
+    if read_bytes(path) is None:
         return None
-    mark = parse_json(data, str(path))
-    schema = mark.get("schema") if isinstance(mark, dict) else None
+    schema = _mark(path).get("schema")
     if type(schema) is not int or schema < 1:
         raise StoreError(f"{path}: not the mark of a results folder")
     return schema

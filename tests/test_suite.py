@@ -861,7 +861,22 @@ def test_references_are_on_the_same_data_and_in_the_same_recipe(real_recipes):
     assert len(set(paper.references.values())) == 4  # two recipes on two data sets
     for mine, theirs in paper.references.items():
         assert cells[theirs].labels["method"] == "dense_vi"
-        assert (cells[mine].setting, cells[mine].recipe) == (cells[theirs].setting, cells[theirs].recipe)
+        same = ("dataset", "network", "recipe")
+        assert [cells[mine].labels[key] for key in same] == [cells[theirs].labels[key] for key in same]
+
+
+def test_a_reference_keeps_what_it_does_not_name(real_recipes):
+    """A criterion is compared at the same sparsity; what has no sparsity has no single reference."""
+    plan = load("criteria_ablation").expand("demo", seeds="0")
+    labels = {cell.spec.config_id: cell.labels for cell in plan.cells if cell.omitted is None}
+    for mine, theirs in plan.references.items():
+        assert labels[theirs]["criterion"] == "abs_mean"
+        assert [labels[mine].get(key) for key in ("sparsity", "recipe")] == [
+            labels[theirs][key] for key in ("sparsity", "recipe")
+        ] or labels[mine]["method"] == "dense_vi"
+    # of the released recipe there is one sparsity, so dense VI has its reference there
+    without = {own["recipe"] for config_id, own in labels.items() if config_id not in plan.references}
+    assert without == {"default"} and len(plan.references) == len(labels) - 1
 
 
 def test_the_papers_grid_is_the_papers(real_recipes):

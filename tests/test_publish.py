@@ -1,0 +1,123 @@
+"""Tables without runs: what is published is read as it was, and nothing is computed over it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from bench import cli, collect, grid, publish, status
+from bench.columns import TABLES
+from bench.execution import Execution
+from bench.launch import run_inline
+from bench.store import Store, StoreError
+from bench.suite import load
+from tests import toys  # noqa: F401 (the toys are registered)
+
+SUITE = """
+question: What is left of a published suite?
+reference: {method: toy_two_stage}
+scales:
+  demo:
+    seeds: 0-1
+    base: {dataset: toy_blobs, network: toy_network, epochs: 2, batch_size: 30, lr: 0.05, samples: 2}
+    grids:
+      - {recipe: default, method: toy_two_stage}
+      - {recipe: default, method: toy_failing, seeds: 0}
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A results folder with the suite computed, and collected; a run has uncommitted changes."""
+    (path := tmp_path / "given.yaml").write_text(SUITE)
+    plan = load(str(path)).expand("demo")
+    store = Store(tmp_path / "results", create=True)
+    store.merge_plan(plan.to_dict("python -m bench.grid"))
+    run_inline(store, plan.specs, Execution())
+    run = store.run(plan.specs[0].run_id)
+    (store.root / "patches").mkdir(exist_ok=True)
+    (store.root / "patches" / "0a1b2c3d.diff").write_text("a change\n")
+    assert run.is_done()
+    collect.collect(store, "given")
+    return store
+
+
+def call(command, *arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.entry(lambda: command.main([str(argument) for argument in arguments]))
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+def test_what_is_published_is_read_as_it_was(store, tmp_path, capsys):
+    target = tmp_path / "deep" / "published"
+    code, out, _ = call(publish, "--suite", "all", "--to", target, "--results", store.root, capsys=capsys)
+    assert code == 0 and out.startswith(f"{target}: given: ")
+    found = Store(target)
+    assert found.published and not store.published
+    assert found.suites() == ["given"] and found.plans() == store.plans()
+    assert found.read_styles("given") == store.read_styles("given")
+    expected = store.read_tables("given")
+    for name, table in found.read_tables("given").items():
+        pd.testing.assert_frame_equal(table, expected[name])
+    assert not (target / "runs").exists()
+    names = {path.name for path in (target / "given").iterdir()}
+    assert names == {f"{name}.parquet" for name in TABLES} | {"plan-demo.json", "methods.json"}
+
+
+def test_publishing_again_replaces_the_suite(store, tmp_path):
+    publish.publish(store, ["given"], tmp_path / "published")
+    (tmp_path / "published" / "given" / "stray.parquet").write_text("old")
+    (tmp_path / "published" / "README.md").write_text("mine")
+    publish.publish(store, ["given"], tmp_path / "published")
+    assert not (tmp_path / "published" / "given" / "stray.parquet").exists()
+    assert (tmp_path / "published" / "README.md").read_text() == "mine"
+
+
+def test_the_patch_of_a_commit_with_changes_comes_along(store, tmp_path, monkeypatch):
+    read = store.read_tables
+
+    def with_changes(suite, names=TABLES):
+        tables = read(suite, names)
+        return {**tables, "runs": tables["runs"].assign(git_sha="0123456789+0a1b2c3d")}
+
+    monkeypatch.setattr(store, "read_tables", with_changes)
+    publish.publish(store, ["given"], tmp_path / "published")
+    assert (tmp_path / "published" / "patches" / "0a1b2c3d.diff").read_text() == "a change\n"
+
+
+def test_nothing_is_computed_over_published_tables(store, tmp_path, capsys):
+    target = tmp_path / "published"
+    publish.publish(store, ["given"], target)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    words = f"error: {target}: holds published tables alone; choose another --results\n"
+    suite = tmp_path / "given.yaml"
+    for command, arguments in (
+        (grid, ["--suite", suite, "--executor", "inline"]),
+        (collect, ["--suite", "given"]),
+        (status, []),
+    ):
+        code, _, err = call(command, *arguments, "--results", target, capsys=capsys)
+        assert (code, err) == (2, words)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_with_something_else_is_not_published_to(store, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(StoreError, match=r"not empty \(it holds 'thesis.tex'\)"):
+        publish.publish(store, ["given"], tmp_path / "other")
+    code, _, err = call(
+        publish, "--suite", "given", "--to", store.root, "--results", store.root, capsys=capsys
+    )
+    assert code == 2 and "is the results folder itself" in err
+    another = Store(tmp_path / "another", create=True).root
+    with pytest.raises(StoreError, match="is a results folder with runs"):
+        publish.publish(store, ["given"], another)
+
+
+def test_what_was_not_collected_is_not_published(store, tmp_path):
+    (store.root / "given" / "layers.parquet").unlink()
+    with pytest.raises(StoreError, match=r"layers.parquet: no such file; python -m bench.collect"):
+        publish.publish(store, ["given"], tmp_path / "published")
+    assert not (tmp_path / "published" / "given").exists()
