@@ -17,7 +17,7 @@ from bench.columns import definitions
 from bench.files import printable
 from bench.live import counted, duration, say
 from bench.progress import reason
-from bench.summary import paired, summarise
+from bench.statistics import paired, summarise
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from bench import planfile, styles
 from bench.columns import TABLES, definitions
 from bench.files import StoreError, locked, parse_json, read_bytes, read_json, write_json
 from bench.folder import RUN_ID, STATUSES, RunFolder
-from bench.summary import summarise
+from bench.statistics import summarise
 
 if TYPE_CHECKING:
     import pandas as pd

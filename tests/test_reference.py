@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.statistics import summarise
 from bench.store import Store
-from bench.summary import summarise
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "reference"
 
