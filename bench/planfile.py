@@ -13,6 +13,8 @@ from bench.files import StoreError, read_json
 from bench.folder import RUN_ID
 
 SCHEMA = 1
+#: Lines of a plan that are kept, the latest ones.
+_MOST_COMMANDS = 50
 #: Suites and scales name folders and files.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 #: Labels of what makes scores of different runs not comparable.
@@ -84,7 +86,16 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
             now.setdefault(cell["label"], set()).add(config_id)
     kept = [cell for cell in (old or {}).get("cells", []) if not _is_superseded(cell, now)]
     cells = {(cell.get("run_id"), cell["label"]): cell for cell in [*kept, *new["cells"]]}
-    return {**new, "cells": list(cells.values())}
+    lines = list(dict.fromkeys([*commands(old or {}), *commands(new)]))[-_MOST_COMMANDS:]
+    said = {"commands": lines} if len(lines) > 1 else {}
+    return {**new, **said, "cells": list(cells.values())}
+
+
+def commands(plan: Mapping[str, Any]) -> list[str]:
+    """The lines that asked for the cells of a plan, oldest first; what is no line of text is none."""
+    found = plan.get("commands")
+    lines = [*(found if isinstance(found, list) else []), plan.get("command")]
+    return list(dict.fromkeys(line for line in lines if isinstance(line, str) and line))
 
 
 def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:

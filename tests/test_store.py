@@ -292,6 +292,18 @@ def test_a_plan_comes_back_as_it_was_stored(tmp_path):
     assert store.suites() == ["criteria_ablation"]
 
 
+def test_every_line_that_asked_for_a_plan_is_known(tmp_path):
+    store = Store(tmp_path, create=True)
+    for number in (0, 1, 0, 2):
+        store.merge_plan({**plan([cell(config(number))]), "command": f"python -m bench.grid --seeds {number}"})
+    lines = [f"python -m bench.grid --seeds {number}" for number in range(3)]
+    assert store.commands("criteria_ablation", "demo") == lines
+    assert store.commands("criteria_ablation", "paper") == []
+    path = tmp_path / "criteria_ablation" / "plan-demo.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "commands": [None, 3, {}, "b"], "command": []}))
+    assert store.commands("criteria_ablation", "demo") == ["b"]
+
+
 def test_a_later_plan_adds_to_the_earlier_and_its_cells_win(tmp_path):
     store = Store(tmp_path, create=True)
     store.merge_plan(plan([cell(config(0)), cell(config(1), recipe="released")]))

@@ -290,6 +290,7 @@ def test_the_stored_plan(write):
         "scale": "demo",
         "question": "Which?",
         "reference": {"method": "sparse", "criterion": "abs_mean"},
+        "rank_by": None,
         "command": "python -m bench.grid --suite ./toy.yaml",
     }
     assert [cell["run_id"] for cell in cells] == [cell.spec.run_id for cell in plan.cells]
