@@ -4,14 +4,17 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: help demo test test-rest test-all chaos lint format bench clean
+.PHONY: help demo dashboard reference screenshots test test-rest test-all chaos lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the suite criteria_ablation on embedded data: a few minutes, no download of data"
+	@echo "make dashboard a page in the browser, of results/ or else of the reference results"
 	@echo "make test      the quick tests"
 	@echo "make test-all  all tests: adds slow ones and those that bring up services (make test-rest: these alone)"
 	@echo "make chaos     kill processes of a grid 100 times and cut files short, and compare its results: minutes"
+	@echo "make reference compute the reference results of results/reference again: hours"
+	@echo "make screenshots  the pictures of the README, anew"
 	@echo "make lint      ruff, mypy and the import rules"
 	@echo "make format    reformat the source"
 	@echo "make bench     the performance benchmarks"
@@ -19,6 +22,9 @@ help:
 
 demo: $(STAMP)
 	$(PYTHON) -m bench.grid --suite criteria_ablation
+
+dashboard: $(STAMP)
+	$(VENV)/bin/streamlit run dashboard/app.py
 
 test: $(STAMP)
 	$(PYTHON) -m pytest -m "not slow and not slurm and not browser"
@@ -28,6 +34,20 @@ test-rest: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTHON) -m pytest
+
+# The reference results: an hour or so of two cores at demo, and hours of the small grids on real images
+# (bench.download fashion_mnist, cifar10). Stopped, it goes on; what is done is not repeated.
+WORK := results/working
+reference: $(STAMP)
+	$(PYTHON) -m bench.grid --suite criteria_ablation --seeds 0-9 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite sparsity_sweep --results $(WORK)
+	$(PYTHON) -m bench.grid --suite sparsity_sweep --where "sparsity=0|0.95|0.98" --seeds 0-9 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite baselines --results $(WORK)
+	$(PYTHON) -m bench.grid --suite baselines --where "budget=epochs,sparsity=0|0.95" --seeds 0-9 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite baselines --scale small --where "budget=epochs,sparsity=0|0.95,method=dense_vi|deterministic|mc_dropout|sparse_vd|lbbnn|ssvi|static_vi|magnitude_vi|snr_vi|rigl" --results $(WORK)
+	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=fashion_mnist,sparsity=0|0.8|0.9|0.95|0.98,method=dense_vi|static_vi|ssvi" --results $(WORK)
+	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=cifar10,sparsity=0|0.9|0.98,method=dense_vi|static_vi|ssvi" --seeds 0-1 --results $(WORK)
+	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
 
 chaos: $(STAMP)
 	$(PYTHON) -m tests.chaos --kills 100 --runs 120
@@ -63,8 +83,8 @@ $(STAMP): pyproject.toml setup.py $(wildcard methods/kernels/source/*)
 	elif python3 -m uv --version >/dev/null 2>&1 || python3 -m pip install --quiet uv 2>/dev/null; then uv="python3 -m uv"; \
 	else python3 -m venv .uv; .uv/bin/python -m pip install --quiet uv; uv=.uv/bin/uv; fi; \
 	$$uv venv --clear $(VENV); \
-	$$uv pip install --python $(PYTHON) --editable '.[dev]'; \
-	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -c "import pandas, psutil, pyarrow.parquet, rich.live, scipy.stats, submitit, torch._dynamo, yaml"; \
+	$$uv pip install --python $(PYTHON) --editable '.[dashboard,dev]'; \
+	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -c "import pandas, plotly.graph_objects, psutil, pyarrow.parquet, rich.live, scipy.stats, streamlit, submitit, torch._dynamo, yaml"; \
 	printf '%s' '$(CURDIR)' > $@
 
 .PHONY: .FORCE

@@ -26,6 +26,8 @@ from typing import Any, BinaryIO, NoReturn, cast
 MAX_BYTES = 512 * 2**20
 #: The same for a document of JSON, of which a byte can take dozens in memory.
 MAX_DOCUMENT = 64 * 2**20
+#: Of the end of a log so much is read.
+_TAIL_BYTES = 2**16
 
 #: How the names of files end that are being written, and how long nobody takes to write one.
 _TEMPORARY, _LEFT_SECONDS = ".tmp", 3600.0
@@ -206,6 +208,16 @@ def read_json(path: Path) -> Any:
     if data is None:
         raise StoreError(f"{path}: no such file")
     return parse_json(data, str(path))
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """The last lines of a log that are not empty; none where there is none."""
+    with contextlib.suppress(OSError, StoreError), opened(log) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL_BYTES, 0))
+        text = file.read(_TAIL_BYTES).decode(errors="replace")
+        return [line for line in text.splitlines() if line.strip()][-lines:]
+    return []
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,9 @@ from bench.files import (
     complete_lines,
     parse_json,
     parse_rows,
+    printable,
     read_bytes,
+    tail,
     write_bytes,
     write_json,
 )
@@ -100,6 +102,12 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Add ``text`` to ``run.log``, after the time."""
         append_text(self.made() / "run.log", f"{clock.now()} {text.rstrip()}\n")
+
+    def tail(self, lines: int) -> list[str]:
+        """The last lines of ``run.log``, without what would steer a terminal; none where there is no log."""
+        if self.path.is_symlink():
+            raise StoreError(f"{self.path}: is a link")
+        return [printable(line) for line in tail(self.path / "run.log", lines)]
 
     def ask_cancel(self) -> None:
         """Ask whoever computes the run, now or next, to end it as ``cancelled``."""

@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.files import StoreError, opened, read_json
-
-_TAIL_BYTES = 2**16
+from bench.files import StoreError, read_json
 
 
 def root(results: Path) -> Path:
@@ -53,16 +51,6 @@ def read_note(path: Path) -> dict[str, Any]:
 def logs(launch: Path) -> Path:
     """Where submitit has its files, the logs among them."""
     return launch / "submitit"
-
-
-def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log that are not empty; none where there is none."""
-    with contextlib.suppress(OSError, StoreError), opened(log) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _TAIL_BYTES, 0))
-        text = file.read(_TAIL_BYTES).decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()][-lines:]
-    return []
 
 
 def tidy(launch: Path) -> None:

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from bench import cli, launches
-from bench.files import StoreError, opened, printable
+from bench import cli
+from bench.files import StoreError, opened, printable, tail
 from bench.folder import SETTLED
 from bench.live import named
 from bench.progress import Item, Progress
@@ -75,7 +75,7 @@ def _planned(store: Store, run_id: str) -> Item | None:
 
 def _print_tail(log: Path, lines: int) -> int:
     """Print the last lines of a log; returns its size."""
-    if found := launches.tail(log, lines):
+    if found := tail(log, lines):
         print(f"\n{printable(str(log))}:")
         print("\n".join(map(printable, found)))
     return len(_from(log, 0))

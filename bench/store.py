@@ -162,7 +162,8 @@ class Store:
 
     def commands(self, suite: str, scale: str) -> list[str]:
         """The lines that asked for the runs of a suite, oldest first."""
-        return [line for plan in self.plans(suite) if plan["scale"] == scale for line in planfile.commands(plan)]
+        plans = [plan for plan in self.plans(suite) if plan["scale"] == scale]
+        return [line for plan in plans for line in planfile.commands(plan)]
 
     def planned(self, suite: str) -> list[planfile.Planned]:
         """The runs that a suite asks for; ``StoreError`` where it was never launched."""

@@ -294,13 +294,14 @@ def test_a_plan_comes_back_as_it_was_stored(tmp_path):
 
 def test_every_line_that_asked_for_a_plan_is_known(tmp_path):
     store = Store(tmp_path, create=True)
-    for number in (0, 1, 0, 2):
-        store.merge_plan({**plan([cell(config(number))]), "command": f"python -m bench.grid --seeds {number}"})
     lines = [f"python -m bench.grid --seeds {number}" for number in range(3)]
+    for number in (0, 1, 0, 2):
+        store.merge_plan({**plan([cell(config(number))]), "command": lines[number]})
     assert store.commands("criteria_ablation", "demo") == lines
     assert store.commands("criteria_ablation", "paper") == []
     path = tmp_path / "criteria_ablation" / "plan-demo.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "commands": [None, 3, {}, "b"], "command": []}))
+    odd = {"commands": [None, 3, {}, "b"], "command": []}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **odd}))
     assert store.commands("criteria_ablation", "demo") == ["b"]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import deaths, launches
-from bench.files import printable, write_json
+from bench import deaths
+from bench.files import printable, tail, write_json
 from bench.slurm import commands, records
 from bench.slurm.commands import State
 from bench.slurm.fate import Fate, fate
@@ -84,7 +84,7 @@ def verdicts(sight: Sight) -> dict[str, Verdict]:
     """By run: what ended the job that was at it, or that was cancelled with it."""
     found: dict[str, Verdict] = {}
     for task, state in sight.over:
-        met = fate(task.job, state, launches.tail(task.log, _LOG_LINES))
+        met = fate(task.job, state, tail(task.log, _LOG_LINES))
         if lost := _lost(task, task.read_note(), met, sight):
             found |= dict.fromkeys(lost, Verdict(task.job, met, task.last_words()))
     return found
@@ -100,7 +100,7 @@ def settle(store: Store, sight: Sight) -> list[Task]:
     futile, ended = [], sight.ended
     for task, state in sight.over:
         note = task.read_note()
-        log = launches.tail(task.log, _LOG_LINES)
+        log = tail(task.log, _LOG_LINES)
         met = fate(task.job, state, log)
         if lost := _lost(task, note, met, sight):
             words = task.last_words()

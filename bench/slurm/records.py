@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import launches
-from bench.files import StoreError, locked, opened, printable, read_json, write_json
+from bench.files import StoreError, locked, opened, printable, read_json, tail, write_json
 from bench.folder import RUN_ID
 from bench.slurm.commands import is_job
 
@@ -46,7 +46,7 @@ class Task:
 
     def last_words(self) -> str:
         """The last line of its log that says something, and where the log is."""
-        lines = launches.tail(self.log, 50)
+        lines = tail(self.log, 50)
         if not lines:
             return f"none ({self.log} is empty)" if self.log.exists() else f"none (there is no {self.log})"
         # what srun adds in the end says that the process is gone, not why
