@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 #: The tables of a suite; ``runs`` has a row a run, the others are long.
-TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration", "stages")
+TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration", "selective", "stages")
 
 
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:

@@ -59,7 +59,7 @@ def evaluate_stage(
 
     With validation data each predictor is scored with temperature scaling too, as ``+temperature``.
 
-    Returns rows for the ``metrics`` and ``calibration`` tables, and the arrays to store of the
+    Returns rows for the tables ``metrics``, ``calibration`` and ``selective``, and the arrays to store of the
     test part: labels (N,), and for each predictor as it is averaged probabilities (N, C) and
     per-example predictive entropy and mutual information (N,).
     """
@@ -67,7 +67,7 @@ def evaluate_stage(
     if problem.splits.val is not None:
         splits = {"val": problem.splits.val, **splits}
     labels = {name: split.labels.cpu().numpy() for name, split in splits.items()}
-    rows: dict[str, Any] = {"metrics": [], "calibration": []}
+    rows: dict[str, Any] = {"metrics": [], "calibration": [], "selective": []}
     arrays: dict[str, np.ndarray] = {"labels": labels["test"].astype(np.int16)}
     for predictor, functions in _predictors(problem, module, stage):
         draws: dict[str, list[np.ndarray]] = {name: [] for name in splits}
@@ -107,7 +107,8 @@ def _add_scaled(
         applied = fitted.held_out if name == "val" else fitted.value
         found = temperature.scaled(log_probs, applied)
         scores = metrics.summary(found[None], labels[name])
-        del scores["mutual_information"]  # of an average that was rescaled there are no draws
+        # of an average that was rescaled there are no draws
+        scores = {name: value for name, value in scores.items() if not name.startswith("mutual_information")}
         scores |= {"temperature": float(np.mean(applied)), "temperature_spread": fitted.spread}
         _add(rows, (stage.name, f"{predictor}+temperature", name), scores, found, labels[name])
 
@@ -119,14 +120,16 @@ def _add(
     log_probs: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Add what was scored of log probabilities (N, C) of a stage, predictor and split, and their diagram."""
+    """Add what was scored of log probabilities (N, C) of a stage, predictor and split, and their curves."""
     here = dict(zip(("stage", "predictor", "split"), where, strict=True))
     as_it_is = {"shift": None, "severity": None}
     rows["metrics"] += [
         {**here, **as_it_is, "metric": metric, "value": value, "n": len(labels)}
         for metric, value in scores.items()
     ]
-    rows["calibration"] += [{**here, **row} for row in metrics.calibration_bins(np.exp(log_probs), labels)]
+    probs = np.exp(log_probs)
+    rows["calibration"] += [{**here, **row} for row in metrics.calibration_bins(probs, labels)]
+    rows["selective"] += [{**here, **row} for row in metrics.selective(probs, labels)]
 
 
 def fixed_draws(

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 #: Bins of calibration errors and of the reliability diagram.
 BINS = 15
+#: Parts that the coverages of a risk-coverage curve are multiples of.
+COVERAGES = 20
 #: Simulated sets of labels behind ``ece_null``: its standard error is a 22nd of the spread of one ECE.
 NULL_DRAWS = 500
 # Numbers simulated at a time: 8 MB, however many examples there are.
@@ -41,7 +43,8 @@ def log_mean_exp(log_probs: ArrayLike) -> Array:
 def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     """Every metric of a predictor, from the log probabilities (S, N, C) of its draws and the labels (N,).
 
-    ``nll`` is inf where a label was given probability 0 by all draws.
+    ``nll`` is inf where a label was given probability 0 by all draws; what is of right or of wrong
+    predictions is NaN where there are none, ``error_auroc`` where all are one or the other.
     """
     log_probs = _predictions(log_probs, 3, "log probabilities (S, N, C)")
     averaged = log_mean_exp(log_probs)
@@ -60,6 +63,12 @@ def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         "entropy": float(entropy.mean()),
         "mutual_information": float(information.mean()),
         "confidence": float(confidence.mean()),
+        "entropy_right": _mean(entropy[correct]),
+        "entropy_wrong": _mean(entropy[~correct]),
+        "mutual_information_right": _mean(information[correct]),
+        "mutual_information_wrong": _mean(information[~correct]),
+        "error_auroc": auroc(entropy, ~correct),
+        "aurc": float(_risks(confidence, correct).mean()),
     }
 
 
@@ -123,6 +132,48 @@ def calibration_bins(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> l
         }
         for i, count in enumerate(counts)
     ]
+
+
+def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Probability that a positive example has a higher score than another one, a tie counting one half.
+
+    scores, positive: (N,). The Mann-Whitney statistic over the number of pairs; NaN without pairs.
+    """
+    scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    pairs = int(positive.sum()) * int((~positive).sum())
+    if not pairs:
+        return float("nan")
+    _, level, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[level]
+    m = int(positive.sum())
+    return float((ranks[positive].sum() - m * (m + 1) / 2) / pairs)
+
+
+def selective(probs: ArrayLike, labels: ArrayLike) -> list[dict[str, float]]:
+    """The risk-coverage curve (Geifman and El-Yaniv 2017): a row for each coverage of 0.05, 0.1, ..., 1.
+
+    ``risk`` is the error rate among the most confident share ``coverage`` of the examples, rounded up to
+    whole ones. Of examples of the same confidence it is the expectation over which are taken first.
+    """
+    probs = _predictions(probs, 2, "probabilities (N, C)")
+    risks = _risks(*_top_label(probs, _labels(labels, probs)))
+    taken = [-(-len(risks) * part // COVERAGES) for part in range(1, COVERAGES + 1)]
+    return [
+        {"coverage": part / COVERAGES, "risk": float(risks[count - 1])}
+        for part, count in enumerate(taken, start=1)
+    ]
+
+
+def _risks(confidence: Array, correct: NDArray[np.bool_]) -> Array:
+    """The error rate among the k most confident examples, for k = 1..N; its mean is the AURC."""
+    _, level, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    wrong = np.bincount(level, ~correct) / counts  # of each confidence, the highest first
+    risks: Array = np.cumsum(np.repeat(wrong, counts)) / np.arange(1, len(confidence) + 1)
+    return risks
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def marginal_l2(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:

@@ -17,7 +17,7 @@ from bench.files import StoreError, parse_json
 from bench.rows import Columns, columns, parse_lists, table_of
 
 #: The lists of ``metrics.json``, each a table.
-LISTS = ("metrics", "calibration", "stages")
+LISTS = ("metrics", "calibration", "selective", "stages")
 #: The metrics that the table ``runs`` shows of the last stage.
 VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 

@@ -177,8 +177,8 @@ class Store:
         """The tables of a suite, made anew from its plans and the run folders; live runs are in them.
 
         ``runs`` (a row a run and scale, planned runs without a folder included), ``metrics``,
-        ``history``, ``layers``, ``criteria_pairs``, ``calibration``: ``bench/columns.yaml``
-        defines every column.
+        ``history``, ``layers``, ``criteria_pairs``, ``calibration``, ``selective``, ``stages``:
+        ``bench/columns.yaml`` defines every column.
         """
         from bench import tables
 

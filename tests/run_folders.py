@@ -17,9 +17,18 @@ METRICS = (
     "entropy",
     "mutual_information",
     "confidence",
+    "entropy_right",
+    "entropy_wrong",
+    "mutual_information_right",
+    "mutual_information_wrong",
+    "error_auroc",
+    "aurc",
 )
 #: Of a predictor with temperature scaling.
-SCALED = (*(name for name in METRICS if name != "mutual_information"), "temperature", "temperature_spread")
+SCALED = (
+    *(name for name in METRICS if not name.startswith("mutual_information")),
+    *("temperature", "temperature_spread"),
+)
 CRITERIA = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp")
 LAYERS = ("fc1", "fc2", "classifier")
 QUANTILES = [f"{group}_q{q}" for group in ("kept", "removed", "added") for q in (10, 50, 90)]
@@ -180,7 +189,7 @@ def _history(stages: tuple[str, ...], epochs: int) -> list[dict[str, Any]]:
 
 def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
     """Every figure differs between stages, predictors and splits, so that a wrong choice shows."""
-    metrics, calibration, ended = [], [], []
+    metrics, calibration, curve, ended = [], [], [], []
     for number, stage in enumerate(stages):
         ended.append(
             {"stage": stage, "stage_index": number, "density": 0.1, "params_active": 2000,
@@ -202,4 +211,6 @@ def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
                         {**here, "bin": b, "lower": b / 15, "upper": (b + 1) / 15, "count": 24 if b else 0,
                          "confidence": (b + 0.5) / 15 if b else None, "accuracy": b / 15 if b else None}
                     )  # fmt: skip
-    return {"metrics": metrics, "calibration": calibration, "stages": ended}
+                for part in range(1, 21):
+                    curve.append({**here, "coverage": part / 20, "risk": lowered * part / 20})
+    return {"metrics": metrics, "calibration": calibration, "selective": curve, "stages": ended}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from bench import metrics
 
@@ -22,6 +23,12 @@ METRICS = {
     "entropy",
     "mutual_information",
     "confidence",
+    "entropy_right",
+    "entropy_wrong",
+    "mutual_information_right",
+    "mutual_information_wrong",
+    "error_auroc",
+    "aurc",
 }
 
 
@@ -88,6 +95,62 @@ def test_summary_by_hand():
     assert found["entropy"] == pytest.approx(predictive)
     assert found["mutual_information"] == pytest.approx(predictive - of_draws)
     assert found["confidence"] == pytest.approx(0.65)
+    # the first is right, and both more confident and less uncertain than the second, which is wrong
+    assert (found["entropy_right"], found["entropy_wrong"]) == pytest.approx((entropy(0.7), entropy(0.4)))
+    assert found["mutual_information_right"] == pytest.approx(
+        entropy(0.7) - (entropy(0.8) + entropy(0.6)) / 2
+    )
+    assert found["mutual_information_wrong"] == pytest.approx(
+        entropy(0.4) - (entropy(0.6) + entropy(0.2)) / 2
+    )
+    assert found["error_auroc"] == 1 and found["aurc"] == (0 + 1 / 2) / 2
+
+
+def test_nothing_is_said_of_wrong_predictions_where_there_are_none():
+    found = metrics.summary(log([[[0.8, 0.2], [0.6, 0.4]]]), [0, 0])
+    assert math.isnan(found["entropy_wrong"]) and math.isnan(found["mutual_information_wrong"])
+    assert math.isnan(found["error_auroc"]) and found["aurc"] == 0
+    assert found["entropy_right"] == found["entropy"]
+    found = metrics.summary(log([[[0.8, 0.2], [0.6, 0.4]]]), [1, 1])
+    assert math.isnan(found["entropy_right"]) and math.isnan(found["error_auroc"]) and found["aurc"] == 1
+
+
+def test_a_risk_coverage_curve_by_hand():
+    """Of four examples the second most confident is wrong: risks 0, 1/2, 1/3, 1/4."""
+    probs = [[0.6, 0.4], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]
+    curve = metrics.selective(probs, [0, 0, 1, 0])
+    assert [row["coverage"] for row in curve] == [part / 20 for part in range(1, 21)]
+    expected = [0.0] * 5 + [1 / 2] * 5 + [1 / 3] * 5 + [1 / 4] * 5
+    assert [row["risk"] for row in curve] == pytest.approx(expected)
+    found = metrics.summary(log([probs]), [0, 0, 1, 0])
+    assert found["aurc"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    # entropies rise as confidences fall; of the three right ones two are less certain than the wrong one
+    assert found["error_auroc"] == pytest.approx(1 / 3)
+
+
+def test_of_equal_confidences_the_order_is_left_to_chance():
+    """Three examples of one confidence, one of them wrong: whichever is taken, the risk to expect is 1/3."""
+    probs = [[0.7, 0.3]] * 3
+    for labels in ([1, 0, 0], [0, 1, 0], [0, 0, 1]):
+        assert [row["risk"] for row in metrics.selective(probs, labels)] == pytest.approx([1 / 3] * 20)
+        found = metrics.summary(log([probs]), labels)
+        assert found["aurc"] == pytest.approx(1 / 3) and found["error_auroc"] == 0.5
+
+
+@given(predictions())
+def test_uncertainty_of_errors_agrees_with_scikit_learn_and_the_curve_with_its_area(pair):
+    log_probs, labels = pair
+    found = metrics.summary(log_probs, labels)
+    averaged = metrics.log_mean_exp(log_probs)
+    wrong = averaged.argmax(1) != labels
+    entropy, _ = metrics.entropies(log_probs)
+    if 0 < wrong.sum() < len(wrong):
+        assert found["error_auroc"] == pytest.approx(roc_auc_score(wrong, entropy))
+    curve = metrics.selective(np.exp(averaged), labels)
+    assert curve[-1]["risk"] == pytest.approx(1 - found["accuracy"])
+    if len(labels) == 20:
+        assert found["aurc"] == pytest.approx(np.mean([row["risk"] for row in curve]))
+    assert all(0 <= row["risk"] <= 1 + 1e-12 for row in curve) and 0 <= found["aurc"] <= 1 + 1e-12
 
 
 def test_entropies_of_each_example():
@@ -231,7 +294,8 @@ def test_the_order_of_examples_and_of_draws_does_not_matter(pair, shuffler):
     permuted = metrics.summary(log_probs[:, examples], labels[examples])
     # of a square that is 0 but for rounding, the root is not as small
     assert permuted.pop("ece_marginal_l2") == pytest.approx(found["ece_marginal_l2"], rel=1e-9, abs=1e-7)
-    assert permuted == pytest.approx({name: found[name] for name in permuted}, rel=1e-9, abs=1e-12)
+    expected = {name: found[name] for name in permuted}
+    assert permuted == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True)
     reordered = metrics.summary(log_probs[draws], labels)
     # the others too, unless the last bit of an average decides a tie or a bin
     for name in ("nll", "brier", "entropy", "mutual_information", "confidence"):
@@ -297,7 +361,10 @@ def test_nll_is_finite_for_logits_of_a_thousand():
 def test_probability_zero_gives_no_nan():
     certain = log([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]] * 3)
     found = metrics.summary(certain, [0, 1])
-    assert {name: value for name, value in found.items() if value} == {"accuracy": 1.0, "confidence": 1.0}
+    none = {"entropy_wrong", "mutual_information_wrong", "error_auroc"}  # no prediction is wrong
+    assert {name for name, value in found.items() if math.isnan(value)} == none
+    others = {name: value for name, value in found.items() if value and name not in none}
+    assert others == {"accuracy": 1.0, "confidence": 1.0}
     assert metrics.log_mean_exp(certain)[0].tolist() == [0.0, -math.inf, -math.inf]
     wrong = metrics.summary(certain, [1, 1])
     assert wrong.pop("nll") == math.inf

@@ -55,7 +55,7 @@ def test_scores_are_printed_under_one_another(tmp_path, capsys):
     assert len(lines) == 2 * 4 * 2
     assert lines[0].startswith("  search mean                val  accuracy=0.8200 nll=– brier=")
     assert lines[-1].startswith("  final  samples+temperature test accuracy=0.9450 nll=")
-    assert lines[-1].endswith("temperature_spread=0.1050") and "mutual_information" not in lines[-1]
+    assert lines[-1].endswith("temperature_spread=0.1450") and "mutual_information" not in lines[-1]
     assert len({line.index("accuracy=") for line in lines}) == 1
 
 
