@@ -49,6 +49,9 @@ reference: $(STAMP)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=cifar10,sparsity=0|0.9|0.98,method=dense_vi|static_vi|ssvi" --seeds 0-1 --results $(WORK)
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
 
+screenshots: $(STAMP)
+	$(PYTHON) -m tests.screenshots
+
 chaos: $(STAMP)
 	$(PYTHON) -m tests.chaos --kills 100 --runs 120
 

@@ -20,6 +20,7 @@ from tests import import_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = ("bench", "dashboard", "methods")
 CACHES = ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -139,9 +140,7 @@ def test_documents_name_only_commands_and_files_that_exist(document):
 
 def tree_files():
     """Every file of the packages, as a wheel should name it; no caches, no hidden files."""
-    found = [
-        path.relative_to(ROOT) for package in ("bench", "methods") for path in (ROOT / package).rglob("*")
-    ]
+    found = [path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*")]
     skipped = (".", "__pycache__")
     return [
         p for p in found if (ROOT / p).is_file() and not any(part.startswith(skipped) for part in p.parts)
@@ -162,7 +161,7 @@ def test_packages_and_package_data_are_listed_by_name():
 @pytest.mark.slow
 def test_a_wheel_works_from_another_folder(tmp_path):
     source, environment = tmp_path / "source", tmp_path / "environment"
-    for package in ("bench", "methods"):
+    for package in PACKAGES:
         copytree(ROOT / package, source / package, ignore=CACHES)
     rmtree(source / "methods" / "kernels" / "compiled")  # to be compiled for the wheel
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):

@@ -1,0 +1,111 @@
+"""Charts of results: data frames in, plotly figures out. No Streamlit, no torch, no methods.
+
+Every chart answers the question that is its title, and carries what was drawn, how that was computed and
+what it shows in words, so that a page, a report and a file can all show it honestly.
+"""
+
+from bench.figures.calibration import SCALED, reliability, scaling
+from bench.figures.chart import Chart, Look, Missing, interval, signed
+from bench.figures.choice import MOST_CHOSEN, one_a_method
+from bench.figures.comparison import compare, middle, ranks
+from bench.figures.cost import COUNTED, MEASURED, not_comparable, speed, stored
+from bench.figures.criteria import criteria
+from bench.figures.criteria_words import aliases, same_results, verdicts
+from bench.figures.history import MOST_RUNS, recorded, run_curves, seed_curves
+from bench.figures.leaderboard import latex, leaderboard, shown
+from bench.figures.measures import COSTS, SCORES, Axis, axes
+from bench.figures.overview import best, coverage, forest
+from bench.figures.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
+from bench.figures.settings import differing, settings
+from bench.figures.subspace import (
+    MOST_CONFIGURATIONS,
+    MOVES,
+    MOVES_EXPLAINED,
+    NO_FINAL,
+    default_choice,
+    layer_map,
+    moves,
+    subspace,
+)
+from bench.figures.tradeoff import at_compression, tradeoff
+from bench.figures.uncertainty import (
+    DETECTION,
+    SHIFTED,
+    UNCERTAINTIES,
+    by_split,
+    detection,
+    foreign_splits,
+    risk_coverage,
+    separation,
+    severity,
+    shifts,
+    tells_errors,
+)
+from bench.figures.weight_scores import weight_scores
+
+__all__ = [
+    "COSTS",
+    "COUNTED",
+    "DETECTION",
+    "MEASURED",
+    "MOMENTS",
+    "MOST_CHOSEN",
+    "MOST_CONFIGURATIONS",
+    "MOST_RUNS",
+    "MOVES",
+    "MOVES_EXPLAINED",
+    "NO_FINAL",
+    "SCALED",
+    "SCORES",
+    "SHIFTED",
+    "UNCERTAINTIES",
+    "Axis",
+    "Chart",
+    "Look",
+    "Missing",
+    "aliases",
+    "at_compression",
+    "axes",
+    "best",
+    "by_split",
+    "coincidences",
+    "compare",
+    "coverage",
+    "criteria",
+    "default_choice",
+    "detection",
+    "differing",
+    "foreign_splits",
+    "forest",
+    "interval",
+    "latex",
+    "layer_map",
+    "leaderboard",
+    "middle",
+    "moves",
+    "not_comparable",
+    "one_a_method",
+    "overlap_in_time",
+    "overlap_map",
+    "ranks",
+    "recorded",
+    "reliability",
+    "risk_coverage",
+    "run_curves",
+    "same_results",
+    "scaling",
+    "seed_curves",
+    "separation",
+    "settings",
+    "severity",
+    "shifts",
+    "shown",
+    "signed",
+    "speed",
+    "stored",
+    "subspace",
+    "tells_errors",
+    "tradeoff",
+    "verdicts",
+    "weight_scores",
+]

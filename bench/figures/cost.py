@@ -1,0 +1,295 @@
+"""Whether what counts promise is measured: FLOPs against seconds and memory, weights against bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from bench.figures.chart import Chart, Look, Missing, escaped, interval, variant
+from bench.figures.measures import Axis, axes
+from bench.statistics import summarise
+
+#: What is counted, and what is measured, each as a ratio to dense VI.
+COUNTED = ("train_flops_ratio", "inference_flops_ratio")
+MEASURED = ("step_time_ratio", "peak_memory_ratio")
+#: Times of runs that differ in one of these are not comparable.
+CIRCUMSTANCES = ("device", "threads", "concurrency", "execution")
+_TIMED = (
+    "No finished run here has a {name}. It needs runs that had the machine to themselves, and dense VI "
+    "beside them in the same suite. The suite cost takes both: python -m bench.grid --suite cost --threads 2"
+)
+#: What lies above the line of equal ratios, and below it.
+_BESIDE = {
+    "step_time_ratio": ("slower than counted", "faster than counted"),
+    "peak_memory_ratio": ("more memory than counted", "less memory than counted"),
+}
+#: The plot is a square, so that the line of equal ratios is at 45 degrees.
+_SQUARE_PIXELS = 560
+
+
+def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
+    """Measured against counted ratio to dense VI, a mark a configuration, with the line where they agree.
+
+    runs: the table ``runs``. counted, measured: of ``COUNTED`` and ``MEASURED``. Runs whose steps are not as
+    many as those of dense VI are left out: what is measured is of a step. Raises ``Missing``.
+    """
+    x_axis, y_axis = axes()[counted], axes()[measured]
+    timed = runs[(runs["status"] == "done") & runs[measured].notna() & runs[counted].notna()]
+    found = timed[_has_as_many_steps(timed)]
+    if found.empty:
+        if len(timed):
+            raise Missing(f"Every run here with a {y_axis.name} took more or fewer steps than dense VI.")
+        raise Missing(_TIMED.format(name=y_axis.name))
+    table = summarise(found, metrics=[counted, measured])
+    table["variant"] = [variant(str(label)) for label in table["config_label"]]
+    table["measured_over_counted"] = table[f"{measured}_mean"] / table[f"{counted}_mean"]
+    figure = look.figure(height=_SQUARE_PIXELS)
+    low, high = _span(table, counted, measured)
+    _add_equal(figure, low, high, _BESIDE[measured], look)
+    for method in look.ordered(table["method"]):
+        figure.add_trace(_marks(table[table["method"] == method], x_axis, y_axis, look, method, low))
+    _set_square(figure, low, high)
+    figure.update_xaxes(title_text=f"counted {x_axis.title.replace('↓', '←')}")
+    figure.update_yaxes(title_text=y_axis.title)
+    left = len(timed) - len(found)
+    return Chart(
+        title="Is sparsity real speed?" if measured == "step_time_ratio" else "Is sparsity less memory?",
+        figure=figure,
+        data=table,
+        how=(
+            "A mark is a configuration: means over its finished seeds of ratios to dense VI; whiskers are 95 "
+            "% t-intervals over seeds (none for a single seed; those of counts are mostly smaller than a "
+            "mark), n in the tooltip. An interval that reaches below the axis ends at it. Both axes are "
+            "logarithmic and have the same scale. The dashed line is where what is measured equals what is "
+            "counted."
+            + (f" {left} runs are left out, as their steps are not as many as dense VI's." if left else "")
+            + f"\n\n**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
+        ),
+        alt=_in_words(table, x_axis, y_axis),
+    )
+
+
+def stored(runs: pd.DataFrame, look: Look) -> Chart:
+    """How many times smaller the stored model is, against the share of weights that is left.
+
+    The line is where bytes are in proportion to weights. Raises ``Missing``.
+    """
+    x_axis, y_axis = axes()["density"], axes()["compression_vs_dense_vi"]
+    metrics = ["density", "compression_vs_dense_vi", "checkpoint_bytes"]
+    table = summarise(runs, metrics=metrics).dropna(subset=[f"{name}_mean" for name in metrics])
+    table = table[table["density_mean"] > 0].reset_index(drop=True)
+    if table.empty:
+        raise Missing("No finished run here has density and bytes. Widen the filters, or see the page Runs.")
+    table["variant"] = [variant(str(label)) for label in table["config_label"]]
+    table["share_of_proportion"] = table["compression_vs_dense_vi_mean"] * table["density_mean"]
+    figure = look.figure(height=460)
+    x = table["density_mean"] * x_axis.factor
+    ends = np.array([x.min() / 1.3, 130.0])
+    figure.add_trace(
+        go.Scatter(
+            x=ends.tolist(), y=(100 / ends).tolist(), mode="lines", name="bytes in proportion to weights",
+            line={"color": look.soft, "width": 1.5, "dash": "dash"}, hoverinfo="skip",
+        )
+    )  # fmt: skip
+    table["size"] = _sizes(table, look)
+    for method in look.ordered(table["method"]):
+        figure.add_trace(_stored_marks(table[table["method"] == method], x_axis, y_axis, look, method))
+    table = table.drop(columns="size")
+    y = table["compression_vs_dense_vi_mean"]
+    figure.update_xaxes(
+        type="log", range=np.log10(ends).tolist(), title_text=x_axis.title, **_ticks(ends[0], ends[1])
+    )
+    bottom, top = min(float(y.min()), 1.0) / 1.3, max(float(y.max()), 100 / ends[0]) * 1.1
+    figure.update_yaxes(
+        type="log", range=[np.log10(bottom), np.log10(top)], title_text=y_axis.title, **_ticks(bottom, top)
+    )
+    smallest = table.iloc[int(table["compression_vs_dense_vi_mean"].to_numpy().argmax())]
+    return Chart(
+        title="Is a tenth of the weights a tenth of the bytes?",
+        figure=figure,
+        data=table,
+        how=(
+            "A mark is a configuration: means over its finished seeds, n in the tooltip; bytes hardly differ "
+            "between seeds. The dashed line is where bytes are in proportion to active weights. Below it, "
+            "what is stored beside them costs: positions of active weights, biases, normalisation. Above it "
+            "are methods that store fewer numbers a weight than dense VI, which has two.\n\n"
+            f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
+        ),
+        alt=(
+            f"The smallest stored model of {len(table)} configurations is that of "
+            f"{smallest['config_label']}, {smallest['compression_vs_dense_vi_mean']:.3g} times smaller than "
+            f"dense VI with {smallest['density_mean']:.2%} of the weights."
+        ),
+    )
+
+
+def not_comparable(runs: pd.DataFrame) -> list[str]:
+    """Why times of these finished runs can't be compared with each other, a line each; none where they can.
+
+    Ratios to dense VI need no such comparison, except that of ``execution``.
+    """
+    done = runs[runs["status"] == "done"]
+    lines = []
+    for name in CIRCUMSTANCES:
+        # dense methods have no sparse layer to execute one way or another
+        values = done.loc[done["sparsity"] > 0, name] if name == "execution" else done[name]
+        counts = values.dropna().value_counts()
+        if len(counts) > 1:
+            shown = ", ".join(f"{_number(value)} ({count} runs)" for value, count in sorted(counts.items()))
+            lines.append(f"{name}: {shown}")
+    return lines
+
+
+def _has_as_many_steps(runs: pd.DataFrame) -> pd.Series:
+    """Whether a run took as many steps as the dense VI whose FLOPs its own are divided by."""
+    limited = pd.Series(False, index=runs.index)
+    if (key := "config.training.max_steps") in runs:
+        limited = runs[key].notna()
+    factor = runs["epochs_factor"].fillna(1.0).astype(float)
+    return (limited | (runs["epochs_total"] == runs["epochs"])) & (factor == 1)
+
+
+def _marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, method: str, low: float) -> go.Scatter:
+    x, y = rows[f"{x_axis.column}_mean"], rows[f"{y_axis.column}_mean"]
+    x_half, y_half = rows[f"{x_axis.column}_half_width"], rows[f"{y_axis.column}_half_width"]
+    colour = look.colour(method)
+    return go.Scatter(
+        x=x.tolist(),
+        y=y.tolist(),
+        mode="markers",
+        name=look.label(method),
+        marker={
+            "symbol": look.marker(method), "size": 11, "color": colour, "line": {"width": 1, "color": colour},
+        },
+        error_x=_whiskers(x, x_half, low, colour),
+        error_y=_whiskers(y, y_half, low, colour),
+        customdata=[
+            [escaped(label), interval(a, b, 3), interval(c, d, 3), ratio, int(n)]
+            for label, a, b, c, d, ratio, n in zip(
+                rows["config_label"], x, x_half, y, y_half, rows["measured_over_counted"],
+                rows[f"{y_axis.column}_n"], strict=True,
+            )
+        ],
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b><br>counted {x_axis.name} %{{customdata[1]}}<br>{y_axis.name} "
+            "%{customdata[2]}<br>%{customdata[3]:.2f} times what was counted<br>n = "
+            "%{customdata[4]}<extra></extra>"
+        ),
+    )  # fmt: skip
+
+
+def _whiskers(mean: pd.Series, half: pd.Series, low: float, colour: str) -> dict[str, object]:
+    """Those of a logarithmic axis end at its lower end, where an interval reaches below it."""
+    known = half.fillna(0)
+    down = np.minimum(known, np.maximum(mean - low, 0))
+    return {
+        "type": "data", "array": known.tolist(), "arrayminus": down.tolist(),
+        "color": colour, "thickness": 1.3, "width": 4,
+    }  # fmt: skip
+
+
+def _stored_marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, method: str) -> go.Scatter:
+    colour = look.colour(method)
+    return go.Scatter(
+        x=(rows["density_mean"] * x_axis.factor).tolist(),
+        y=rows["compression_vs_dense_vi_mean"].tolist(),
+        mode="markers",
+        name=look.label(method),
+        marker={
+            "symbol": f"{look.marker(method).removesuffix('-open')}-open", "size": rows["size"].tolist(),
+            "color": colour, "line": {"width": 2, "color": colour},
+        },
+        customdata=[
+            [escaped(label), f"{round(size):,}", share, int(n)]
+            for label, size, share, n in zip(
+                rows["config_label"], rows["checkpoint_bytes_mean"], rows["share_of_proportion"],
+                rows["compression_vs_dense_vi_n"], strict=True,
+            )
+        ],
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b><br>{y_axis.name} %{{y:.3g}} {y_axis.unit}<br>%{{customdata[1]}} bytes"
+            "<br>density %{x:.3g} %<br>%{customdata[2]:.2f} of what is in proportion<br>n = %{customdata[3]}"
+            "<extra></extra>"
+        ),
+    )  # fmt: skip
+
+
+def _sizes(table: pd.DataFrame, look: Look) -> list[int]:
+    """Pixels of each mark: methods of equal density store equally much, and stand around each other."""
+    places = zip(
+        np.log10(table["density_mean"]).round(2),
+        np.log10(table["compression_vs_dense_vi_mean"]).round(2),
+        strict=True,
+    )
+    keys = list(places)
+    here: dict[tuple[float, float], list[str]] = {}
+    for key, method in zip(keys, table["method"], strict=True):
+        here.setdefault(key, []).append(str(method))
+    ranks = {key: look.ordered(methods) for key, methods in here.items()}
+    return [9 + 6 * ranks[key].index(str(m)) for key, m in zip(keys, table["method"], strict=True)]
+
+
+def _add_equal(figure: go.Figure, low: float, high: float, words: tuple[str, str], look: Look) -> None:
+    figure.add_trace(
+        go.Scatter(
+            x=[low, high], y=[low, high], mode="lines", name="measured = counted", hoverinfo="skip",
+            line={"color": look.soft, "width": 1.5, "dash": "dash"},
+        )
+    )  # fmt: skip
+    # words where they can't hide marks: in the corners that lie far from the line
+    corners = (
+        (0.02, 0.98, "left", "top", words[0]),
+        (0.98, 0.02, "right", "bottom", words[1]),
+    )
+    for x, y, xanchor, yanchor, text in corners:
+        figure.add_annotation(
+            xref="x domain", yref="y domain", x=x, y=y, xanchor=xanchor, yanchor=yanchor, text=text,
+            showarrow=False, font={"size": 13, "color": look.soft},
+        )  # fmt: skip
+
+
+def _span(table: pd.DataFrame, *columns: str) -> tuple[float, float]:
+    """What both axes show: all means and the upper ends of whiskers, with room."""
+    low = min(float(table[f"{column}_mean"].min()) for column in columns)
+    high = max(
+        float((table[f"{column}_mean"] + table[f"{column}_half_width"].fillna(0)).max()) for column in columns
+    )
+    return low / 2, max(high, 1.0) * 2
+
+
+def _set_square(figure: go.Figure, low: float, high: float) -> None:
+    span = {"type": "log", "range": [np.log10(low), np.log10(high)], "constrain": "domain"}
+    figure.update_xaxes(**span, **_ticks(low, high))
+    figure.update_yaxes(**span, **_ticks(low, high), scaleanchor="x", scaleratio=1)
+
+
+def _ticks(low: float, high: float) -> dict[str, object]:
+    """Marks at 1, 2 and 5 of each decade, or at decades alone where there are many."""
+    steps: Sequence[int] = (1, 2, 5) if np.log10(high / low) < 2.6 else (1,)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    values = [step * 10.0**decade for decade in decades for step in steps]
+    shown = [value for value in values if low <= value <= high]
+    return {
+        "tickmode": "array",
+        "tickvals": shown,
+        "ticktext": [f"{value:,.10g}" for value in shown],
+        "minor": {"ticks": ""},
+    }
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _in_words(table: pd.DataFrame, x_axis: Axis, y_axis: Axis) -> str:
+    """What the configuration with the fewest counted FLOPs gains."""
+    least = table.iloc[int(table[f"{x_axis.column}_mean"].to_numpy().argmin())]
+    mean, half = least[f"{y_axis.column}_mean"], least[f"{y_axis.column}_half_width"]
+    what = f"{y_axis.name} {interval(mean, half, 3)} of dense VI"
+    return (
+        f"With the fewest counted {x_axis.name} of {len(table)} configurations, "
+        f"{least[f'{x_axis.column}_mean']:.3g} of dense VI, {least['config_label']} has {what}."
+    )

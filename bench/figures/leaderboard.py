@@ -1,0 +1,102 @@
+"""Which configuration is best, how sure that is, and the same as a table for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.figures.chart import Look, Missing, interval
+from bench.figures.measures import axes
+from bench.statistics import ranking, summarise
+
+#: What stands beside the score that is ranked by.
+COLUMNS = ("accuracy", "nll", "ece", "compression_vs_dense_vi", "train_flops_ratio")
+_WITH_INTERVAL = ("accuracy", "nll", "brier", "ece")
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """A row a configuration, best mean of ``score`` first.
+
+    runs: the table ``runs`` of one suite, scale and test set. Columns: ``config_id``, ``config_label``,
+    ``method``, ``sparsity``, ``n`` (finished seeds), ``rank_low`` and ``rank_high`` (see
+    ``bench.statistics.ranking``), ``separable`` (whether the best one can be told apart from it), and of
+    ``score`` and each of ``columns`` the mean and half width. Raises ``Missing`` where nothing is finished.
+    """
+    metrics = list(dict.fromkeys([score, *columns]))
+    found = summarise(runs, metrics=metrics).dropna(subset=[f"{score}_mean"])
+    if found.empty:
+        raise Missing(
+            f"No finished run here has {axes()[score].name}. Widen the filters, or see the page Runs."
+        )
+    ranks = ranking(runs, score).set_index("config_id")
+    found = found.join(ranks[["rank_low", "rank_high", "separable"]], on="config_id")
+    found["n"] = found[f"{score}_n"]
+    rising = axes()[score].better == "lower"
+    found = found.sort_values(f"{score}_mean", ascending=rising, kind="stable")
+    head = ["config_id", "config_label", "method", "sparsity", "n", "rank_low", "rank_high", "separable"]
+    figures = [f"{metric}_{part}" for metric in metrics for part in ("mean", "half_width")]
+    return found[[*head, *figures]].reset_index(drop=True)
+
+
+def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
+    """``board`` as text for readers: intervals with digits, ranks as ``1–3``, names of methods."""
+    metrics = _metrics(board)
+    ranks = [
+        f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
+        for low, high in zip(board["rank_low"], board["rank_high"], strict=True)
+    ]
+    table = pd.DataFrame({"rank": ranks, "configuration": board["config_label"].astype(str)})
+    table["method"] = [look.label(str(method)) for method in board["method"]]
+    table["n"] = board["n"].astype(int)
+    for metric in metrics:
+        axis = axes()[metric]
+        half_widths = (
+            board[f"{metric}_half_width"] if metric in _WITH_INTERVAL else [float("nan")] * len(board)
+        )
+        table[axis.title] = [
+            interval(mean, half, axis.digits, axis.factor)
+            for mean, half in zip(board[f"{metric}_mean"], half_widths, strict=True)
+        ]
+    table.insert(1, "best?", ["" if row else "●" for row in board["separable"]])
+    return table
+
+
+def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
+    """The table for a paper (needs booktabs): best mean bold, a dagger at what is tied with it."""
+    metrics = _metrics(board)
+    heads = ["configuration", "$n$"]
+    for metric in metrics:
+        axis = axes()[metric]
+        arrow = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}.get(axis.better or "", "")
+        unit = {"%": r" (\%)", "nats": ""}.get(axis.unit, "")
+        heads.append(f"{escape(axis.name)}{unit}{arrow}")
+    lines = [
+        r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}",
+        rf"\begin{{tabular}}{{lr{'r' * len(metrics)}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
+    ]  # fmt: skip
+    for number, row in enumerate(board.to_dict("records")):
+        label = escape(str(row["config_label"]))
+        cells = [label if row["separable"] else rf"{label}$^\dagger$", str(int(row["n"]))]
+        for metric in metrics:
+            axis = axes()[metric]
+            half_width = row[f"{metric}_half_width"] if metric in _WITH_INTERVAL else float("nan")
+            text = interval(row[f"{metric}_mean"], half_width, axis.digits, axis.factor)
+            text = text.replace("±", r"$\pm$").replace("–", "--")
+            cells.append(rf"\textbf{{{text}}}" if number == 0 and metric == metrics[0] else text)
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _metrics(board: pd.DataFrame) -> list[str]:
+    """What ``board`` has means of, the score that it is ordered by first."""
+    return [name.removesuffix("_mean") for name in map(str, board.columns) if name.endswith("_mean")]
+
+
+def escape(text: str) -> str:
+    """``text`` such that LaTeX prints it as it is."""
+    return "".join(_SPECIAL.get(character, character) for character in text)

@@ -1,0 +1,174 @@
+"""What was found, at a glance: differences to the reference, and how much has been computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from bench.figures.chart import Chart, Look, Missing, escaped, interval, signed
+from bench.figures.measures import axes
+from bench.statistics import ALPHA, paired
+
+#: Rows of a forest plot, at most: more are unreadable, and what is left out is said.
+_MOST_ROWS = 30
+_ROW_PIXELS = 26
+
+
+def differences(runs: pd.DataFrame, references: Mapping[str, str], score: str) -> pd.DataFrame:
+    """What each configuration scores more than its reference, paired by seed, best first.
+
+    Columns: those of ``paired``, ``config_label``, ``method`` and ``reference_label``. References themselves
+    are left out. Raises ``Missing`` where no configuration shares a seed with its reference.
+    """
+    others = {mine: theirs for mine, theirs in references.items() if mine != theirs}
+    found = paired(runs, score, others)
+    if found.empty:
+        raise Missing(
+            f"No configuration here has {axes()[score].name} on a seed that its reference has too. "
+            "The reference may be filtered out, or not be computed yet: see the page Runs."
+        )
+    known = runs.drop_duplicates("config_id").set_index("config_id")
+    found["config_label"] = found["config_id"].map(known["config_label"].astype(str))
+    found["method"] = found["config_id"].map(known["method"].astype(str))
+    found["reference_label"] = found["config_id"].map(others).map(known["config_label"].astype(str))
+    rising = axes()[score].better == "lower"
+    return found.sort_values("difference", ascending=rising, kind="stable").reset_index(drop=True)
+
+
+def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look) -> Chart:
+    """Paired differences to the reference with their 95 % t-intervals, a row a configuration, best first.
+
+    Filled marks: told apart from the reference after Holm's correction. Raises as ``differences``.
+    """
+    axis = axes()[score]
+    found = differences(runs, references, score)
+    shown = found.head(_MOST_ROWS)
+    figure = look.figure(height=90 + _ROW_PIXELS * len(shown), legend=False)
+    for told, marks in shown.groupby(shown["p_holm"] < ALPHA):
+        colours = [look.colour(method) for method in marks["method"]]
+        figure.add_trace(
+            go.Scatter(
+                x=(marks["difference"] * axis.factor).tolist(),
+                y=marks.index.tolist(),
+                mode="markers",
+                marker={
+                    "symbol": [look.marker(m) if told else f"{look.marker(m)}-open" for m in marks["method"]],
+                    "size": 11, "color": colours, "line": {"width": 2, "color": colours},
+                },
+                error_x={
+                    "type": "data", "array": (marks["half_width"] * axis.factor).fillna(0).tolist(),
+                    "color": look.soft, "thickness": 1.5, "width": 4,
+                },
+                customdata=[
+                    [
+                        escaped(row["config_label"]), escaped(row["reference_label"]), int(row["n"]),
+                        signed(row["difference"], row["half_width"], axis.digits, axis.factor),
+                        f"{row['p_holm']:.2g}",
+                    ]
+                    for row in marks.to_dict("records")
+                ],
+                hovertemplate=(
+                    f"<b>%{{customdata[0]}}</b><br>less %{{customdata[1]}}<br>{axis.name} %{{customdata[3]}}"
+                    "<br>n = %{customdata[2]} pairs, p (Holm) = %{customdata[4]}<extra></extra>"
+                ),
+            )
+        )  # fmt: skip
+    figure.add_vline(x=0, line={"color": look.ink, "width": 1})
+    figure.update_yaxes(
+        tickvals=shown.index.tolist(), ticktext=[escaped(label) for label in shown["config_label"]],
+        showgrid=False, range=[len(shown) - 0.4, -0.6],
+    )  # fmt: skip
+    unit = "points" if axis.unit == "%" else axis.unit
+    arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
+    figure.update_xaxes(title_text=f"{axis.name} less the reference's{f' ({unit})' if unit else ''}{arrow}")
+    apart = int((found["p_holm"] < ALPHA).sum())
+    left_out = len(found) - len(shown)
+    rest = f" The {left_out} behind these are in the data below, not in the picture." if left_out else ""
+    return Chart(
+        title=f"Which configurations differ from their reference in {axis.name}?",
+        figure=figure,
+        data=found,
+        how=(
+            "The mean over seeds of the difference between a configuration and its reference under the same "
+            "seed, with the 95 % t-interval of that mean. Filled marks: the paired t-test tells the two "
+            f"apart at 5 % after Holm's correction for the {len(found)} comparisons; open ones: it does not. "
+            f"Seeds vary the training, and the split where data have no official test part; an interval says "
+            f"nothing of other data sets.{rest}\n\n**{axis.name}**: {axis.definition}"
+        ),
+        alt=f"{apart} of {len(found)} configurations can be told apart from their reference in {axis.name}.",
+    )
+
+
+def coverage(runs: pd.DataFrame, look: Look) -> Chart:
+    """How much was computed of what was asked for: method by data set, runs done of those planned.
+
+    runs: of one suite and scale, unfiltered. Raises ``Missing`` where there are none.
+    """
+    if runs.empty:
+        raise Missing("This suite has no runs.")
+    setting = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
+    keys = [runs["method"].astype(str).rename("method"), setting.rename("setting")]
+    status = runs["status"].astype(str)
+    counted = pd.DataFrame(
+        {
+            "planned": status.groupby(keys).size(),
+            "done": (status == "done").groupby(keys).sum(),
+            "failed": (status == "failed").groupby(keys).sum(),
+        }
+    ).reset_index()
+    methods = look.ordered(counted["method"])
+    settings = list(dict.fromkeys(setting))
+    text, share = [], []
+    for method in methods:
+        mine = counted[counted["method"] == method]
+        here = {str(row["setting"]): row for row in mine.to_dict("records")}
+        text.append([_counts(here[place]) if place in here else "" for place in settings])
+        share.append(
+            [here[place]["done"] / here[place]["planned"] if place in here else None for place in settings]
+        )
+    low = "#F6E3C5" if look.mode == "light" else "#4A3A1E"
+    full = "#CFE8DA" if look.mode == "light" else "#1F4A36"
+    figure = look.figure(height=60 + 34 * len(methods), legend=False)
+    figure.add_trace(
+        go.Heatmap(
+            z=share, x=settings, y=[escaped(look.label(m)) for m in methods], text=text,
+            texttemplate="%{text}", textfont={"size": 13, "color": look.ink}, zmin=0, zmax=1,
+            colorscale=[[0, low], [1, full]], showscale=False, xgap=2, ygap=2,
+            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed", showgrid=False, showline=False, ticks="")
+    figure.update_xaxes(side="top", showgrid=False, showline=False, ticks="")
+    figure.update_layout(margin={"b": 10, "t": 40})
+    done, planned = int(counted["done"].sum()), int(counted["planned"].sum())
+    return Chart(
+        title="How much of it has been computed?",
+        figure=figure,
+        data=counted,
+        how=(
+            "Runs done of the runs that the suite asked for, all seeds and settings of a method together; "
+            "failed ones are among those that are not done."
+        ),
+        alt=f"{done} of {planned} runs are done, {int(counted['failed'].sum())} failed.",
+    )
+
+
+def best(summary: pd.DataFrame, score: str) -> str:
+    """The best configuration of a summary by mean, in words: ``ssvi sparsity=0.9: 97.50 ± 0.31``."""
+    axis = axes()[score]
+    ranked = summary.dropna(subset=[f"{score}_mean"]).sort_values(
+        f"{score}_mean", ascending=axis.better == "lower", kind="stable"
+    )
+    if ranked.empty:
+        raise Missing(f"No finished run here has {axis.name}.")
+    row = ranked.iloc[0]
+    value = interval(row[f"{score}_mean"], row[f"{score}_half_width"], axis.digits, axis.factor)
+    return f"{row['config_label']}: {value}"
+
+
+def _counts(row: Mapping[Any, Any]) -> str:
+    more = f", {row['failed']} failed" if row["failed"] else ""
+    return f"{row['done']} of {row['planned']}{more}"

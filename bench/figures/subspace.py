@@ -1,0 +1,329 @@
+"""How the sparse subspace evolves: how much of it is replaced, and how far it is from where it began."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from bench.figures.chart import BACKGROUND, Chart, Look, Missing, escaped, translucent
+from bench.figures.choice import short_names
+from bench.figures.criterion_styles import criterion_style
+from bench.figures.spread import FEWEST, MOST_POINTS, in_bins, over_seeds
+
+#: What is shown of an update: name for readers.
+MOVES = {"turnover": "turnover", "iou_previous": "IoU to the previous", "iou_initial": "IoU to the initial"}
+#: Configurations in one picture, at most.
+MOST_CONFIGURATIONS = 7
+#: Columns of a heat map, at most: neighbouring updates are averaged.
+_MOST_COLUMNS = 60
+#: Of configurations that share a hue: how far to ink or to the background.
+_SHADES = ((0.0, "ink"), (0.6, "ink"), (0.36, "background"), (0.35, "ink"))
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "triangle-down")
+MOVES_EXPLAINED = {
+    "turnover": (
+        "**Turnover**: of the weights that are active after an update, the share that was not before. It "
+        "falls by the schedule of the method (how many may be replaced shrinks, and ends before training "
+        "does) and to the extent that weights up for removal win their place back."
+    ),
+    "iou_previous": (
+        "**IoU to the previous**: of the active sets before and after an update, what is in both over what "
+        "is in either. 1: nothing moved. With a constant number of active weights it is (1 − t) / (1 + t) of "
+        "turnover t."
+    ),
+    "iou_initial": (
+        "**IoU to the initial**: of the set that the stage began with and the one after an update, what is "
+        "in both over what is in either. A plateau means that what is replaced later are newcomers; a fall "
+        "to 0, that nothing is left of the beginning."
+    ),
+}
+_QUESTIONS = {
+    "turnover": "How much of the subspace does an update replace?",
+    "iou_previous": "How much of the subspace does an update leave in place?",
+    "iou_initial": "How much of the initial subspace is left?",
+}
+_MAP_QUESTIONS = {
+    "turnover": "In which layers is most replaced, and when?",
+    "iou_previous": "In which layers does the subspace come to rest, and when?",
+    "iou_initial": "In which layers is the initial subspace kept?",
+}
+#: Why one of the overlaps that a reader may look for is not there.
+NO_FINAL = (
+    "The IoU to the final subspace isn't stored: a run notes overlaps as it goes, when the final subspace "
+    "isn't known yet, and keeps counts rather than sets, from which it can't be worked out."
+)
+
+
+def moves(layers: pd.DataFrame, layer: str | None = None) -> pd.DataFrame:
+    """Of every run and update: turnover and the overlaps, of ``layer`` or of all layers taken as one set.
+
+    layers: rows of the table ``layers``. Columns: ``run_id``, ``stage``, ``step``, ``epoch``, ``slots``,
+    ``turnover``, ``iou_previous``, ``iou_initial``. Over layers sets are united, so that a weight counts once
+    whatever layer it is in: overlaps are worked out from the layers' counts. Raises ``Missing`` for no rows.
+    """
+    rows = layers if layer is None else layers[layers["layer"].astype(str) == layer]
+    if rows.empty:
+        raise Missing(
+            "No updates of a subspace were recorded here. Finished runs of ssvi and rigl have them, unless "
+            "max_steps cut them short: python -m bench.grid --suite sparsity_sweep"
+        )
+    slots = rows["slots"].astype("float64")
+    replaced, removed = rows["replaced"].astype("float64"), rows["removed"].astype("float64")
+    keys = ["run_id", "stage", "layer"]
+    began = (
+        (slots - replaced + removed).groupby([rows[key] for key in keys], observed=True).transform("first")
+    )
+    overlap = rows["iou_initial"].astype("float64")
+    both = overlap * (began + slots) / (1 + overlap)
+    frame = rows[["run_id", "stage", "step"]].assign(
+        epoch=rows["epoch"].astype("float64"), slots=slots, replaced=replaced, kept=slots - replaced,
+        either=slots + removed, both=both, ends=began + slots - both,
+    )  # fmt: skip
+    frame["step"] = frame["step"].astype("int64")
+    groups = frame.groupby(["run_id", "stage", "step"], sort=False, observed=True)
+    sums = groups[["slots", "replaced", "kept", "either", "both", "ends"]].sum()
+    table = sums[["slots"]].assign(
+        epoch=groups["epoch"].first(),
+        turnover=sums["replaced"] / sums["slots"],
+        iou_previous=sums["kept"] / sums["either"],
+        iou_initial=sums["both"] / sums["ends"],
+    )
+    return table.reset_index()
+
+
+def subspace(
+    layers: pd.DataFrame,
+    runs: pd.DataFrame,
+    move: str,
+    look: Look,
+    layer: str | None = None,
+    among: pd.DataFrame | None = None,
+    single_seeds: bool = False,
+) -> Chart:
+    """One of ``MOVES`` through training, a line a configuration: mean over seeds, band the 95 % t-interval.
+
+    layers: rows of the table ``layers`` of the runs ``runs``, rows of the table ``runs``. layer: None for
+    all of them as one set. among: all rows of the table ``runs`` that could be chosen from, so that
+    looks don't depend on the choice. single_seeds: a thin line a run too. Raises ``Missing`` where nothing
+    was recorded, or for more than ``MOST_CONFIGURATIONS``.
+    """
+    config = runs.drop_duplicates("run_id").set_index("run_id")["config_id"]
+    chosen = runs.drop_duplicates("config_id")
+    if len(chosen) > MOST_CONFIGURATIONS:
+        raise Missing(
+            f"{len(chosen)} configurations are too many for a picture; choose {MOST_CONFIGURATIONS}."
+        )
+    table = moves(layers, layer)
+    table["config_id"] = table["run_id"].astype(str).map(config)
+    binned = in_bins(table, ["config_id"], MOST_POINTS, [move])
+    found = over_seeds(binned, ["config_id", "time"], [move])
+    times = binned.groupby(["config_id", "time"], sort=False)[["step", "epoch"]].mean().reset_index()
+    found = found.merge(times, on=["config_id", "time"]).sort_values(["config_id", "time"])
+    names = short_names(chosen, look)
+    labels = chosen.set_index("config_id")["config_label"]
+    found["config_label"] = found["config_id"].map(labels)
+    looks = _looks(chosen, look, among)
+    figure = look.figure(height=470)
+    ends = []
+    for config_id, name in names.items():
+        mine = found[found["config_id"] == config_id]
+        if mine.empty:
+            continue
+        colour, dash, marker = looks[config_id]
+        banded = mine[mine[f"{move}_n"] >= FEWEST]
+        if len(banded) > 1:
+            figure.add_trace(_band(banded, move, colour, config_id))
+        if single_seeds:
+            figure.add_trace(_thin(binned[binned["config_id"] == config_id], move, colour, config_id))
+        figure.add_trace(_line(mine, move, colour, dash, marker, config_id, name))
+        ends.append(
+            f"{html.unescape(name)} from {mine[f'{move}_mean'].iloc[0]:.2f} to "
+            f"{mine[f'{move}_mean'].iloc[-1]:.2f}"
+        )
+    shown_half = found[f"{move}_half_width"].where(found[f"{move}_n"] >= FEWEST, 0)
+    highest = float((found[f"{move}_mean"] + shown_half).max())
+    if single_seeds:
+        highest = max(highest, float(binned[move].max()))
+    top = 1.08 * highest if move == "turnover" else 1.03
+    figure.update_yaxes(title_text=MOVES[move], range=[0, top or 1])
+    figure.update_xaxes(title_text="training step", tickformat=",", rangemode="tozero")
+    where = "the chosen layer" if layer else "all layers taken as one set of weights"
+    return Chart(
+        title=_QUESTIONS[move],
+        figure=figure,
+        data=found.drop(columns="time").reset_index(drop=True),
+        how=(
+            f"Of {where}, at every update (where there are more than {MOST_POINTS}, neighbouring ones "
+            f"averaged): the mean over seeds; bands: the 95 % t-interval, from {FEWEST} seeds on; n in the "
+            f"tooltip.\n\n{MOVES_EXPLAINED[move]}\n\n{NO_FINAL}"
+        ),
+        alt=f"{MOVES[move]} of the subspace from the first update to the last: {'; '.join(ends)}.",
+    )
+
+
+def layer_map(layers: pd.DataFrame, move: str, look: Look) -> Chart:
+    """One of ``MOVES``, layer by time, mean over seeds; rows of the table ``layers`` of one configuration.
+
+    Raises ``Missing`` where nothing was recorded.
+    """
+    names = list(dict.fromkeys(layers["layer"].astype(str)))  # as the network has them
+    parts = []
+    for name in names or [""]:
+        part = in_bins(moves(layers, name), [], _MOST_COLUMNS, [move, "slots"])
+        found = over_seeds(part, ["time"], [move, "slots"])
+        times = part.groupby("time")[["step", "epoch"]].mean().reset_index()
+        parts.append(found.merge(times, on="time").assign(layer=name))
+    found = pd.concat(parts, ignore_index=True)
+    steps = sorted(found["step"].unique())
+    table = found.pivot_table(index="layer", columns="step", values=f"{move}_mean", sort=False)
+    table = table.reindex(index=names, columns=steps)
+    top = float(found[f"{move}_mean"].max()) if move == "turnover" else 1.0
+    widths = found.groupby("layer", sort=False)[["slots_mean"]].mean()["slots_mean"]
+    figure = look.figure(height=130 + 30 * len(names), legend=False)
+    figure.add_trace(
+        go.Heatmap(
+            x=[float(step) for step in steps], y=[escaped(name) for name in names],
+            z=[[None if math.isnan(v) else round(v, 4) for v in row] for row in table.to_numpy(dtype=float)],
+            customdata=[[f"{widths[name]:,.0f}"] * len(steps) for name in names],
+            colorscale="Cividis", zmin=0, zmax=top or 1, ygap=2, hoverongaps=False,
+            hovertemplate=(
+                f"<b>%{{y}}</b> (%{{customdata}} active weights)<br>step %{{x:,.0f}}<br>{MOVES[move]} "
+                f"%{{z:.3f}}<extra></extra>"
+            ),
+            colorbar={
+                "orientation": "h", "thickness": 12, "len": 0.6, "x": 0, "xanchor": "left", "y": 1.0,
+                "yanchor": "bottom",
+                "title": {"text": MOVES[move], "side": "top", "font": {"size": 13}},
+                "tickfont": {"size": 13, "color": look.ink}, "nticks": 5,
+            },
+        )
+    )  # fmt: skip
+    figure.update_layout(margin={"t": 55})
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
+    figure.update_xaxes(title_text="training step", tickformat=",", showgrid=False)
+    means = found.groupby("layer", sort=False)[f"{move}_mean"].mean()
+    scale = "The scale ends at the largest value." if move == "turnover" else "The scale is 0 to 1."
+    return Chart(
+        title=_MAP_QUESTIONS[move],
+        figure=figure,
+        data=found.drop(columns="time"),
+        how=(
+            "A cell is the mean over seeds (n in the data) of a layer at an update; where there are more "
+            f"than {_MOST_COLUMNS}, neighbouring ones are averaged. Layers stand as in the network, its "
+            "input on top. "
+            f"{scale} In a small layer a single weight is a visible share."
+            f"\n\n{MOVES_EXPLAINED[move]}\n\n{NO_FINAL}"
+        ),
+        alt=(
+            f"{MOVES[move]} by layer and step: on average highest in {means.idxmax()} ({means.max():.2f}), "
+            f"lowest in {means.idxmin()} ({means.min():.2f})."
+        ),
+    )
+
+
+def default_choice(configurations: pd.DataFrame, most: int = 5) -> list[str]:
+    """Labels to begin with: those that share recipe and sparsity with the first, or the first few of any.
+
+    configurations: a row a configuration, with the columns of the table ``runs``.
+    """
+    if configurations.empty:
+        return []
+    first = configurations.iloc[0]
+    alike = configurations[
+        (configurations["recipe"] == first["recipe"]) & (configurations["sparsity"] == first["sparsity"])
+    ]
+    return [str(label) for label in (alike if len(alike) > 1 else configurations)["config_label"].head(most)]
+
+
+def _looks(chosen: pd.DataFrame, look: Look, among: pd.DataFrame | None) -> dict[str, tuple[str, str, str]]:
+    """Colour, dash and marker, by ``config_id``: those of the criterion, or the method where there is none.
+
+    Where several of ``among`` on the same data share these, shade, dash and marker go on from there.
+    """
+    known = chosen if among is None else among
+    setting = chosen[["dataset", "network"]].iloc[0]
+    known = known[(known["dataset"] == setting["dataset"]) & (known["network"] == setting["network"])]
+    known = known.drop_duplicates("config_id")
+    names = known["criterion"].where(known["criterion"].notna(), known["method"])
+    places = dict(zip(known["config_id"].astype(str), names.groupby(names).cumcount(), strict=True))
+    found = {}
+    for row in chosen.to_dict("records"):
+        if isinstance(row["criterion"], str):
+            style = criterion_style(row["criterion"])
+            colour, dash, marker = style.colour(look), style.dash, style.marker
+        else:
+            method = str(row["method"])
+            colour, dash, marker = look.colour(method), look.dash(method), look.marker(method)
+        place = places.get(str(row["config_id"]), 0)
+        found[str(row["config_id"])] = (
+            _shade(colour, place, look), _next(dash, _DASHES, place), _next(marker, _MARKERS, place),
+        )  # fmt: skip
+    return found
+
+
+def _shade(colour: str, place: int, look: Look) -> str:
+    """``colour`` for the first; for others of the same hue shades that differ in lightness."""
+    share, end = _SHADES[place % len(_SHADES)]
+    other = look.ink if end == "ink" else BACKGROUND[look.mode]
+    parts = [
+        round((1 - share) * int(colour[at : at + 2], 16) + share * int(other[at : at + 2], 16))
+        for at in (1, 3, 5)
+    ]
+    return "#" + "".join(f"{part:02X}" for part in parts)
+
+
+def _next(first: str, others: Sequence[str], place: int) -> str:
+    """``first``, then ``others`` in turn."""
+    order = [first, *(other for other in others if other != first)]
+    return order[place % len(order)]
+
+
+def _line(
+    rows: pd.DataFrame, move: str, colour: str, dash: str, marker: str, key: str, name: str
+) -> go.Scatter:
+    return go.Scatter(
+        x=_rounded(rows["step"]), y=_rounded(rows[f"{move}_mean"]), mode="lines+markers", name=name,
+        legendgroup=key, line={"color": colour, "dash": dash, "width": 2},
+        marker={"symbol": marker, "size": 7, "color": colour, "maxdisplayed": 25},
+        customdata=[
+            [f"{epoch:.0f}", "" if math.isnan(half) else f" ± {half:.3f}", int(n)]
+            for epoch, half, n in zip(
+                rows["epoch"], rows[f"{move}_half_width"], rows[f"{move}_n"], strict=True
+            )
+        ],
+        hovertemplate=(
+            f"<b>{name}</b><br>{MOVES[move]} %{{y:.3f}}%{{customdata[1]}}<br>step %{{x:,.0f}} "
+            "(epoch %{customdata[0]}), n = %{customdata[2]}<extra></extra>"
+        ),
+    )  # fmt: skip
+
+
+def _band(rows: pd.DataFrame, move: str, colour: str, key: str) -> go.Scatter:
+    mean, half = rows[f"{move}_mean"], rows[f"{move}_half_width"]
+    x, high, low = _rounded(rows["step"]), _rounded(mean + half), _rounded(mean - half)
+    return go.Scatter(
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], mode="lines", line={"width": 0}, fill="toself",
+        fillcolor=translucent(colour), legendgroup=key, showlegend=False, hoverinfo="skip",
+    )  # fmt: skip
+
+
+def _thin(rows: pd.DataFrame, move: str, colour: str, key: str) -> go.Scatter:
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for _, run in rows.groupby("run_id", observed=True):
+        ordered = run.sort_values("time")
+        x += [*_rounded(ordered["step"]), None]
+        y += [*_rounded(ordered[move]), None]
+    return go.Scatter(
+        x=x, y=y, mode="lines", line={"color": translucent(colour, 0.5), "width": 1}, legendgroup=key,
+        showlegend=False, hoverinfo="skip",
+    )  # fmt: skip
+
+
+def _rounded(values: pd.Series) -> list[float]:
+    """To five significant digits: more can't be seen, and would be sent."""
+    return [float(f"{value:.5g}") for value in values]

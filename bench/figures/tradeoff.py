@@ -1,0 +1,218 @@
+"""What a budget of FLOPs, time or bytes buys: scores against costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from bench.figures.chart import Chart, Look, Missing, escaped, interval, translucent, variant
+from bench.figures.measures import Axis, axes
+from bench.statistics import pareto_front, summarise
+
+#: What the SSVI paper's abstract claims: so many times smaller than dense VI, for fewer points of accuracy.
+_CLAIM_FROM, _CLAIM_TO, _CLAIM_POINTS = 10.0, 20.0, 0.03
+#: The dense methods that a horizontal rule stands for.
+_DENSE = ("dense_vi",)
+#: Above so many lines of one method they are left out, and its points stand alone.
+_MOST_LINES = 3
+
+
+def points(runs: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
+    """A row a configuration: means of ``cost`` and ``score`` over its finished seeds, and the interval.
+
+    Columns: those of ``summarise``, ``variant`` (what sets it apart beside method and sparsity) and
+    ``front``: whether no other one is at least as good in both and better in one. Raises ``Missing``.
+    """
+    metrics = list(dict.fromkeys([cost, score, "ece_null", "accuracy", "compression_vs_dense_vi"]))
+    found = summarise(runs, metrics=metrics)
+    found = found.dropna(subset=[f"{cost}_mean", f"{score}_mean"])
+    if found.empty:
+        what = f"{axes()[score].name} and {axes()[cost].name}"
+        raise Missing(f"No finished run here has both {what}. Widen the filters, or see the page Runs.")
+    found["variant"] = [variant(str(label)) for label in found["config_label"]]
+    x = found[f"{cost}_mean"].to_numpy(dtype=float)
+    y = found[f"{score}_mean"].to_numpy(dtype=float)
+    # where more of the cost's column is better (compression, sparsity), less of its negative costs less
+    found["front"] = pareto_front(-x if _is_saving(cost) else x, y, axes()[score].better or "lower")
+    return found.reset_index(drop=True)
+
+
+def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
+    """Score against cost, a mark a configuration: mean over seeds, whiskers the 95 % t-interval.
+
+    runs: the table ``runs``, of one suite, scale and test set. cost, score: columns, see ``axes``. Raises
+    ``Missing`` where no run has both.
+    """
+    found = points(runs, cost, score)
+    x_axis, y_axis = axes()[cost], axes()[score]
+    figure = look.figure(height=520)
+    for method in look.ordered(found["method"]):
+        mine = found[found["method"] == method]
+        variants = list(dict.fromkeys(mine["variant"]))
+        for number, name in enumerate(variants):
+            rows = mine[mine["variant"] == name].sort_values(f"{cost}_mean")
+            lined = len(variants) <= _MOST_LINES and len(rows) > 1
+            figure.add_trace(_marks(rows, x_axis, y_axis, look, method, lined, number == 0))
+    if score == "ece":
+        figure.add_trace(_null(found, x_axis, y_axis, look))
+    _add_front(figure, found, x_axis, y_axis, look)
+    _add_dense(figure, found, y_axis, look)
+    if cost == "compression_vs_dense_vi" and score == "accuracy":
+        _add_claim(figure, found, look)
+    figure.update_yaxes(title_text=y_axis.title)
+    figure.update_xaxes(title_text=x_axis.title)
+    if x_axis.log:
+        _set_log(figure, found[f"{cost}_mean"] * x_axis.factor)
+    means = found[f"{score}_mean"].to_numpy(dtype=float)
+    best = found.iloc[int(means.argmin() if y_axis.better == "lower" else means.argmax())]
+    value = interval(best[f"{score}_mean"], best[f"{score}_half_width"], y_axis.digits, y_axis.factor)
+    return Chart(
+        title=f"What {y_axis.name} does each {x_axis.name} buy?",
+        figure=figure,
+        data=found,
+        how=(
+            f"A mark is a configuration: the mean of its finished seeds; whiskers are the 95 % t-interval of "
+            f"{y_axis.name} over seeds (none for a single seed), n in the tooltip. The grey steps are the "
+            "Pareto front of the means: no other configuration is at least as good in both and better in "
+            "one; differences within the whiskers may reorder it. The dotted rule is dense VI.\n\n"
+            f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
+        ),
+        alt=(
+            f"{y_axis.name} against {x_axis.name} of {len(found)} configurations of "
+            f"{found['method'].nunique()} methods; the best {y_axis.name} is {value} "
+            f"by {best['config_label']}."
+        ),
+    )
+
+
+def at_compression(runs: pd.DataFrame, score: str, times: float = 10.0) -> pd.DataFrame:
+    """Of every method the configuration with the best mean ``score`` among those at least ``times`` smaller.
+
+    Columns: ``method``, ``config_label``, ``compression``, ``mean``, ``half_width``, ``n``; best first.
+    Methods that have none are left out. Chosen after the fact, by the very means that are shown: the best of
+    several is a little better than it would be again.
+    """
+    found = points(runs, "compression_vs_dense_vi", score)
+    column = f"{score}_mean"
+    small = found[found["compression_vs_dense_vi_mean"] >= times]
+    rising = axes()[score].better == "lower"
+    best = small.sort_values(column, ascending=rising, kind="stable").drop_duplicates("method")
+    return pd.DataFrame(
+        {
+            "method": best["method"],
+            "config_label": best["config_label"],
+            "compression": best["compression_vs_dense_vi_mean"],
+            "mean": best[column],
+            "half_width": best[f"{score}_half_width"],
+            "n": best[f"{score}_n"],
+        }
+    ).reset_index(drop=True)
+
+
+def _is_saving(cost: str) -> bool:
+    return cost in ("compression_vs_dense_vi", "sparsity")
+
+
+def _marks(
+    rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, method: str, lined: bool, first: bool
+) -> go.Scatter:
+    x, y = rows[f"{x_axis.column}_mean"], rows[f"{y_axis.column}_mean"]
+    half_width = rows[f"{y_axis.column}_half_width"]
+    texts = [
+        interval(mean, half, y_axis.digits, y_axis.factor) for mean, half in zip(y, half_width, strict=True)
+    ]
+    colour = look.colour(method)
+    return go.Scatter(
+        x=(x * x_axis.factor).tolist(),
+        y=(y * y_axis.factor).tolist(),
+        mode="lines+markers" if lined else "markers",
+        name=look.label(method),
+        legendgroup=method,
+        showlegend=first,
+        marker={
+            "symbol": look.marker(method), "size": 10, "color": colour, "line": {"width": 1, "color": colour},
+        },
+        line={
+            "color": translucent(colour, 0.55), "dash": look.dash(method),
+            "width": 3 if method == "ssvi" else 1.5,
+        },
+        error_y={
+            "type": "data", "array": (half_width * y_axis.factor).fillna(0).tolist(),
+            "color": colour, "thickness": 1.3, "width": 4,
+        },
+        customdata=[
+            [escaped(label), text, int(n), str(config_id)]
+            for label, text, n, config_id in zip(
+                rows["config_label"], texts, rows[f"{y_axis.column}_n"], rows["config_id"], strict=True
+            )
+        ],
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b><br>{y_axis.name} %{{customdata[1]}} {y_axis.unit}<br>"
+            f"{x_axis.name} %{{x:.4~g}} {x_axis.unit}<br>n = %{{customdata[2]}}<extra></extra>"
+        ),
+    )  # fmt: skip
+
+
+def _null(found: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> go.Scatter:
+    """What a calibrated model of the same confidences would score: no evidence of more above it."""
+    return go.Scatter(
+        x=(found[f"{x_axis.column}_mean"] * x_axis.factor).tolist(),
+        y=(found["ece_null_mean"] * y_axis.factor).tolist(),
+        mode="markers",
+        name="if it were calibrated",
+        marker={"symbol": "line-ew", "size": 14, "line": {"width": 2, "color": look.soft}},
+        hovertemplate="%{y:.2f} %: ECE to expect of a calibrated model<extra></extra>",
+    )
+
+
+def _add_front(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> None:
+    front = found[found["front"]].sort_values(f"{x_axis.column}_mean")
+    if len(front) < 2:
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=(front[f"{x_axis.column}_mean"] * x_axis.factor).tolist(),
+            y=(front[f"{y_axis.column}_mean"] * y_axis.factor).tolist(),
+            mode="lines",
+            # between two of its points the front has what the cheaper one reaches
+            line={"color": look.soft, "width": 1, "shape": "vh" if _is_saving(x_axis.column) else "hv"},
+            name="Pareto front",
+            hoverinfo="skip",
+        )
+    )
+
+
+def _add_dense(figure: go.Figure, found: pd.DataFrame, y_axis: Axis, look: Look) -> None:
+    for method in _DENSE:
+        mine = found[found["method"] == method]
+        # several recipes or budgets have several dense references, and one rule would be of none of them
+        if len(mine) == 1:
+            height = float(mine[f"{y_axis.column}_mean"].iloc[0]) * y_axis.factor
+            figure.add_hline(y=height, line={"color": look.colour(method), "width": 1, "dash": "dot"})
+
+
+def _add_claim(figure: go.Figure, found: pd.DataFrame, look: Look) -> None:
+    """The region of the abstract's claim, below the dense VI that is here."""
+    dense = found[found["method"] == "dense_vi"]
+    if len(dense) != 1:
+        return
+    top = float(dense["accuracy_mean"].iloc[0]) * 100
+    figure.add_shape(
+        type="rect", x0=_CLAIM_FROM, x1=_CLAIM_TO, y0=top - 100 * _CLAIM_POINTS, y1=top,
+        fillcolor=translucent(look.accent, 0.12), line={"color": look.accent, "width": 1, "dash": "dot"},
+        layer="below",
+    )  # fmt: skip
+    figure.add_annotation(
+        x=np.log10(_CLAIM_FROM), y=top - 100 * _CLAIM_POINTS, text="claimed: 10–20× smaller, < 3 points",
+        showarrow=False, xanchor="left", yanchor="top", font={"size": 12, "color": look.accent},
+    )  # fmt: skip
+
+
+def _set_log(figure: go.Figure, shown: pd.Series) -> None:
+    low, high = float(shown.min()), float(shown.max())
+    span = np.log10(high / low) if low > 0 else 1.0
+    pad = max(0.06 * span, 0.08)
+    figure.update_xaxes(type="log", range=[np.log10(low) - pad, np.log10(high) + pad])
+    # one tick a decade says little where there is but one
+    figure.update_xaxes(dtick=1 if span > 3 else "D2" if span > 0.7 else "D1", tickformat="~s")

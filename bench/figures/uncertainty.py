@@ -1,0 +1,314 @@
+"""Whether predictions are less certain where they are wrong, and where the data are not as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.figures.chart import Chart, Look, Missing, escaped
+from bench.figures.choice import dashes, short_names
+from bench.figures.curves import FEWEST, add_curves, add_seeds, along
+from bench.figures.dots import MOST_ROWS, Marks, described, dot_plot, rest
+from bench.figures.last import last_rows, scored
+from bench.figures.measures import Axis
+from bench.statistics import summarise
+
+_METRICS = "metrics.metric"
+#: How uncertain a prediction is.
+UNCERTAINTIES = {
+    "entropy": Axis("entropy", "predictive entropy", digits=3, unit="nats", table=_METRICS),
+    "mutual_information": Axis(
+        "mutual_information", "mutual information", digits=4, unit="nats", table=_METRICS
+    ),
+}
+#: How well uncertainty tells errors from right predictions.
+DETECTION = {
+    "error_auroc": Axis("error_auroc", "AUROC of errors", 100, 2, unit="%", table=_METRICS),
+    "aurc": Axis("aurc", "area under the risk-coverage curve", 100, 2, unit="%", table=_METRICS),
+}
+#: What is followed while a corruption gets stronger.
+SHIFTED = {
+    "accuracy": Axis("accuracy", "accuracy", 100, 2, unit="%", table=_METRICS),
+    "nll": Axis("nll", "NLL", digits=3, unit="nats", table=_METRICS),
+    "ece": Axis("ece", "ECE", 100, 2, unit="%", table=_METRICS),
+    **UNCERTAINTIES,
+}
+#: The parts of the data that a network is meant for; all others are foreign to it.
+_OWN_SPLITS = ("val", "test")
+_COVERAGE = Axis("coverage", "coverage", 100, 0, unit="% of examples predicted", table="selective")
+_RISK = Axis("risk", "risk", 100, 2, unit="% of those wrong", table="selective")
+_SEVERITY = Axis("severity", "severity", 1, 0, table="metrics")
+#: Of runs that were scored before these figures existed.
+_OLDER = (
+    "No run here has {what}: they were computed before that was measured, or made no error at all. "
+    "--force computes them anew."
+)
+_NO_INFORMATION = (
+    "The mean network predicts once, so that there is no mutual information between a prediction and a "
+    "sample. Choose posterior samples."
+)
+
+
+def tells_errors(metrics: pd.DataFrame) -> bool:
+    """Whether any run of ``metrics`` was scored on right and on wrong predictions apart."""
+    return bool((metrics["metric"] == "error_auroc").any())
+
+
+def separation(
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    measure: str,
+    predictor: str,
+    split: str,
+    look: Look,
+    singles: bool = False,
+) -> Chart:
+    """Mean ``measure`` over right and over wrong predictions, a row a configuration, in the order of methods.
+
+    runs, metrics: the tables. measure: of ``UNCERTAINTIES``. singles: a dot a run too. Where runs tell no
+    right from wrong predictions, the mean over all of them is there alone. Raises ``Missing`` where there is
+    neither.
+    """
+    axis = UNCERTAINTIES[measure]
+    if measure == "mutual_information" and predictor == "mean":
+        raise Missing(_NO_INFORMATION)
+    stems = [measure, f"{measure}_right", f"{measure}_wrong"]
+    table = scored(runs, metrics, stems, predictor, split)
+    found = summarise(table, metrics=stems)
+    found = found[found[[f"{stem}_mean" for stem in stems]].notna().any(axis=1)]
+    if found.empty:
+        raise Missing(
+            f"No finished run here has {axis.name} of predictor {predictor} on split {split}. "
+            "Choose another split or predictor, or widen the filters."
+        )
+    found = _by_method(found, look)
+    shown = found.head(MOST_ROWS)
+    told = found[f"{measure}_wrong_mean"].notna()
+    if told.any():
+        marks = [
+            Marks(f"{measure}_right", "right predictions", "filled", 0.14),
+            Marks(f"{measure}_wrong", "wrong predictions", "open", -0.14),
+            Marks(measure, "all", "tick"),
+        ]
+        title = f"Is {axis.name} higher where predictions are wrong?"
+        higher = int((found[f"{measure}_wrong_mean"] > found[f"{measure}_right_mean"]).sum())
+        alt = (
+            f"Mean {axis.name} is higher over wrong than over right predictions in {higher} of {len(found)}."
+        )
+    else:
+        marks = [Marks(measure, "all predictions")]
+        title = f"How large is {axis.name}?"
+        most = found.iloc[int(found[f"{measure}_mean"].argmax())]
+        alt = (
+            f"Mean {axis.name} of {len(found)} configurations; {most['config_label']} has the largest, "
+            f"{most[f'{measure}_mean']:.{axis.digits}f} {axis.unit}."
+        )
+    figure = dot_plot(shown, marks, axis, short_names(shown, look), look, table if singles else None)
+    return Chart(
+        title=title,
+        figure=figure,
+        data=found[described(stems)],
+        how=(
+            f"{_where(predictor, split)} A mark is the mean over a run's examples, then over seeds; "
+            "whiskers are the 95 % t-interval over seeds (none for a single seed), n in the tooltip; one "
+            "that leaves what is possible leaves the frame. A gap between right and wrong ones says that "
+            "uncertainty is a warning; its size depends on how confident the predictor is "
+            f"overall.{rest(found)}\n\n**{axis.name}**: {axis.definition}"
+        ),
+        alt=alt,
+    )
+
+
+def detection(
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    score: str,
+    predictor: str,
+    split: str,
+    look: Look,
+    singles: bool = False,
+) -> Chart:
+    """``score`` of ``DETECTION``, a row a configuration, best first; ``Missing`` where no run has it."""
+    axis = DETECTION[score]
+    table = scored(runs, metrics, [score], predictor, split)
+    found = summarise(table, metrics=[score])
+    found = found.dropna(subset=f"{score}_mean")
+    if found.empty:
+        raise Missing(_OLDER.format(what=axis.name))
+    rising = axis.better == "lower"
+    found = found.sort_values(f"{score}_mean", ascending=rising, kind="stable").reset_index(drop=True)
+    shown = found.head(MOST_ROWS)
+    marks = [Marks(score, axis.name)]
+    figure = dot_plot(shown, marks, axis, short_names(shown, look), look, table if singles else None)
+    best = found.iloc[0]
+    limit = {
+        "error_auroc": "50 % is chance. It does not count how many errors there are.",
+        "aurc": "It counts errors too: with fewer of them it is smaller at the same order of examples.",
+    }[score]
+    return Chart(
+        title="How well does uncertainty find the errors?",
+        figure=figure,
+        data=found[described([score])],
+        how=(
+            f"{_where(predictor, split)} Means over seeds with the 95 % t-interval over seeds (none for a "
+            "single seed), n in the tooltip; one that leaves what is possible leaves the frame. "
+            f"{limit}{rest(found)}\n\n**{axis.name}**: {axis.definition}"
+        ),
+        alt=(
+            f"{axis.name} of {len(found)} configurations; the best mean is "
+            f"{best[f'{score}_mean'] * axis.factor:.{axis.digits}f} {axis.unit} by {best['config_label']}."
+        ),
+    )
+
+
+def risk_coverage(
+    runs: pd.DataFrame,
+    selective: pd.DataFrame,
+    config_ids: Sequence[str],
+    predictor: str,
+    split: str,
+    look: Look,
+    singles: bool = False,
+) -> Chart:
+    """Error rate among the most confident share of examples, a line for each of ``config_ids``.
+
+    selective: the table. singles: a thin line a run too. Raises ``Missing`` where none has such rows.
+    """
+    chosen = _chosen(runs, config_ids)
+    mine = selective[selective["run_id"].isin(chosen["run_id"])]
+    rows = last_rows(mine, chosen, predictor, split)
+    found = along(chosen, rows, "coverage", "risk")
+    if found.empty:
+        raise Missing(_OLDER.format(what="a risk-coverage curve"))
+    figure = look.figure(height=460)
+    if singles or found["n"].max() < FEWEST:
+        add_seeds(figure, chosen, rows, _COVERAGE, _RISK, "risk", look)
+    add_curves(figure, found, _COVERAGE, _RISK, short_names(found, look), _dashes(found, look), look)
+    figure.update_xaxes(title_text=f"{_COVERAGE.name} ({_COVERAGE.unit})", range=[0, 102], dtick=20)
+    figure.update_yaxes(title_text=_RISK.title, rangemode="tozero")
+    half = found[(found["x"] - 0.5).abs() < 1e-9]
+    said = ""
+    if len(half):
+        best = half.iloc[int(half["mean"].argmin())]
+        said = f" At half of the examples {best['config_label']} has the lowest, {100 * best['mean']:.2f} %."
+    return Chart(
+        title="How many errors remain when the least confident predictions are withheld?",
+        figure=figure,
+        data=found.rename(columns={"x": "coverage", "mean": "risk_mean", "half_width": "risk_half_width"}),
+        how=(
+            f"{_where(predictor, split)} Examples are kept in the order of the probability of their "
+            "predicted class; at coverage c the most confident share c of them is kept, and the line is "
+            "the mean over seeds of the error rate among these. Bands are the 95 % t-interval over seeds "
+            f"at each coverage (none below {FEWEST} seeds), as far as it is possible, n in the tooltip. On "
+            f"the right the line ends at the error rate.\n\n**{_RISK.name}**: {_RISK.definition}"
+        ),
+        alt=f"Error rate against coverage of {found['config_id'].nunique()} configurations.{said}",
+    )
+
+
+def foreign_splits(metrics: pd.DataFrame) -> list[str]:
+    """The splits of ``metrics`` that are out of distribution, in the order of their names."""
+    return sorted({str(split) for split in metrics["split"].dropna().unique()} - set(_OWN_SPLITS))
+
+
+def by_split(
+    runs: pd.DataFrame, metrics: pd.DataFrame, measure: str, split: str, predictor: str, look: Look
+) -> Chart:
+    """Mean ``measure`` on the test part and on ``split``, a set out of distribution, a row a configuration.
+
+    Raises ``Missing`` where no finished run was evaluated on ``split``.
+    """
+    axis = UNCERTAINTIES[measure]
+    if measure == "mutual_information" and predictor == "mean":
+        raise Missing(_NO_INFORMATION)
+    own = scored(runs, metrics, [measure], predictor, "test")
+    other = scored(runs, metrics, [measure], predictor, split)
+    found = summarise(own.assign(test=own[measure], other=other[measure]), metrics=["test", "other"])
+    found = _by_method(found.dropna(subset="other_mean"), look)
+    if found.empty:
+        raise Missing(f"No finished run here has {axis.name} of predictor {predictor} on {split}.")
+    shown = found.head(MOST_ROWS)
+    marks = [Marks("test", "test", "filled", 0.14), Marks("other", escaped(split), "open", -0.14)]
+    higher = int((found["other_mean"] > found["test_mean"]).sum())
+    return Chart(
+        title=f"Does {axis.name} rise on {split}?",
+        figure=dot_plot(shown, marks, axis, short_names(shown, look), look),
+        data=found[described(["test", "other"])],
+        how=(
+            f"Predictor `{predictor}`, last stage of each run. Means over examples, then over seeds, with "
+            "the 95 % t-interval over seeds (none for a single seed), n in the tooltip. The networks were "
+            f"not trained for such data.{rest(found)}\n\n**{axis.name}**: {axis.definition}"
+        ),
+        alt=f"Mean {axis.name} is higher on {split} than on test in {higher} of {len(found)} rows.",
+    )
+
+
+def shifts(metrics: pd.DataFrame) -> list[str]:
+    """The corruptions that ``metrics`` has figures of, by name."""
+    return sorted(str(shift) for shift in metrics["shift"].dropna().unique())
+
+
+def severity(
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    score: str,
+    shift: str,
+    config_ids: Sequence[str],
+    predictor: str,
+    look: Look,
+) -> Chart:
+    """``score`` of ``SHIFTED`` on the test part against the severity of ``shift``, a line a configuration.
+
+    Severity 0 is the test part as it is. Raises ``Missing`` where none of ``config_ids`` has such figures.
+    """
+    axis = SHIFTED[score]
+    chosen = _chosen(runs, config_ids)
+    mine = metrics[(metrics["metric"] == score) & metrics["run_id"].isin(chosen["run_id"])]
+    rows = last_rows(mine, chosen, predictor, "test", shifted=True)
+    rows = rows[rows["shift"].isna() | (rows["shift"] == shift)]
+    if rows["shift"].isna().all():
+        raise Missing(f"None of the chosen configurations was evaluated under {shift}.")
+    level = rows["severity"].astype("Float64").where(rows["shift"].notna(), 0.0)
+    found = along(chosen, rows.assign(severity=level.astype("float64")), "severity", "value")
+    figure = look.figure(height=420)
+    add_curves(figure, found, _SEVERITY, axis, short_names(found, look), _dashes(found, look), look)
+    figure.update_xaxes(title_text=f"severity of {escaped(shift)} (0: none)", dtick=1)
+    figure.update_yaxes(title_text=axis.title)
+    return Chart(
+        title=f"What happens to {axis.name} as the data shift?",
+        figure=figure,
+        data=found.rename(columns={"x": "severity"}),
+        how=(
+            f"{_where(predictor, 'test')} Mean over seeds at each severity, with bands of the 95 % "
+            f"t-interval over seeds (none below {FEWEST} seeds), as far as it is possible, n in the "
+            f"tooltip.\n\n**{axis.name}**: {axis.definition}"
+        ),
+        alt=(
+            f"{axis.name} against severity 0 to {found['x'].max():g} of {shift}, "
+            f"{found['config_id'].nunique()} configurations."
+        ),
+    )
+
+
+def _chosen(runs: pd.DataFrame, config_ids: Sequence[str]) -> pd.DataFrame:
+    """The runs of ``config_ids``, in their order."""
+    places = {config_id: place for place, config_id in enumerate(config_ids)}
+    chosen = runs[runs["config_id"].isin(places)]
+    return chosen.sort_values("config_id", key=lambda column: column.map(places), kind="stable")
+
+
+def _by_method(table: pd.DataFrame, look: Look) -> pd.DataFrame:
+    places = {method: place for place, method in enumerate(look.ordered(table["method"].astype(str)))}
+    order = table.assign(_place=table["method"].astype(str).map(places))
+    order = order.sort_values(["_place", "config_label"], kind="stable")
+    return order.drop(columns="_place").reset_index(drop=True)
+
+
+def _dashes(table: pd.DataFrame, look: Look) -> dict[str, str]:
+    rows = table.drop_duplicates("config_id")
+    return dashes(rows["config_id"].astype(str).tolist(), rows["method"].astype(str).tolist(), look)
+
+
+def _where(predictor: str, split: str) -> str:
+    return f"Predictor `{predictor}`, split `{split}`, last stage of each run."

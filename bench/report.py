@@ -1,0 +1,324 @@
+"""A suite as a document: ``python -m bench.report --suite baselines``.
+
+Writes ``report.md``, ``report.tex`` (tables for a paper; needs booktabs) and ``report.html``, one page that
+needs nothing else, with the figures of the dashboard. Each has the question, the tables with intervals, what
+failed or is missing, definitions, provenance, and the command that makes it all again.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import cli
+from bench.files import printable, write_bytes
+from bench.store import Store, StoreError
+
+if TYPE_CHECKING:  # pandas and plotly take a second to import
+    import pandas as pd
+
+    from bench.figures import Chart, Look
+
+_COST = "compression_vs_dense_vi"
+_STYLE = """
+body { font: 16px/1.5 "Segoe UI", Helvetica, Arial, sans-serif; color: #1F2328; margin: 2rem auto;
+  max-width: 72rem; padding: 0 1rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #E3E6EA; text-align: left; white-space: nowrap; }
+th { border-bottom: 2px solid #57606A; }
+pre, code { background: #F4F5F7; padding: .1rem .3rem; white-space: pre-wrap; }
+details { margin: .5rem 0 2rem; }
+figure { margin: 1rem 0; }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report. table: with its heads; chart: of the page alone; latex: of the paper."""
+
+    title: str
+    words: Sequence[str] = ()
+    table: pd.DataFrame | None = None
+    chart: Chart | None = None
+    latex: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """title and sections, in order."""
+
+    title: str
+    sections: list[Section] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The report without its figures."""
+        lines = [f"# {self.title}", ""]
+        for section in self.sections:
+            if section.chart is not None and section.table is None:
+                continue
+            lines += [f"## {section.title}", ""]
+            lines += [line for words in section.words for line in (words, "")]
+            if section.table is not None:
+                lines += [_markdown_table(section.table), ""]
+        return "\n".join(lines)
+
+    def latex(self) -> str:
+        """Its tables, for a paper."""
+        head = "% needs \\usepackage{booktabs}; best: bold, a dagger: can't be told apart from the best\n\n"
+        return head + "\n".join(section.latex for section in self.sections if section.latex)
+
+    def page(self) -> str:
+        """The report as one page of HTML that loads nothing."""
+        import plotly.io
+        from plotly.offline import get_plotlyjs
+
+        parts = [f"<h1>{html.escape(self.title)}</h1>"]
+        for number, section in enumerate(self.sections):
+            parts.append(f"<h2>{html.escape(section.title)}</h2>")
+            parts += [_paragraph(words) for words in section.words]
+            if section.table is not None:
+                parts.append(_html_table(section.table))
+            if section.chart is not None:
+                drawn = plotly.io.to_html(
+                    section.chart.figure, include_plotlyjs=False, full_html=False, div_id=f"figure-{number}",
+                    config={"displaylogo": False, "responsive": True},
+                )  # fmt: skip
+                alt = html.escape(section.chart.alt, quote=True)
+                parts.append(f'<figure role="img" aria-label="{alt}">{drawn}</figure>')
+                how = "".join(_paragraph(part) for part in section.chart.how.replace("**", "").split("\n\n"))
+                parts.append(f"<details><summary>How it was computed</summary>{how}</details>")
+        title = html.escape(self.title)
+        return (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>"
+            + "\n".join(parts)
+            + "</body></html>\n"
+        )
+
+
+def make(store: Store, suite: str, scale: str | None = None) -> Report:
+    """The report of a suite at one scale, by default the only one.
+
+    Raises ``StoreError`` where it was not launched at that scale, at several if none is named, or not
+    collected.
+    """
+    from bench.figures import Look
+
+    plan = _plan(store, suite, scale)
+    tables = store.read_tables(suite)
+    runs = tables["runs"][tables["runs"]["scale"] == plan["scale"]]
+    mine = {name: table[table["run_id"].isin(runs["run_id"])] for name, table in tables.items()}
+    mine["runs"] = runs
+    look = Look("light", _styles(store, suite))
+    report = Report(f"{suite}, scale {plan['scale']}")
+    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"])))
+    settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
+    references = store.references(suite, plan["scale"])
+    for setting in dict.fromkeys(settings):
+        here = {
+            name: table[table["run_id"].isin(runs["run_id"][settings == setting])]
+            for name, table in mine.items()
+        }
+        report.sections.extend(_of_setting(setting, here, plan, references, look))
+    report.sections.extend(_tail(plan, runs))
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the report in its three forms, and say where."""
+    parser = cli.parser("bench.report", __doc__)
+    parser.add_argument("--suite", required=True, help="a suite that was collected")
+    parser.add_argument("--scale", help="of this scale (needed where it was launched at several)")
+    parser.add_argument("--to", metavar="DIR", help="where to (default: the suite's folder in the results)")
+    cli.add_results(parser)
+    arguments = parser.parse_args(argv)
+    store = Store(arguments.results)
+    report = make(store, arguments.suite, arguments.scale)
+    folder = Path(arguments.to) if arguments.to else store.root / arguments.suite
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
+    texts = {"report.md": report.markdown(), "report.tex": report.latex(), "report.html": report.page()}
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode())
+    print(f"{printable(str(folder))}: {', '.join(texts)}")
+    return 0
+
+
+def _plan(store: Store, suite: str, scale: str | None) -> dict[str, Any]:
+    plans = {plan["scale"]: plan for plan in store.plans(suite)}
+    if not plans:
+        there = ", ".join(store.suites()) or "none"
+        raise StoreError(f"{store.root}: no suite {suite} was launched; there are: {there}")
+    if scale is None and len(plans) > 1:
+        raise StoreError(
+            f"{store.root}: {suite} was launched at several scales; valid --scale: {', '.join(plans)}"
+        )
+    if scale is not None and scale not in plans:
+        raise StoreError(
+            f"{store.root}: {suite} was not launched at scale {scale}; valid: {', '.join(plans)}"
+        )
+    return plans[scale or next(iter(plans))]
+
+
+def _styles(store: Store, suite: str) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        return store.read_styles(suite)
+    except StoreError:
+        return {}
+
+
+def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) -> Section:
+    status = runs["status"].value_counts()
+    counts = ", ".join(f"{number} {name}" for name, number in status.items() if number)
+    lines = [f"`{line}`" for line in commands] or ["an unknown command"]
+    return Section(
+        str(plan.get("question") or plan["suite"]),
+        [f"{len(runs)} runs: {counts}.", f"Made by {', then '.join(lines)}; the same again completes it."],
+    )
+
+
+def _of_setting(
+    setting: str,
+    tables: Mapping[str, pd.DataFrame],
+    plan: Mapping[str, Any],
+    references: Mapping[str, str],
+    look: Look,
+) -> list[Section]:
+    """What is compared on one data set and network."""
+    from bench.figures import axes, latex, leaderboard, shown, tradeoff
+
+    runs = tables["runs"]
+    score = str(plan.get("rank_by") or "accuracy")
+    axis = axes()[score]
+
+    def ranked() -> Section:
+        board = leaderboard(runs, score)
+        tied = int((~board["separable"]).sum())
+        words = (
+            f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds, on this "
+            f"data set. ●: can't be told apart from the best ({tied} of {len(board)}, itself among them): "
+            "paired t-tests on shared seeds, at 5 % after Holm's correction over all pairs. The rank is the "
+            "interval that these tests leave."
+        )
+        caption = f"{plan['suite']}, scale {plan['scale']}, {setting}: means and 95 % t-intervals over seeds."
+        return Section(f"{setting}: ranking", [words], shown(board, look), latex=latex(board, look, caption))
+
+    makers: list[Callable[[], Section]] = [
+        ranked,
+        lambda: _differences(setting, runs, references, score, look),
+        lambda: _drawn(setting, tradeoff(runs, _COST, score, look)),
+        lambda: _drawn(setting, tradeoff(runs, "train_flops_ratio", score, look)),
+    ]
+    return [section for maker in makers if (section := _unless_missing(maker)) is not None]
+
+
+def _unless_missing(maker: Callable[[], Section]) -> Section | None:
+    """What ``maker`` gives; None where there is nothing to show, which a report may leave out."""
+    from bench.figures import Missing
+
+    try:
+        return maker()
+    except Missing:
+        return None
+
+
+def _differences(
+    setting: str, runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look
+) -> Section:
+    """Paired differences to the reference, as a figure and in numbers."""
+    import pandas as pd
+
+    from bench.figures import axes, forest, signed
+
+    chart, axis = forest(runs, references, score, look), axes()[score]
+    table = pd.DataFrame(
+        {
+            "configuration": chart.data["config_label"],
+            "reference": chart.data["reference_label"],
+            f"difference of {axis.title}": [
+                signed(mean, half_width, axis.digits, axis.factor)
+                for mean, half_width in zip(chart.data["difference"], chart.data["half_width"], strict=True)
+            ],
+            "pairs": chart.data["n"],
+            "p (Holm)": [f"{p:.2g}" for p in chart.data["p_holm"]],
+        }
+    )
+    words = (
+        f"Mean difference of {axis.name} to the reference under the same seed ± half width of its 95 % "
+        f"t-interval; p of the paired t-test after Holm's correction for the {len(table)} comparisons."
+    )
+    return Section(f"{setting}: {chart.title}", [words], table, chart)
+
+
+def _drawn(setting: str, chart: Chart) -> Section:
+    return Section(f"{setting}: {chart.title}", chart=chart)
+
+
+def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
+    """What is missing, where it comes from, and what the words mean."""
+    import pandas as pd
+
+    from bench.figures import axes
+
+    sections = []
+    missing = runs[runs["status"] != "done"]
+    if len(missing):
+        table = missing[["config_label", "seed", "status", "error_kind", "error", "run_id"]].astype(str)
+        sections.append(
+            Section("Failed and missing runs", table=table.replace({"nan": "–", "None": "–", "<NA>": "–"}))
+        )
+    omitted = {str(cell["label"]): str(cell["omitted"]) for cell in plan["cells"] if cell.get("omitted")}
+    if omitted:
+        table = pd.DataFrame({"configuration": list(omitted), "why": list(omitted.values())})
+        sections.append(Section("Not run", ["Cells of the suite that are not trained on their own."], table))
+    done = runs[runs["status"] == "done"]
+    facts = ("git_sha", "torch_version", "device", "execution", "threads")
+    found = {name: sorted({str(value) for value in done[name].dropna()}) for name in facts}
+    found["computed"] = sorted({str(value)[:10] for value in done["started_at"].dropna()})
+    table = pd.DataFrame(
+        {"what": list(found), "values": [", ".join(values) or "–" for values in found.values()]}
+    )
+    sections.append(Section("Provenance", table=table))
+    known = pd.DataFrame(
+        [
+            {"column": axis.name, "unit": axis.unit or "–", "definition": axis.definition}
+            for axis in axes().values()
+        ]
+    )
+    return [*sections, Section("Definitions", table=known)]
+
+
+def _markdown_table(table: pd.DataFrame) -> str:
+    def cell(value: object) -> str:
+        return printable(str(value)).replace("|", "\\|").replace("<", "&lt;")
+
+    heads = [cell(head) for head in table]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    lines += [f"| {' | '.join(map(cell, row))} |" for row in table.itertuples(index=False)]
+    return "\n".join(lines)
+
+
+def _html_table(table: pd.DataFrame) -> str:
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
+        for row in table.itertuples(index=False)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _paragraph(words: str) -> str:
+    """Text with code between backticks, the only markup that there is."""
+    parts = html.escape(words).split("`")
+    marked = "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+    return f"<p>{marked}</p>"
+
+
+if __name__ == "__main__":
+    cli.entry(main)

@@ -1,0 +1,75 @@
+"""Entry of the dashboard: folders, filters, the line on top, and the page that was asked for.
+
+streamlit run dashboard/app.py -- --results DIR [--results ANOTHER]
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import data, filters, live
+from dashboard.show import plain
+
+#: File, title, icon, and whether it needs runs that the filters leave.
+PAGES = (
+    ("overview", "Overview", "home"),
+    ("leaderboard", "Leaderboard", "leaderboard"),
+    ("significance", "Significance", "compare_arrows"),
+    ("tradeoff", "Trade-off", "balance"),
+    ("criteria", "Criteria", "rule"),
+    ("subspace", "Subspace", "scatter_plot"),
+    ("calibration", "Calibration", "target"),
+    ("uncertainty", "Uncertainty", "help"),
+    ("cost", "Cost", "speed"),
+    ("runs", "Runs", "list_alt"),
+    ("definitions", "Definitions", "menu_book"),
+)
+
+
+def main() -> None:
+    """Draw the page."""
+    st.set_page_config(page_title="ssvi-bench", page_icon="📉", layout="wide")
+    pages = [
+        st.Page(
+            f"views/{file}.py", title=title, icon=f":material/{icon}:", url_path=file, default=number == 0
+        )
+        for number, (file, title, icon) in enumerate(PAGES)
+    ]
+    page = st.navigation(pages, expanded=True)
+    where = data.folders()
+    parts, faults = data.parts(where)
+    for fault in faults:
+        st.error(plain(fault), icon=":material/error:")
+    if not parts:
+        folder = plain(", ".join(where))
+        st.title("Nothing to show yet", anchor=False)
+        st.markdown(f"There is no suite in {folder}. A few minutes bring one:")
+        st.code("python -m bench.grid --suite criteria_ablation", language="bash")
+        return
+    selection = filters.choose(parts, st.context.theme.type or "light")
+    if selection is None:
+        # a grid that has just begun has no tables yet, but it can be watched
+        part = next(part for part in parts if part.name == st.session_state["suite"])
+        st.title(plain(part.name), anchor=False)
+        live.panel(part)
+        return
+    for fault in data.faults(selection.part):
+        st.warning(plain(fault), icon=":material/warning:")
+    st.session_state["selection"] = selection
+    _line(where, selection)
+    page.run()
+
+
+def _line(where: tuple[str, ...], selection: filters.Selection) -> None:
+    """What is looked at, in a line: how much of it there is, since when, and by which code."""
+    found = filters.described(selection.runs)
+    parts = [
+        f"{found['runs']:,} runs done", f"{found['open']:,} open", f"{found['failed']:,} failed",
+        f"{found['methods']} methods", f"{found['seeds']} seeds", f"data of {found['date']}",
+    ]  # fmt: skip
+    commits = [commit[:7] + ("+" if "+" in commit else "") for commit in found["commits"]]
+    parts.append(f"commit {', '.join(commits)}" if len(commits) < 4 else f"{len(commits)} commits")
+    st.caption(plain(" · ".join([*parts, ", ".join(where)])))
+
+
+main()

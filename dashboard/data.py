@@ -1,0 +1,223 @@
+"""What the results folders hold, read once and kept until their files change."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from bench.store import Store, StoreError, definitions
+
+#: Where results are looked for when nobody says where: one's own, else what comes with the project.
+_OWN, _REFERENCE = Path("results"), Path(__file__).resolve().parent.parent / "results" / "reference"
+#: Tables of suites that are kept in memory.
+_KEPT = 32
+
+
+@dataclass(frozen=True)
+class Part:
+    """A suite at one scale, in all the folders that have it: what is looked at together."""
+
+    suite: str
+    scale: str
+    folders: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """How it stands in the filter and in the address."""
+        return f"{self.suite} · {self.scale}"
+
+
+def folders() -> tuple[str, ...]:
+    """The results folders that the command line names, or the usual one; relative ones as they were given."""
+    parser = argparse.ArgumentParser("streamlit run dashboard/app.py --", add_help=False)
+    parser.add_argument("--results", action="append", default=[])
+    found, _ = parser.parse_known_args(sys.argv[1:])
+    if found.results:
+        return tuple(dict.fromkeys(found.results))
+    own = _OWN / "runs"
+    return (str(_OWN if own.is_dir() and any(own.iterdir()) else _REFERENCE),)
+
+
+def parts(where: Sequence[str]) -> tuple[list[Part], list[str]]:
+    """Every suite and scale that was launched in folders, and what could not be read, in words."""
+    found: dict[tuple[str, str], list[str]] = {}
+    faults: list[str] = []
+    for folder in where:
+        try:
+            suites = Store(folder).suites()
+        except StoreError as error:
+            faults.append(str(error))
+            continue
+        for suite in suites:
+            try:
+                scales = [plan["scale"] for plan in plans(folder, suite)]
+            except StoreError as error:
+                faults.append(str(error))
+                continue
+            for scale in scales:
+                found.setdefault((suite, scale), []).append(folder)
+    return [Part(suite, scale, tuple(there)) for (suite, scale), there in found.items()], faults
+
+
+def table(part: Part, name: str) -> pd.DataFrame:
+    """A table of ``part``, of all its folders; a run that several have counts once. Nobody may change it.
+
+    Has the column ``results`` beside its own, the folder. Raises ``StoreError`` where none of the folders has
+    it, saying what makes it.
+    """
+    found, faults = [], []
+    for folder in part.folders:
+        try:
+            found.append(_of_folder(folder, part.suite, part.scale, name, _stamp(folder, part.suite, name)))
+        except StoreError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0]
+    if len(found) == 1:
+        return found[0]
+    return _joined(part, name, tuple(_stamp(folder, part.suite, name) for folder in part.folders))
+
+
+def faults(part: Part) -> list[str]:
+    """Which tables of ``part`` can't be read, and what would mend that, a line each."""
+    lines = []
+    for folder in part.folders:
+        try:
+            _of_folder(folder, part.suite, part.scale, "runs", _stamp(folder, part.suite, "runs"))
+        except StoreError as error:
+            lines.append(str(error))
+    return lines
+
+
+def plans(folder: str, suite: str) -> list[dict[str, Any]]:
+    """The plans of a suite in a folder; ``StoreError`` where they can't be read."""
+    paths = sorted((Path(folder) / suite).glob("plan-*.json"))
+    return _plans(folder, suite, tuple(_file_stamp(path) for path in paths))
+
+
+def plan(part: Part) -> dict[str, Any]:
+    """The plan of ``part`` in the first of its folders."""
+    return next(p for p in plans(part.folders[0], part.suite) if p["scale"] == part.scale)
+
+
+def commands(part: Part) -> list[str]:
+    """The lines that asked for the runs of ``part``, oldest first."""
+    return list(
+        dict.fromkeys(line for f in part.folders for line in Store(f).commands(part.suite, part.scale))
+    )
+
+
+def references(part: Part) -> dict[str, str]:
+    """The configuration that each one is compared with, by ``config_id``."""
+    found: dict[str, str] = {}
+    for folder in reversed(part.folders):
+        paths = sorted((Path(folder) / part.suite).glob("plan-*.json"))
+        found |= _references(folder, part.suite, part.scale, tuple(_file_stamp(path) for path in paths))
+    return found
+
+
+def styles(part: Part) -> Mapping[str, Mapping[str, Any]]:
+    """How methods are shown, as the folders have it; nothing of a folder that says nothing."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for folder in reversed(part.folders):
+        path = Path(folder) / part.suite / "methods.json"
+        found |= _styles(folder, part.suite, _file_stamp(path))
+    return found
+
+
+def stamp(part: Part) -> tuple[object, ...]:
+    """What changes when the tables of ``part`` are made anew, or it is launched again."""
+    names = f"plan-{part.scale}.json", "runs.parquet"
+    return tuple(_file_stamp(Path(folder) / part.suite / name) for folder in part.folders for name in names)
+
+
+def is_launched_since(part: Part, folder: str) -> bool:
+    """Whether ``part`` was launched in a folder after its tables there were made, or there are none."""
+    where = Path(folder) / part.suite
+    return _file_stamp(where / f"plan-{part.scale}.json")[0] > _file_stamp(where / "runs.parquet")[0]
+
+
+def column(name: str, of: str = "runs") -> Mapping[str, Any]:
+    """The definition of a column."""
+    return _definitions()[of][name]
+
+
+# -- kept in memory, by the stamps of the files that they come from -----------------------------
+
+
+@st.cache_resource(show_spinner=False)
+def _definitions() -> dict[str, dict[str, dict[str, Any]]]:
+    return definitions()
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner="Reading results …")
+def _of_folder(folder: str, suite: str, scale: str, name: str, stamp: object) -> pd.DataFrame:
+    store = Store(folder)
+    frame = store.read_tables(suite, [name])[name]
+    if name == "runs":
+        frame = frame[frame["scale"] == scale]
+    else:
+        runs = _of_folder(folder, suite, scale, "runs", _stamp(folder, suite, "runs"))
+        # most suites were launched at one scale, and comparing is cheaper than copying
+        mine = frame["run_id"].isin(runs["run_id"])
+        frame = frame if mine.all() else frame[mine]
+    return frame.assign(results=pd.Categorical([folder] * len(frame)))
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner="Reading results …")
+def _joined(part: Part, name: str, stamps: tuple[object, ...]) -> pd.DataFrame:
+    runs, frames = {}, []
+    for folder in part.folders:
+        with contextlib.suppress(StoreError):  # ``faults`` tells of them
+            stamp = _stamp(folder, part.suite, "runs")
+            runs[folder] = _of_folder(folder, part.suite, part.scale, "runs", stamp)
+    owners: dict[str, str] = {}
+    for is_done in (True, False):  # a finished run before one that is not
+        for folder, frame in runs.items():
+            for run_id in frame["run_id"][(frame["status"] == "done") == is_done]:
+                owners.setdefault(run_id, folder)
+    for folder in runs:
+        with contextlib.suppress(StoreError):
+            frame = _of_folder(folder, part.suite, part.scale, name, _stamp(folder, part.suite, name))
+            frames.append(frame[frame["run_id"].astype(str).map(owners) == folder])
+    return pd.concat(frames, ignore_index=True)
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner=False)
+def _plans(folder: str, suite: str, stamps: tuple[object, ...]) -> list[dict[str, Any]]:
+    return Store(folder).plans(suite)
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner=False)
+def _references(folder: str, suite: str, scale: str, stamps: tuple[object, ...]) -> dict[str, str]:
+    return Store(folder).references(suite, scale)
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner=False)
+def _styles(folder: str, suite: str, stamp: object) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        return Store(folder).read_styles(suite)
+    except StoreError:
+        return {}
+
+
+def _stamp(folder: str, suite: str, name: str) -> tuple[object, ...]:
+    """What changes when a table does: that of ``runs`` too, which says what belongs to the scale."""
+    where = Path(folder) / suite
+    return _file_stamp(where / f"{name}.parquet"), _file_stamp(where / "runs.parquet")
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.lstat()
+    except OSError:
+        return (0, 0, 0)
+    return found.st_mtime_ns, found.st_size, found.st_ino

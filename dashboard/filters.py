@@ -1,0 +1,121 @@
+"""The filters that all pages share: they live in the address, so that a view can be sent as a link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from bench.figures import Look
+from bench.store import StoreError
+from dashboard import data
+from dashboard.data import Part
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a page is to show. runs: the rows of the table ``runs`` that the filters leave, finished or not.
+
+    setting: data set and network, in words.
+    """
+
+    part: Part
+    runs: pd.DataFrame
+    setting: str
+    methods: tuple[str, ...]
+    look: Look
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The finished ones of ``runs``."""
+        return self.runs[self.runs["status"] == "done"]
+
+    @property
+    def words(self) -> str:
+        """The filters in force, for the line below a title."""
+        shown = ", ".join(self.look.label(method) for method in self.methods)
+        some = len(self.methods) <= 4
+        return f"{self.part.name} · {self.setting} · {shown if some else f'{len(self.methods)} methods'}"
+
+    def rows(self, name: str) -> pd.DataFrame:
+        """The rows of another table that belong to ``runs``."""
+        table = data.table(self.part, name)
+        return table[table["run_id"].isin(self.runs["run_id"])]
+
+
+def choose(parts: Sequence[Part], mode: str) -> Selection | None:
+    """Show the filters in the sidebar; None where the chosen part has no runs to choose from.
+
+    mode: light or dark.
+    """
+    with st.sidebar:
+        names = {part.name: part for part in parts}
+        part = names[st.selectbox("Suite", list(names), key="suite", bind="query-params")]
+        try:
+            runs = data.table(part, "runs")
+        except StoreError as error:
+            st.error(str(error))
+            return None
+        look = Look("dark" if mode == "dark" else "light", data.styles(part))
+        setting, runs = _setting(runs)
+        runs = _narrowed(runs, "recipe", "Recipe", sorted(runs["recipe"].dropna().unique()))
+        methods = look.ordered(runs["method"].dropna().astype(str))
+        runs = _narrowed(runs, "method", "Methods", methods, look.label)
+        runs = _sparsity(runs)
+    return Selection(part, runs, setting, tuple(look.ordered(runs["method"].dropna().astype(str))), look)
+
+
+def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """One data set and network: scores of different ones are not comparable."""
+    names = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
+    found = list(dict.fromkeys(names))
+    if not found:
+        return "nothing", runs
+    chosen = st.selectbox("Data set · network", found, key="data", bind="query-params")
+    return chosen, runs[names == chosen]
+
+
+def _narrowed(
+    runs: pd.DataFrame, column: str, label: str, options: Sequence[str], shown: Any = str
+) -> pd.DataFrame:
+    """Those of the chosen values; of all while none is chosen."""
+    if len(options) < 2:
+        return runs
+    chosen = st.multiselect(
+        label, options, key=column, format_func=shown, placeholder="all", bind="query-params"
+    )
+    return runs[runs[column].isin(chosen)] if chosen else runs
+
+
+def _sparsity(runs: pd.DataFrame) -> pd.DataFrame:
+    """Dense ones stay: they are what sparse ones are compared with."""
+    found = sorted(value for value in runs["sparsity"].dropna().unique() if value > 0)
+    if len(found) < 2:
+        return runs
+    texts = {f"{value:g}": value for value in found}
+    chosen = st.multiselect(
+        "Sparsity", list(texts), key="sparsity", placeholder="all", bind="query-params",
+        help="dense configurations stay: they are what sparse ones are compared with",
+    )  # fmt: skip
+    if not chosen:
+        return runs
+    values = [texts[text] for text in chosen]
+    return runs[runs["sparsity"].isin(values) | runs["sparsity"].isna() | (runs["sparsity"] == 0)]
+
+
+def described(runs: pd.DataFrame) -> Mapping[str, Any]:
+    """Counts and dates of the line on top of every page."""
+    status = runs["status"].value_counts()
+    done = runs[runs["status"] == "done"]
+    return {
+        "runs": int(status.get("done", 0)),
+        "failed": int(status.get("failed", 0)),
+        "open": int(len(runs) - status.get("done", 0) - status.get("failed", 0)),
+        "methods": int(runs["method"].nunique()),
+        "seeds": int(done["seed"].nunique()),
+        "date": str(done["started_at"].max())[:10] if len(done) else "–",
+        "commits": sorted(done["git_sha"].dropna().astype(str).unique()),
+    }

@@ -1,0 +1,229 @@
+"""How a grid goes while it runs: read from the run folders, anew every few seconds, until all is settled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from bench.progress import Item, Progress, Running, Snapshot
+from bench.store import Store, StoreError
+from dashboard import data, show
+from dashboard.data import Part
+
+#: Seconds between two looks: while something runs, and while runs merely wait.
+_SECONDS, _WAITING_SECONDS = 3.0, 15.0
+#: Rows of what runs, and of what failed meanwhile.
+_MOST_ROWS, _MOST_FAILED = 16, 5
+_KEPT = 16
+_SETTLED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class State:
+    """All runs of a suite at one scale, now. running: those in progress; failed: since the tables were made.
+
+    ended: how many have ended since then, well or not. seconds_left: None while nothing tells.
+    """
+
+    counts: Counter[str]
+    running: list[Running]
+    failed: list[tuple[Item, str]]
+    ended: int
+    seconds_left: float | None
+    notes: list[str]
+
+    @property
+    def total(self) -> int:
+        """How many runs there are."""
+        return self.counts.total()
+
+    @property
+    def settled(self) -> int:
+        """How many need nothing more."""
+        return sum(self.counts[status] for status in _SETTLED)
+
+    @property
+    def words(self) -> str:
+        """``3 of 12 runs settled: 3 done, 1 running, 8 pending; about 4 min left``."""
+        order = ("done", "failed", "cancelled", "running", "preempted", "queued", "pending")
+        counted = ", ".join(f"{self.counts[name]:,} {name}" for name in order if self.counts[name])
+        left = f"; about {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+        open_ones = self.settled < self.total
+        return f"{self.settled:,} of {self.total:,} runs settled: {counted}{left if open_ones else ''}"
+
+
+class Follower:
+    """Follows what one results folder has open; all who look share it, and it looks every few seconds.
+
+    before: where the runs of the folder stand in the tables. items: those of them that are followed.
+    """
+
+    def __init__(self, store: Store, items: Iterable[Item], before: dict[str, str]) -> None:
+        self._progress = Progress(store, items)
+        self._known = before
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._looked_at = 0.0
+
+    def look(self) -> tuple[Snapshot, dict[str, str]]:
+        """What is followed, and where every run of the folder stands."""
+        with self._lock:
+            if self._snapshot is None or time.monotonic() - self._looked_at > _SECONDS / 2:
+                self._snapshot = self._progress.look(everything=self._snapshot is None)
+                self._looked_at = time.monotonic()
+            now = {run_id: self._progress.status(run_id) for run_id in self._progress.items}
+            return self._snapshot, {**self._known, **now}
+
+
+def panel(part: Part) -> None:
+    """Show how the runs of ``part`` go, as long as some are open; nothing where all are in the tables."""
+    state = look(part)
+    if state is None or (state.settled == state.total and not state.ended):
+        return
+    if state.settled == state.total:
+        _ended(part, state)
+        return
+    every = _SECONDS if state.running else _WAITING_SECONDS
+    st.fragment(_followed, run_every=every)(part, bool(state.running), data.stamp(part))
+
+
+def look(part: Part) -> State | None:
+    """Where all runs of ``part`` stand; None where none of its folders has runs, only their tables."""
+    now: dict[str, str] = {}
+    snapshots: list[Snapshot] = []
+    notes: list[str] = []
+    for folder in part.folders:
+        try:
+            follower = _follower(part, folder, data.stamp(part))
+        except StoreError as error:
+            notes.append(str(error))
+            continue
+        if follower is not None:
+            snapshot, statuses = follower.look()
+            snapshots.append(snapshot)
+            # a run that several folders have counts once, and is done where one of them has finished it
+            now |= {run: status for run, status in statuses.items() if now.get(run) != "done"}
+    if not snapshots:
+        return None
+    before = _statuses(part)
+    left = [snapshot.seconds_left for snapshot in snapshots if snapshot.seconds_left is not None]
+    queues = [f"jobs: {snapshot.queue}" for snapshot in snapshots if snapshot.queue]
+    return State(
+        counts=Counter(now.values()),
+        running=[one for snapshot in snapshots for one in snapshot.running],
+        failed=[
+            one for snapshot in snapshots for one in snapshot.failed if before.get(one[0].run_id) != "failed"
+        ],
+        ended=sum(status in _SETTLED and before.get(run) != status for run, status in now.items()),
+        seconds_left=max(left, default=None),
+        notes=[*notes, *queues, *(note for snapshot in snapshots for note in snapshot.notes)],
+    )
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _followed(part: Part, is_running: bool, stamp: object) -> None:
+    """The part of the page that is drawn anew: all of it is, once it is to look otherwise."""
+    state = look(part)
+    if (
+        state is None
+        or state.settled == state.total
+        or bool(state.running) != is_running
+        or data.stamp(part) != stamp
+    ):
+        st.rerun(scope="app")
+    st.subheader("How far is it?", anchor=False)
+    work = state.settled + sum(one.share for one in state.running)
+    st.progress(min(work / max(state.total, 1), 1.0), text=show.plain(state.words))
+    if state.running:
+        st.dataframe(
+            _table(state.running[:_MOST_ROWS]),
+            hide_index=True,
+            placeholder="–",
+            key="runs-live",
+            column_config={
+                "epoch": st.column_config.TextColumn(help="epochs of all stages that are trained, of all"),
+                "done": st.column_config.ProgressColumn(format="%.0f%%", min_value=0, max_value=100),
+                "validation accuracy (%)": st.column_config.NumberColumn(format="%.1f"),
+            },
+            alt="Runs in progress.",
+        )
+        if len(state.running) > _MOST_ROWS:
+            st.caption(f"… and {len(state.running) - _MOST_ROWS} more")
+    else:
+        st.caption("Nothing runs at the moment. The command on the page Overview goes on with what is open.")
+    for item, reason in state.failed[-_MOST_FAILED:]:
+        st.markdown(f":material/error: failed: {show.plain(f'{item.label} seed={item.seed}: {reason}')}")
+    for note in state.notes[:_MOST_FAILED]:
+        st.caption(show.plain(note))
+    if state.ended:
+        _ended(part, state)
+    st.caption(f"Looked at {time.strftime('%H:%M:%S')}, and again every few seconds.")
+
+
+def _ended(part: Part, state: State) -> None:
+    """Tables are made when a grid ends, or when somebody asks for it."""
+    if not _statuses(part):
+        words = "There are no tables of these runs yet; a grid makes them when it ends. This makes them now:"
+    else:
+        runs = "1 run has" if state.ended == 1 else f"{state.ended:,} runs have"
+        words = f"{runs} ended since the tables were made. This brings them up to date:"
+    st.info(words, icon=":material/info:")
+    lines = [f"python -m bench.collect --suite {part.suite} --results {folder}" for folder in part.folders]
+    st.code("\n".join(lines), language="bash", wrap_lines=True)
+
+
+def _table(running: list[Running]) -> pd.DataFrame:
+    rows = [
+        {
+            "configuration": one.item.label,
+            "seed": one.item.seed,
+            "stage": one.stage,
+            "epoch": f"{one.epoch} of {one.epochs}" if one.epochs else "starting",
+            "done": 100 * one.share,
+            "validation accuracy (%)": None if one.val_accuracy is None else 100 * one.val_accuracy,
+            "run": one.item.run_id,
+        }
+        for one in running
+    ]
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def _statuses(part: Part) -> dict[str, str]:
+    """Where the runs of ``part`` stand in its tables; nothing while there are none."""
+    try:
+        runs = data.table(part, "runs")
+    except StoreError:
+        return {}
+    return dict(zip(runs["run_id"].astype(str), runs["status"].astype(str), strict=True))
+
+
+@st.cache_resource(max_entries=_KEPT, show_spinner=False)
+def _follower(part: Part, folder: str, stamp: object) -> Follower | None:
+    """Who follows what is open in a folder; None for one that has tables alone."""
+    store = Store(folder)
+    if store.published:
+        return None
+    before = _statuses(part)
+    # a launch since the tables were made may have begun finished runs anew
+    again = data.is_launched_since(part, folder)
+    known, items = {}, []
+    for run in store.planned(part.suite):
+        if run.scale != part.scale:
+            continue
+        known[run.run_id] = before.get(run.run_id, "pending")
+        if again or known[run.run_id] != "done":
+            seed = run.labels.get("seed")
+            items.append(Item(run.run_id, run.label, seed if isinstance(seed, int) else None))
+    return Follower(store, items, known)

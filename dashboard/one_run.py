@@ -1,0 +1,111 @@
+"""What is known of one run: its figures, settings, log, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from bench.figures import SCORES, axes, interval, settings
+from bench.store import RunFolder, Store, StoreError
+from dashboard import data, show
+
+#: Lines of the end of a log.
+_LOG_LINES = 50
+#: What the table says of where a run came from, for those whose folder is elsewhere.
+_ORIGIN = ("git_sha", "torch_version", "device", "execution", "threads", "concurrency", "started_at")
+_COSTS = ("wall_seconds", "train_flops_ratio", "compression_vs_dense_vi")
+
+
+def details(run: pd.Series) -> None:
+    """Show all of a row of the table ``runs``."""
+    st.subheader(show.plain(f"{run['config_label']}, seed {run['seed']}"), anchor=False)
+    st.caption(show.plain(f"run {run['run_id']} · {run['status']} · {run['results']}"))
+    if isinstance(run["error"], str):
+        kind = run["error_kind"] if isinstance(run["error_kind"], str) else "failed"
+        st.markdown(f"Failed: **{show.plain(kind)}**" if run["status"] == "failed" else show.plain(kind))
+        st.code(run["error"], language=None, wrap_lines=True)
+    if run["status"] == "done":
+        _figures(run)
+    folder = _folder(run)
+    with st.expander("All settings", key="run-settings", on_change="rerun") as opened:
+        if opened.open:
+            st.dataframe(settings(run), hide_index=True, key="run-settings-table")
+    with st.expander("Where it came from", key="run-origin", on_change="rerun") as opened:
+        if opened.open:
+            _origin(run, folder)
+    with st.expander("The end of its log", key="run-log", on_change="rerun") as opened:
+        if opened.open:
+            _log(run, folder)
+
+
+def _figures(run: pd.Series) -> None:
+    columns = [*SCORES, *_COSTS]
+    with st.container(horizontal=True):
+        for name in columns:
+            axis = axes()[name]
+            if pd.notna(run[name]):
+                text = interval(float(run[name]), float("nan"), axis.digits, axis.factor)
+                unit = axis.unit if axis.unit in ("%", "s") else ""
+                st.metric(axis.name, show.plain(f"{text} {unit}".strip()), help=axis.definition, width=150)
+
+
+def _folder(run: pd.Series) -> RunFolder | None:
+    """The folder of a run; None where it is elsewhere, as for published tables."""
+    try:
+        folder = Store(str(run["results"])).run(str(run["run_id"]))
+    except StoreError:
+        return None
+    return folder if folder.path.is_dir() else None
+
+
+def _origin(run: pd.Series, folder: RunFolder | None) -> None:
+    document: Mapping[str, Any] | None = None
+    if folder is not None:
+        try:
+            document = folder.read("provenance")
+        except StoreError as error:
+            st.warning(show.plain(error), icon=":material/warning:")
+    if document is None:
+        st.caption("Its file provenance.json is not here; this is what the tables say.")
+        document = {name: run[name] for name in _ORIGIN}
+    rows = [(name, _text(value)) for name, value in document.items()]
+    st.dataframe(
+        pd.DataFrame(rows, columns=["what", "value"]),
+        hide_index=True,
+        key="run-origin-table",
+        alt="Provenance of the run.",
+    )
+    if "+" in str(document.get("git_sha") or ""):
+        st.caption(
+            "A `+` behind the commit: files differed from it. " + str(data.column("git_sha")["definition"])
+        )
+
+
+def _log(run: pd.Series, folder: RunFolder | None) -> None:
+    if folder is None:
+        st.info(
+            "The folder of this run is not here: these are published tables, or it was moved.",
+            icon=":material/info:",
+        )
+        return
+    try:
+        lines = folder.tail(_LOG_LINES)
+    except StoreError as error:
+        st.warning(show.plain(error), icon=":material/warning:")
+        return
+    if lines:
+        st.code("\n".join(lines), language=None, wrap_lines=True, height=min(420, 60 + 24 * len(lines)))
+    else:
+        st.caption("It has written nothing to its log.")
+    st.caption("What the processes around it printed is shown by:")
+    st.code(f"python -m bench.logs {run['run_id']} --results {run['results']}", language="bash")
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or value != value:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, default=str)

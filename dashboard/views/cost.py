@@ -1,0 +1,36 @@
+"""Cost: whether counted savings are measured ones."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from bench.figures import COUNTED, MEASURED, axes, not_comparable, speed, stored
+from dashboard import show
+from dashboard.filters import Selection
+
+selection: Selection = st.session_state["selection"]
+st.title("Cost", anchor=False)
+st.markdown(
+    "Fewer FLOPs are less time only where the machine makes them so. **On the line** a saving that was "
+    "counted is one that was measured; **above** it a run took longer, or more memory, than its counts "
+    "promise; **below** it less."
+)
+left, right = st.columns(2)
+with left:
+    counted = show.axis("Counted", {name: axes()[name].name for name in COUNTED}, "cost_counted")
+with right:
+    measured = show.axis("Measured", {name: axes()[name].name for name in MEASURED}, "cost_measured")
+if reasons := not_comparable(selection.runs):
+    lines = "\n".join(f"- {show.plain(reason)}" for reason in reasons)
+    st.warning(
+        f"Measured times of these runs are not comparable with each other; they differ in\n{lines}\n\nNarrow "
+        "the filters, and read `docs/costs.md`. For claims of speed there is the suite `cost`, whose runs "
+        "come one at a time.",
+        icon=":material/warning:",
+    )
+elif selection.part.suite != "cost":
+    st.caption("Claims of speed come from the suite `cost` alone: see `docs/costs.md`.")
+show.chart("speed", lambda: speed(selection.runs, counted, measured, selection.look), selection.words)
+if measured == "step_time_ratio" and counted == "inference_flops_ratio":
+    st.caption("The time is that of a training step, updates of the subspace included.")
+show.chart("stored", lambda: stored(selection.runs, selection.look), selection.words)

@@ -1,0 +1,86 @@
+"""Criteria: which removal criterion matters, and where."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from bench.figures import (
+    MOMENTS,
+    SCORES,
+    aliases,
+    axes,
+    coincidences,
+    criteria,
+    overlap_in_time,
+    overlap_map,
+    same_results,
+    verdicts,
+)
+from dashboard import data, show
+from dashboard.filters import Selection
+
+_OWN = "the run's own criterion"
+
+selection: Selection = st.session_state["selection"]
+st.title("Criteria", anchor=False)
+st.markdown(
+    "SSVI removes the weights of lowest score, over and over. Does it matter what they are scored by?"
+)
+references = data.references(selection.part)
+left_out = aliases(data.plan(selection.part)["cells"])
+
+score = show.axis("Score", {name: axes()[name].name for name in SCORES}, "score")
+singles = st.toggle("Single seeds", key="criteria_singles", bind="query-params")
+drawn = show.chart(
+    "criteria",
+    lambda: criteria(
+        selection.runs, score, references, selection.look, {a.name: a.of for a in left_out}, singles
+    ),
+    selection.words,
+)
+if drawn is not None:
+    found = drawn.data
+    lines = [
+        *verdicts(found, score, selection.look),
+        *same_results(selection.runs, found),
+        *(a.words for a in left_out),
+    ]
+    st.markdown("\n".join(f"- {show.plain(line)}" for line in lines))
+
+st.divider()
+with show.forgiving():
+    pairs = data.table(selection.part, "criteria_pairs")
+    done = selection.done
+    recorded = done[done["run_id"].isin(pairs["run_id"].unique())]
+    labels = recorded.drop_duplicates("config_id").set_index("config_label")["config_id"]
+    if labels.empty:
+        overlap_map(pairs.head(0), selection.look)  # says what is missing
+    left, right = st.columns(2)
+    label = left.selectbox(
+        "Runs of", list(labels.index), key="criteria_runs", bind="query-params",
+        help="the run removes by its own criterion, and notes what the others would have removed",
+    )  # fmt: skip
+    mine = pairs[pairs["run_id"].isin(recorded.loc[recorded["config_id"] == labels[label], "run_id"])]
+    layers = data.table(selection.part, "layers")
+    network = layers.loc[layers["run_id"] == mine["run_id"].iloc[0], "layer"]  # in the network's order
+    layer = right.selectbox(
+        "Layer", ["all layers", *dict.fromkeys(network.astype(str))], key="criteria_layer",
+        bind="query-params",
+    )  # fmt: skip
+    one = None if layer == "all layers" else layer
+    shown = mine if one is None else mine[mine["layer"].astype(str) == one]
+    subtitle = f"{selection.part.name} · {selection.setting} · {label} · {layer}"
+    moment = show.axis("At", MOMENTS, "criteria_at")
+    show.chart("overlap", lambda: overlap_map(mine, selection.look, one, moment), subtitle)
+    st.markdown("\n".join(f"- {show.plain(line)}" for line in coincidences(shown)))
+    used = str(mine["criterion_used"].iloc[0])
+    names = list(dict.fromkeys([*mine["criterion_a"].astype(str), *mine["criterion_b"].astype(str)]))
+    chosen = st.selectbox("Compared with", [_OWN, *names], key="criteria_against", bind="query-params")
+    # what is not recorded on its own is recorded as what it does the same as
+    same_as = {alias.name: alias.of for alias in left_out}
+    against = same_as.get(used, used) if chosen == _OWN else chosen
+    show.chart(
+        "overlap-time",
+        lambda: overlap_in_time(mine, against, selection.look, one, singles),
+        subtitle,
+    )

@@ -1,0 +1,119 @@
+"""Definitions: what the words mean, how intervals are computed, how FLOPs are counted, and the limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from bench.statistics import ALPHA, LEVEL
+from bench.store import definitions
+from dashboard import show
+
+_CODE = re.compile(r"`([^`]*)`")
+_BETTER = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
+#: Sections in which values of a column are defined, and what they are called here.
+_VALUES = re.compile(r"(\w+)\.(\w+)")
+_COUNTED = ("train_flops", "train_flops_ratio", "inference_flops", "train_flops_rigl_ratio")
+
+
+def _words(text: object) -> str:
+    """``text`` with its code as code and everything else as it is."""
+    pieces = _CODE.split(str(text))
+    return "".join(f"`{piece}`" if number % 2 else show.plain(piece) for number, piece in enumerate(pieces))
+
+
+def _heading(section: str) -> str:
+    if match := _VALUES.fullmatch(section):
+        return f"Values of {match[2]} in {match[1]}"
+    return f"Table {section}"
+
+
+def _entry(name: str, known: Mapping[str, Any]) -> str:
+    parts = [known.get("type"), known["unit"], _BETTER.get(str(known["better"]))]
+    facts = " · ".join(show.plain(part) for part in parts if part)
+    source = f"  \nFrom {_words(known['source'])}." if known.get("source") else ""
+    return f"**`{name}`** {facts}  \n{_words(known['definition'])}{source}"
+
+
+def _has(name: str, known: Mapping[str, Any], wanted: list[str]) -> bool:
+    text = " ".join(str(part) for part in (name, *known.values())).lower()
+    return all(word in text for word in wanted)
+
+
+st.title("Definitions", anchor=False)
+find = st.text_input(
+    "Find", key="definitions_find", bind="query-params", icon=":material/search:",
+    placeholder="words in a column's name, unit or definition",
+)  # fmt: skip
+wanted = (find or "").lower().split()
+every = definitions()
+#: Metrics first: they are what is asked for most.
+order = sorted(every, key=lambda section: "." not in section)
+found = {
+    section: {name: known for name, known in every[section].items() if _has(name, known, wanted)}
+    for section in order
+}
+count = sum(map(len, found.values()))
+if wanted:
+    st.caption(f"{count} of {sum(map(len, every.values()))} definitions")
+if not count:
+    st.info("Nothing has all of these words.", icon=":material/info:")
+for section, entries in found.items():
+    if not entries:
+        continue
+    with st.expander(
+        f"{_heading(section)} ({len(entries)})",
+        expanded=bool(wanted),
+        key=f"definitions-{section}",
+        on_change="rerun",
+    ) as opened:
+        if opened.open:
+            if section == "runs" and not wanted:
+                st.caption(
+                    "A row a run. Beside these it has a column `config.<key>` for each key of the resolved "
+                    "configuration."
+                )
+            st.markdown("\n\n".join(_entry(name, known) for name, known in entries.items()))
+
+if not wanted:
+    st.subheader("How are intervals computed?", anchor=False)
+    st.markdown(
+        f"""
+- **Means** over seeds have the {LEVEL:.0%} **t-interval**: ± is its half width. There is none for a single
+  seed, and curves
+  have a band from three seeds on.
+- **Differences** are taken seed by seed to a reference configuration and then averaged, with the t-interval
+  of the
+  differences (**paired**). p values are those of the paired t-test (Welch's where two share fewer than two
+  seeds), adjusted by
+  **Holm's** procedure for all that are compared at once; two can be told apart where the adjusted p is
+  below {ALPHA:g}.
+- **Ranks** run from 1 + how many are significantly better to how many are not significantly worse.
+- **Shares** of examples (accuracy in a bin of confidence) have the **Wilson** interval.
+- What needs more data is refused: bootstrap and Wilcoxon's test below 10 values, critical differences below
+  5 data sets.
+
+Seeds stand for training randomness: initial weights, subspace, order of examples and noise. The data split
+is the same for all,
+so no interval here covers other test images, let alone other data sets."""
+    )
+    st.subheader("How are FLOPs counted?", anchor=False)
+    st.markdown("\n\n".join(_entry(name, every["runs"][name]) for name in _COUNTED))
+    st.subheader("What are the known limits?", anchor=False)
+    st.markdown(
+        """
+- Figures of different scales (demo, small, paper), data sets or networks are not comparable, and no page
+  averages over them.
+- The best of many configurations, chosen by the figures that are shown, is a little better than it would be
+  again.
+- An ECE is above 0 for a calibrated model too: `ece_null` says how much is to be expected.
+- Counted FLOPs are not time, and seconds of runs that shared a machine, or ran in different circumstances,
+  compare nothing.
+  Claims of speed come from the suite `cost` alone.
+- Validation figures during training are those of the mean network, not of averaged samples.
+- A mark or row without a value is a run that does not have it: a failure, a method without the option, or a
+  run that is open."""
+    )

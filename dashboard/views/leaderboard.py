@@ -1,0 +1,63 @@
+"""Leaderboard: which configuration is best, and from which others it can be told apart."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from bench.figures import SCORES, axes, latex, leaderboard, shown
+from dashboard import show
+from dashboard.filters import Selection
+
+selection: Selection = st.session_state["selection"]
+st.title("Leaderboard", anchor=False)
+score = show.axis("Ranked by", {name: axes()[name].name for name in SCORES}, "score")
+axis = axes()[score]
+
+with show.forgiving():
+    board = leaderboard(selection.runs, score)
+    table = shown(board, selection.look)
+    st.subheader(f"Which configuration has the best {axis.name}?", anchor=False)
+    st.caption(show.plain(selection.words))
+    heads = {axes()[name].title: axes()[name].definition for name in axes()}
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        key="leaderboard-table",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            "rank": st.column_config.TextColumn(
+                help="from 1 + how many are better to how many are not worse, as far as tests can tell"
+            ),
+            "best?": st.column_config.TextColumn(help="● can't be told apart from the best"),
+            **{head: st.column_config.TextColumn(help=heads[head]) for head in table if head in heads},
+        },
+        alt=f"Configurations by {axis.name}, best first.",
+    )
+    tied = int((~board["separable"]).sum())
+    st.markdown(
+        f"**{tied} of {len(board)}** can't be told apart from the best (●, itself included): paired t-tests "
+        "on the seeds that two share, at 5 % after Holm's correction over all pairs. ± is the half width of "
+        "the 95 % t-interval over seeds."
+    )
+    buttons = st.columns([1, 1, 4])
+    with buttons[0]:
+        show.download("leaderboard", board)
+    with buttons[1]:
+        caption = f"{selection.part.name}, {selection.setting}, by {axis.name}"
+        st.download_button(
+            "LaTeX", lambda: latex(board, selection.look, caption), file_name="ssvi-bench-leaderboard.tex",
+            mime="text/plain", key="leaderboard-tex", on_click="ignore", icon=":material/download:",
+        )  # fmt: skip
+    rows = event["selection"]["rows"]
+    if not rows:
+        st.caption("Choose a row to see the runs behind it.")
+    else:
+        chosen = board.iloc[rows[0]]
+        st.subheader(show.plain(f"Runs of {chosen['config_label']}"), anchor=False)
+        mine = selection.runs[selection.runs["config_id"] == chosen["config_id"]].sort_values("seed")
+        st.dataframe(mine[["seed", "status", *SCORES, "wall_seconds", "run_id"]], hide_index=True)
+        for run in mine.itertuples():
+            st.page_link(
+                "views/runs.py", label=f"seed {run.seed}: {run.run_id}", query_params={"run": str(run.run_id)}
+            )

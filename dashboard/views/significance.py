@@ -1,0 +1,59 @@
+"""Significance: whether a difference is real, and whether it would hold elsewhere."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from bench.figures import SCORES, axes, compare, middle, ranks
+from dashboard import data, show
+from dashboard.filters import Selection
+
+selection: Selection = st.session_state["selection"]
+st.title("Significance", anchor=False)
+score = show.axis("Score", {name: axes()[name].name for name in SCORES}, "score")
+axis = axes()[score]
+
+st.subheader("Is the difference between two configurations real?", anchor=False)
+st.caption(show.plain(selection.words))
+known = selection.done.drop_duplicates("config_id").sort_values("config_label")
+labels = {str(row.config_label): str(row.config_id) for row in known.itertuples()}
+left, right = st.columns(2)
+with left:
+    one = st.selectbox("Configuration", list(labels), key="significance_one", bind="query-params")
+with right:
+    second = min(1, max(len(labels) - 1, 0))
+    other = st.selectbox("less", list(labels), index=second, key="significance_other", bind="query-params")
+with show.forgiving():
+    found = compare(selection.runs, labels.get(one or "", ""), labels.get(other or "", ""), score)
+    better = {"higher": "above 0: the first is better", "lower": "below 0: the first is better"}
+    unit = "points" if axis.unit == "%" else axis.unit
+    st.dataframe(
+        found.drop(columns="words"),
+        hide_index=True,
+        column_config={
+            "value": st.column_config.NumberColumn(format="%.4g", help=f"differences in {unit or axis.name}"),
+            "low": st.column_config.NumberColumn("95 % from", format="%.4g"),
+            "high": st.column_config.NumberColumn("to", format="%.4g"),
+            "p": st.column_config.NumberColumn(format="%.2g", help="of this comparison alone, not corrected"),
+        },
+        placeholder="–",
+        alt=f"{axis.name} of {one} less that of {other}, in several ways.",
+    )
+    for row in found[found["words"] != ""].itertuples():
+        st.markdown(show.plain(f"{row.what}: {row.words}"))
+    st.caption(
+        f"Differences of {axis.name}: {better.get(axis.better or '', '')}. Seeds vary the training, not the "
+        "data set. p values are of this one comparison: whoever tries many finds some; the tests of the "
+        "Leaderboard are corrected."
+    )
+    show.download("significance", found)
+
+everything = data.table(selection.part, "runs")
+show.chart("ranks", lambda: ranks(everything, score, selection.look), f"{selection.part.name}, all test sets")
+st.subheader(f"How large is {axis.name} in the middle of all runs?", anchor=False)
+with show.forgiving():
+    st.dataframe(middle(everything, score), hide_index=True)
+    st.caption(
+        "Interquartile mean over the runs of all test sets, relative to the mean on the same test set, with "
+        "a stratified bootstrap interval (95 %)."
+    )

@@ -1,0 +1,86 @@
+"""Subspace: how the set of active weights moves while a network trains."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from bench.figures import (
+    MOST_CONFIGURATIONS,
+    MOVES,
+    MOVES_EXPLAINED,
+    NO_FINAL,
+    default_choice,
+    layer_map,
+    moves,
+    subspace,
+    weight_scores,
+)
+from dashboard import data, show
+from dashboard.filters import Selection
+
+selection: Selection = st.session_state["selection"]
+st.title("Subspace", anchor=False)
+st.markdown(
+    "A sparse method that moves its subspace removes some active weights at every update and adds as many "
+    "others. How much of the subspace is still replaced, where in the network, and what goes and what comes?"
+)
+
+with show.forgiving():
+    layers = data.table(selection.part, "layers")
+    done = selection.done
+    recorded = done[done["run_id"].isin(layers["run_id"].unique())]
+    configurations = recorded.drop_duplicates("config_id")
+    if configurations.empty:
+        moves(layers.head(0))  # says what is missing
+    ids = dict(zip(configurations["config_label"], configurations["config_id"], strict=True))
+    move = show.axis("Show", MOVES, "subspace_show")
+    chosen = st.multiselect(
+        "Configurations", list(ids), default=default_choice(configurations), key="subspace_configurations",
+        max_selections=MOST_CONFIGURATIONS, bind="query-params", placeholder="choose some",
+    )  # fmt: skip
+    runs = recorded[recorded["config_label"].isin(chosen)]
+    rows = layers[layers["run_id"].isin(runs["run_id"])]
+    everything = data.table(selection.part, "runs")
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    layer = left.selectbox(
+        "Layer",
+        ["all layers", *dict.fromkeys(rows["layer"].astype(str))],
+        key="subspace_layer",
+        bind="query-params",
+    )
+    singles = right.toggle("Single seeds", key="subspace_singles", bind="query-params")
+    one = None if layer == "all layers" else layer
+    where = f"{selection.part.name} · {selection.setting}"
+    if chosen:
+        show.chart(
+            "subspace",
+            lambda: subspace(rows, runs, move, selection.look, one, everything, singles),
+            f"{where} · {layer}",
+        )
+        st.markdown(MOVES_EXPLAINED[move] + ("" if move == "turnover" else f" {NO_FINAL}"))
+        st.divider()
+        label = st.selectbox("Layers of", chosen, key="subspace_of", bind="query-params")
+        its = runs[runs["config_label"] == label]
+        own = rows[rows["run_id"].isin(its["run_id"])]
+        show.chart("layer-map", lambda: layer_map(own, move, selection.look), f"{where} · {label}")
+        names = list(dict.fromkeys(own["layer"].astype(str)))
+        name = (
+            one
+            if one in names
+            else st.selectbox("Scores in layer", names, key="subspace_scores", bind="query-params")
+        )
+        criterion = its["criterion"].iloc[0]
+        show.chart(
+            "weight-scores",
+            lambda: weight_scores(
+                own, name, selection.look, criterion if isinstance(criterion, str) else None
+            ),
+            f"{where} · {label} · {name}",
+        )
+        st.markdown(
+            "The weights of lowest score go. Where the bands of kept and removed ones meet, it is a close "
+            "call which go; added ones with a score of 0 are the next in line, unless training lifts them "
+            "before the next update."
+        )
+    else:
+        st.info("Choose a configuration to see how its subspace moves.", icon=":material/info:")

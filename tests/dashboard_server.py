@@ -1,0 +1,104 @@
+"""A dashboard that really runs, and a real browser to look at it: for tests, benchmarks and screenshots.
+
+Where there is no Chromium, tests that ask for one skip themselves; in CI it is installed, or they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+_FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"),
+)
+_START_SECONDS = 60.0
+
+
+def executable() -> str | None:
+    """The Chromium to drive: that of BENCH_CHROMIUM, else one on PATH."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("BENCH_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser of Playwright's; skips or fails the test where there is none."""
+    if executable() is None and os.environ.get("CI"):
+        subprocess.run([str(ROOT / "tests" / "install_chromium.sh")], check=True)
+    if (path := executable()) is None:
+        pytest.skip("no Chromium: tests/install_chromium.sh installs one, or name it in BENCH_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def served(*results: str | Path, arguments: Sequence[str] = ()) -> Iterator[str]:
+    """The address of a dashboard over these results folders, up until the block ends."""
+    port = _free_port()
+    chosen = [word for folder in results for word in ("--results", str(folder))]
+    command = [
+        sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"),
+        "--server.port", str(port), *arguments, "--", *chosen,
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            _wait(f"http://localhost:{port}/_stcore/health", process)
+            yield f"http://localhost:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def settled(page: Any) -> None:
+    """Wait until the page has run, and all that it draws is drawn."""
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
+    page.wait_for_function(
+        # a chart whose code is still being loaded is a skeleton
+        """() => !document.querySelector('[data-testid=stSkeleton]')
+            && ![...document.querySelectorAll('[data-testid=stPlotlyChart]')]
+            .some(chart => !chart.querySelector('.main-svg'))""",
+        timeout=30_000,
+    )
+    page.wait_for_timeout(500)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return int(found.getsockname()[1])
+
+
+def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    process.kill()
+    said = process.communicate()[0].decode(errors="replace")
+    raise AssertionError(f"the dashboard did not start: {said[-1000:]}")

@@ -1,0 +1,243 @@
+"""What a person sees: the dashboard in a real Chromium, in light, dark and on a narrow screen.
+
+Screenshots of all pages are kept in ``build/screenshots``. Nothing may be asked of another host, and nothing
+may be said on the console.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import pytest
+
+from tests.dashboard_server import ROOT, chromium, served, settled
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+REFERENCE = ROOT / "results" / "reference"
+PAGES = (
+    *("overview", "leaderboard", "significance", "tradeoff", "criteria", "subspace"),
+    *("calibration", "uncertainty", "cost", "runs", "definitions"),
+)
+KEPT = ROOT / "build" / "screenshots"
+WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
+_FOCUSED = "() => document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
+#: The address of a page is first taken for that of a server below it, which it is not.
+_PROBE = re.compile(r"/_stcore/(health|host-config)$")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address():
+    with served(REFERENCE) as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page of the dashboard; at the end nothing may have gone wrong in the browser."""
+    contexts, faults = [], []
+
+    def noted(response):
+        if response.status >= 400 and not _PROBE.search(response.url):
+            faults.append(f"{response.status} {response.url}")
+
+    def visit(path="", scheme="light", size=WIDE, at=None):
+        context = browser.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: _is_said(message) and faults.append(message.text))
+        page.on("response", noted)
+        page.on("request", lambda request: _is_outside(request.url) and faults.append(request.url))
+        page.goto(f"{at or address}/{path}")
+        settled(page)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def _is_said(message):
+    # what the browser says of a probe has no address of its own, and ``noted`` sees all others
+    return message.type == "error" and "404" not in message.text
+
+
+def _is_outside(url):
+    return not url.startswith(("data:", "blob:")) and not re.match(r"(http|ws)://localhost[:/]", url)
+
+
+def whole(page, path):
+    """A screenshot of the whole page."""
+    size = page.viewport_size
+    height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": min(max(height + 20, size["height"]), 8000)})
+    page.wait_for_timeout(700)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=path)
+    page.set_viewport_size(size)
+
+
+def titles(page):
+    return [element.inner_text() for element in page.locator("h1, h3").all()]
+
+
+def suite(name):
+    return f"suite={quote_plus(name)}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_in_light_and_dark(visit, name, scheme):
+    page = visit(f"{'' if name == 'overview' else name}?{suite('criteria_ablation · demo')}", scheme)
+    assert page.locator("h1").count() == 1
+    assert page.locator("[data-testid=stException]").count() == 0
+    whole(page, KEPT / f"{name}-{scheme}.png")
+    background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 382) == (scheme == "light")
+    for chart in page.locator("[data-testid=stPlotlyChart]").all():
+        marks = chart.locator(".scatterlayer path, .heatmaplayer image, .barlayer path, .scatterlayer .point")
+        assert marks.count() > 0, "a chart is blank"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_on_a_narrow_screen(visit, name):
+    page = visit(f"{'' if name == 'overview' else name}?{suite('baselines · demo')}", size=NARROW)
+    whole(page, KEPT / f"{name}-narrow.png")
+    overflow = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollWidth")
+    assert overflow <= NARROW["width"], "the page is wider than the screen"
+    for box in (chart.bounding_box() for chart in page.locator("[data-testid=stPlotlyChart]").all()):
+        assert box is not None and box["width"] <= NARROW["width"]
+
+
+def test_a_filter_redraws_and_lives_in_the_address_and_on_other_pages(visit):
+    page = visit(f"tradeoff?{suite('baselines · demo')}")
+    before = page.locator(".legend .traces").count()
+    page.get_by_role("combobox", name="Methods").click()
+    page.get_by_role("option", name="RigL").click()
+    page.keyboard.press("Escape")
+    page.wait_for_function("n => document.querySelectorAll('.legend .traces').length < n", arg=before)
+    settled(page)
+    assert "method=RigL" in page.url
+    page.get_by_role("link", name="Leaderboard").click()
+    page.get_by_role("heading", name="Leaderboard").wait_for()
+    settled(page)
+    assert "method=RigL" in page.url and "RigL" in page.locator("[data-testid=stMain]").inner_text()
+
+
+def test_an_address_opens_the_view_that_it_names(visit):
+    page = visit(f"leaderboard?{suite('sparsity_sweep · demo')}&method=SSVI&score=NLL")
+    assert "Which configuration has the best NLL?" in titles(page)
+    assert "sparsity_sweep · demo · digits · mlp · SSVI" in page.locator("[data-testid=stMain]").inner_text()
+
+
+def test_from_the_leaderboard_to_the_runs_behind_a_row(visit):
+    page = visit(f"leaderboard?{suite('baselines · demo')}")
+    table = page.locator("[data-testid=stDataFrame]").first
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 35 + 18)
+    page.get_by_role("heading", name=re.compile("^Runs of ")).wait_for()
+    page.get_by_role("link", name=re.compile("^seed 0: ")).click()
+    page.get_by_role("heading", name="Runs", exact=True).wait_for()
+    settled(page)
+    run_id = re.search(r"run=([0-9a-f]{12})", page.url)
+    assert run_id is not None and run_id[1] in page.locator("[data-testid=stMain]").inner_text()
+
+
+def test_data_and_tables_can_be_taken_home(visit):
+    page = visit(f"leaderboard?{suite('baselines · demo')}")
+    with page.expect_download() as csv:
+        page.get_by_role("button", name="CSV").first.click()
+    lines = Path(csv.value.path()).read_text().splitlines()
+    assert lines[0].startswith("config_id,config_label,method,") and len(lines) > 30
+    with page.expect_download() as tex:
+        page.get_by_role("button", name="LaTeX").click()
+    assert r"\begin{tabular}" in Path(tex.value.path()).read_text()
+
+
+def test_every_chart_says_how_it_was_computed(visit):
+    page = visit(f"tradeoff?{suite('baselines · demo')}")
+    page.get_by_text("Data, and how it was computed").first.click()
+    page.get_by_text("95 % t-interval").first.wait_for()
+    settled(page)
+    with page.expect_download() as csv:
+        page.get_by_role("button", name="CSV").first.click()
+    assert "accuracy_mean" in Path(csv.value.path()).read_text().splitlines()[0]
+
+
+def test_the_keyboard_reaches_filters_and_pages(visit):
+    page = visit(f"tradeoff?{suite('baselines · demo')}")
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(_FOCUSED))
+    words = " ".join(str(word) for word in reached)
+    assert "Leaderboard" in words and "Suite" in words and "NLL" in words
+
+
+SUITE = """
+question: Does a grid show while it runs?
+scales:
+  demo:
+    seeds: 0-3
+    base: {dataset: digits, network: mlp, epochs: 60, batch_size: 64, samples: 1, lr: 0.003}
+    grids:
+      - {recipe: default, method: ssvi, sparsity: 0.9}
+"""
+
+
+def test_a_grid_in_the_background_appears_and_progresses(visit, tmp_path):
+    (path := tmp_path / "seen.yaml").write_text(SUITE)
+    results = tmp_path / "results"
+    command = [
+        sys.executable,
+        "-m",
+        "bench.grid",
+        "--suite",
+        str(path),
+        "--results",
+        str(results),
+        "--workers",
+        "1",
+    ]
+    with (
+        served(results) as address,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as grid,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not (results / "seen" / "plan-demo.json").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            page = visit("runs", at=address)
+            page.get_by_text(re.compile(r"[01] done|running")).first.wait_for(timeout=30_000)
+            page.get_by_text(re.compile(r"4 done")).first.wait_for(timeout=120_000)
+            assert grid.wait(60) == 0
+        finally:
+            grid.kill()
+
+
+def test_results_are_no_markup(visit, tmp_path):
+    import shutil
+
+    results = Path(shutil.copytree(REFERENCE, tmp_path / "results"))
+    for path in results.glob("*/plan-*.json"):
+        plan = json.loads(path.read_text())
+        path.write_text(json.dumps({**plan, "question": "<img src=x onerror=document.title='owned'> **b**"}))
+    with served(results) as address:
+        page = visit(at=address)
+        assert "<img src=x" in page.locator("h1").inner_text() and page.title() != "owned"
+        assert page.locator("h1 img").count() == 0

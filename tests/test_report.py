@@ -1,0 +1,126 @@
+"""The report of a suite: what its three forms say, and that the page needs nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import cli, report
+from bench.columns import TABLES
+from bench.store import Store
+from bench.tablefiles import write_runs
+from tests.dashboard_server import ROOT
+
+REFERENCE = ROOT / "results" / "reference"
+SUITE, SCALE = "baselines", "demo"
+
+
+@pytest.fixture(scope="module")
+def made():
+    return report.make(Store(REFERENCE), SUITE, SCALE)
+
+
+def call(*arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.entry(lambda: report.main([str(argument) for argument in arguments]))
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+def test_the_command_writes_all_three(tmp_path, capsys):
+    asked = ["--suite", SUITE, "--scale", SCALE, "--results", REFERENCE, "--to", tmp_path / "a" / "b"]
+    code, out, _ = call(*asked, capsys=capsys)
+    assert code == 0 and out == f"{tmp_path / 'a' / 'b'}: report.md, report.tex, report.html\n"
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {
+        "report.md",
+        "report.tex",
+        "report.html",
+    }
+
+
+def test_every_configuration_is_in_every_form_with_its_interval(made):
+    runs = Store(REFERENCE).read_tables(SUITE, ["runs"])["runs"]
+    runs = runs[runs["scale"] == SCALE]
+    markdown, latex, page = made.markdown(), made.latex(), made.page()
+    for label in runs["config_label"].unique():
+        assert f"| {label} |" in markdown and f"<td>{label}</td>" in page
+        assert label.replace("_", r"\_") in latex
+    best = next(line for line in latex.splitlines() if r"\textbf" in line)
+    value = re.search(r"\\textbf{(\S+) \$\\pm\$ (\S+)}", best)
+    assert value is not None and f"{value[1]} ± {value[2]}" in markdown
+
+
+def test_the_page_has_the_figures_and_loads_nothing(made):
+    page = made.page()
+    assert page.count('<figure role="img" aria-label="') >= 3
+    outside = re.findall(
+        r'(?:src|href)="(?!data:|#)[^"]*"', re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    )
+    assert outside == []
+
+
+def test_definitions_provenance_and_the_command_are_there(made):
+    text = made.markdown()
+    plan = next(plan for plan in Store(REFERENCE).plans(SUITE) if plan["scale"] == SCALE)
+    assert plan["question"] in text and all(
+        f"`{line}`" in text for line in Store(REFERENCE).commands(SUITE, SCALE)
+    )
+    assert "## Provenance" in text and "git_sha" in text and "## Definitions" in text
+    assert "Expected calibration error of the top label" in text
+
+
+def test_failed_runs_are_told_with_their_reason(tmp_path):
+    results = Path(shutil.copytree(REFERENCE, tmp_path / "results"))
+    import pyarrow.parquet as pq
+
+    path = results / SUITE / "runs.parquet"
+    table = pq.read_table(path)
+    frame = table.to_pandas()
+    frame["status"] = frame["status"].astype(object)
+    frame["error"] = frame["error"].astype(object)
+    frame.loc[0, ["status", "error"]] = ["failed", "<script>boom</script> | pipe"]
+    import pyarrow as pa
+
+    write_runs(results / SUITE, pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False))
+    scale = str(frame["scale"].iloc[0])
+    made = report.make(Store(results), SUITE, scale)
+    assert (
+        "## Failed and missing runs" in made.markdown()
+        and r"&lt;script>boom&lt;/script> \| pipe" in made.markdown()
+    )
+    assert "&lt;script&gt;boom&lt;/script&gt;" in made.page() and "<script>boom" not in made.page()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--suite", "nothing"], "no suite nothing was launched; there are: "),
+        (["--suite", SUITE], "was launched at several scales; valid --scale: "),
+        (["--suite", SUITE, "--scale", "paper"], "was not launched at scale paper; valid: "),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, capsys):
+    code, _, err = call(*arguments, "--results", REFERENCE, capsys=capsys)
+    assert code == 2 and words in err and err.count("\n") == 1
+
+
+def test_tables_that_are_missing_are_said_with_what_makes_them(tmp_path, capsys):
+    results = Path(shutil.copytree(REFERENCE, tmp_path / "results"))
+    (results / SUITE / f"{TABLES[0]}.parquet").unlink()
+    code, _, err = call("--suite", SUITE, "--scale", SCALE, "--results", results, capsys=capsys)
+    assert code == 2 and "no such file" in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_the_tables_compile(made, tmp_path):
+    head = (
+        r"\documentclass{article}\usepackage{booktabs}\usepackage[margin=1cm]{geometry}\begin{document}\tiny"
+    )
+    (tmp_path / "report.tex").write_text(f"{head}\n{made.latex()}\n\\end{{document}}\n")
+    done = subprocess.run(["pdflatex", "-interaction=batchmode", "report.tex"], cwd=tmp_path, check=False)
+    assert done.returncode == 0
