@@ -35,8 +35,9 @@ def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         source = store.root / suite
-        names = [f"{name}.parquet" for name in tables]
-        for path in [*(source / name for name in names), *(p for d in _DOCUMENTS for p in source.glob(d))]:
+        # a table that is empty because an earlier version wrote the others has no file
+        files = [path for name in tables if (path := source / f"{name}.parquet").exists()]
+        for path in [*files, *(p for d in _DOCUMENTS for p in source.glob(d))]:
             write_bytes(folder / path.name, path.read_bytes())
             written.append(folder / path.name)
         for sha in tables["runs"]["git_sha"].dropna().astype(str).unique():

@@ -197,7 +197,10 @@ class Store:
         return tablefiles.paths(where)
 
     def read_tables(self, suite: str, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
-        """The tables that ``update_tables`` wrote last; names: of them only these."""
+        """The tables that ``update_tables`` wrote last; names: of them only these.
+
+        ``selective`` is empty where a version that did not have it wrote the others.
+        """
         from bench import tablefiles
 
         return tablefiles.read(self._suite_folder(suite), names)

@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 
 from bench.columns import TABLES, kinds
 from bench.files import MAX_BYTES, StoreError, read_bytes, replacing, write_bytes
-from bench.rows import arrow_type, to_pandas
+from bench.rows import arrow_type, empty, to_pandas
 
+#: Tables that earlier versions did not write, each with a metric of just the runs that have rows in it.
+_LATER = {"selective": "aurc"}
 #: What tells a file from one that took its place, or was changed.
 Stamp = tuple[int, ...]
 _SUFFIX = ".parquet"
@@ -75,13 +77,19 @@ def write_runs(folder: Path, table: pa.Table) -> None:
 
 
 def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
-    """The tables that were written last; ``StoreError`` when one is missing, broken or of another version."""
+    """The tables that were written last; ``StoreError`` when one is missing, broken or of another version.
+
+    ``selective`` is empty where an earlier version wrote the tables, of runs that had no rows of it.
+    """
     command = f"python -m bench.collect --suite {folder.name} --results {folder.parent} --recompute"
     remedy = f"{command} writes it anew"
     tables = {}
     for name in names:
         path = paths(folder)[name]
         data = read_bytes(path)
+        if data is None and _was_never_written(folder, name):
+            tables[name] = to_pandas(empty(name))
+            continue
         if data is None:
             raise StoreError(f"{path}: no such file; {remedy}")
         try:
@@ -102,6 +110,14 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
         except (pa.ArrowException, OSError, ValueError):
             raise StoreError(f"{path}: not a table; {remedy}") from None
     return tables
+
+
+def _was_never_written(folder: Path, name: str) -> bool:
+    """Whether the table is missing as an earlier version wrote the others, and not because it was lost."""
+    if name not in _LATER:
+        return False
+    metrics = read(folder, ["metrics"])["metrics"]["metric"]
+    return not metrics.eq(_LATER[name]).any()
 
 
 def _small(data: bytes, path: Path) -> pq.ParquetFile:

@@ -51,6 +51,11 @@ def chart(key: str, make: Callable[[], Chart], subtitle: str = "") -> Chart | No
     return found
 
 
+def height(rows: int, most: int = 25) -> int:
+    """Pixels of a table that shows ``rows`` rows, and scrolls beyond ``most``."""
+    return 38 + 35 * min(max(rows, 1), most)
+
+
 def card(title: str, value: str, words: str) -> None:
     """A figure that is looked at first, with what it is of. All three are shown as they are."""
     with st.container(border=True):

@@ -10,12 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -59,14 +60,18 @@ def served(*results: str | Path, arguments: Sequence[str] = ()) -> Iterator[str]
         sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"),
         "--server.port", str(port), *arguments, "--", *chosen,
     ]  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    # a pipe that nobody reads would fill, and the server would wait for it
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT) as process,
+    ):
         try:
-            _wait(f"http://localhost:{port}/_stcore/health", process)
+            _wait(f"http://localhost:{port}/_stcore/health", process, said)
             yield f"http://localhost:{port}"
         finally:
             process.terminate()
             try:
-                process.communicate(timeout=10)
+                process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -90,7 +95,7 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(address: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -100,5 +105,7 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             time.sleep(0.1)
     process.kill()
-    said = process.communicate()[0].decode(errors="replace")
-    raise AssertionError(f"the dashboard did not start: {said[-1000:]}")
+    process.wait()
+    said.seek(0)
+    text = said.read().decode(errors="replace")
+    raise AssertionError(f"the dashboard did not start: {text[-1000:]}")

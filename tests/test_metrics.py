@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -137,6 +138,43 @@ def test_of_equal_confidences_the_order_is_left_to_chance():
         assert found["aurc"] == pytest.approx(1 / 3) and found["error_auroc"] == 0.5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_of_equal_confidences_every_order_counts_the_same(seed):
+    """Against the mean of the curves of all orders that have the most confident first."""
+    random = np.random.default_rng(seed)
+    confidences, labels = random.choice([0.6, 0.7, 0.9], 6), random.integers(0, 2, 6)
+    curves = [
+        np.cumsum(labels[list(order)]) / np.arange(1, 7)
+        for order in itertools.permutations(range(6))
+        if np.all(np.diff(confidences[list(order)]) <= 0)
+    ]
+    probs = np.stack([confidences, 1 - confidences], axis=1)
+    expected = np.mean(curves, axis=0)
+    taken = [math.ceil(6 * part / 20) for part in range(1, 21)]
+    found = metrics.selective(probs, labels)
+    assert [row["risk"] for row in found] == pytest.approx(expected[np.array(taken) - 1])
+    assert metrics.summary(log([probs]), labels)["aurc"] == pytest.approx(expected.mean())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_twenty_examples_the_area_is_the_mean_of_the_curve(seed):
+    random = np.random.default_rng(seed)
+    probs = random.dirichlet([0.5] * 3, 20).round(1 + seed % 2)  # rounded, so that some are equal
+    probs /= probs.sum(axis=1, keepdims=True)
+    labels = random.integers(0, 3, 20)
+    curve = [row["risk"] for row in metrics.selective(probs, labels)]
+    with np.errstate(divide="ignore"):
+        assert metrics.summary(np.log(probs)[None], labels)["aurc"] == pytest.approx(np.mean(curve))
+    order = random.permutation(20)
+    assert [row["risk"] for row in metrics.selective(probs[order], labels[order])] == pytest.approx(curve)
+
+
+@pytest.mark.parametrize(("labels", "risk"), [([0, 0, 0], 0.0), ([1, 1, 1], 1.0)])
+def test_the_curve_is_flat_where_all_are_right_or_all_are_wrong(labels, risk):
+    curve = metrics.selective([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]], labels)
+    assert [row["risk"] for row in curve] == [risk] * 20
+
+
 @given(predictions())
 def test_uncertainty_of_errors_agrees_with_scikit_learn_and_the_curve_with_its_area(pair):
     log_probs, labels = pair
@@ -148,8 +186,6 @@ def test_uncertainty_of_errors_agrees_with_scikit_learn_and_the_curve_with_its_a
         assert found["error_auroc"] == pytest.approx(roc_auc_score(wrong, entropy))
     curve = metrics.selective(np.exp(averaged), labels)
     assert curve[-1]["risk"] == pytest.approx(1 - found["accuracy"])
-    if len(labels) == 20:
-        assert found["aurc"] == pytest.approx(np.mean([row["risk"] for row in curve]))
     assert all(0 <= row["risk"] <= 1 + 1e-12 for row in curve) and 0 <= found["aurc"] <= 1 + 1e-12
 
 

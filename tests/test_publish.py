@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from bench import cli, collect, grid, publish, status
@@ -63,6 +65,16 @@ def test_what_is_published_is_read_as_it_was(store, tmp_path, capsys):
     assert not (target / "runs").exists()
     names = {path.name for path in (target / "given").iterdir()}
     assert names == {f"{name}.parquet" for name in TABLES} | {"plan-demo.json", "methods.json"}
+
+
+def test_tables_of_a_version_that_had_fewer_are_published_as_they_are(store, tmp_path):
+    metrics = store.root / "given" / "metrics.parquet"
+    table = pq.read_table(metrics)
+    pq.write_table(table.filter(pc.not_equal(table["metric"].cast("string"), "aurc")), metrics)
+    (store.root / "given" / "selective.parquet").unlink()
+    publish.publish(store, ["given"], tmp_path / "published")
+    assert not (tmp_path / "published" / "given" / "selective.parquet").exists()
+    assert Store(tmp_path / "published").read_tables("given")["selective"].empty
 
 
 def test_publishing_again_replaces_the_suite(store, tmp_path):

@@ -1,4 +1,4 @@
-"""The committed reference results: whole, readable, and what their page says."""
+"""The committed reference results: readable, of this version, small, and what the pages about them say."""
 
 from __future__ import annotations
 
@@ -6,36 +6,100 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-from bench.statistics import summarise
+from bench.figures import axes
+from bench.statistics import paired, summarise
 from bench.store import Store
 
-FOLDER = Path(__file__).resolve().parent.parent / "results" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "results" / "reference"
+#: Of what every page may give figures: shown as in the dashboard.
+SCORES = ("accuracy", "nll", "brier", "ece")
 
 
-def test_the_tables_are_those_of_the_run_folders():
-    store = Store(FOLDER)
+@pytest.fixture(scope="module")
+def store():
+    return Store(FOLDER)
+
+
+def test_every_table_is_one_that_this_version_reads(store):
+    """Fails when a column is added or changes: ``make reference`` computes and publishes them again."""
+    assert store.published
+    assert store.suites() == ["baselines", "criteria_ablation", "sparsity_sweep"]
     for suite in store.suites():
-        committed = store.read_tables(suite)
-        for name, table in store.tables(suite).items():
-            pd.testing.assert_frame_equal(table, committed[name], check_categorical=False, obj=name)
+        runs = store.read_tables(suite)["runs"]
+        assert (runs["status"] == "done").all() and len(runs) > 60
+        assert store.read_styles(suite).keys() >= set(runs["method"])
+        assert {plan["scale"] for plan in store.plans(suite)} == set(runs["scale"])
 
 
-def test_every_figure_of_the_page_is_in_the_tables():
-    """Accuracy, NLL and ECE of each configuration, as mean ± half width."""
-    store = Store(FOLDER)
-    runs = pd.concat([store.read_tables(suite)["runs"] for suite in store.suites()])
-    done = runs[runs["status"] == "done"]
-    assert len(done) == len(list((FOLDER / "runs").iterdir())) > 60
-    page = (FOLDER / "README.md").read_text()
-    for row in summarise(done).to_dict("records"):
-        shown = [
-            f"{factor * row[f'{metric}_mean']:.{digits}f} ± {factor * row[f'{metric}_half_width']:.{digits}f}"
-            for metric, factor, digits in (("accuracy", 100, 2), ("nll", 1, 3), ("ece", 100, 2))
-        ]
-        assert f"| {' | '.join(shown)} |" in page, row["config_label"]
+def test_headline_cells_have_ten_seeds(store):
+    for suite in store.suites():
+        runs = store.read_tables(suite, ["runs"])["runs"]
+        seeds = runs[runs["scale"] == "demo"].groupby("config_label")["seed"].nunique()
+        assert seeds.min() >= 3 and (seeds == 10).sum() >= 12
+
+
+def test_they_are_small_and_say_where_they_come_from(store):
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
+    assert size < 8e6
+    for suite in store.suites():
+        runs = store.read_tables(suite, ["runs"])["runs"]
+        assert runs[["git_sha", "torch_version", "started_at", "device"]].notna().all(axis=None)
+        assert not runs.loc[runs["scale"] == "demo", "git_sha"].str.contains("+", regex=False).any()
+        assert store.commands(suite, "demo")
 
 
 def test_no_path_of_a_machine_is_in_them():
     for path in FOLDER.rglob("*.json*"):
         assert not re.search(r'"/\w', path.read_text()), path
+
+
+# -- what the pages about them say ---------------------------------------------------------------
+
+
+def figures(store):
+    """Every mean and paired difference with its half width, as text in the digits of views."""
+    found = set()
+    for suite in store.suites():
+        runs = store.read_tables(suite, ["runs"])["runs"]
+        for metric in SCORES:
+            axis = axes()[metric]
+            rows = [(row[f"{metric}_mean"], row[f"{metric}_half_width"]) for row in _summaries(runs, metric)]
+            rows += [
+                (row["difference"], row["half_width"]) for row in _differences(store, suite, runs, metric)
+            ]
+            for mean, half in rows:
+                value, width = (f"{abs(number) * axis.factor:.{axis.digits}f}" for number in (mean, half))
+                found.add(f"{value} ± {width}")
+    return found
+
+
+def _summaries(runs, metric):
+    return summarise(runs, metrics=[metric]).to_dict("records")
+
+
+def _differences(store, suite, runs, metric):
+    """Of every two configurations of a test set, as whoever compares them on the page Significance sees them."""
+    for _, part in runs.groupby(["scale", "dataset", "network"], observed=True):
+        every = part["config_id"].unique()
+        for one in every:
+            yield from paired(part, metric, dict.fromkeys(every, one)).to_dict("records")
+
+
+@pytest.mark.parametrize("page", ["results/reference/README.md", "docs/findings.md"])
+def test_every_figure_of_a_page_is_in_the_tables(store, page):
+    text = (ROOT / page).read_text()
+    said = re.findall(r"(\d+\.\d+ ± \d+\.\d+)", text)
+    assert len(said) > 10
+    assert sorted(set(said) - figures(store)) == []
+
+
+def test_the_page_names_every_configuration_that_it_should(store):
+    """Of the small grids, whose tables stand on the page, none is left out."""
+    page = (FOLDER / "README.md").read_text()
+    runs = pd.concat([store.read_tables(suite, ["runs"])["runs"] for suite in store.suites()])
+    for row in summarise(runs[runs["scale"] == "small"]).to_dict("records"):
+        shown = f"{100 * row['accuracy_mean']:.2f} ± {100 * row['accuracy_half_width']:.2f}"
+        assert shown in page, row["config_label"]

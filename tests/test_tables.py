@@ -210,6 +210,55 @@ def test_folders_from_before_temperature_scaling_read_as_they_did(tmp_path):
     assert set(then["metrics"]["predictor"]) == {"mean", "samples"}
 
 
+def before_uncertainty_of_errors():
+    """A run as it was written when there was no table ``selective``, and no metric of errors."""
+    run = run_files(config())
+    del run["metrics"]["selective"]
+    later = ("_right", "_wrong", "error_auroc", "aurc")
+    kept = [row for row in run["metrics"]["metrics"] if not row["metric"].endswith(later)]
+    run["metrics"]["metrics"] = kept
+    return run
+
+
+def test_folders_from_before_there_were_risk_coverage_curves_read_as_they_did(tmp_path):
+    now = results(tmp_path / "now", run_files(config())).tables(SUITE)
+    store = results(tmp_path / "then", before_uncertainty_of_errors())
+    then = store.tables(SUITE)
+    pd.testing.assert_frame_equal(then["runs"], now["runs"])
+    assert then["runs"]["status"].tolist() == ["done"]
+    assert then["selective"].empty and list(then["selective"]) == list(now["selective"])
+    store.update_tables(SUITE)
+    assert_same(store.read_tables(SUITE), then)
+
+
+def test_tables_of_a_version_without_risk_coverage_curves_have_none(tmp_path):
+    store = results(tmp_path, before_uncertainty_of_errors())
+    path = store.update_tables(SUITE)["selective"]
+    expected = store.read_tables(SUITE)
+    path.unlink()
+    assert_same(store.read_tables(SUITE), expected)
+    alone = store.read_tables(SUITE, ["selective"])["selective"]
+    pd.testing.assert_frame_equal(alone, expected["selective"])
+    # the next one who collects writes it
+    store.update_tables(SUITE)
+    assert path.exists()
+    assert_same(store.read_tables(SUITE), expected)
+
+
+def test_what_could_not_be_scored_is_empty_in_the_table_of_metrics(tmp_path):
+    """Of a run without a wrong prediction: NaN when it is written, null in the file."""
+    run = run_files(config())
+    for row in run["metrics"]["metrics"]:
+        if row["metric"] in ("entropy_wrong", "error_auroc"):
+            row["value"] = math.nan
+    store = results(tmp_path, run_files(config()))
+    store.run(identifier(config())).write("metrics", run["metrics"])
+    store.update_tables(SUITE)
+    found = store.read_tables(SUITE)["metrics"]
+    assert set(found["metric"][found["value"].isna()]) == {"entropy_wrong", "error_auroc"}
+    assert one_row(store)["status"] == "done"
+
+
 def test_a_metric_that_was_not_taken_is_empty(tmp_path):
     run = run_files(config())
     kept = [row for row in run["metrics"]["metrics"] if row["metric"] != "ece"]
@@ -263,7 +312,7 @@ def test_only_what_is_done_has_figures(tables):
     assert runs.loc[unfinished, FIGURES].isna().all(axis=None)
     assert runs.loc[~unfinished, FIGURES].notna().all(axis=None)
     assert set(tables["metrics"]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
-    for name in ("calibration", "stages"):
+    for name in ("calibration", "selective", "stages"):
         assert set(tables[name]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
 
 
@@ -480,6 +529,7 @@ metric_rows = st.fixed_dictionaries(
     },
 )
 calibration_rows = st.fixed_dictionaries({}, optional={"stage": texts, "bin": odd, "lower": usual["value"]})
+selective_rows = st.fixed_dictionaries({}, optional={"split": texts, "coverage": odd, "risk": usual["value"]})
 
 
 @settings(max_examples=60)
@@ -487,7 +537,11 @@ calibration_rows = st.fixed_dictionaries({}, optional={"stage": texts, "bin": od
     st.lists(
         st.fixed_dictionaries(
             {"metrics": st.none() | st.lists(metric_rows, max_size=4)},
-            optional={"calibration": st.none() | st.lists(calibration_rows, max_size=3), "more": odd},
+            optional={
+                "calibration": st.none() | st.lists(calibration_rows, max_size=3),
+                "selective": st.none() | st.lists(selective_rows, max_size=3),
+                "more": odd,
+            },
         ),
         min_size=1,
         max_size=3,
@@ -605,7 +659,7 @@ def test_names_are_stored_as_dictionaries(mixed):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_broken_or_missing_table_is_an_error_that_says_what_to_do(tmp_path, name):
-    store = results(tmp_path, config())
+    store = results(tmp_path, run_files(config()))
     path = store.update_tables(SUITE)[name]
     whole = path.read_bytes()
     for damage in (whole[: len(whole) // 2], b"", b"PAR1"):

@@ -15,6 +15,8 @@ from bench.statistics import ALPHA, paired
 #: Rows of a forest plot, at most: more are unreadable, and what is left out is said.
 _MOST_ROWS = 30
 _ROW_PIXELS = 26
+#: So many times as far as most others is off the picture.
+_FAR = 5.0
 
 
 def differences(runs: pd.DataFrame, references: Mapping[str, str], score: str) -> pd.DataFrame:
@@ -76,6 +78,7 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
                 ),
             )
         )  # fmt: skip
+    _keep_in_view(figure, shown, axis.factor, look)
     figure.add_vline(x=0, line={"color": look.ink, "width": 1})
     figure.update_yaxes(
         tickvals=shown.index.tolist(), ticktext=[escaped(label) for label in shown["config_label"]],
@@ -93,7 +96,8 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
         data=found,
         how=(
             "The mean over seeds of the difference between a configuration and its reference under the same "
-            "seed, with the 95 % t-interval of that mean. Filled marks: the paired t-test tells the two "
+            "seed, with the 95 % t-interval of that mean; what is far off is written at the edge. "
+            "Filled marks: the paired t-test tells the two "
             f"apart at 5 % after Holm's correction for the {len(found)} comparisons; open ones: it does not. "
             f"Seeds vary the training, and the split where data have no official test part; an interval says "
             f"nothing of other data sets.{rest}\n\n**{axis.name}**: {axis.definition}"
@@ -167,6 +171,27 @@ def best(summary: pd.DataFrame, score: str) -> str:
     row = ranked.iloc[0]
     value = interval(row[f"{score}_mean"], row[f"{score}_half_width"], axis.digits, axis.factor)
     return f"{row['config_label']}: {value}"
+
+
+def _keep_in_view(figure: go.Figure, shown: pd.DataFrame, factor: float, look: Look) -> None:
+    """Let one configuration that is far off not squeeze all others: it is written at the edge instead."""
+    widths = shown["half_width"].fillna(0.0)
+    low, high = factor * (shown["difference"] - widths), factor * (shown["difference"] + widths)
+    reach = pd.concat([-low, high], axis=1).max(axis=1)
+    usual = float(reach.quantile(0.75))
+    far = reach > _FAR * usual if usual > 0 else reach < 0
+    if not far.any():
+        return
+    left, right = min(float(low[~far].min()), 0.0), max(float(high[~far].max()), 0.0)
+    pad = 0.08 * (right - left)
+    figure.update_xaxes(range=[left - pad, right + pad])
+    for row in shown[far].itertuples():
+        below = float(row.difference) < 0  # type: ignore[arg-type]
+        text = signed(factor * float(row.difference), factor * float(row.half_width), 1)  # type: ignore[arg-type]
+        figure.add_annotation(
+            x=left - pad if below else right + pad, y=row.Index, text=f"◂ {text}" if below else f"{text} ▸",
+            xanchor="left" if below else "right", showarrow=False, font={"size": 12, "color": look.ink},
+        )  # fmt: skip
 
 
 def _counts(row: Mapping[Any, Any]) -> str:

@@ -25,6 +25,7 @@ with show.forgiving():
         key="leaderboard-table",
         on_select="rerun",
         selection_mode="single-row",
+        height=show.height(len(table)),
         column_config={
             "rank": st.column_config.TextColumn(
                 help="from 1 + how many are better to how many are not worse, as far as tests can tell"
