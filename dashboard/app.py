@@ -69,7 +69,7 @@ def _line(where: tuple[str, ...], selection: filters.Selection) -> None:
     ]  # fmt: skip
     commits = [commit[:7] + ("+" if "+" in commit else "") for commit in found["commits"]]
     parts.append(f"commit {', '.join(commits)}" if len(commits) < 4 else f"{len(commits)} commits")
-    st.caption(plain(" · ".join([*parts, ", ".join(where)])))
+    st.caption(plain(" · ".join([*parts, ", ".join(map(data.shown, where))])))
 
 
 main()

@@ -46,6 +46,12 @@ def folders() -> tuple[str, ...]:
     return (str(_OWN if own.is_dir() and any(own.iterdir()) else _REFERENCE),)
 
 
+def shown(folder: str) -> str:
+    """A folder's path, from where the dashboard was started if it lies below."""
+    path = Path(folder).absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
+
+
 def parts(where: Sequence[str]) -> tuple[list[Part], list[str]]:
     """Every suite and scale that was launched in folders, and what could not be read, in words."""
     found: dict[tuple[str, str], list[str]] = {}

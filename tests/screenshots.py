@@ -19,7 +19,7 @@ SHOWN = (
     ("criteria", "suite=criteria_ablation · demo&sparsity=0.98", 1000),
     ("calibration", "suite=baselines · demo", 1000),
 )
-_WIDTH, _COLOURS = 1200, 128
+_WIDTH = 1200
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
             picture = Image.open(io.BytesIO(page.screenshot()))
             page.close()
             path = TARGET / f"{name}.png"
-            picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
+            picture.convert("RGB").save(path, optimize=True)
             print(f"{path.relative_to(Path.cwd())}: {path.stat().st_size // 1024} KB")
 
 

@@ -1,4 +1,4 @@
-"""Pages of the dashboard without a browser: pages, filters, links, and folders that are not as they should be."""
+"""Pages of the dashboard without a browser: filters, links, and folders that are not as they should be."""
 
 from __future__ import annotations
 

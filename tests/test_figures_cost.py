@@ -84,7 +84,7 @@ def test_runs_of_other_lengths_are_left_out_since_a_step_is_measured():
 
 def test_without_measured_ratios_the_command_is_named_that_brings_them():
     for given in ({**SPARSE, "step_time_ratio": float("nan")}, {**SPARSE, "status": "failed"}):
-        with pytest.raises(Missing, match="bench.grid --suite cost"):
+        with pytest.raises(Missing, match=r"bench\.grid --suite cost"):
             speed(runs(given), *PAIR, LOOK)
 
 

@@ -81,7 +81,7 @@ def _summaries(runs, metric):
 
 
 def _differences(store, suite, runs, metric):
-    """Of every two configurations of a test set, as whoever compares them on the page Significance sees them."""
+    """Of every two configurations of a test set, as the page Significance has them."""
     for _, part in runs.groupby(["scale", "dataset", "network"], observed=True):
         every = part["config_id"].unique()
         for one in every:

@@ -143,6 +143,29 @@ def interval(mean: float, half_width: float, digits: int, factor: float = 1.0) -
     return f"{mean * factor:.{digits}f} ± {half_width * factor:.{digits}f}"
 
 
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Properties of a log axis from ``low`` to ``high``: marks at 1, 2 and 5 of each decade, or at decades.
+
+    Texts are plain numbers below 1,000 and SI from there: ``0.05``, ``20``, ``50k``, ``1M``.
+    """
+    steps = (1, 2, 5) if math.log10(high / low) < 2.6 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    shown = [v for decade in decades for step in steps if low <= (v := step * 10.0**decade) <= high]
+    return {
+        "tickmode": "array",
+        "tickvals": shown,
+        "ticktext": list(map(_short, shown)),
+        "minor": {"ticks": ""},
+    }
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.10g}{letter}"
+    return f"{value:.10g}"
+
+
 def signed(mean: float, half_width: float, digits: int, factor: float = 1.0) -> str:
     """A difference as ``interval`` has it, with its sign: ``+0.50 ± 0.30``."""
     text = interval(mean, half_width, digits, factor)

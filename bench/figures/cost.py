@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, variant
+from bench.figures.chart import Chart, Look, Missing, escaped, interval, log_ticks, variant
 from bench.figures.measures import Axis, axes
 from bench.statistics import summarise
 
@@ -100,11 +98,11 @@ def stored(runs: pd.DataFrame, look: Look) -> Chart:
     table = table.drop(columns="size")
     y = table["compression_vs_dense_vi_mean"]
     figure.update_xaxes(
-        type="log", range=np.log10(ends).tolist(), title_text=x_axis.title, **_ticks(ends[0], ends[1])
+        type="log", range=np.log10(ends).tolist(), title_text=x_axis.title, **log_ticks(ends[0], ends[1])
     )
     bottom, top = min(float(y.min()), 1.0) / 1.3, max(float(y.max()), 100 / ends[0]) * 1.1
     figure.update_yaxes(
-        type="log", range=[np.log10(bottom), np.log10(top)], title_text=y_axis.title, **_ticks(bottom, top)
+        type="log", range=[np.log10(bottom), np.log10(top)], title_text=y_axis.title, **log_ticks(bottom, top)
     )
     smallest = table.iloc[int(table["compression_vs_dense_vi_mean"].to_numpy().argmax())]
     return Chart(
@@ -262,22 +260,8 @@ def _span(table: pd.DataFrame, *columns: str) -> tuple[float, float]:
 
 def _set_square(figure: go.Figure, low: float, high: float) -> None:
     span = {"type": "log", "range": [np.log10(low), np.log10(high)], "constrain": "domain"}
-    figure.update_xaxes(**span, **_ticks(low, high))
-    figure.update_yaxes(**span, **_ticks(low, high), scaleanchor="x", scaleratio=1)
-
-
-def _ticks(low: float, high: float) -> dict[str, object]:
-    """Marks at 1, 2 and 5 of each decade, or at decades alone where there are many."""
-    steps: Sequence[int] = (1, 2, 5) if np.log10(high / low) < 2.6 else (1,)
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    values = [step * 10.0**decade for decade in decades for step in steps]
-    shown = [value for value in values if low <= value <= high]
-    return {
-        "tickmode": "array",
-        "tickvals": shown,
-        "ticktext": [f"{value:,.10g}" for value in shown],
-        "minor": {"ticks": ""},
-    }
+    figure.update_xaxes(**span, **log_ticks(low, high))
+    figure.update_yaxes(**span, **log_ticks(low, high), scaleanchor="x", scaleratio=1)
 
 
 def _number(value: object) -> str:

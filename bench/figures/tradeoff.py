@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, translucent, variant
+from bench.figures.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent, variant
 from bench.figures.measures import Axis, axes
 from bench.statistics import pareto_front, summarise
 
@@ -14,6 +14,8 @@ from bench.statistics import pareto_front, summarise
 _CLAIM_FROM, _CLAIM_TO, _CLAIM_POINTS = 10.0, 20.0, 0.03
 #: The dense methods that a horizontal rule stands for.
 _DENSE = ("dense_vi",)
+#: So many times as far behind the best as most others is off the picture.
+_FAR = 5.0
 #: Above so many lines of one method they are left out, and its points stand alone.
 _MOST_LINES = 3
 
@@ -62,6 +64,7 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
         _add_claim(figure, found, look)
     figure.update_yaxes(title_text=y_axis.title)
     figure.update_xaxes(title_text=x_axis.title)
+    _keep_in_view(figure, found, x_axis, y_axis, look)
     if x_axis.log:
         _set_log(figure, found[f"{cost}_mean"] * x_axis.factor)
     means = found[f"{score}_mean"].to_numpy(dtype=float)
@@ -75,7 +78,8 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
             f"A mark is a configuration: the mean of its finished seeds; whiskers are the 95 % t-interval of "
             f"{y_axis.name} over seeds (none for a single seed), n in the tooltip. The grey steps are the "
             "Pareto front of the means: no other configuration is at least as good in both and better in "
-            "one; differences within the whiskers may reorder it. The dotted rule is dense VI.\n\n"
+            "one; differences within the whiskers may reorder it. The dotted rule is dense VI. What is far "
+            "behind the others is written at the edge, with its value.\n\n"
             f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=(
@@ -209,10 +213,38 @@ def _add_claim(figure: go.Figure, found: pd.DataFrame, look: Look) -> None:
     )  # fmt: skip
 
 
+def _keep_in_view(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> None:
+    """Let a few that are far worse than most not squeeze these: they are written at the edge."""
+    column = f"{y_axis.column}_mean"
+    widths = found[f"{y_axis.column}_half_width"].fillna(0.0)
+    best = found[column].max() if y_axis.better == "higher" else found[column].min()
+    behind = (found[column] - best).abs()
+    far = behind > _FAR * float(behind.quantile(0.75))
+    if not far.any():
+        return
+    near = found[~far]
+    low = y_axis.factor * float((near[column] - widths[~far]).min())
+    high = y_axis.factor * float((near[column] + widths[~far]).max())
+    pad = 0.06 * (high - low)
+    figure.update_yaxes(range=[low - 2 * pad, high + pad])
+    falling = y_axis.better == "higher"
+    for number, row in enumerate(found[far].to_dict("records")):
+        x = float(row[f"{x_axis.column}_mean"]) * x_axis.factor
+        value = interval(row[column], row[f"{y_axis.column}_half_width"], 1 if falling else 2, y_axis.factor)
+        figure.add_annotation(
+            x=np.log10(x) if x_axis.log else x, y=low - 2 * pad if falling else high + pad,
+            text=f"{escaped(look.label(str(row['method'])))} {value} {'▾' if falling else '▴'}",
+            showarrow=False, xanchor="right", yanchor="bottom" if falling else "top",
+            yshift=(16 if falling else -16) * number,
+            font={"size": 12, "color": look.ink},
+        )  # fmt: skip
+
+
 def _set_log(figure: go.Figure, shown: pd.Series) -> None:
-    low, high = float(shown.min()), float(shown.max())
-    span = np.log10(high / low) if low > 0 else 1.0
-    pad = max(0.06 * span, 0.08)
-    figure.update_xaxes(type="log", range=[np.log10(low) - pad, np.log10(high) + pad])
-    # one tick a decade says little where there is but one
-    figure.update_xaxes(dtick=1 if span > 3 else "D2" if span > 0.7 else "D1", tickformat="~s")
+    positive = shown[shown > 0]
+    if positive.empty:
+        return
+    low, high = float(positive.min()), float(positive.max())
+    pad = max(0.06 * np.log10(high / low), 0.08)
+    ends = float(low * 10**-pad), float(high * 10**pad)
+    figure.update_xaxes(type="log", range=[np.log10(end) for end in ends], **log_ticks(*ends))

@@ -96,9 +96,9 @@ if not wanted:
 - What needs more data is refused: bootstrap and Wilcoxon's test below 10 values, critical differences below
   5 data sets.
 
-Seeds stand for training randomness: initial weights, subspace, order of examples and noise. A data set with an
-official test part has the same for all seeds; one without (`digits`) is split anew by each, so that runs of
-several seeds share test images. No interval here covers other data sets.
+Seeds stand for training randomness: initial weights, subspace, order of examples and noise. A data set
+with an official test part has the same for all seeds; one without (`digits`) is split anew by each, so that
+runs of several seeds share test images. No interval here covers other data sets.
 """
     )
     st.subheader("How are FLOPs counted?", anchor=False)

@@ -9,6 +9,12 @@ from bench.store import summarise
 from dashboard import data, filters, show
 from dashboard.filters import Selection
 
+
+def _with_unit(value: str) -> str:
+    """In a card a percent sign stands behind the number, and other units stand in the definitions."""
+    return f"{value} %" if axis.unit == "%" else value
+
+
 selection: Selection = st.session_state["selection"]
 plan = data.plan(selection.part)
 st.title(show.plain(plan.get("question") or selection.part.name), anchor=False)
@@ -19,14 +25,14 @@ with show.forgiving():
     cards = st.columns(3)
     label, _, value = best(summarise(selection.runs, metrics=[score]), score).rpartition(": ")
     with cards[0]:
-        show.card(f"Best {axis.name}", f"{value} {axis.unit}", label)
+        show.card(f"Best {axis.name}", _with_unit(value), label)
     small = at_compression(selection.runs, score)
     with cards[1]:
         if len(small):
             top = small.iloc[0]
             value = interval(top["mean"], top["half_width"], axis.digits, axis.factor)
             words = f"{top['config_label']} ({top['compression']:.1f} × smaller)"
-            show.card(f"Best {axis.name} at 10 × smaller or more", f"{value} {axis.unit}", words)
+            show.card(f"Best {axis.name} at 10 × smaller or more", _with_unit(value), words)
         else:
             show.card("At 10 × smaller or more", "–", "no configuration is that small")
     counts = filters.described(selection.runs)

@@ -33,6 +33,6 @@ with show.forgiving():
         }
         st.dataframe(table, hide_index=True, alt=f"Best {axis.name} of each method, 10 × smaller.")
         st.caption(
-            "Of every method the configuration with the best mean, chosen by the figures that are shown; ± is "
-            "the half width of the 95 % t-interval over n seeds."
+            "Of every method the configuration with the best mean, chosen by the figures that are shown; ± "
+            "is the half width of the 95 % t-interval over n seeds."
         )
