@@ -9,16 +9,16 @@ the suites that are named.
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cli
-from bench.files import write_bytes
+from bench.columns import TABLES
+from bench.files import read_bytes, write_bytes
 from bench.store import Store, StoreError
 
-#: What a published folder takes along of a suite, besides its tables.
-_DOCUMENTS = ("plan-*.json", "methods.json")
 _PATCH = re.compile(r"\+([0-9a-f]{8})$")
 
 
@@ -30,20 +30,33 @@ def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
     Store.publishing(target)
     written = []
     for suite in suites:
-        tables = store.read_tables(suite)  # which checks every one of them
+        runs = store.read_tables(suite)["runs"]  # which checks every one of them
         folder = target / suite
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        source = store.root / suite
-        # a table that is empty because an earlier version wrote the others has no file
-        files = [path for name in tables if (path := source / f"{name}.parquet").exists()]
-        for path in [*files, *(p for d in _DOCUMENTS for p in source.glob(d))]:
-            write_bytes(folder / path.name, path.read_bytes())
-            written.append(folder / path.name)
-        for sha in tables["runs"]["git_sha"].dropna().astype(str).unique():
+        if folder.is_symlink():
+            raise StoreError(f"{folder}: is a link")
+        fresh = target / f".{suite}.{secrets.token_hex(4)}"
+        try:
+            fresh.mkdir()
+            for name in _names(store, suite):
+                if (data := read_bytes(store.root / suite / name)) is not None:
+                    write_bytes(fresh / name, data)
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        written += sorted(folder.iterdir())
+        for sha in runs["git_sha"].dropna().astype(str).unique():
             if found := _PATCH.search(sha):
                 written += _patch(store.root, target, found[1])
     return written
+
+
+def _names(store: Store, suite: str) -> list[str]:
+    """The files of a suite that are published; a table that an earlier version did not write is not there."""
+    plans = [f"plan-{scale}.json" for scale in store.scales(suite)]
+    return [*(f"{name}.parquet" for name in TABLES), *plans, "methods.json"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,11 +82,11 @@ def main(argv: list[str] | None = None) -> int:
 def _patch(root: Path, target: Path, digest: str) -> list[Path]:
     """The patch that a commit's name refers to; none where the folder has lost it."""
     source = root / "patches" / f"{digest}.diff"
-    if source.is_symlink() or not source.is_file():
+    if (data := read_bytes(source)) is None:
         return []
     (target / "patches").mkdir(exist_ok=True)
     copy = target / "patches" / source.name
-    write_bytes(copy, source.read_bytes())
+    write_bytes(copy, data)
     return [copy]
 
 

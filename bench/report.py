@@ -8,6 +8,8 @@ failed or is missing, definitions, provenance, and the command that makes it all
 from __future__ import annotations
 
 import html
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:  # pandas and plotly take a second to import
 
     from bench.figures import Chart, Look
 
+#: What is markup in Markdown, underscores within words excepted: labels are full of these.
+_LIVELY = re.compile(r"([\\*\[\]>!~$`]|(?<!\w)_|_(?!\w))")
 _COST = "compression_vs_dense_vi"
 _STYLE = """
 body { font: 16px/1.5 "Segoe UI", Helvetica, Arial, sans-serif; color: #1F2328; margin: 2rem auto;
@@ -55,12 +59,12 @@ class Report:
 
     def markdown(self) -> str:
         """The report without its figures."""
-        lines = [f"# {self.title}", ""]
+        lines = [f"# {_markdown(self.title)}", ""]
         for section in self.sections:
             if section.chart is not None and section.table is None:
                 continue
-            lines += [f"## {section.title}", ""]
-            lines += [line for words in section.words for line in (words, "")]
+            lines += [f"## {_markdown(section.title)}", ""]
+            lines += [line for words in section.words for line in (_markdown(words), "")]
             if section.table is not None:
                 lines += [_markdown_table(section.table), ""]
         return "\n".join(lines)
@@ -109,21 +113,15 @@ def make(store: Store, suite: str, scale: str | None = None) -> Report:
     from bench.figures import Look
 
     plan = _plan(store, suite, scale)
-    tables = store.read_tables(suite)
-    runs = tables["runs"][tables["runs"]["scale"] == plan["scale"]]
-    mine = {name: table[table["run_id"].isin(runs["run_id"])] for name, table in tables.items()}
-    mine["runs"] = runs
+    runs = store.read_tables(suite, ["runs"])["runs"]
+    runs = runs[runs["scale"] == plan["scale"]]
     look = Look("light", _styles(store, suite))
     report = Report(f"{suite}, scale {plan['scale']}")
     report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"])))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
     for setting in dict.fromkeys(settings):
-        here = {
-            name: table[table["run_id"].isin(runs["run_id"][settings == setting])]
-            for name, table in mine.items()
-        }
-        report.sections.extend(_of_setting(setting, here, plan, references, look))
+        report.sections.extend(_of_setting(setting, runs[settings == setting], plan, references, look))
     report.sections.extend(_tail(plan, runs))
     return report
 
@@ -185,21 +183,20 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) 
 
 def _of_setting(
     setting: str,
-    tables: Mapping[str, pd.DataFrame],
+    runs: pd.DataFrame,
     plan: Mapping[str, Any],
     references: Mapping[str, str],
     look: Look,
 ) -> list[Section]:
     """What is compared on one data set and network."""
-    from bench.figures import axes, latex, leaderboard, shown, tradeoff
+    from bench.figures import axes, is_tied, latex, leaderboard, ranked_by, shown, tradeoff
 
-    runs = tables["runs"]
-    score = str(plan.get("rank_by") or "accuracy")
+    score = ranked_by(plan)
     axis = axes()[score]
 
     def ranked() -> Section:
         board = leaderboard(runs, score)
-        tied = int((~board["separable"]).sum())
+        tied = sum(map(is_tied, board["separable"]))
         words = (
             f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds, on this "
             f"data set. ●: can't be told apart from the best ({tied} of {len(board)}, itself among them): "
@@ -246,12 +243,13 @@ def _differences(
                 for mean, half_width in zip(chart.data["difference"], chart.data["half_width"], strict=True)
             ],
             "pairs": chart.data["n"],
-            "p (Holm)": [f"{p:.2g}" for p in chart.data["p_holm"]],
+            "p (Holm)": ["–" if math.isnan(p) else f"{p:.2g}" for p in chart.data["p_holm"]],
         }
     )
+    tests = int(chart.data["p_holm"].notna().sum())
     words = (
         f"Mean difference of {axis.name} to the reference under the same seed ± half width of its 95 % "
-        f"t-interval; p of the paired t-test after Holm's correction for the {len(table)} comparisons."
+        f"t-interval; p of the paired t-test after Holm's correction for the {tests} comparisons."
     )
     return Section(f"{setting}: {chart.title}", [words], table, chart)
 
@@ -269,10 +267,9 @@ def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
     sections = []
     missing = runs[runs["status"] != "done"]
     if len(missing):
-        table = missing[["config_label", "seed", "status", "error_kind", "error", "run_id"]].astype(str)
-        sections.append(
-            Section("Failed and missing runs", table=table.replace({"nan": "–", "None": "–", "<NA>": "–"}))
-        )
+        told = ["config_label", "seed", "status", "error_kind", "error", "run_id"]
+        table = missing[told].astype(object)
+        sections.append(Section("Failed and missing runs", table=table.where(table.notna(), "–")))
     omitted = {str(cell["label"]): str(cell["omitted"]) for cell in plan["cells"] if cell.get("omitted")}
     if omitted:
         table = pd.DataFrame({"configuration": list(omitted), "why": list(omitted.values())})
@@ -296,12 +293,19 @@ def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
 
 def _markdown_table(table: pd.DataFrame) -> str:
     def cell(value: object) -> str:
-        return printable(str(value)).replace("|", "\\|").replace("<", "&lt;")
+        return _markdown(str(value)).replace("|", "\\|")
 
     heads = [cell(head) for head in table]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     lines += [f"| {' | '.join(map(cell, row))} |" for row in table.itertuples(index=False)]
     return "\n".join(lines)
+
+
+def _markdown(words: str) -> str:
+    """``words`` with no markup but code between backticks: results are data."""
+    parts = printable(words).split("`")
+    safe = [part if number % 2 else _LIVELY.sub(r"\\\1", part) for number, part in enumerate(parts)]
+    return "`".join(safe).replace("<", "&lt;") if len(parts) % 2 else _LIVELY.sub(r"\\\1", printable(words))
 
 
 def _html_table(table: pd.DataFrame) -> str:

@@ -41,17 +41,19 @@ def summarise(
     where the runs of the group differ), then ``<metric>_mean``, ``<metric>_half_width`` (NaN below two
     runs, where no interval exists) and ``<metric>_n`` (runs that are done and have the metric).
     """
+    import pandas as pd
+
     done = _done(runs)
     groups = done.groupby(["scale", by], sort=False, dropna=False, observed=True)
-    table = groups.size().index.to_frame(index=False)
+    columns: dict[Any, Any] = dict(groups.size().index.to_frame(index=False).items())
     for column in (c for c in _DESCRIPTION if c in done and c != by):
-        table[column] = groups[column].first().where(groups[column].nunique(dropna=False) == 1).array
+        columns[column] = groups[column].first().where(groups[column].nunique(dropna=False) == 1).array
     for metric in metrics:
         mean, std, count = _moments_of(groups[metric])
-        table[f"{metric}_mean"] = mean
-        table[f"{metric}_half_width"] = _half_width(std, count)
-        table[f"{metric}_n"] = count
-    return table.astype({f"{metric}_n": "Int64" for metric in metrics})
+        columns[f"{metric}_mean"] = mean
+        columns[f"{metric}_half_width"] = _half_width(std, count)
+        columns[f"{metric}_n"] = pd.array(count, dtype="Float64").astype("Int64")
+    return pd.DataFrame(columns)
 
 
 def by_seed(runs: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -155,15 +155,24 @@ class Store:
         named = [e for e in folders if planfile.NAME.fullmatch(e.name) and e.name not in planfile.RESERVED]
         return sorted(e.name for e in named if any(_is_plan(file.name) for file in _entries(Path(e.path))))
 
+    def scales(self, suite: str) -> list[str]:
+        """The scales at which a suite has a plan here, by name; a plan may be broken all the same."""
+        names = [entry.name for entry in _entries(self._suite_folder(suite)) if _is_plan(entry.name)]
+        return sorted(name.removeprefix("plan-").removesuffix(".json") for name in names)
+
+    def plan(self, suite: str, scale: str) -> dict[str, Any]:
+        """The stored plan of a suite at one scale; ``StoreError`` where there is none that can be read."""
+        if scale not in self.scales(suite):
+            raise StoreError(f"{self.root}: suite {suite} was not launched at scale {scale}")
+        return self._plan(self.root / suite / f"plan-{scale}.json")
+
     def references(self, suite: str, scale: str) -> dict[str, str]:
         """What each configuration of a suite is compared with, by ``config_id``; those that have one."""
-        plans = [plan for plan in self.plans(suite) if plan["scale"] == scale]
-        return planfile.references(plans[0]) if plans else {}
+        return planfile.references(self.plan(suite, scale))
 
     def commands(self, suite: str, scale: str) -> list[str]:
         """The lines that asked for the runs of a suite, oldest first."""
-        plans = [plan for plan in self.plans(suite) if plan["scale"] == scale]
-        return [line for plan in plans for line in planfile.commands(plan)]
+        return planfile.commands(self.plan(suite, scale))
 
     def planned(self, suite: str) -> list[planfile.Planned]:
         """The runs that a suite asks for; ``StoreError`` where it was never launched."""

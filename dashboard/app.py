@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from bench.store import StoreError
 from dashboard import data, filters, live
-from dashboard.show import plain
+from dashboard.plain import plain
 
 #: File, title, icon, and whether it needs runs that the filters leave.
 PAGES = (
@@ -36,25 +37,31 @@ def main() -> None:
         for number, (file, title, icon) in enumerate(PAGES)
     ]
     page = st.navigation(pages, expanded=True)
-    where = data.folders()
+    data.begin()
+    try:
+        where = data.folders()
+    except StoreError as error:
+        st.title("Started with what it does not know", anchor=False)
+        st.error(plain(error), icon=":material/error:")
+        return
     parts, faults = data.parts(where)
     for fault in faults:
         st.error(plain(fault), icon=":material/error:")
     if not parts:
         folder = plain(", ".join(where))
         st.title("Nothing to show yet", anchor=False)
-        st.markdown(f"There is no suite in {folder}. A few minutes bring one:")
+        can = "There is no suite that can be read" if faults else "There is no suite"
+        st.markdown(f"{can} in {folder}. A few minutes bring one:")
         st.code("python -m bench.grid --suite criteria_ablation", language="bash")
         return
-    selection = filters.choose(parts, st.context.theme.type or "light")
+    selection, fault = filters.choose(parts, st.context.theme.type or "light")
     if selection is None:
         # a grid that has just begun has no tables yet, but it can be watched
         part = next(part for part in parts if part.name == st.session_state["suite"])
         st.title(plain(part.name), anchor=False)
+        st.info(plain(fault), icon=":material/info:")
         live.panel(part)
         return
-    for fault in data.faults(selection.part):
-        st.warning(plain(fault), icon=":material/warning:")
     st.session_state["selection"] = selection
     _line(where, selection)
     page.run()

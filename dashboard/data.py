@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.store import Store, StoreError, definitions
+from dashboard.plain import plain
 
 #: Where results are looked for when nobody says where: one's own, else what comes with the project.
 _OWN, _REFERENCE = Path("results"), Path(__file__).resolve().parent.parent / "results" / "reference"
@@ -37,9 +38,14 @@ class Part:
 
 def folders() -> tuple[str, ...]:
     """The results folders that the command line names, or the usual one; relative ones as they were given."""
-    parser = argparse.ArgumentParser("streamlit run dashboard/app.py --", add_help=False)
-    parser.add_argument("--results", action="append", default=[])
-    found, _ = parser.parse_known_args(sys.argv[1:])
+    parser = argparse.ArgumentParser("streamlit run dashboard/app.py --", add_help=False, exit_on_error=False)
+    parser.add_argument("--results", metavar="DIR", action="append", default=[])
+    try:
+        found, others = parser.parse_known_args(sys.argv[1:])
+    except argparse.ArgumentError as error:
+        raise StoreError(f"{error}; valid: --results DIR") from None
+    if others:
+        raise StoreError(f"unrecognized arguments: {' '.join(others)}; valid: --results DIR")
     if found.results:
         return tuple(dict.fromkeys(found.results))
     own = _OWN / "runs"
@@ -62,13 +68,13 @@ def parts(where: Sequence[str]) -> tuple[list[Part], list[str]]:
         except StoreError as error:
             faults.append(str(error))
             continue
-        for suite in suites:
+        launched = [(suite, scale) for suite in suites for scale in Store(folder).scales(suite)]
+        for suite, scale in launched:
             try:
-                scales = [plan["scale"] for plan in plans(folder, suite)]
+                _plan(folder, suite, scale, _plan_stamp(folder, suite, scale))
             except StoreError as error:
                 faults.append(str(error))
-                continue
-            for scale in scales:
+            else:
                 found.setdefault((suite, scale), []).append(folder)
     return [Part(suite, scale, tuple(there)) for (suite, scale), there in found.items()], faults
 
@@ -77,7 +83,7 @@ def table(part: Part, name: str) -> pd.DataFrame:
     """A table of ``part``, of all its folders; a run that several have counts once. Nobody may change it.
 
     Has the column ``results`` beside its own, the folder. Raises ``StoreError`` where none of the folders has
-    it, saying what makes it.
+    it, saying what makes it; where only some can't be read, the page says so and goes on without them.
     """
     found, faults = [], []
     for folder in part.folders:
@@ -87,46 +93,42 @@ def table(part: Part, name: str) -> pd.DataFrame:
             faults.append(error)
     if not found:
         raise faults[0]
+    for fault in faults:
+        _tell(str(fault))
     if len(found) == 1:
         return found[0]
     return _joined(part, name, tuple(_stamp(folder, part.suite, name) for folder in part.folders))
 
 
-def faults(part: Part) -> list[str]:
-    """Which tables of ``part`` can't be read, and what would mend that, a line each."""
-    lines = []
-    for folder in part.folders:
-        try:
-            _of_folder(folder, part.suite, part.scale, "runs", _stamp(folder, part.suite, "runs"))
-        except StoreError as error:
-            lines.append(str(error))
-    return lines
+def begin() -> None:
+    """To be called when a page begins to be drawn: what it can't read is told once on it."""
+    st.session_state["told"] = set()
 
 
-def plans(folder: str, suite: str) -> list[dict[str, Any]]:
-    """The plans of a suite in a folder; ``StoreError`` where they can't be read."""
-    paths = sorted((Path(folder) / suite).glob("plan-*.json"))
-    return _plans(folder, suite, tuple(_file_stamp(path) for path in paths))
+def _tell(fault: str) -> None:
+    told = st.session_state.setdefault("told", set())
+    if fault not in told:
+        told.add(fault)
+        st.warning(plain(f"left out: {fault}"), icon=":material/warning:")
 
 
 def plan(part: Part) -> dict[str, Any]:
     """The plan of ``part`` in the first of its folders."""
-    return next(p for p in plans(part.folders[0], part.suite) if p["scale"] == part.scale)
+    folder = part.folders[0]
+    return _plan(folder, part.suite, part.scale, _plan_stamp(folder, part.suite, part.scale))
 
 
-def commands(part: Part) -> list[str]:
-    """The lines that asked for the runs of ``part``, oldest first."""
-    return list(
-        dict.fromkeys(line for f in part.folders for line in Store(f).commands(part.suite, part.scale))
-    )
+def commands(part: Part) -> dict[str, list[str]]:
+    """The lines that asked for the runs of ``part``, oldest first, by folder."""
+    return {folder: Store(folder).commands(part.suite, part.scale) for folder in part.folders}
 
 
 def references(part: Part) -> dict[str, str]:
     """The configuration that each one is compared with, by ``config_id``."""
     found: dict[str, str] = {}
     for folder in reversed(part.folders):
-        paths = sorted((Path(folder) / part.suite).glob("plan-*.json"))
-        found |= _references(folder, part.suite, part.scale, tuple(_file_stamp(path) for path in paths))
+        stamp = _plan_stamp(folder, part.suite, part.scale)
+        found |= _references(folder, part.suite, part.scale, stamp)
     return found
 
 
@@ -149,6 +151,11 @@ def is_launched_since(part: Part, folder: str) -> bool:
     """Whether ``part`` was launched in a folder after its tables there were made, or there are none."""
     where = Path(folder) / part.suite
     return _file_stamp(where / f"plan-{part.scale}.json")[0] > _file_stamp(where / "runs.parquet")[0]
+
+
+def has_runs(folder: str) -> bool:
+    """Whether something can be computed in a folder: published ones have tables alone."""
+    return not Store(folder).published
 
 
 def column(name: str, of: str = "runs") -> Mapping[str, Any]:
@@ -182,7 +189,7 @@ def _of_folder(folder: str, suite: str, scale: str, name: str, stamp: object) ->
 def _joined(part: Part, name: str, stamps: tuple[object, ...]) -> pd.DataFrame:
     runs, frames = {}, []
     for folder in part.folders:
-        with contextlib.suppress(StoreError):  # ``faults`` tells of them
+        with contextlib.suppress(StoreError):  # ``table`` tells of them
             stamp = _stamp(folder, part.suite, "runs")
             runs[folder] = _of_folder(folder, part.suite, part.scale, "runs", stamp)
     owners: dict[str, str] = {}
@@ -194,16 +201,26 @@ def _joined(part: Part, name: str, stamps: tuple[object, ...]) -> pd.DataFrame:
         with contextlib.suppress(StoreError):
             frame = _of_folder(folder, part.suite, part.scale, name, _stamp(folder, part.suite, name))
             frames.append(frame[frame["run_id"].astype(str).map(owners) == folder])
-    return pd.concat(frames, ignore_index=True)
+    joined = pd.concat(frames, ignore_index=True)
+    return _with_one_label_each(joined) if name == "runs" else joined
+
+
+def _with_one_label_each(runs: pd.DataFrame) -> pd.DataFrame:
+    """Folders may call one configuration by several labels, and several by one: the first label counts, with
+    the beginning of the id behind it where it is not enough."""
+    first = runs.drop_duplicates("config_id").set_index("config_id")["config_label"].astype(str)
+    shared = first.duplicated(keep=False)
+    first[shared] = first[shared] + " (" + first.index[shared].str.slice(0, 4) + ")"
+    return runs.assign(config_label=runs["config_id"].map(first))
 
 
 @st.cache_resource(max_entries=_KEPT, show_spinner=False)
-def _plans(folder: str, suite: str, stamps: tuple[object, ...]) -> list[dict[str, Any]]:
-    return Store(folder).plans(suite)
+def _plan(folder: str, suite: str, scale: str, stamp: object) -> dict[str, Any]:
+    return Store(folder).plan(suite, scale)
 
 
 @st.cache_resource(max_entries=_KEPT, show_spinner=False)
-def _references(folder: str, suite: str, scale: str, stamps: tuple[object, ...]) -> dict[str, str]:
+def _references(folder: str, suite: str, scale: str, stamp: object) -> dict[str, str]:
     return Store(folder).references(suite, scale)
 
 
@@ -219,6 +236,10 @@ def _stamp(folder: str, suite: str, name: str) -> tuple[object, ...]:
     """What changes when a table does: that of ``runs`` too, which says what belongs to the scale."""
     where = Path(folder) / suite
     return _file_stamp(where / f"{name}.parquet"), _file_stamp(where / "runs.parquet")
+
+
+def _plan_stamp(folder: str, suite: str, scale: str) -> tuple[int, int, int]:
+    return _file_stamp(Path(folder) / suite / f"plan-{scale}.json")
 
 
 def _file_stamp(path: Path) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from dashboard.data import Part
 class Selection:
     """What a page is to show. runs: the rows of the table ``runs`` that the filters leave, finished or not.
 
-    setting: data set and network, in words.
+    setting: data set and network, in words; chosen: the other filters in force but methods, in words.
     """
 
     part: Part
@@ -27,6 +27,7 @@ class Selection:
     setting: str
     methods: tuple[str, ...]
     look: Look
+    chosen: tuple[str, ...] = ()
 
     @property
     def done(self) -> pd.DataFrame:
@@ -36,18 +37,14 @@ class Selection:
     @property
     def words(self) -> str:
         """The filters in force, for the line below a title."""
-        shown = ", ".join(self.look.label(method) for method in self.methods)
+        shown = ", ".join(self.look.name(method) for method in self.methods)
         some = len(self.methods) <= 4
-        return f"{self.part.name} · {self.setting} · {shown if some else f'{len(self.methods)} methods'}"
-
-    def rows(self, name: str) -> pd.DataFrame:
-        """The rows of another table that belong to ``runs``."""
-        table = data.table(self.part, name)
-        return table[table["run_id"].isin(self.runs["run_id"])]
+        methods = shown if some else f"{len(self.methods)} methods"
+        return " · ".join([self.part.name, self.setting, *self.chosen, methods])
 
 
-def choose(parts: Sequence[Part], mode: str) -> Selection | None:
-    """Show the filters in the sidebar; None where the chosen part has no runs to choose from.
+def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
+    """Show the filters in the sidebar; None, and why, where the chosen part has no runs to choose from.
 
     mode: light or dark.
     """
@@ -57,15 +54,18 @@ def choose(parts: Sequence[Part], mode: str) -> Selection | None:
         try:
             runs = data.table(part, "runs")
         except StoreError as error:
-            st.error(str(error))
-            return None
+            return None, str(error)
         look = Look("dark" if mode == "dark" else "light", data.styles(part))
         setting, runs = _setting(runs)
-        runs = _narrowed(runs, "recipe", "Recipe", sorted(runs["recipe"].dropna().unique()))
+        recipes = sorted(runs["recipe"].dropna().astype(str).unique())
+        runs, recipe = _narrowed(runs, "recipe", "Recipe", recipes)
         methods = look.ordered(runs["method"].dropna().astype(str))
-        runs = _narrowed(runs, "method", "Methods", methods, look.label)
-        runs = _sparsity(runs)
-    return Selection(part, runs, setting, tuple(look.ordered(runs["method"].dropna().astype(str))), look)
+        runs, _ = _narrowed(runs, "method", "Methods", methods, look.name)
+        runs, sparsity = _sparsity(runs)
+    words = [f"recipe {', '.join(recipe)}"] if recipe else []
+    words += [f"sparsity {', '.join(sparsity)}"] if sparsity else []
+    methods = look.ordered(runs["method"].dropna().astype(str))
+    return Selection(part, runs, setting, tuple(methods), look, tuple(words)), ""
 
 
 def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -80,30 +80,31 @@ def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def _narrowed(
     runs: pd.DataFrame, column: str, label: str, options: Sequence[str], shown: Any = str
-) -> pd.DataFrame:
-    """Those of the chosen values; of all while none is chosen."""
+) -> tuple[pd.DataFrame, list[str]]:
+    """Those of the chosen values, and these; of all while none is chosen."""
     if len(options) < 2:
-        return runs
+        return runs, []
     chosen = st.multiselect(
         label, options, key=column, format_func=shown, placeholder="all", bind="query-params"
     )
-    return runs[runs[column].isin(chosen)] if chosen else runs
+    return (runs[runs[column].isin(chosen)] if chosen else runs), chosen
 
 
-def _sparsity(runs: pd.DataFrame) -> pd.DataFrame:
+def _sparsity(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Dense ones stay: they are what sparse ones are compared with."""
     found = sorted(value for value in runs["sparsity"].dropna().unique() if value > 0)
     if len(found) < 2:
-        return runs
+        return runs, []
     texts = {f"{value:g}": value for value in found}
     chosen = st.multiselect(
         "Sparsity", list(texts), key="sparsity", placeholder="all", bind="query-params",
         help="dense configurations stay: they are what sparse ones are compared with",
     )  # fmt: skip
     if not chosen:
-        return runs
+        return runs, []
     values = [texts[text] for text in chosen]
-    return runs[runs["sparsity"].isin(values) | runs["sparsity"].isna() | (runs["sparsity"] == 0)]
+    dense = runs["sparsity"].isna() | (runs["sparsity"] == 0)
+    return runs[runs["sparsity"].isin(values) | dense], chosen
 
 
 def described(runs: pd.DataFrame) -> Mapping[str, Any]:

@@ -13,8 +13,9 @@ import streamlit as st
 
 from bench.progress import Item, Progress, Running, Snapshot
 from bench.store import Store, StoreError
-from dashboard import data, show
+from dashboard import data
 from dashboard.data import Part
+from dashboard.plain import plain
 
 #: Seconds between two looks: while something runs, and while runs merely wait.
 _SECONDS, _WAITING_SECONDS = 3.0, 15.0
@@ -145,7 +146,7 @@ def _followed(part: Part, is_running: bool, stamp: object) -> None:
         st.rerun(scope="app")
     st.subheader("How far is it?", anchor=False)
     work = state.settled + sum(one.share for one in state.running)
-    st.progress(min(work / max(state.total, 1), 1.0), text=show.plain(state.words))
+    st.progress(min(work / max(state.total, 1), 1.0), text=plain(state.words))
     if state.running:
         st.dataframe(
             _table(state.running[:_MOST_ROWS]),
@@ -164,9 +165,9 @@ def _followed(part: Part, is_running: bool, stamp: object) -> None:
     else:
         st.caption("Nothing runs at the moment. The command on the page Overview goes on with what is open.")
     for item, reason in state.failed[-_MOST_FAILED:]:
-        st.markdown(f":material/error: failed: {show.plain(f'{item.label} seed={item.seed}: {reason}')}")
+        st.markdown(f":material/error: failed: {plain(f'{item.label} seed={item.seed}: {reason}')}")
     for note in state.notes[:_MOST_FAILED]:
-        st.caption(show.plain(note))
+        st.caption(plain(note))
     if state.ended:
         _ended(part, state)
     st.caption(f"Looked at {time.strftime('%H:%M:%S')}, and again every few seconds.")

@@ -11,7 +11,8 @@ import streamlit as st
 
 from bench.figures import SCORES, axes, interval, settings
 from bench.store import RunFolder, Store, StoreError
-from dashboard import data, show
+from dashboard import data
+from dashboard.plain import plain
 
 #: Lines of the end of a log.
 _LOG_LINES = 50
@@ -22,11 +23,11 @@ _COSTS = ("wall_seconds", "train_flops_ratio", "compression_vs_dense_vi")
 
 def details(run: pd.Series) -> None:
     """Show all of a row of the table ``runs``."""
-    st.subheader(show.plain(f"{run['config_label']}, seed {run['seed']}"), anchor=False)
-    st.caption(show.plain(f"run {run['run_id']} · {run['status']} · {run['results']}"))
+    st.subheader(plain(f"{run['config_label']}, seed {run['seed']}"), anchor=False)
+    st.caption(plain(f"run {run['run_id']} · {run['status']} · {run['results']}"))
     if isinstance(run["error"], str):
         kind = run["error_kind"] if isinstance(run["error_kind"], str) else "failed"
-        st.markdown(f"Failed: **{show.plain(kind)}**" if run["status"] == "failed" else show.plain(kind))
+        st.markdown(f"Failed: **{plain(kind)}**" if run["status"] == "failed" else plain(kind))
         st.code(run["error"], language=None, wrap_lines=True)
     if run["status"] == "done":
         _figures(run)
@@ -50,7 +51,7 @@ def _figures(run: pd.Series) -> None:
             if pd.notna(run[name]):
                 text = interval(float(run[name]), float("nan"), axis.digits, axis.factor)
                 unit = axis.unit if axis.unit in ("%", "s") else ""
-                st.metric(axis.name, show.plain(f"{text} {unit}".strip()), help=axis.definition, width=150)
+                st.metric(axis.name, plain(f"{text} {unit}".strip()), help=axis.definition, width=150)
 
 
 def _folder(run: pd.Series) -> RunFolder | None:
@@ -68,7 +69,7 @@ def _origin(run: pd.Series, folder: RunFolder | None) -> None:
         try:
             document = folder.read("provenance")
         except StoreError as error:
-            st.warning(show.plain(error), icon=":material/warning:")
+            st.warning(plain(error), icon=":material/warning:")
     if document is None:
         st.caption("Its file provenance.json is not here; this is what the tables say.")
         document = {name: run[name] for name in _ORIGIN}
@@ -95,7 +96,7 @@ def _log(run: pd.Series, folder: RunFolder | None) -> None:
     try:
         lines = folder.tail(_LOG_LINES)
     except StoreError as error:
-        st.warning(show.plain(error), icon=":material/warning:")
+        st.warning(plain(error), icon=":material/warning:")
         return
     if lines:
         st.code("\n".join(lines), language=None, wrap_lines=True, height=min(420, 60 + 24 * len(lines)))

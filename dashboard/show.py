@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from bench.figures import Chart, Missing
+from bench.figures import SCORES, Chart, Missing, axes, ranked_by
 from bench.store import StoreError
-
-#: Characters that Markdown gives a meaning: results are data, and shown as they are.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:@^=])")
-
-
-def plain(text: object) -> str:
-    """``text`` such that Markdown shows it as it is."""
-    return _MARKDOWN.sub(r"\\\1", str(text))
+from dashboard import data
+from dashboard.filters import Selection
+from dashboard.plain import plain, restrained
 
 
 def chart(key: str, make: Callable[[], Chart], subtitle: str = "") -> Chart | None:
@@ -68,7 +62,7 @@ def more(key: str, frame: pd.DataFrame, how: str) -> None:
     """Below a chart: its data as a table and a file, and how they were computed; made once it is opened."""
     with st.expander("Data, and how it was computed", key=f"{key}-more", on_change="rerun") as opened:
         if opened.open:
-            st.markdown(how)
+            st.markdown(restrained(how))
             st.dataframe(frame, hide_index=True, key=f"{key}-data")
             download(key, frame)
 
@@ -95,10 +89,16 @@ def forgiving() -> Iterator[None]:
         st.info(plain(error), icon=":material/info:")
 
 
-def axis(label: str, options: dict[str, str], key: str, **more: Any) -> str:
+def score(selection: Selection, label: str = "Score") -> str:
+    """The score that a page is about, the same on all pages; by default what the suite ranks by."""
+    names = {name: axes()[name].name for name in SCORES}
+    return axis(label, names, "score", default=ranked_by(data.plan(selection.part)))
+
+
+def axis(label: str, options: dict[str, str], key: str, default: str | None = None, **more: Any) -> str:
     """A choice among columns, by their names for readers; it is in the address as ``key``."""
     chosen = st.segmented_control(
         label, list(options), format_func=options.__getitem__, key=key, bind="query-params",
-        default=next(iter(options)), required=True, **more,
+        default=default or next(iter(options)), required=True, **more,
     )  # fmt: skip
     return str(chosen)

@@ -133,3 +133,16 @@ def test_what_was_not_collected_is_not_published(store, tmp_path):
     with pytest.raises(StoreError, match=r"layers.parquet: no such file; python -m bench.collect"):
         publish.publish(store, ["given"], tmp_path / "published")
     assert not (tmp_path / "published" / "given").exists()
+
+
+def test_links_are_not_followed(store, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (store.root / "given" / "methods.json").unlink()
+    (store.root / "given" / "methods.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(StoreError, match=r"methods\.json"):
+        publish.publish(store, ["given"], tmp_path / "published")
+    assert [path.name for path in (tmp_path / "published").iterdir()] == ["schema.json"]
+    (tmp_path / "published" / "given").symlink_to(tmp_path)
+    (store.root / "given" / "methods.json").unlink()
+    with pytest.raises(StoreError, match="is a link"):
+        publish.publish(store, ["given"], tmp_path / "published")

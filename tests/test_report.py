@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -90,7 +91,7 @@ def test_failed_runs_are_told_with_their_reason(tmp_path):
     made = report.make(Store(results), SUITE, scale)
     assert (
         "## Failed and missing runs" in made.markdown()
-        and r"&lt;script>boom&lt;/script> \| pipe" in made.markdown()
+        and r"&lt;script\>boom&lt;/script\> \| pipe" in made.markdown()
     )
     assert "&lt;script&gt;boom&lt;/script&gt;" in made.page() and "<script>boom" not in made.page()
 
@@ -124,3 +125,14 @@ def test_the_tables_compile(made, tmp_path):
     (tmp_path / "report.tex").write_text(f"{head}\n{made.latex()}\n\\end{{document}}\n")
     done = subprocess.run(["pdflatex", "-interaction=batchmode", "report.tex"], cwd=tmp_path, check=False)
     assert done.returncode == 0
+
+
+def test_words_of_results_are_no_markup(tmp_path):
+    results = Path(shutil.copytree(REFERENCE, tmp_path / "results"))
+    path = results / SUITE / f"plan-{SCALE}.json"
+    plan = json.loads(path.read_text())
+    hostile = "![i](http://a.b/c.png) [l](javascript:x) <b>y</b> **z**"
+    path.write_text(json.dumps({**plan, "question": hostile, "rank_by": "no such score"}))
+    made = report.make(Store(results), SUITE, SCALE)
+    assert r"## \!\[i\](http://a.b/c.png) \[l\](javascript:x) &lt;b\>y&lt;/b\> \*\*z\*\*" in made.markdown()
+    assert "<b>y</b>" not in made.page()

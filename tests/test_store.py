@@ -298,7 +298,9 @@ def test_every_line_that_asked_for_a_plan_is_known(tmp_path):
     for number in (0, 1, 0, 2):
         store.merge_plan({**plan([cell(config(number))]), "command": lines[number]})
     assert store.commands("criteria_ablation", "demo") == lines
-    assert store.commands("criteria_ablation", "paper") == []
+    assert store.scales("criteria_ablation") == ["demo"]
+    with pytest.raises(StoreError, match="was not launched at scale paper"):
+        store.commands("criteria_ablation", "paper")
     path = tmp_path / "criteria_ablation" / "plan-demo.json"
     odd = {"commands": [None, 3, {}, "b"], "command": []}
     path.write_text(json.dumps({**json.loads(path.read_text()), **odd}))

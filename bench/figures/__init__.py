@@ -12,8 +12,8 @@ from bench.figures.cost import COUNTED, MEASURED, not_comparable, speed, stored
 from bench.figures.criteria import criteria
 from bench.figures.criteria_words import aliases, same_results, verdicts
 from bench.figures.history import MOST_RUNS, recorded, run_curves, seed_curves
-from bench.figures.leaderboard import latex, leaderboard, shown
-from bench.figures.measures import COSTS, SCORES, Axis, axes
+from bench.figures.leaderboard import MOST_COMPARED, is_tied, latex, leaderboard, shown
+from bench.figures.measures import COSTS, SCORES, Axis, axes, ranked_by
 from bench.figures.overview import best, coverage, forest
 from bench.figures.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.settings import differing, settings
@@ -50,6 +50,7 @@ __all__ = [
     "MEASURED",
     "MOMENTS",
     "MOST_CHOSEN",
+    "MOST_COMPARED",
     "MOST_CONFIGURATIONS",
     "MOST_RUNS",
     "MOVES",
@@ -78,6 +79,7 @@ __all__ = [
     "foreign_splits",
     "forest",
     "interval",
+    "is_tied",
     "latex",
     "layer_map",
     "leaderboard",
@@ -87,6 +89,7 @@ __all__ = [
     "one_a_method",
     "overlap_in_time",
     "overlap_map",
+    "ranked_by",
     "ranks",
     "recorded",
     "reliability",

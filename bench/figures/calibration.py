@@ -108,12 +108,12 @@ def reliability(
             "confidence and accuracy, those of all seeds together. The bar from the diagonal to the mark "
             "is the gap; above the diagonal the predictor is underconfident, below it overconfident. "
             "Whiskers are the 95 % Wilson interval of the accuracy, for as many examples as one run has in "
-            "the bin: seeds predict the same examples, so that pooled ones are not independent, and an "
-            "interval for their sum would be too narrow. Below: examples a run in each bin, on a log "
-            f"scale; {few} of {len(found)} bins that are not empty have fewer than {FEW} (hollow marks, "
-            "under the dotted rule), and say next to nothing.\n\nAbove each panel: ECE, mean over seeds ± "
-            "half width of the 95 % t-interval (none for a single seed), and what it would be if the "
-            f"predictor were calibrated.\n\n**ECE**: {axes()['ece'].definition}"
+            "the bin: seeds predict the same examples, or many of the same, so that pooled ones are not "
+            "independent, and an interval for their sum would be too narrow. Below: examples a run in each "
+            f"bin, on a log scale; {few} of {len(found)} bins that are not empty have fewer than {FEW} "
+            "(hollow marks, under the dotted rule), and say next to nothing.\n\nAbove each panel: ECE, mean "
+            "over seeds ± half width of the 95 % t-interval (none for a single seed), and what it would "
+            f"be if the predictor were calibrated.\n\n**ECE**: {axes()['ece'].definition}"
         ),
         alt=(
             f"Accuracy against confidence in 15 bins, {len(shown)} panels, predictor {predictor}, split "

@@ -25,7 +25,20 @@ FONT = '"Source Sans", "Segoe UI", Helvetica, Arial, sans-serif'
 BAND_ALPHA = 0.18
 #: Of a method that nobody gave looks: plain grey, and every time the same.
 _PLAIN = {"light": "#6E7781", "dark": "#9BA4AE"}
-_TOKEN = re.compile(r"([\w.]+)=(\[.*?\]|\{.*?\}|\S+)")
+#: Plotly's marker symbols that have a filled and a hollow form, and its dashes.
+_SYMBOL = re.compile(
+    r"circle|square|diamond(-tall|-wide)?|cross|x|triangle-(up|down|left|right|ne|se|sw|nw)|pentagon|hexagon2?"
+    r"|octagon|star(-triangle-up|-triangle-down|-square|-diamond)?|hexagram|hourglass|bowtie"
+)
+_DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
+_TOKEN = re.compile(r"(?<!\S)([\w.]{1,200})=(\[[^\]]*\]|\{[^}]*\}|\S+)")
+
+
+#: What seeds stand for, said below charts with intervals over them.
+SEEDS = (
+    "Seeds vary the training, and where data have no official test part (digits) the split too; an interval "
+    "says nothing of other data sets."
+)
 
 
 class Missing(Exception):
@@ -54,22 +67,29 @@ class Look:
     mode: Mode = "light"
     styles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def label(self, method: str) -> str:
-        """The method's name for readers."""
+    def name(self, method: str) -> str:
+        """The method's name for readers, as it is: for tables, and text that is escaped as a whole."""
         return str(self.styles.get(method, {}).get("label", method))
+
+    def label(self, method: str) -> str:
+        """The method's name for readers, to stand in a figure."""
+        return escaped(self.name(method))
 
     def colour(self, method: str) -> str:
         """The method's colour in this mode."""
         key = "hue" if self.mode == "light" else "hue_dark"
         return str(self.styles.get(method, {}).get(key, _PLAIN[self.mode]))
 
-    def marker(self, method: str) -> str:
-        """The method's plotly marker symbol."""
-        return str(self.styles.get(method, {}).get("marker", "circle-open"))
+    def marker(self, method: str, hollow: bool = False) -> str:
+        """The method's plotly marker symbol, filled or hollow; a circle where it names none that there is."""
+        name = str(self.styles.get(method, {}).get("marker", "circle"))
+        name = name.removesuffix("-dot").removesuffix("-open")
+        return f"{name if _SYMBOL.fullmatch(name) else 'circle'}{'-open' if hollow else ''}"
 
     def dash(self, method: str) -> str:
-        """The method's plotly line dash."""
-        return str(self.styles.get(method, {}).get("dash", "dot"))
+        """The method's plotly line dash; dots where it names none that there is."""
+        name = str(self.styles.get(method, {}).get("dash", "dot"))
+        return name if name in _DASHES else "dot"
 
     def ordered(self, methods: Iterable[str]) -> list[str]:
         """``methods``, each once, in the order in which all charts have them."""

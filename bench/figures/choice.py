@@ -48,7 +48,7 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
     said = [_said(*row) for row in zip(labels, rows["sparsity"].astype(float), strict=True)]
     shared = set.intersection(*map(set, said)) if said else set()
     names = {
-        config_id: ", ".join([look.label(method), *(part for part in parts if part not in shared)])
+        config_id: ", ".join([look.name(method), *(part for part in parts if part not in shared)])
         for config_id, method, parts in zip(ids, methods, said, strict=True)
     }
     if len(set(names.values())) < len(names):

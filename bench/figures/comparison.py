@@ -84,7 +84,7 @@ def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
                 y=marks.index.tolist(),
                 mode="markers",
                 marker={
-                    "symbol": [look.marker(m) if tied else f"{look.marker(m)}-open" for m in marks["method"]],
+                    "symbol": [look.marker(m, hollow=not tied) for m in marks["method"]],
                     "size": 11, "color": [look.colour(m) for m in marks["method"]], "line": {"width": 2},
                 },
                 hovertemplate="%{text}: mean rank %{x:.2f}<extra></extra>",

@@ -35,7 +35,7 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
     many as those of dense VI are left out: what is measured is of a step. Raises ``Missing``.
     """
     x_axis, y_axis = axes()[counted], axes()[measured]
-    timed = runs[(runs["status"] == "done") & runs[measured].notna() & runs[counted].notna()]
+    timed = runs[(runs["status"] == "done") & (runs[measured] > 0) & (runs[counted] > 0)]
     found = timed[_has_as_many_steps(timed)]
     if found.empty:
         if len(timed):
@@ -78,7 +78,8 @@ def stored(runs: pd.DataFrame, look: Look) -> Chart:
     x_axis, y_axis = axes()["density"], axes()["compression_vs_dense_vi"]
     metrics = ["density", "compression_vs_dense_vi", "checkpoint_bytes"]
     table = summarise(runs, metrics=metrics).dropna(subset=[f"{name}_mean" for name in metrics])
-    table = table[table["density_mean"] > 0].reset_index(drop=True)
+    positive = (table["density_mean"] > 0) & (table["compression_vs_dense_vi_mean"] > 0)
+    table = table[positive].reset_index(drop=True)
     if table.empty:
         raise Missing("No finished run here has density and bytes. Widen the filters, or see the page Runs.")
     table["variant"] = [variant(str(label)) for label in table["config_label"]]
@@ -197,7 +198,7 @@ def _stored_marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, me
         mode="markers",
         name=look.label(method),
         marker={
-            "symbol": f"{look.marker(method).removesuffix('-open')}-open", "size": rows["size"].tolist(),
+            "symbol": look.marker(method, hollow=True), "size": rows["size"].tolist(),
             "color": colour, "line": {"width": 2, "color": colour},
         },
         customdata=[

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, translucent
+from bench.figures.chart import SEEDS, Chart, Look, Missing, escaped, interval, translucent
 from bench.figures.criteria_words import signed, verdicts
 from bench.figures.criterion_styles import criterion_style, ordered_criteria
 from bench.figures.measures import Axis, axes
@@ -82,7 +82,8 @@ def criteria(
             tickvals=list(range(len(panel))), ticktext=labels, range=[len(panel) - 0.4, -0.6],
             showgrid=False, row=number,
         )  # fmt: skip
-        reference = means[panel[0]["reference"]]
+        # of a reference whose single run counts as unfinished there is no mean yet
+        reference = means.get(panel[0]["reference"], "–")
         title = f"<b>{escaped(shown[number - 1])}</b><br>0 is {escaped(panel[0]['reference_criterion'])}"
         figure.layout.annotations[number - 1].update(
             text=f"{title}: {reference} {axis.unit}".rstrip(),
@@ -108,8 +109,8 @@ def criteria(
             f"{int(found['p_holm'].notna().sum())} comparisons of this page (filters change that number); "
             "**open** ones: it does not, which does not show that they are equal. Below the thin rule stand "
             "controls: methods of the same sparsity without a criterion. The range is that of the criteria; "
-            "a control beyond it is written at the edge. All panels share it. Seeds share one data split, so "
-            f"the intervals are of training randomness alone.{rest}\n\n**{axis.name}**: {axis.definition}"
+            "a control beyond it is written at the edge. All panels share it. "
+            f"{SEEDS}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(
             f"{told} of {len(rivals)} criteria in {len(groups)} recipes and sparsities can be told apart "
@@ -277,14 +278,14 @@ def _write(figure: go.Figure, number: int, place: int, text: str, x: float, anch
 def _looks(row: Mapping[Any, Any], look: Look) -> tuple[str, str]:
     """Colour, and marker without its ``-open``."""
     if row["kind"] == "control":
-        return look.colour(row["name"]), look.marker(row["name"]).removesuffix("-open")
+        return look.colour(row["name"]), look.marker(row["name"])
     style = criterion_style(row["name"])
     return style.colour(look), style.marker.removesuffix("-open")
 
 
 def _label(row: Mapping[Any, Any], look: Look, known: Mapping[str, str]) -> str:
     if row["kind"] == "control":
-        return escaped(look.label(row["name"]))
+        return look.label(row["name"])
     same = [name for name, of in known.items() if of == row["name"]]
     return escaped(" = ".join([row["name"], *same]))
 

@@ -38,7 +38,7 @@ def verdicts(found: pd.DataFrame, score: str, look: Look, most: int = 8) -> list
         for row in groups[group]:
             if row["kind"] == "control":
                 told = f"is {_direction(row, axis)} than" if row["told_apart"] else "can't be told apart from"
-                name = look.label(row["name"])
+                name = look.name(row["name"])
                 text = f"{name}, the control, {told} {row['reference_criterion']}: {signed(row, axis)}."
                 sentences.append(f"{group}: {text}")
     if len(groups) > most:

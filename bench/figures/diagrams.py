@@ -100,7 +100,7 @@ def add_panel(figure: go.Figure, place: int, bins: pd.DataFrame, few: int, look:
         {"xaxis": f"x{x_name}", "yaxis": f"y{lower}"},
     )
     method = str(bins["method"].iloc[0])
-    colour, solid = look.colour(method), look.marker(method).removesuffix("-open")
+    colour, solid = look.colour(method), look.marker(method)
     counts = bins["per_seed"].tolist()
     full = bins["per_seed"] >= few
     known = bins[full]

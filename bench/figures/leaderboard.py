@@ -10,6 +10,8 @@ from bench.figures.chart import Look, Missing, interval
 from bench.figures.measures import axes
 from bench.statistics import ranking, summarise
 
+#: Configurations of which every two are compared, at most: seconds and hundreds of MB for twice as many.
+MOST_COMPARED = 500
 #: What stands beside the score that is ranked by.
 COLUMNS = ("accuracy", "nll", "ece", "compression_vs_dense_vi", "train_flops_ratio")
 _WITH_INTERVAL = ("accuracy", "nll", "brier", "ece")
@@ -24,7 +26,8 @@ def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS
 
     runs: the table ``runs`` of one suite, scale and test set. Columns: ``config_id``, ``config_label``,
     ``method``, ``sparsity``, ``n`` (finished seeds), ``rank_low`` and ``rank_high`` (see
-    ``bench.statistics.ranking``), ``separable`` (whether the best one can be told apart from it), and of
+    ``bench.statistics.ranking``), ``separable`` (whether the best one can be told apart from it; these three
+    are null above ``MOST_COMPARED`` configurations: every two of them would be compared), and of
     ``score`` and each of ``columns`` the mean and half width. Raises ``Missing`` where nothing is finished.
     """
     metrics = list(dict.fromkeys([score, *columns]))
@@ -33,8 +36,12 @@ def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS
         raise Missing(
             f"No finished run here has {axes()[score].name}. Widen the filters, or see the page Runs."
         )
-    ranks = ranking(runs, score).set_index("config_id")
-    found = found.join(ranks[["rank_low", "rank_high", "separable"]], on="config_id")
+    columns_of_ranks = ["rank_low", "rank_high", "separable"]
+    if len(found) <= MOST_COMPARED:
+        ranks = ranking(runs, score).set_index("config_id")
+        found = found.join(ranks[columns_of_ranks], on="config_id")
+    else:
+        found[columns_of_ranks] = pd.NA
     found["n"] = found[f"{score}_n"]
     rising = axes()[score].better == "lower"
     found = found.sort_values(f"{score}_mean", ascending=rising, kind="stable")
@@ -46,12 +53,9 @@ def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS
 def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
     """``board`` as text for readers: intervals with digits, ranks as ``1–3``, names of methods."""
     metrics = _metrics(board)
-    ranks = [
-        f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
-        for low, high in zip(board["rank_low"], board["rank_high"], strict=True)
-    ]
+    ranks = [_rank(low, high) for low, high in zip(board["rank_low"], board["rank_high"], strict=True)]
     table = pd.DataFrame({"rank": ranks, "configuration": board["config_label"].astype(str)})
-    table["method"] = [look.label(str(method)) for method in board["method"]]
+    table["method"] = [look.name(str(method)) for method in board["method"]]
     table["n"] = board["n"].astype(int)
     for metric in metrics:
         axis = axes()[metric]
@@ -62,7 +66,7 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
             interval(mean, half, axis.digits, axis.factor)
             for mean, half in zip(board[f"{metric}_mean"], half_widths, strict=True)
         ]
-    table.insert(1, "best?", ["" if row else "●" for row in board["separable"]])
+    table.insert(1, "best?", ["●" if is_tied(row) else "" for row in board["separable"]])
     return table
 
 
@@ -81,7 +85,7 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
     ]  # fmt: skip
     for number, row in enumerate(board.to_dict("records")):
         label = escape(str(row["config_label"]))
-        cells = [label if row["separable"] else rf"{label}$^\dagger$", str(int(row["n"]))]
+        cells = [rf"{label}$^\dagger$" if is_tied(row["separable"]) else label, str(int(row["n"]))]
         for metric in metrics:
             axis = axes()[metric]
             half_width = row[f"{metric}_half_width"] if metric in _WITH_INTERVAL else float("nan")
@@ -90,6 +94,17 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
             cells.append(rf"\textbf{{{text}}}" if number == 0 and metric == metrics[0] else text)
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def is_tied(separable: object) -> bool:
+    """Whether the best was compared with a configuration, and can't be told apart from it."""
+    return separable is not pd.NA and not separable
+
+
+def _rank(low: object, high: object) -> str:
+    if low is pd.NA or high is pd.NA:
+        return "–"
+    return f"{low}" if low == high else f"{low}–{high}"
 
 
 def _metrics(board: pd.DataFrame) -> list[str]:

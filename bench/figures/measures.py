@@ -73,6 +73,12 @@ SCORES = ("accuracy", "nll", "brier", "ece")
 COSTS = ("compression_vs_dense_vi", "sparsity", "train_flops_ratio", "train_seconds", "checkpoint_bytes")
 
 
+def ranked_by(plan: Mapping[str, Any]) -> str:
+    """The score that a plan ranks configurations by; accuracy where it names none that there is."""
+    named = plan.get("rank_by")
+    return named if named in SCORES else SCORES[0]
+
+
 @cache
 def axes() -> dict[str, Axis]:
     """Every one, by column."""

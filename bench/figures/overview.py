@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, signed
+from bench.figures.chart import SEEDS, Chart, Look, Missing, escaped, interval, signed
 from bench.figures.measures import axes
 from bench.statistics import ALPHA, paired
 
@@ -57,7 +57,7 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
                 y=marks.index.tolist(),
                 mode="markers",
                 marker={
-                    "symbol": [look.marker(m) if told else f"{look.marker(m)}-open" for m in marks["method"]],
+                    "symbol": [look.marker(m, hollow=not told) for m in marks["method"]],
                     "size": 11, "color": colours, "line": {"width": 2, "color": colours},
                 },
                 error_x={
@@ -87,7 +87,7 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
     unit = "points" if axis.unit == "%" else axis.unit
     arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
     figure.update_xaxes(title_text=f"{axis.name} less the reference's{f' ({unit})' if unit else ''}{arrow}")
-    apart = int((found["p_holm"] < ALPHA).sum())
+    apart, tests = int((found["p_holm"] < ALPHA).sum()), int(found["p_holm"].notna().sum())
     left_out = len(found) - len(shown)
     rest = f" The {left_out} behind these are in the data below, not in the picture." if left_out else ""
     return Chart(
@@ -98,9 +98,9 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
             "The mean over seeds of the difference between a configuration and its reference under the same "
             "seed, with the 95 % t-interval of that mean; what is far off is written at the edge. "
             "Filled marks: the paired t-test tells the two "
-            f"apart at 5 % after Holm's correction for the {len(found)} comparisons; open ones: it does not. "
-            f"Seeds vary the training, and the split where data have no official test part; an interval says "
-            f"nothing of other data sets.{rest}\n\n**{axis.name}**: {axis.definition}"
+            f"apart at 5 % after Holm's correction for the {tests} comparisons; open ones: it does not. "
+            "A filter leaves fewer comparisons, and the correction is for those that are left. "
+            f"{SEEDS}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=f"{apart} of {len(found)} configurations can be told apart from their reference in {axis.name}.",
     )
@@ -125,7 +125,8 @@ def coverage(runs: pd.DataFrame, look: Look) -> Chart:
     ).reset_index()
     methods = look.ordered(counted["method"])
     settings = list(dict.fromkeys(setting))
-    text, share = [], []
+    text: list[list[str]] = []
+    share: list[list[float | None]] = []
     for method in methods:
         mine = counted[counted["method"] == method]
         here = {str(row["setting"]): row for row in mine.to_dict("records")}
@@ -138,7 +139,7 @@ def coverage(runs: pd.DataFrame, look: Look) -> Chart:
     figure = look.figure(height=60 + 34 * len(methods), legend=False)
     figure.add_trace(
         go.Heatmap(
-            z=share, x=settings, y=[escaped(look.label(m)) for m in methods], text=text,
+            z=share, x=[escaped(place) for place in settings], y=[look.label(m) for m in methods], text=text,
             texttemplate="%{text}", textfont={"size": 13, "color": look.ink}, zmin=0, zmax=1,
             colorscale=[[0, low], [1, full]], showscale=False, xgap=2, ygap=2,
             hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
@@ -161,16 +162,20 @@ def coverage(runs: pd.DataFrame, look: Look) -> Chart:
 
 
 def best(summary: pd.DataFrame, score: str) -> str:
-    """The best configuration of a summary by mean, in words: ``ssvi sparsity=0.9: 97.50 ± 0.31``."""
+    """The best configuration of a summary by mean, in words: ``ssvi sparsity=0.9, n = 5: 97.50 ± 0.31``.
+
+    One with an interval, where any has one: the best of single runs would be the luckiest.
+    """
     axis = axes()[score]
     ranked = summary.dropna(subset=[f"{score}_mean"]).sort_values(
         f"{score}_mean", ascending=axis.better == "lower", kind="stable"
     )
     if ranked.empty:
         raise Missing(f"No finished run here has {axis.name}.")
-    row = ranked.iloc[0]
+    known = ranked.dropna(subset=[f"{score}_half_width"])
+    row = (ranked if known.empty else known).iloc[0]
     value = interval(row[f"{score}_mean"], row[f"{score}_half_width"], axis.digits, axis.factor)
-    return f"{row['config_label']}: {value}"
+    return f"{row['config_label']}, n = {row[f'{score}_n']}: {value}"
 
 
 def _keep_in_view(figure: go.Figure, shown: pd.DataFrame, factor: float, look: Look) -> None:

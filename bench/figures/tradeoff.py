@@ -51,11 +51,13 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
     figure = look.figure(height=520)
     for method in look.ordered(found["method"]):
         mine = found[found["method"] == method]
+        mine = mine.sort_values(f"{cost}_mean", kind="stable")
         variants = list(dict.fromkeys(mine["variant"]))
-        for number, name in enumerate(variants):
-            rows = mine[mine["variant"] == name].sort_values(f"{cost}_mean")
-            lined = len(variants) <= _MOST_LINES and len(rows) > 1
-            figure.add_trace(_marks(rows, x_axis, y_axis, look, method, lined, number == 0))
+        lined = len(variants) <= _MOST_LINES and len(variants) < len(mine)
+        # lines of several variants need a trace each, marks alone do with one
+        groups = [mine[mine["variant"] == name] for name in variants] if lined else [mine]
+        for number, rows in enumerate(groups):
+            figure.add_trace(_marks(rows, x_axis, y_axis, look, method, lined and len(rows) > 1, number == 0))
     if score == "ece":
         figure.add_trace(_null(found, x_axis, y_axis, look))
     _add_front(figure, found, x_axis, y_axis, look)
@@ -146,9 +148,9 @@ def _marks(
             "color": colour, "thickness": 1.3, "width": 4,
         },
         customdata=[
-            [escaped(label), text, int(n), str(config_id)]
-            for label, text, n, config_id in zip(
-                rows["config_label"], texts, rows[f"{y_axis.column}_n"], rows["config_id"], strict=True
+            [escaped(label), text, int(n)]
+            for label, text, n in zip(
+                rows["config_label"], texts, rows[f"{y_axis.column}_n"], strict=True
             )
         ],
         hovertemplate=(
@@ -233,7 +235,7 @@ def _keep_in_view(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: 
         value = interval(row[column], row[f"{y_axis.column}_half_width"], 1 if falling else 2, y_axis.factor)
         figure.add_annotation(
             x=np.log10(x) if x_axis.log else x, y=low - 2 * pad if falling else high + pad,
-            text=f"{escaped(look.label(str(row['method'])))} {value} {'▾' if falling else '▴'}",
+            text=f"{look.label(str(row['method']))} {value} {'▾' if falling else '▴'}",
             showarrow=False, xanchor="right", yanchor="bottom" if falling else "top",
             yshift=(16 if falling else -16) * number,
             font={"size": 12, "color": look.ink},

@@ -7,6 +7,7 @@ import streamlit as st
 from bench.figures import COUNTED, MEASURED, axes, not_comparable, speed, stored
 from dashboard import show
 from dashboard.filters import Selection
+from dashboard.plain import plain
 
 selection: Selection = st.session_state["selection"]
 st.title("Cost", anchor=False)
@@ -21,7 +22,7 @@ with left:
 with right:
     measured = show.axis("Measured", {name: axes()[name].name for name in MEASURED}, "cost_measured")
 if reasons := not_comparable(selection.runs):
-    lines = "\n".join(f"- {show.plain(reason)}" for reason in reasons)
+    lines = "\n".join(f"- {plain(reason)}" for reason in reasons)
     st.warning(
         f"Measured times of these runs are not comparable with each other; they differ in\n{lines}\n\nNarrow "
         "the filters, and read `docs/costs.md`. For claims of speed there is the suite `cost`, whose runs "

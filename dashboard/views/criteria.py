@@ -6,9 +6,7 @@ import streamlit as st
 
 from bench.figures import (
     MOMENTS,
-    SCORES,
     aliases,
-    axes,
     coincidences,
     criteria,
     overlap_in_time,
@@ -16,8 +14,9 @@ from bench.figures import (
     same_results,
     verdicts,
 )
-from dashboard import data, show
+from dashboard import choose, data, show
 from dashboard.filters import Selection
+from dashboard.plain import plain
 
 _OWN = "the run's own criterion"
 
@@ -29,7 +28,7 @@ st.markdown(
 references = data.references(selection.part)
 left_out = aliases(data.plan(selection.part)["cells"])
 
-score = show.axis("Score", {name: axes()[name].name for name in SCORES}, "score")
+score = show.score(selection)
 singles = st.toggle("Single seeds", key="criteria_singles", bind="query-params")
 drawn = show.chart(
     "criteria",
@@ -45,7 +44,7 @@ if drawn is not None:
         *same_results(selection.runs, found),
         *(a.words for a in left_out),
     ]
-    st.markdown("\n".join(f"- {show.plain(line)}" for line in lines))
+    st.markdown("\n".join(f"- {plain(line)}" for line in lines))
 
 st.divider()
 with show.forgiving():
@@ -57,9 +56,10 @@ with show.forgiving():
         overlap_map(pairs.head(0), selection.look)  # says what is missing
     left, right = st.columns(2)
     label = left.selectbox(
-        "Runs of", list(labels.index), key="criteria_runs", bind="query-params",
+        "Runs of", list(labels.index)[: choose.MOST_OPTIONS], key="criteria_runs", bind="query-params",
         help="the run removes by its own criterion, and notes what the others would have removed",
     )  # fmt: skip
+    choose.say_if_more(len(labels))
     mine = pairs[pairs["run_id"].isin(recorded.loc[recorded["config_id"] == labels[label], "run_id"])]
     layers = data.table(selection.part, "layers")
     network = layers.loc[layers["run_id"] == mine["run_id"].iloc[0], "layer"]  # in the network's order
@@ -72,7 +72,7 @@ with show.forgiving():
     subtitle = f"{selection.part.name} · {selection.setting} · {label} · {layer}"
     moment = show.axis("At", MOMENTS, "criteria_at")
     show.chart("overlap", lambda: overlap_map(mine, selection.look, one, moment), subtitle)
-    st.markdown("\n".join(f"- {show.plain(line)}" for line in coincidences(shown)))
+    st.markdown("\n".join(f"- {plain(line)}" for line in coincidences(shown)))
     used = str(mine["criterion_used"].iloc[0])
     names = list(dict.fromkeys([*mine["criterion_a"].astype(str), *mine["criterion_b"].astype(str)]))
     chosen = st.selectbox("Compared with", [_OWN, *names], key="criteria_against", bind="query-params")

@@ -10,7 +10,7 @@ import streamlit as st
 
 from bench.statistics import ALPHA, LEVEL
 from bench.store import definitions
-from dashboard import show
+from dashboard.plain import plain
 
 _CODE = re.compile(r"`([^`]*)`")
 _BETTER = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
@@ -22,7 +22,7 @@ _COUNTED = ("train_flops", "train_flops_ratio", "inference_flops", "train_flops_
 def _words(text: object) -> str:
     """``text`` with its code as code and everything else as it is."""
     pieces = _CODE.split(str(text))
-    return "".join(f"`{piece}`" if number % 2 else show.plain(piece) for number, piece in enumerate(pieces))
+    return "".join(f"`{piece}`" if number % 2 else plain(piece) for number, piece in enumerate(pieces))
 
 
 def _heading(section: str) -> str:
@@ -33,7 +33,7 @@ def _heading(section: str) -> str:
 
 def _entry(name: str, known: Mapping[str, Any]) -> str:
     parts = [known.get("type"), known["unit"], _BETTER.get(str(known["better"]))]
-    facts = " · ".join(show.plain(part) for part in parts if part)
+    facts = " · ".join(plain(part) for part in parts if part)
     source = f"  \nFrom {_words(known['source'])}." if known.get("source") else ""
     return f"**`{name}`** {facts}  \n{_words(known['definition'])}{source}"
 

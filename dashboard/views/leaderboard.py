@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import SCORES, axes, latex, leaderboard, shown
+from bench.figures import MOST_COMPARED, SCORES, axes, is_tied, latex, leaderboard, shown
 from dashboard import show
 from dashboard.filters import Selection
+from dashboard.plain import plain
+
+#: Rows that are sent to the browser.
+_MOST_ROWS = 250
 
 selection: Selection = st.session_state["selection"]
 st.title("Leaderboard", anchor=False)
-score = show.axis("Ranked by", {name: axes()[name].name for name in SCORES}, "score")
+score = show.score(selection, "Ranked by")
 axis = axes()[score]
 
 with show.forgiving():
     board = leaderboard(selection.runs, score)
-    table = shown(board, selection.look)
+    table = shown(board.head(_MOST_ROWS), selection.look)
     st.subheader(f"Which configuration has the best {axis.name}?", anchor=False)
-    st.caption(show.plain(selection.words))
+    st.caption(plain(selection.words))
     heads = {axes()[name].title: axes()[name].definition for name in axes()}
     event = st.dataframe(
         table,
         hide_index=True,
-        key="leaderboard-table",
+        # chosen rows are places, so another table is another widget
+        key=f"leaderboard-table-{hash(tuple(board['config_id'])) & 0xFFFFFFFF:x}",
         on_select="rerun",
         selection_mode="single-row",
         height=show.height(len(table)),
@@ -35,12 +40,17 @@ with show.forgiving():
         },
         alt=f"Configurations by {axis.name}, best first.",
     )
-    tied = int((~board["separable"]).sum())
-    st.markdown(
-        f"**{tied} of {len(board)}** can't be told apart from the best (●, itself included): paired t-tests "
-        "on the seeds that two share, at 5 % after Holm's correction over all pairs. ± is the half width of "
-        "the 95 % t-interval over seeds."
-    )
+    if len(board) > _MOST_ROWS:
+        st.caption(f"The best {_MOST_ROWS} of {len(board):,}; the CSV has all.")
+    if len(board) > MOST_COMPARED:
+        st.info(f"No ranks: {len(board):,} are too many to compare every two. Filter first.")
+    else:
+        tied = sum(map(is_tied, board["separable"]))
+        st.markdown(
+            f"**{tied} of {len(board)}** can't be told apart from the best (●, itself included): paired "
+            "t-tests on the seeds that two share, at 5 % after Holm's correction over all pairs that the "
+            "filters leave. ± is the half width of the 95 % t-interval over seeds."
+        )
     buttons = st.columns([1, 1, 4])
     with buttons[0]:
         show.download("leaderboard", board)
@@ -55,7 +65,7 @@ with show.forgiving():
         st.caption("Choose a row to see the runs behind it.")
     else:
         chosen = board.iloc[rows[0]]
-        st.subheader(show.plain(f"Runs of {chosen['config_label']}"), anchor=False)
+        st.subheader(plain(f"Runs of {chosen['config_label']}"), anchor=False)
         mine = selection.runs[selection.runs["config_id"] == chosen["config_id"]].sort_values("seed")
         st.dataframe(mine[["seed", "status", *SCORES, "wall_seconds", "run_id"]], hide_index=True)
         for run in mine.itertuples():

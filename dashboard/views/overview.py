@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import SCORES, at_compression, axes, best, coverage, forest, interval
+from bench.figures import at_compression, axes, best, coverage, forest, interval
 from bench.store import summarise
 from dashboard import data, filters, show
 from dashboard.filters import Selection
+from dashboard.plain import plain
 
 
 def _with_unit(value: str) -> str:
@@ -17,9 +18,9 @@ def _with_unit(value: str) -> str:
 
 selection: Selection = st.session_state["selection"]
 plan = data.plan(selection.part)
-st.title(show.plain(plan.get("question") or selection.part.name), anchor=False)
+st.title(plain(plan.get("question") or selection.part.name), anchor=False)
 
-score = show.axis("Score", {name: axes()[name].name for name in SCORES}, "score")
+score = show.score(selection)
 axis = axes()[score]
 with show.forgiving():
     cards = st.columns(3)
@@ -31,7 +32,7 @@ with show.forgiving():
         if len(small):
             top = small.iloc[0]
             value = interval(top["mean"], top["half_width"], axis.digits, axis.factor)
-            words = f"{top['config_label']} ({top['compression']:.1f} × smaller)"
+            words = f"{top['config_label']} ({top['compression']:.1f} × smaller), n = {top['n']}"
             show.card(f"Best {axis.name} at 10 × smaller or more", _with_unit(value), words)
         else:
             show.card("At 10 × smaller or more", "–", "no configuration is that small")
@@ -58,5 +59,10 @@ missing = everything[everything["status"] != "done"]
 if len(missing):
     failed = int((missing["status"] == "failed").sum())
     st.markdown(f"{len(missing)} runs are missing, {failed} of them failed. This goes on with the others:")
-    again = " --retry-failed" if failed else ""
-    st.code("\n".join(line + again for line in data.commands(selection.part)), language="bash")
+    for folder, lines in data.commands(selection.part).items():
+        again = [
+            f"{line} --retry-failed" if failed and "--retry-failed" not in line else line for line in lines
+        ]
+        if len(selection.part.folders) > 1:
+            st.caption(plain(f"in {data.shown(folder)}:"))
+        st.code("\n".join(again), language="bash", wrap_lines=True)

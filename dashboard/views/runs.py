@@ -11,6 +11,7 @@ import streamlit as st
 from bench.figures import MOST_RUNS, axes, differing, recorded, run_curves, seed_curves
 from dashboard import choose, data, live, one_run, show
 from dashboard.filters import Selection
+from dashboard.plain import plain
 
 #: Rows that are sent at a time: ids and labels weigh more than anything else on a page.
 _ROWS = 250
@@ -84,7 +85,7 @@ st.title("Runs", anchor=False)
 live.panel(selection.part)
 
 st.subheader("What exactly was run?", anchor=False)
-st.caption(show.plain(selection.words))
+st.caption(plain(selection.words))
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 with left:
     words = st.text_input(
@@ -128,7 +129,7 @@ if asked and not wanted:
     st.info("That is no id of a run: 12 hexadecimal digits each.", icon=":material/info:")
 elif missing := [run_id for run_id in wanted if run_id not in set(opened["run_id"])]:
     st.info(
-        show.plain(f"{selection.part.name} has no run {', '.join(missing)}; choose another suite."),
+        plain(f"{selection.part.name} has no run {', '.join(missing)}; choose another suite."),
         icon=":material/info:",
     )
 if len(opened) == 1:

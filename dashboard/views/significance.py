@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import SCORES, axes, compare, middle, ranks
-from dashboard import data, show
+from bench.figures import axes, compare, middle, ranks
+from dashboard import choose, data, show
 from dashboard.filters import Selection
+from dashboard.plain import plain
 
 selection: Selection = st.session_state["selection"]
 st.title("Significance", anchor=False)
-score = show.axis("Score", {name: axes()[name].name for name in SCORES}, "score")
+score = show.score(selection)
 axis = axes()[score]
 
 st.subheader("Is the difference between two configurations real?", anchor=False)
-st.caption(show.plain(selection.words))
+st.caption(plain(selection.words))
 known = selection.done.drop_duplicates("config_id").sort_values("config_label")
 labels = {str(row.config_label): str(row.config_id) for row in known.itertuples()}
+options = list(labels)[: choose.MOST_OPTIONS]
+choose.say_if_more(len(labels))
 left, right = st.columns(2)
 with left:
-    one = st.selectbox("Configuration", list(labels), key="significance_one", bind="query-params")
+    one = st.selectbox("Configuration", options, key="significance_one", bind="query-params")
 with right:
     second = min(1, max(len(labels) - 1, 0))
-    other = st.selectbox("less", list(labels), index=second, key="significance_other", bind="query-params")
+    other = st.selectbox("less", options, index=second, key="significance_other", bind="query-params")
 with show.forgiving():
     found = compare(selection.runs, labels.get(one or "", ""), labels.get(other or "", ""), score)
     better = {"higher": "above 0: the first is better", "lower": "below 0: the first is better"}
@@ -40,7 +43,7 @@ with show.forgiving():
         alt=f"{axis.name} of {one} less that of {other}, in several ways.",
     )
     for row in found[found["words"] != ""].itertuples():
-        st.markdown(show.plain(f"{row.what}: {row.words}"))
+        st.markdown(plain(f"{row.what}: {row.words}"))
     st.caption(
         f"Differences of {axis.name}: {better.get(axis.better or '', '')}. Seeds vary the training, not the "
         "data set. p values are of this one comparison: whoever tries many finds some; the tests of the "

@@ -15,7 +15,7 @@ from bench.figures import (
     subspace,
     weight_scores,
 )
-from dashboard import data, show
+from dashboard import choose, data, show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
@@ -35,9 +35,11 @@ with show.forgiving():
     ids = dict(zip(configurations["config_label"], configurations["config_id"], strict=True))
     move = show.axis("Show", MOVES, "subspace_show")
     chosen = st.multiselect(
-        "Configurations", list(ids), default=default_choice(configurations), key="subspace_configurations",
+        "Configurations", list(ids)[: choose.MOST_OPTIONS],
+        default=default_choice(configurations.head(choose.MOST_OPTIONS)), key="subspace_configurations",
         max_selections=MOST_CONFIGURATIONS, bind="query-params", placeholder="choose some",
     )  # fmt: skip
+    choose.say_if_more(len(ids))
     runs = recorded[recorded["config_label"].isin(chosen)]
     rows = layers[layers["run_id"].isin(runs["run_id"])]
     everything = data.table(selection.part, "runs")

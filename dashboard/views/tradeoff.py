@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import COSTS, SCORES, at_compression, axes, interval, tradeoff
+from bench.figures import COSTS, at_compression, axes, interval, tradeoff
 from dashboard import show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
 st.title("Trade-off", anchor=False)
-score = show.axis("Score", {name: axes()[name].name for name in SCORES}, "score")
+score = show.score(selection)
 cost = show.axis("Against", {name: axes()[name].name for name in COSTS}, "cost")
 show.chart("tradeoff", lambda: tradeoff(selection.runs, cost, score, selection.look), selection.words)
 
@@ -22,7 +22,7 @@ with show.forgiving():
     else:
         axis = axes()[score]
         table = {
-            "method": [selection.look.label(method) for method in small["method"]],
+            "method": [selection.look.name(method) for method in small["method"]],
             "configuration": small["config_label"].astype(str),
             "× smaller": small["compression"].round(1),
             axis.title: [
