@@ -70,6 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     suites = store.suites() if arguments.suite == "all" else [arguments.suite]
     if not suites:
         raise StoreError(f"no suite was launched in {store.root}")
+    if unknown := set(suites) - set(store.suites()):
+        there = ", ".join(store.suites()) or "none"
+        raise StoreError(f"{store.root}: no suite {unknown.pop()} was launched; there are: {there}")
     target = Path(arguments.to)
     if target.resolve() == store.root.resolve():
         raise StoreError(f"--to {target}: is the results folder itself")

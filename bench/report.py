@@ -175,9 +175,11 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) 
     status = runs["status"].value_counts()
     counts = ", ".join(f"{number} {name}" for name, number in status.items() if number)
     lines = [f"`{line}`" for line in commands] or ["an unknown command"]
+    again = "The same again, with `--retry-failed`," if status.get("failed", 0) else "The same again"
+    completes = f"{again} completes it." if len(runs) > status.get("done", 0) else "It is complete."
     return Section(
         str(plan.get("question") or plan["suite"]),
-        [f"{len(runs)} runs: {counts}.", f"Made by {', then '.join(lines)}; the same again completes it."],
+        [f"{len(runs)} runs: {counts}.", f"Made by {', then '.join(lines)}. {completes}"],
     )
 
 

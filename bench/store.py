@@ -202,7 +202,11 @@ class Store:
 
         self.require_runs()
         where = self._suite_folder(suite)
-        collected.update(where, self.planned(suite), self.run, recompute)
+        planned = self.planned(suite)
+        if not any(self.run(run.run_id).path.is_dir() for run in planned) and self._has_results(suite):
+            # a copy without its run folders, say
+            raise StoreError(f"{where}: its tables have results, and none of its runs is here: they are kept")
+        collected.update(where, planned, self.run, recompute)
         return tablefiles.paths(where)
 
     def read_tables(self, suite: str, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
@@ -234,6 +238,11 @@ class Store:
         ``StoreError`` where ``write_styles`` wrote none, or what is there is not valid.
         """
         return styles.read(self._suite_folder(suite))
+
+    def _has_results(self, suite: str) -> bool:
+        with contextlib.suppress(StoreError):
+            return bool((self.read_tables(suite, ["runs"])["runs"]["status"] == "done").any())
+        return False
 
     # -- inside --------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ streamlit run dashboard/app.py -- --results DIR [--results ANOTHER]
 
 from __future__ import annotations
 
+import shlex
+
 import streamlit as st
 
 from bench.store import StoreError
@@ -50,17 +52,22 @@ def main() -> None:
     if not parts:
         folder = plain(", ".join(where))
         st.title("Nothing to show yet", anchor=False)
-        can = "There is no suite that can be read" if faults else "There is no suite"
-        st.markdown(f"{can} in {folder}. A few minutes bring one:")
-        st.code("python -m bench.grid --suite criteria_ablation", language="bash")
+        if faults:
+            st.markdown(f"There is no suite that can be read in {folder}.")
+            return
+        st.markdown(f"There is no suite in {folder}. A few minutes bring one:")
+        into = f" --results {shlex.quote(where[0])}" if where != data.USUAL else ""
+        st.code(f"python -m bench.grid --suite criteria_ablation{into}", language="bash")
         return
     selection, fault = filters.choose(parts, st.context.theme.type or "light")
     if selection is None:
         # a grid that has just begun has no tables yet, but it can be watched
         part = next(part for part in parts if part.name == st.session_state["suite"])
         st.title(plain(part.name), anchor=False)
-        st.info(plain(fault), icon=":material/info:")
-        live.panel(part)
+        if data.is_new(part):
+            live.panel(part)
+        else:
+            st.error(plain(fault), icon=":material/error:")
         return
     st.session_state["selection"] = selection
     _line(where, selection)

@@ -18,6 +18,8 @@ from dashboard.plain import plain
 
 #: Where results are looked for when nobody says where: one's own, else what comes with the project.
 _OWN, _REFERENCE = Path("results"), Path(__file__).resolve().parent.parent / "results" / "reference"
+#: The folder of one's own results, where commands put them unless told otherwise.
+USUAL = (str(_OWN),)
 #: Tables of suites that are kept in memory.
 _KEPT = 32
 
@@ -151,6 +153,12 @@ def is_launched_since(part: Part, folder: str) -> bool:
     """Whether ``part`` was launched in a folder after its tables there were made, or there are none."""
     where = Path(folder) / part.suite
     return _file_stamp(where / f"plan-{part.scale}.json")[0] > _file_stamp(where / "runs.parquet")[0]
+
+
+def is_new(part: Part) -> bool:
+    """Whether ``part`` was launched and no tables were made of it yet."""
+    made = any((Path(folder) / part.suite / "runs.parquet").exists() for folder in part.folders)
+    return not made and any(map(has_runs, part.folders))
 
 
 def has_runs(folder: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import Look
+from bench.figures import SCORES, Look, axes, ranked_by
 from bench.store import StoreError
 from dashboard import data
 from dashboard.data import Part
@@ -19,7 +19,8 @@ from dashboard.data import Part
 class Selection:
     """What a page is to show. runs: the rows of the table ``runs`` that the filters leave, finished or not.
 
-    setting: data set and network, in words; chosen: the other filters in force but methods, in words.
+    setting: data set and network, in words; everything: the runs of that setting, whatever else is chosen.
+    score: the column that pages are about. chosen: the other filters in force but methods, in words.
     """
 
     part: Part
@@ -27,6 +28,8 @@ class Selection:
     setting: str
     methods: tuple[str, ...]
     look: Look
+    score: str
+    everything: pd.DataFrame
     chosen: tuple[str, ...] = ()
 
     @property
@@ -55,17 +58,35 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
             runs = data.table(part, "runs")
         except StoreError as error:
             return None, str(error)
+        score = _score(part)
         look = Look("dark" if mode == "dark" else "light", data.styles(part))
         setting, runs = _setting(runs)
+        everything = runs
         recipes = sorted(runs["recipe"].dropna().astype(str).unique())
         runs, recipe = _narrowed(runs, "recipe", "Recipe", recipes)
         methods = look.ordered(runs["method"].dropna().astype(str))
         runs, _ = _narrowed(runs, "method", "Methods", methods, look.name)
         runs, sparsity = _sparsity(runs)
+        budgets = sorted(runs["budget"].dropna().astype(str).unique())
+        runs, budget = _narrowed(runs, "budget", "Budget", budgets)
+        criteria = sorted(runs["criterion"].dropna().astype(str).unique())
+        runs, criterion = _narrowed(runs, "criterion", "Criterion", criteria)
     words = [f"recipe {', '.join(recipe)}"] if recipe else []
+    words += [f"budget {', '.join(budget)}"] if budget else []
+    words += [f"criterion {', '.join(criterion)}"] if criterion else []
     words += [f"sparsity {', '.join(sparsity)}"] if sparsity else []
     methods = look.ordered(runs["method"].dropna().astype(str))
-    return Selection(part, runs, setting, tuple(methods), look, tuple(words)), ""
+    return Selection(part, runs, setting, tuple(methods), look, score, everything, tuple(words)), ""
+
+
+def _score(part: Part) -> str:
+    """What pages score by, first what the suite ranks by."""
+    names = {axes()[name].name: name for name in SCORES}
+    first = axes()[ranked_by(data.plan(part))].name
+    chosen = st.selectbox(
+        "Score", list(names), index=list(names).index(first), key="score", bind="query-params"
+    )
+    return names[chosen]
 
 
 def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -81,13 +102,13 @@ def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 def _narrowed(
     runs: pd.DataFrame, column: str, label: str, options: Sequence[str], shown: Any = str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Those of the chosen values, and these; of all while none is chosen."""
+    """Those of the chosen values, and these; of all while none is chosen. What has no value stays."""
     if len(options) < 2:
         return runs, []
     chosen = st.multiselect(
         label, options, key=column, format_func=shown, placeholder="all", bind="query-params"
     )
-    return (runs[runs[column].isin(chosen)] if chosen else runs), chosen
+    return (runs[runs[column].isin(chosen) | runs[column].isna()] if chosen else runs), chosen
 
 
 def _sparsity(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -111,12 +132,14 @@ def described(runs: pd.DataFrame) -> Mapping[str, Any]:
     """Counts and dates of the line on top of every page."""
     status = runs["status"].value_counts()
     done = runs[runs["status"] == "done"]
+    seeds = done.groupby("config_id", observed=True)["seed"].nunique()
+    few, many = (int(seeds.min()), int(seeds.max())) if len(seeds) else (0, 0)
     return {
         "runs": int(status.get("done", 0)),
         "failed": int(status.get("failed", 0)),
         "open": int(len(runs) - status.get("done", 0) - status.get("failed", 0)),
         "methods": int(runs["method"].nunique()),
-        "seeds": int(done["seed"].nunique()),
+        "seeds": f"{few} to {many}" if few != many else str(many),
         "date": str(done["started_at"].max())[:10] if len(done) else "–",
         "commits": sorted(done["git_sha"].dropna().astype(str).unique()),
     }

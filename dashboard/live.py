@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections import Counter
@@ -54,7 +55,7 @@ class State:
         """``3 of 12 runs settled: 3 done, 1 running, 8 pending; about 4 min left``."""
         order = ("done", "failed", "cancelled", "running", "preempted", "queued", "pending")
         counted = ", ".join(f"{self.counts[name]:,} {name}" for name in order if self.counts[name])
-        left = f"; about {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+        left = f"; about {duration(self.seconds_left)} left" if self.running and self.seconds_left else ""
         open_ones = self.settled < self.total
         return f"{self.settled:,} of {self.total:,} runs settled: {counted}{left if open_ones else ''}"
 
@@ -181,7 +182,11 @@ def _ended(part: Part, state: State) -> None:
         runs = "1 run has" if state.ended == 1 else f"{state.ended:,} runs have"
         words = f"{runs} ended since the tables were made. This brings them up to date:"
     st.info(words, icon=":material/info:")
-    lines = [f"python -m bench.collect --suite {part.suite} --results {folder}" for folder in part.folders]
+    lines = [
+        f"python -m bench.collect --suite {part.suite} --results {shlex.quote(folder)}"
+        for folder in part.folders
+        if data.has_runs(folder)
+    ]
     st.code("\n".join(lines), language="bash", wrap_lines=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,10 +104,12 @@ def _log(run: pd.Series, folder: RunFolder | None) -> None:
     else:
         st.caption("It has written nothing to its log.")
     st.caption("What the processes around it printed is shown by:")
-    st.code(f"python -m bench.logs {run['run_id']} --results {run['results']}", language="bash")
+    st.code(
+        f"python -m bench.logs {run['run_id']} --results {shlex.quote(str(run['results']))}", language="bash"
+    )
 
 
 def _text(value: object) -> str:
     if value is None or value is pd.NA or value != value:
         return "–"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)

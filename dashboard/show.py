@@ -9,10 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import SCORES, Chart, Missing, axes, ranked_by
+from bench.figures import Chart, Missing
 from bench.store import StoreError
-from dashboard import data
-from dashboard.filters import Selection
 from dashboard.plain import plain, restrained
 
 
@@ -89,16 +87,10 @@ def forgiving() -> Iterator[None]:
         st.info(plain(error), icon=":material/info:")
 
 
-def score(selection: Selection, label: str = "Score") -> str:
-    """The score that a page is about, the same on all pages; by default what the suite ranks by."""
-    names = {name: axes()[name].name for name in SCORES}
-    return axis(label, names, "score", default=ranked_by(data.plan(selection.part)))
-
-
-def axis(label: str, options: dict[str, str], key: str, default: str | None = None, **more: Any) -> str:
+def axis(label: str, options: dict[str, str], key: str, **more: Any) -> str:
     """A choice among columns, by their names for readers; it is in the address as ``key``."""
     chosen = st.segmented_control(
         label, list(options), format_func=options.__getitem__, key=key, bind="query-params",
-        default=default or next(iter(options)), required=True, **more,
+        default=next(iter(options)), required=True, **more,
     )  # fmt: skip
     return str(chosen)

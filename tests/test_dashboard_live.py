@@ -141,7 +141,8 @@ def test_runs_are_compared_by_what_differs(store, opened):
     store.update_tables(SUITE)
     app = opened(store, run=" ".join(identifier(config(seed=seed)) for seed in (0, 1)))
     assert "In what do they differ?" in said(app)
-    assert app.dataframe[1].value["setting"].tolist() == ["seed"]
+    figures, settings = app.dataframe[1].value, app.dataframe[2].value
+    assert figures["seed"].tolist() == [0, 1] and settings["setting"].tolist() == ["seed"]
 
 
 def test_ids_that_are_none_or_elsewhere_are_said(store, opened):

@@ -59,7 +59,7 @@ def test_what_cannot_be_compared_is_said():
     with pytest.raises(Missing, match="no seed in common"):
         compare(table, identifier(0), identifier(1), "accuracy")
     for one, other in ((0, 0), (0, 9)):
-        with pytest.raises(Missing, match="Choose two configurations that have accuracy"):
+        with pytest.raises(Missing, match="Choose two different configurations that have accuracy"):
             compare(table, identifier(one), identifier(other), "accuracy")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -146,3 +148,22 @@ def test_links_are_not_followed(store, tmp_path):
     (store.root / "given" / "methods.json").unlink()
     with pytest.raises(StoreError, match="is a link"):
         publish.publish(store, ["given"], tmp_path / "published")
+
+
+def test_tables_are_kept_where_none_of_their_runs_is(store, tmp_path, capsys):
+    """A copy of a results folder without its runs: what is collected there would be empty."""
+    copy = tmp_path / "copy"
+    shutil.copytree(
+        store.root, copy, ignore=lambda folder, names: ["runs"] if folder == str(store.root) else []
+    )
+    before = (copy / "given" / "metrics.parquet").read_bytes()
+    code, _, err = call(collect, "--suite", "given", "--recompute", "--results", copy, capsys=capsys)
+    assert code == 2 and "none of its runs is here: they are kept" in err
+    assert (copy / "given" / "metrics.parquet").read_bytes() == before
+
+
+def test_a_suite_that_is_not_there_is_said(store, tmp_path, capsys):
+    asked = ["--suite", "nope", "--to", tmp_path / "published", "--results", store.root]
+    code, _, err = call(publish, *asked, capsys=capsys)
+    assert code == 2 and "no suite nope was launched; there are: given" in err
+    assert not (tmp_path / "published").exists()

@@ -126,6 +126,9 @@ class Look:
                 "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
                 "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
                 "showlegend": legend,
+                "modebar": {
+                    "bgcolor": "rgba(0,0,0,0)", "color": self.soft, "activecolor": self.ink,
+                },
                 # below the plot, where no curve is
                 "legend": {
                     "orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0,

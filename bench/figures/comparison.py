@@ -38,7 +38,7 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFram
     mine = runs[runs["config_id"].isin([one, other])]
     table = by_seed(mine, score)
     if not {one, other} <= set(table.columns) or one == other:
-        raise Missing(f"Choose two configurations that have {axis.name}.")
+        raise Missing(f"Choose two different configurations that have {axis.name}.")
     pairs = table[[one, other]].dropna()
     if pairs.empty:
         raise Missing("The two have no seed in common, so nothing is paired.")

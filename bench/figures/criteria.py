@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,7 +21,12 @@ _MOST_PANELS = 8
 _ROW_PIXELS, _PANEL_PIXELS, _FRAME_PIXELS = 26, 58, 80
 
 
-def differences(runs: pd.DataFrame, score: str, references: Mapping[str, str]) -> pd.DataFrame:
+def differences(
+    runs: pd.DataFrame,
+    score: str,
+    references: Mapping[str, str],
+    only: Container[str] | None = None,
+) -> pd.DataFrame:
     """What each criterion scores more than the reference criterion, all else equal, paired by seed.
 
     runs: the table ``runs`` of one suite, scale and test set. references: ``config_id`` to that of what it is
@@ -33,7 +38,8 @@ def differences(runs: pd.DataFrame, score: str, references: Mapping[str, str]) -
     - ``kind``: ``criterion`` (the reference's method with another criterion) or ``control`` (another method
       of the same sparsity, without a criterion); ``name``: of the criterion, or of the control's method;
     - ``difference``, ``half_width``, ``n``, ``p``, ``p_holm``: see ``bench.statistics.paired``; the family of
-      Holm's correction is all rows; ``told_apart``: whether ``p_holm`` is below 0.05.
+      Holm's correction is all rows, those that are not in ``only`` too, of which ``tests`` are tests;
+      ``told_apart``: whether ``p_holm`` is below 0.05.
 
     Raises ``Missing`` where no criterion is compared, or none on a seed that its reference has too.
     """
@@ -48,6 +54,11 @@ def differences(runs: pd.DataFrame, score: str, references: Mapping[str, str]) -
             f"No criterion has {axes()[score].name} on a seed that its reference has too. Runs may be "
             "unfinished: see the page Runs."
         )
+    table["tests"] = int(table["p_holm"].notna().sum())
+    if only is not None:
+        table = table[[config_id in only for config_id in table["config_id"]]]
+        if (table["kind"] != "criterion").all():
+            raise Missing("The filters leave no criterion to compare. Widen them.")
     table["n"] = table["n"].fillna(0).astype(int)
     table["told_apart"] = (table["p_holm"] < ALPHA).astype(bool)
     return table
@@ -60,6 +71,7 @@ def criteria(
     look: Look,
     aliases: Mapping[str, str] | None = None,
     single_seeds: bool = False,
+    only: Container[str] | None = None,
 ) -> Chart:
     """Differences to the reference criterion with 95 % t-intervals, a panel a recipe and sparsity.
 
@@ -67,7 +79,7 @@ def criteria(
     differences under each seed too. Arguments else, and ``Missing``, as of ``differences``.
     """
     axis = axes()[score]
-    found = differences(runs, score, references)
+    found = differences(runs, score, references, only)
     groups = list(dict.fromkeys(found["group"]))
     shown = groups[:_MOST_PANELS]
     panels = [_rows(found[found["group"] == group]) for group in shown]
@@ -106,7 +118,7 @@ def criteria(
             "A mark is the mean over seeds of the difference to the reference criterion under the same seed, "
             "all other settings equal; the bar is the 95 % t-interval of that mean, n pairs in the tooltip. "
             f"**Filled** marks: the paired t-test tells the two apart at 5 % after Holm's correction for the "
-            f"{int(found['p_holm'].notna().sum())} comparisons of this page (filters change that number); "
+            f"{int(found['tests'].iloc[0])} comparisons of the suite on this data set, whatever is shown; "
             "**open** ones: it does not, which does not show that they are equal. Below the thin rule stand "
             "controls: methods of the same sparsity without a criterion. The range is that of the criteria; "
             "a control beyond it is written at the edge. All panels share it. "

@@ -26,7 +26,7 @@ def verdicts(found: pd.DataFrame, score: str, look: Look, most: int = 8) -> list
     first ones, and how many are left.
     """
     axis = axes()[score]
-    comparisons = int(found["p_holm"].notna().sum())
+    comparisons = int(found["tests"].iloc[0])
     groups: dict[str, list[Row]] = {}
     for record in found[found["difference"].notna()].to_dict("records"):
         groups.setdefault(record["group"], []).append(record)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from bench.columns import definitions
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, translucent
+from bench.figures.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent
 from bench.figures.choice import dashes, short_names
 from bench.figures.spread import FEWEST, over_seeds
 
@@ -152,10 +151,7 @@ def _figure(values: pd.Series, what: str, look: Look) -> go.Figure:
     figure.update_xaxes(title_text="epoch", rangemode="tozero")
     figure.update_yaxes(title_text=_title(what))
     if low > 0 and high / low > _LOG_FROM:
-        span = np.log10(high / low)
-        figure.update_yaxes(
-            type="log", dtick=1 if span > 2.5 else "D2", exponentformat="power", minor={"ticks": ""}
-        )
+        figure.update_yaxes(type="log", **log_ticks(low / 1.2, high * 1.2))
     return figure
 
 

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import SEEDS, Chart, Look, Missing, escaped, interval, signed
+from bench.figures.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
 from bench.figures.measures import axes
 from bench.statistics import ALPHA, paired
 
 #: Rows of a forest plot, at most: more are unreadable, and what is left out is said.
-_MOST_ROWS = 30
-_ROW_PIXELS = 26
+MOST_ROWS = 30
+_ROW_PIXELS = 38
 #: So many times as far as most others is off the picture.
 _FAR = 5.0
 
 
-def differences(runs: pd.DataFrame, references: Mapping[str, str], score: str) -> pd.DataFrame:
+def differences(
+    runs: pd.DataFrame, references: Mapping[str, str], score: str, only: Container[str] | None = None
+) -> pd.DataFrame:
     """What each configuration scores more than its reference, paired by seed, best first.
+
+    only: the configurations to return; the correction is for all of ``runs`` whatever is returned.
 
     Columns: those of ``paired``, ``config_label``, ``method`` and ``reference_label``. References themselves
     are left out. Raises ``Missing`` where no configuration shares a seed with its reference.
     """
     others = {mine: theirs for mine, theirs in references.items() if mine != theirs}
     found = paired(runs, score, others)
+    found["tests"] = int(found["p_holm"].notna().sum())
+    if only is not None:
+        found = found[[config_id in only for config_id in found["config_id"]]]
     if found.empty:
         raise Missing(
             f"No configuration here has {axes()[score].name} on a seed that its reference has too. "
@@ -40,14 +47,20 @@ def differences(runs: pd.DataFrame, references: Mapping[str, str], score: str) -
     return found.sort_values("difference", ascending=rising, kind="stable").reset_index(drop=True)
 
 
-def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look) -> Chart:
+def forest(
+    runs: pd.DataFrame,
+    references: Mapping[str, str],
+    score: str,
+    look: Look,
+    only: Container[str] | None = None,
+) -> Chart:
     """Paired differences to the reference with their 95 % t-intervals, a row a configuration, best first.
 
     Filled marks: told apart from the reference after Holm's correction. Raises as ``differences``.
     """
     axis = axes()[score]
-    found = differences(runs, references, score)
-    shown = found.head(_MOST_ROWS)
+    found = differences(runs, references, score, only)
+    shown = found.head(MOST_ROWS)
     figure = look.figure(height=90 + _ROW_PIXELS * len(shown), legend=False)
     for told, marks in shown.groupby(shown["p_holm"] < ALPHA):
         colours = [look.colour(method) for method in marks["method"]]
@@ -80,14 +93,19 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
         )  # fmt: skip
     _keep_in_view(figure, shown, axis.factor, look)
     figure.add_vline(x=0, line={"color": look.ink, "width": 1})
-    figure.update_yaxes(
-        tickvals=shown.index.tolist(), ticktext=[escaped(label) for label in shown["config_label"]],
-        showgrid=False, range=[len(shown) - 0.4, -0.6],
-    )  # fmt: skip
+    # a row's name stands above its mark, so that a narrow screen has room for both
+    for number, label in enumerate(shown["config_label"]):
+        figure.add_annotation(
+            x=0, xref="paper", y=number - 0.36, text=escaped(label), showarrow=False, xanchor="left",
+            font={"size": 12, "color": look.ink},
+        )  # fmt: skip
+    figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, range=[len(shown) - 0.5, -0.8])
+    names = found["reference_label"].unique()
+    of = escaped(names[0]) if len(names) == 1 else "the reference"
     unit = "points" if axis.unit == "%" else axis.unit
     arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
-    figure.update_xaxes(title_text=f"{axis.name} less the reference's{f' ({unit})' if unit else ''}{arrow}")
-    apart, tests = int((found["p_holm"] < ALPHA).sum()), int(found["p_holm"].notna().sum())
+    figure.update_xaxes(title_text=f"{axis.name} less that of {of}{f' ({unit})' if unit else ''}{arrow}")
+    apart, tests = int((found["p_holm"] < ALPHA).sum()), int(found["tests"].iloc[0])
     left_out = len(found) - len(shown)
     rest = f" The {left_out} behind these are in the data below, not in the picture." if left_out else ""
     return Chart(
@@ -99,7 +117,7 @@ def forest(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: 
             "seed, with the 95 % t-interval of that mean; what is far off is written at the edge. "
             "Filled marks: the paired t-test tells the two "
             f"apart at 5 % after Holm's correction for the {tests} comparisons; open ones: it does not. "
-            "A filter leaves fewer comparisons, and the correction is for those that are left. "
+            "The correction is for all comparisons of the suite on this data set, whatever the filters show. "
             f"{SEEDS}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=f"{apart} of {len(found)} configurations can be told apart from their reference in {axis.name}.",
@@ -195,7 +213,8 @@ def _keep_in_view(figure: go.Figure, shown: pd.DataFrame, factor: float, look: L
         text = signed(factor * float(row.difference), factor * float(row.half_width), 1)  # type: ignore[arg-type]
         figure.add_annotation(
             x=left - pad if below else right + pad, y=row.Index, text=f"◂ {text}" if below else f"{text} ▸",
-            xanchor="left" if below else "right", showarrow=False, font={"size": 12, "color": look.ink},
+            xanchor="left" if below else "right", showarrow=False,
+            font={"size": 12, "color": look.ink}, bgcolor=BACKGROUND[look.mode],
         )  # fmt: skip
 
 

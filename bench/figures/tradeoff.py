@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent, variant
+from bench.figures.chart import (
+    BACKGROUND,
+    Chart,
+    Look,
+    Missing,
+    escaped,
+    interval,
+    log_ticks,
+    translucent,
+    variant,
+)
 from bench.figures.measures import Axis, axes
 from bench.statistics import pareto_front, summarise
 
@@ -212,6 +222,7 @@ def _add_claim(figure: go.Figure, found: pd.DataFrame, look: Look) -> None:
     figure.add_annotation(
         x=np.log10(_CLAIM_FROM), y=top - 100 * _CLAIM_POINTS, text="claimed: 10–20× smaller, < 3 points",
         showarrow=False, xanchor="left", yanchor="top", font={"size": 12, "color": look.accent},
+        bgcolor=BACKGROUND[look.mode],
     )  # fmt: skip
 
 
@@ -230,13 +241,17 @@ def _keep_in_view(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: 
     pad = 0.06 * (high - low)
     figure.update_yaxes(range=[low - 2 * pad, high + pad])
     falling = y_axis.better == "higher"
-    for number, row in enumerate(found[far].to_dict("records")):
+    values = y_axis.factor * found[column]
+    off = found[(values < low - pad) if falling else (values > high + pad / 2)]
+    middle = found[f"{x_axis.column}_mean"].median()
+    for number, row in enumerate(off.to_dict("records")):
         x = float(row[f"{x_axis.column}_mean"]) * x_axis.factor
         value = interval(row[column], row[f"{y_axis.column}_half_width"], 1 if falling else 2, y_axis.factor)
         figure.add_annotation(
             x=np.log10(x) if x_axis.log else x, y=low - 2 * pad if falling else high + pad,
             text=f"{look.label(str(row['method']))} {value} {'▾' if falling else '▴'}",
-            showarrow=False, xanchor="right", yanchor="bottom" if falling else "top",
+            showarrow=False, xanchor="right" if row[f"{x_axis.column}_mean"] >= middle else "left",
+            yanchor="bottom" if falling else "top", bgcolor=BACKGROUND[look.mode],
             yshift=(16 if falling else -16) * number,
             font={"size": 12, "color": look.ink},
         )  # fmt: skip

@@ -28,12 +28,18 @@ st.markdown(
 references = data.references(selection.part)
 left_out = aliases(data.plan(selection.part)["cells"])
 
-score = show.score(selection)
+score = selection.score
 singles = st.toggle("Single seeds", key="criteria_singles", bind="query-params")
 drawn = show.chart(
     "criteria",
     lambda: criteria(
-        selection.runs, score, references, selection.look, {a.name: a.of for a in left_out}, singles
+        selection.everything,
+        score,
+        references,
+        selection.look,
+        {a.name: a.of for a in left_out},
+        singles,
+        set(selection.runs["config_id"]),
     ),
     selection.words,
 )

@@ -14,7 +14,7 @@ _MOST_ROWS = 250
 
 selection: Selection = st.session_state["selection"]
 st.title("Leaderboard", anchor=False)
-score = show.score(selection, "Ranked by")
+score = selection.score
 axis = axes()[score]
 
 with show.forgiving():

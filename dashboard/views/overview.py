@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import at_compression, axes, best, coverage, forest, interval
+from bench.figures import MOST_ROWS, at_compression, axes, best, coverage, forest, interval
 from bench.store import summarise
 from dashboard import data, filters, show
 from dashboard.filters import Selection
@@ -20,7 +20,7 @@ selection: Selection = st.session_state["selection"]
 plan = data.plan(selection.part)
 st.title(plain(plan.get("question") or selection.part.name), anchor=False)
 
-score = show.score(selection)
+score = selection.score
 axis = axes()[score]
 with show.forgiving():
     cards = st.columns(3)
@@ -47,7 +47,19 @@ st.caption(
 
 references = data.references(selection.part)
 if references:
-    show.chart("forest", lambda: forest(selection.runs, references, score, selection.look), selection.words)
+    shown = set(selection.runs["config_id"])
+    drawn = show.chart(
+        "forest",
+        lambda: forest(selection.everything, references, selection.score, selection.look, shown),
+        selection.words,
+    )
+    if drawn is not None:
+        named = drawn.data["reference_label"].unique()
+        rest = max(len(drawn.data) - MOST_ROWS, 0)
+        words = f"Compared with {', '.join(named[:4])}{', …' if len(named) > 4 else ''}."
+        alone = shown - references.keys()
+        words += f" {len(alone)} of those chosen have no reference." if alone else ""
+        st.caption(plain(words + (f" {rest} more, behind these, are in the data." if rest else "")))
 else:
     st.info("This suite names no reference, so there are no paired differences to show.")
 
@@ -58,8 +70,10 @@ show.chart(
 missing = everything[everything["status"] != "done"]
 if len(missing):
     failed = int((missing["status"] == "failed").sum())
-    st.markdown(f"{len(missing)} runs are missing, {failed} of them failed. This goes on with the others:")
+    st.markdown(f"{len(missing)} runs are missing, {failed} of them failed. This computes them:")
     for folder, lines in data.commands(selection.part).items():
+        if not data.has_runs(folder):
+            continue
         again = [
             f"{line} --retry-failed" if failed and "--retry-failed" not in line else line for line in lines
         ]

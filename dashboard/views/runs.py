@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import MOST_RUNS, axes, differing, recorded, run_curves, seed_curves
+from bench.figures import MOST_RUNS, SCORES, axes, differing, recorded, run_curves, seed_curves
 from dashboard import choose, data, live, one_run, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
@@ -16,6 +16,7 @@ from dashboard.plain import plain
 #: Rows that are sent at a time: ids and labels weigh more than anything else on a page.
 _ROWS = 250
 _SCORES = ("accuracy", "nll", "ece")
+_COMPARED = (*SCORES, "compression_vs_dense_vi", "train_flops_ratio", "wall_seconds")
 _ID = re.compile(r"[0-9a-f]{12}")
 
 
@@ -136,6 +137,19 @@ if len(opened) == 1:
     one_run.details(opened.iloc[0])
 elif 2 <= len(opened) <= MOST_RUNS:
     st.subheader("In what do they differ?", anchor=False)
+    st.dataframe(
+        opened[["config_label", "seed", *_COMPARED]].assign(
+            **{n: opened[n] * axes()[n].factor for n in _COMPARED}
+        ),
+        hide_index=True,
+        placeholder="–",
+        key="runs-figures",
+        column_config={
+            "config_label": "configuration",
+            **{n: st.column_config.NumberColumn(axes()[n].title, format="%.4g") for n in _COMPARED},
+        },
+        alt="Scores and costs of the runs.",
+    )
     table = differing(opened)
     if table.empty:
         st.info("In nothing that was set: what differs is where and when they ran.", icon=":material/info:")

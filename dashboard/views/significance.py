@@ -5,18 +5,21 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.figures import axes, compare, middle, ranks
+from bench.statistics import summarise
 from dashboard import choose, data, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
 selection: Selection = st.session_state["selection"]
 st.title("Significance", anchor=False)
-score = show.score(selection)
+score = selection.score
 axis = axes()[score]
 
 st.subheader("Is the difference between two configurations real?", anchor=False)
 st.caption(plain(selection.words))
-known = selection.done.drop_duplicates("config_id").sort_values("config_label")
+# the best first, and beside it the next best
+ranked = summarise(selection.runs, metrics=[score]).dropna(subset=[f"{score}_mean"])
+known = ranked.sort_values(f"{score}_mean", ascending=axis.better == "lower", kind="stable")
 labels = {str(row.config_label): str(row.config_id) for row in known.itertuples()}
 options = list(labels)[: choose.MOST_OPTIONS]
 choose.say_if_more(len(labels))
@@ -25,7 +28,7 @@ with left:
     one = st.selectbox("Configuration", options, key="significance_one", bind="query-params")
 with right:
     second = min(1, max(len(labels) - 1, 0))
-    other = st.selectbox("less", options, index=second, key="significance_other", bind="query-params")
+    other = st.selectbox("minus", options, index=second, key="significance_other", bind="query-params")
 with show.forgiving():
     found = compare(selection.runs, labels.get(one or "", ""), labels.get(other or "", ""), score)
     better = {"higher": "above 0: the first is better", "lower": "below 0: the first is better"}

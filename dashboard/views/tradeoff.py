@@ -10,7 +10,7 @@ from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
 st.title("Trade-off", anchor=False)
-score = show.score(selection)
+score = selection.score
 cost = show.axis("Against", {name: axes()[name].name for name in COSTS}, "cost")
 show.chart("tradeoff", lambda: tradeoff(selection.runs, cost, score, selection.look), selection.words)
 
