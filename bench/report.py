@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,9 @@ def make(store: Store, suite: str, scale: str | None = None) -> Report:
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
     for setting in dict.fromkeys(settings):
-        report.sections.extend(_of_setting(setting, runs[settings == setting], plan, references, look))
+        here = runs[settings == setting]
+        report.sections.extend(_of_setting(setting, here, plan, references, look))
+        report.sections.extend(_by_tables(setting, here, store, plan, references, look))
     report.sections.extend(_tail(plan, runs))
     return report
 
@@ -149,19 +152,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _plan(store: Store, suite: str, scale: str | None) -> dict[str, Any]:
-    plans = {plan["scale"]: plan for plan in store.plans(suite)}
-    if not plans:
+    if suite not in store.suites():
         there = ", ".join(store.suites()) or "none"
         raise StoreError(f"{store.root}: no suite {suite} was launched; there are: {there}")
-    if scale is None and len(plans) > 1:
-        raise StoreError(
-            f"{store.root}: {suite} was launched at several scales; valid --scale: {', '.join(plans)}"
-        )
-    if scale is not None and scale not in plans:
-        raise StoreError(
-            f"{store.root}: {suite} was not launched at scale {scale}; valid: {', '.join(plans)}"
-        )
-    return plans[scale or next(iter(plans))]
+    scales = store.scales(suite)
+    valid = ", ".join(scales)
+    if scale is None and len(scales) > 1:
+        raise StoreError(f"{store.root}: {suite} was launched at several scales; valid --scale: {valid}")
+    if scale is not None and scale not in scales:
+        raise StoreError(f"{store.root}: {suite} was not launched at scale {scale}; valid: {valid}")
+    return store.plan(suite, scale or scales[0])
 
 
 def _styles(store: Store, suite: str) -> Mapping[str, Mapping[str, Any]]:
@@ -217,14 +217,65 @@ def _of_setting(
     return [section for maker in makers if (section := _unless_missing(maker)) is not None]
 
 
+def _by_tables(
+    setting: str,
+    runs: pd.DataFrame,
+    store: Store,
+    plan: Mapping[str, Any],
+    references: Mapping[str, str],
+    look: Look,
+) -> list[Section]:
+    """The figures of the other pages, as the dashboard has them before anything is chosen."""
+    from bench import figures
+
+    score, suite = figures.ranked_by(plan), str(plan["suite"])
+    samples = ("samples", "test", look)
+    few = figures.one_a_method(runs, look, references.values())
+
+    def rows(name: str) -> pd.DataFrame:
+        table = store.read_tables(suite, [name])[name]
+        return table[table["run_id"].isin(runs["run_id"])]
+
+    def criteria() -> Chart:
+        left_out = figures.aliases(plan["cells"])
+        return figures.criteria(runs, score, references, look, {one.name: one.of for one in left_out})
+
+    def subspace() -> Chart:
+        layers = rows("layers")
+        recorded = runs[runs["run_id"].isin(layers["run_id"]) & (runs["status"] == "done")]
+        labels = figures.default_choice(recorded.drop_duplicates("config_id"))
+        chosen = recorded[recorded["config_label"].isin(labels)]
+        mine = layers[layers["run_id"].isin(chosen["run_id"])]
+        return figures.subspace(mine, chosen, "turnover", look, None, runs)
+
+    makers: list[Callable[[], Chart]] = [
+        criteria,
+        subspace,
+        lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *samples),
+        lambda: figures.scaling(runs, rows("metrics"), "ece", *samples),
+        lambda: figures.scaling(runs, rows("metrics"), "nll", *samples),
+        lambda: figures.detection(runs, rows("metrics"), "error_auroc", *samples),
+        lambda: figures.risk_coverage(runs, rows("selective"), few, *samples),
+        lambda: figures.speed(runs, "train_flops_ratio", "step_time_ratio", look),
+        lambda: figures.stored(runs, look),
+    ]
+    found = (_unless_missing(partial(_made, setting, maker)) for maker in makers)
+    return [section for section in found if section is not None]
+
+
 def _unless_missing(maker: Callable[[], Section]) -> Section | None:
-    """What ``maker`` gives; None where there is nothing to show, which a report may leave out."""
+    """What ``maker`` gives; None where there is nothing to show, which a report may leave out.
+
+    A table that can't be read is a section that says so.
+    """
     from bench.figures import Missing
 
     try:
         return maker()
     except Missing:
         return None
+    except StoreError as error:
+        return Section("Left out", [str(error)])
 
 
 def _differences(
@@ -254,6 +305,10 @@ def _differences(
         f"t-interval; p of the paired t-test after Holm's correction for the {tests} comparisons."
     )
     return Section(f"{setting}: {chart.title}", [words], table, chart)
+
+
+def _made(setting: str, maker: Callable[[], Chart]) -> Section:
+    return _drawn(setting, maker())
 
 
 def _drawn(setting: str, chart: Chart) -> Section:

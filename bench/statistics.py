@@ -144,12 +144,6 @@ def ranking(runs: pd.DataFrame, metric: str, better: str | None = None) -> pd.Da
     return pd.concat([_ranks(part, metric, sign) for part in parts], ignore_index=True)
 
 
-def not_separable_from_best(runs: pd.DataFrame, metric: str, better: str | None = None) -> list[str]:
-    """Each ``config_id`` that ``ranking`` can't tell apart from the best, which is the first of them."""
-    found = ranking(runs, metric, better)
-    return list(found.loc[~found["separable"], "config_id"])
-
-
 def pareto_front(costs: ArrayLike, values: ArrayLike, better: str) -> NDArray[np.bool_]:
     """Which points no other dominates: none is at least as good in both and better in one.
 

@@ -55,9 +55,10 @@ def test_of_a_score_that_is_better_low_the_lower_one_is_better():
 
 
 def test_what_cannot_be_compared_is_said():
-    table = runs(configuration([0.9, 0.9]), configuration([0.9, 0.9], seed=[5, 6]))
-    with pytest.raises(Missing, match="no seed in common"):
-        compare(table, identifier(0), identifier(1), "accuracy")
+    table = runs(configuration([0.9, 0.9]), configuration([0.8, 0.95, 0.7], seed=[5, 6, 7]))
+    (row,) = compare(table, identifier(0), identifier(1), "accuracy").to_dict("records")
+    assert row["value"] == pytest.approx(4 / 6) and row["n"] == 2 and "share no seed" in row["what"]
+    assert row["low"] < row["value"] < row["high"]
     for one, other in ((0, 0), (0, 9)):
         with pytest.raises(Missing, match="Choose two different configurations that have accuracy"):
             compare(table, identifier(one), identifier(other), "accuracy")

@@ -57,7 +57,9 @@ def test_every_configuration_is_in_every_form_with_its_interval(made):
 
 def test_the_page_has_the_figures_and_loads_nothing(made):
     page = made.page()
-    assert page.count('<figure role="img" aria-label="') >= 3
+    assert page.count('<figure role="img" aria-label="') >= 10
+    for title in ("Do probabilities mean what they say?", "How much of the subspace does an update replace?"):
+        assert f"digits · mlp: {title}</h2>" in page
     outside = re.findall(
         r'(?:src|href)="(?!data:|#)[^"]*"', re.sub(r"<script>.*?</script>", "", page, flags=re.S)
     )

@@ -13,7 +13,7 @@ from bench.figures.criteria import criteria
 from bench.figures.criteria_words import aliases, same_results, verdicts
 from bench.figures.history import MOST_RUNS, recorded, run_curves, seed_curves
 from bench.figures.leaderboard import MOST_COMPARED, is_tied, latex, leaderboard, shown
-from bench.figures.measures import COSTS, SCORES, Axis, axes, ranked_by
+from bench.figures.measures import COSTS, SCORES, axes, ranked_by
 from bench.figures.overview import MOST_ROWS, best, coverage, forest
 from bench.figures.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.settings import differing, settings
@@ -61,7 +61,6 @@ __all__ = [
     "SCORES",
     "SHIFTED",
     "UNCERTAINTIES",
-    "Axis",
     "Chart",
     "Look",
     "Missing",

@@ -22,6 +22,7 @@ from bench.statistics import by_seed, paired
 
 #: What a label says of the test set, which is compared over here.
 _PLACE = re.compile(r" (dataset|network)=\S+")
+_COLUMNS = ("what", "value", "low", "high", "p", "n", "words")
 _NO_NUMBER = float("nan")
 _NOTHING = (_NO_NUMBER, _NO_NUMBER, _NO_NUMBER, _NO_NUMBER)
 
@@ -31,8 +32,8 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFram
 
     runs: of one suite, scale and test set. one, other: values of ``config_id``. Columns: ``what`` (in words),
     ``value``, ``low``, ``high`` (95 % interval), ``p`` (NaN where there is none), ``n`` (seeds), ``words``
-    (why there is no number, where the data are too few). Raises ``Missing`` where either has no score, or
-    they share no seed.
+    (why there is no number, where the data are too few). Where the two share no seed there is one row, of
+    runs that are not paired, and ``n`` is the smaller number. Raises ``Missing`` where either has no score.
     """
     axis = axes()[score]
     mine = runs[runs["config_id"].isin([one, other])]
@@ -41,7 +42,11 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFram
         raise Missing(f"Choose two different configurations that have {axis.name}.")
     pairs = table[[one, other]].dropna()
     if pairs.empty:
-        raise Missing("The two have no seed in common, so nothing is paired.")
+        found = superiority(table[one], table[other], axis.better or "higher")
+        share = f"probability that {axis.name} of a run is better, not paired: the two share no seed"
+        fewer = int(table[[one, other]].notna().sum().min())
+        rows = [(share, *found, _NO_NUMBER, fewer, "")]
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
     n = len(pairs)
     rows = [_mean_difference(mine, one, other, score, axis.factor)]
     found = superiority(pairs[one], pairs[other], axis.better or "higher", paired=True)
@@ -57,7 +62,7 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFram
         rows.append(("mean difference, percentile bootstrap", *mean, _NO_NUMBER, n, ""))
     except TooFew as error:
         rows.append(("mean difference, percentile bootstrap", *_NOTHING, n, str(error)))
-    return pd.DataFrame(rows, columns=["what", "value", "low", "high", "p", "n", "words"])
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
