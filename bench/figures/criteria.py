@@ -153,7 +153,8 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
     if table.empty:
         raise Missing(
             "Nothing here differs from its reference in the criterion alone. Widen the filters, or choose a "
-            "suite that compares criteria; this one does: python -m bench.grid --suite criteria_ablation"
+            "suite that compares criteria, such as criteria_ablation, on the left; where it is not there yet, "
+            "this computes it: python -m bench.grid --suite criteria_ablation"
         )
     labels = known["config_label"]
     table["group"] = table["reference"].map(_group_names(table, labels))

@@ -54,10 +54,9 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
     """``board`` as text for readers: intervals with digits, ranks as ``1–3``, names of methods."""
     metrics = _metrics(board)
     ranks = [_rank(low, high) for low, high in zip(board["rank_low"], board["rank_high"], strict=True)]
-    table = pd.DataFrame({"rank": ranks, "configuration": board["config_label"].astype(str)})
-    table["method"] = [look.name(str(method)) for method in board["method"]]
-    table["n"] = board["n"].astype(int)
-    for metric in metrics:
+    tied = ["●" if is_tied(row) else "" for row in board["separable"]]
+    table = pd.DataFrame({"rank": ranks, "best?": tied})
+    for number, metric in enumerate(metrics):
         axis = axes()[metric]
         half_widths = (
             board[f"{metric}_half_width"] if metric in _WITH_INTERVAL else [float("nan")] * len(board)
@@ -66,7 +65,10 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
             interval(mean, half, axis.digits, axis.factor)
             for mean, half in zip(board[f"{metric}_mean"], half_widths, strict=True)
         ]
-    table.insert(1, "best?", ["●" if is_tied(row) else "" for row in board["separable"]])
+        if number == 0:  # what is ranked by comes first, where a narrow screen has it
+            table["configuration"] = board["config_label"].astype(str).to_numpy()
+            table["n"] = board["n"].astype(int).to_numpy()
+    table["method"] = [look.name(str(method)) for method in board["method"]]
     return table
 
 

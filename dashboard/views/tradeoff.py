@@ -23,12 +23,12 @@ with show.forgiving():
         axis = axes()[score]
         table = {
             "method": [selection.look.name(method) for method in small["method"]],
-            "configuration": small["config_label"].astype(str),
-            "× smaller": small["compression"].round(1),
             axis.title: [
                 interval(mean, half, axis.digits, axis.factor)
                 for mean, half in zip(small["mean"], small["half_width"], strict=True)
             ],
+            "× smaller": small["compression"].round(1),
+            "configuration": small["config_label"].astype(str),
             "n": small["n"],
         }
         st.dataframe(table, hide_index=True, alt=f"Best {axis.name} of each method, 10 × smaller.")
