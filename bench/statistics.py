@@ -207,7 +207,8 @@ def _p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> Numbers:
     from scipy import stats
 
     exact = error == 0
-    t = np.abs(mean) / np.where(exact, np.nan, error)
+    with np.errstate(invalid="ignore"):  # infinite figures, of which there is no t
+        t = np.abs(mean) / np.where(exact, np.nan, error)
     return np.asarray(np.where(exact, mean == 0, 2 * stats.t.sf(t, freedom)))
 
 
