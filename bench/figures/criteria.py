@@ -152,8 +152,8 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
     table = table[table["reference"].isin(groups)]
     if table.empty:
         raise Missing(
-            "Nothing here differs from its reference in the criterion alone. Widen the filters, or choose "
-            "a suite that compares criteria, such as criteria_ablation, on the left; where it is not there yet, "
+            "Nothing here differs from its reference in the criterion alone. Widen the filters, or choose a "
+            "suite that compares criteria, such as criteria_ablation, on the left; where it is not there, "
             "this computes it: python -m bench.grid --suite criteria_ablation"
         )
     labels = known["config_label"]
