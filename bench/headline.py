@@ -15,8 +15,8 @@ from rich.text import Text
 
 from bench.columns import definitions
 from bench.files import printable
-from bench.live import counted, duration, say
-from bench.progress import reason
+from bench.live import counted, say
+from bench.progress import duration, reason
 from bench.statistics import paired, summarise
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.files import printable
-from bench.progress import Item, Progress, Running, Snapshot
+from bench.progress import Item, Progress, Running, Snapshot, duration
 
 _REDRAW_SECONDS, _LINE_SECONDS = 0.5, 10.0
 _MOST_ROWS, _MOST_FAILED = 16, 5
@@ -113,10 +113,3 @@ def _time_left(snapshot: Snapshot) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 run``, ``12 runs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

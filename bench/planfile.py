@@ -138,16 +138,22 @@ def references(plan: Mapping[str, Any]) -> dict[str, str]:
     cells = [cell for cell in plan["cells"] if cell.get("omitted") is None and cell.get("config_id")]
     labels = {cell["config_id"]: _without_seed(cell.get("labels") or {}) for cell in cells}
     recipes = {cell["config_id"]: cell.get("recipe") for cell in cells}
-    candidates = [config_id for config_id, own in labels.items() if wanted.items() <= own.items()]
+    candidates: dict[str, list[str]] = {}
+    for config_id, own in labels.items():
+        if wanted.items() <= own.items():
+            candidates.setdefault(_setting(own), []).append(config_id)
     found: dict[str, str] = {}
     for config_id, own in labels.items():
-        setting = [(key, own.get(key)) for key in _SETTING]
-        here = [c for c in candidates if [(key, labels[c].get(key)) for key in _SETTING] == setting]
+        here = candidates.get(_setting(own), [])
         nearest = [c for c in here if {**own, **wanted}.items() <= labels[c].items()]
         recipe = [c for c in here if recipes[c] == recipes[config_id]]
         if chosen := next((some for some in (nearest, here, recipe) if len(some) == 1), None):
             found[config_id] = chosen[0]
     return found
+
+
+def _setting(labels: Mapping[str, Any]) -> str:
+    return repr([labels.get(key) for key in _SETTING])
 
 
 def _without_seed(labels: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,6 +177,13 @@ def reason(document: Mapping[str, Any]) -> str:
     return printable(": ".join(known) or "for no reason that was noted")
 
 
+def duration(seconds: float) -> str:
+    """``45 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _running(item: Item, document: dict[str, Any]) -> Running:
     """Wrong types in a folder that something else wrote show as nothing known."""
 

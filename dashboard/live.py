@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from bench.progress import Item, Progress, Running, Snapshot
+from bench.progress import Item, Progress, Running, Snapshot, duration
 from bench.store import Store, StoreError
 from dashboard import data
 from dashboard.data import Part
@@ -126,13 +126,6 @@ def look(part: Part) -> State | None:
         seconds_left=max(left, default=None),
         notes=[*notes, *queues, *(note for snapshot in snapshots for note in snapshot.notes)],
     )
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _followed(part: Part, is_running: bool, stamp: object) -> None:

@@ -17,8 +17,8 @@ from rich.console import Console
 from bench import claims, headline, live, progress, status
 from bench.claims import Process
 from bench.headline import Ranking, print_share, print_summary
-from bench.live import duration, named, render, shown
-from bench.progress import Item, Progress, Running, Snapshot
+from bench.live import named, render, shown
+from bench.progress import Item, Progress, Running, Snapshot, duration
 from bench.store import Store, StoreError, definitions
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
