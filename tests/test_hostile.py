@@ -334,7 +334,12 @@ class Executed:
 
 
 def other_tensors(path: Path, chance: random.Random) -> str:
-    content = torch.load(path, weights_only=True)
+    try:
+        content = torch.load(path, weights_only=True)
+    except Exception:  # whatever an earlier change made of it
+        content = None
+    if not isinstance(content, dict) or not content:
+        return damage(path, chance)
     tensors = (torch.zeros(0), torch.zeros(3, 2, dtype=torch.uint8), torch.ones(1).expand(2, 10))
     plain = (None, -1, 10**400, float("inf"), "x", [], {})
     odd = [*plain, *tensors, torch.zeros(0, 10**6), Executed(path.parent / "executed")]
