@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bench import planfile, styles
 from bench.columns import TABLES, definitions
 from bench.files import StoreError, locked, parse_json, read_bytes, read_json, write_json
-from bench.folder import RUN_ID, STATUSES, RunFolder
+from bench.folder import RUN_ID, SETTLED, STATUSES, RunFolder
 from bench.statistics import summarise
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "SETTLED",
     "STATUSES",
     "RunFolder",
     "Store",

@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.progress import Item, Progress, Running, Snapshot, duration
-from bench.store import Store, StoreError
+from bench.store import SETTLED, Store, StoreError
 from dashboard import data
 from dashboard.data import Part
 from dashboard.plain import plain
@@ -23,7 +23,6 @@ _SECONDS, _WAITING_SECONDS = 3.0, 15.0
 #: Rows of what runs, and of what failed meanwhile.
 _MOST_ROWS, _MOST_FAILED = 16, 5
 _KEPT = 16
-_SETTLED = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class State:
     @property
     def settled(self) -> int:
         """How many need nothing more."""
-        return sum(self.counts[status] for status in _SETTLED)
+        return sum(self.counts[status] for status in SETTLED)
 
     @property
     def words(self) -> str:
@@ -122,7 +121,7 @@ def look(part: Part) -> State | None:
         failed=[
             one for snapshot in snapshots for one in snapshot.failed if before.get(one[0].run_id) != "failed"
         ],
-        ended=sum(status in _SETTLED and before.get(run) != status for run, status in now.items()),
+        ended=sum(status in SETTLED and before.get(run) != status for run, status in now.items()),
         seconds_left=max(left, default=None),
         notes=[*notes, *queues, *(note for snapshot in snapshots for note in snapshot.notes)],
     )

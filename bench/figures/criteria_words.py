@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.figures import chart
 from bench.figures.chart import Look
 from bench.figures.criterion_styles import ordered_criteria
 from bench.figures.measures import Axis, axes
@@ -102,9 +103,7 @@ def _criterion(cell: Mapping[str, Any]) -> str | None:
 
 def signed(row: Row, axis: Axis) -> str:
     """``+0.81 ± 0.32 points``."""
-    text = f"{row['difference'] * axis.factor:+.{axis.digits}f}".replace("-", "−")
-    if not math.isnan(row["half_width"]):
-        text += f" ± {row['half_width'] * axis.factor:.{axis.digits}f}"
+    text = chart.signed(row["difference"], row["half_width"], axis.digits, axis.factor).replace("-", "−")
     unit = "points" if axis.unit == "%" else axis.unit
     return f"{text} {unit}".rstrip()
 

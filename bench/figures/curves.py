@@ -9,10 +9,8 @@ import plotly.graph_objects as go
 
 from bench.figures.chart import Look, escaped, interval, translucent
 from bench.figures.measures import Axis
+from bench.figures.spread import FEWEST
 from bench.statistics import summarise
-
-#: Seeds that a band needs: of two it would be wider than anything drawn, and says nothing.
-FEWEST = 3
 
 
 def along(runs: pd.DataFrame, rows: pd.DataFrame, x: str, value: str) -> pd.DataFrame:

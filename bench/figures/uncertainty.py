@@ -8,10 +8,11 @@ import pandas as pd
 
 from bench.figures.chart import Chart, Look, Missing, escaped
 from bench.figures.choice import dashes, short_names
-from bench.figures.curves import FEWEST, add_curves, add_seeds, along
+from bench.figures.curves import add_curves, add_seeds, along
 from bench.figures.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.last import last_rows, scored
 from bench.figures.measures import Axis
+from bench.figures.spread import FEWEST
 from bench.statistics import summarise
 
 _METRICS = "metrics.metric"
