@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.model import Model
+    from bench.training.trained_model import Model
 
 
 # Threads that wait for others by spinning take the cores that those need: where cores are shared, a step of
@@ -22,6 +22,6 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     such run, it is not done or a file of it is damaged, and ``UserError`` when its method or
     network is unknown here, or at another version; either says so in one line.
     """
-    from bench.model import load_model  # here, so that importing this package needs no torch
+    from bench.training.trained_model import load_model  # here, so that importing this package needs no torch
 
     return load_model(run_id, results, device)

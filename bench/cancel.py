@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from bench import claims, cli, deaths
-from bench.attempt import CANCELLED
-from bench.files import StoreError, printable
-from bench.slurm import commands, jobs
-from bench.slurm.jobs import Sight
-from bench.status import items
-from bench.store import Store
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
+from bench.monitoring import retries, slurm_commands, slurm_queue
+from bench.monitoring.progress import items
+from bench.monitoring.slurm_queue import Sight
+from bench.results import claims
+from bench.results.files import StoreError, printable
+from bench.results.run_folder import CANCELLED
+from bench.results.store import Store
 
 #: What those who compute get to stop by themselves.
 _PATIENCE_SECONDS, _POLL_SECONDS = 10.0, 0.2
@@ -56,7 +58,7 @@ def cancel(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
     done: list[str] = []
     while left:
         for run_id in left:
-            deaths.blame(store, run_id, "cancelled", CANCELLED, "", over=sight.ended)
+            retries.blame(store, run_id, "cancelled", CANCELLED, "", over=sight.ended)
         settled = {run_id for run_id in left if store.run(run_id).is_settled()}
         for run_id in settled:
             store.run(run_id).forget_cancel()
@@ -77,8 +79,8 @@ def cancel(store: Store, run_ids: Iterable[str]) -> tuple[list[str], list[str]]:
 def _sight(store: Store) -> Sight:
     """What SLURM says; nothing, with a note, where it can't be asked."""
     try:
-        return jobs.look(store.root)
-    except commands.SlurmError as error:
+        return slurm_queue.look(store.root)
+    except slurm_commands.SlurmError as error:
         print(f"jobs of SLURM can't be cancelled: {error}")
         return Sight()
 
@@ -87,7 +89,7 @@ def _cancel_jobs(store: Store, sight: Sight, run_ids: Iterable[str], at_work: bo
     """Cancel the jobs that have nothing else to do: those that wait, and if asked for those ``at_work``."""
     asked = set(run_ids)
     jobs_now = {task.job: (task, state) for task, state in sight.live.values()}
-    commands.cancel(
+    slurm_commands.cancel(
         job
         for job, (task, state) in jobs_now.items()
         if (state.waits or at_work)
@@ -110,4 +112,4 @@ def _who(store: Store, run_id: str) -> str:
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

@@ -11,7 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from bench import cli
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
 
 NETWORKS = ("mlp", "cnn", "resnet18")
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     # here, so that --help is at once
     from bench.checking.checks import examine
     from bench.checking.trial import OTHER_SEED, SEED, Trial, refused, specification
-    from methods.errors import UserError
+    from methods.core.errors import UserError
 
     overrides, began = cli.overrides(arguments), time.perf_counter()
     for key in overrides:
@@ -60,4 +61,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

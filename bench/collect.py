@@ -6,36 +6,13 @@ are being computed. What changed since the last time is read; where nothing did,
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from bench import cli
-from bench.code_versions import differences
-from bench.files import printable
-from bench.slurm.jobs import settle_all
-from bench.store import Store, StoreError
-from bench.styles import one_line
-
-
-def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path]:
-    """Bring the tables of ``suite`` up to date; returns their paths by name, ``methods.json`` included.
-
-    recompute: make them anew even if no plan and no run changed since they were made.
-    """
-    paths = store.update_tables(suite, recompute)
-    styles = store.write_styles(suite, method_styles())
-    return {**paths, styles.name: styles}
-
-
-def method_styles() -> dict[str, dict[str, Any]]:
-    """What views need of every method: its style, version and the first line of its docstring, by name."""
-    from methods.base import METHODS  # here, as it imports torch: errors should not wait for it
-
-    found = {}
-    for name in METHODS.names():
-        method = METHODS.get(name)
-        found[name] = {**vars(method.style), "doc": one_line(method.__doc__), "version": method.version}
-    return found
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
+from bench.monitoring.slurm_queue import settle_all
+from bench.reporting.collecting import collect
+from bench.results.files import StoreError, printable
+from bench.results.store import Store
+from bench.statistics.consistency import differences
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,4 +37,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

@@ -6,16 +6,17 @@ there already, and whole, is not fetched again.
 
 from __future__ import annotations
 
-from bench import cli
+from bench.cli import arguments
+from bench.cli.entry import entry
 from bench.data.base import DATASETS
 from bench.data.images import ImageDataset, data_root, fetch
-from methods.errors import UserError
+from methods.core.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Download each set named."""
     sets = {name: found for name in DATASETS.names() if issubclass(found := DATASETS.get(name), ImageDataset)}
-    parser = cli.parser("bench.download", __doc__)
+    parser = arguments.parser("bench.download", __doc__)
     parser.add_argument("name", nargs="+", metavar="NAME", help=f"any of: {', '.join(sets)}")
     for name in parser.parse_args(argv).name:
         if name not in sets:
@@ -37,4 +38,4 @@ def get(name: str, source: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

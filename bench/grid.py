@@ -12,13 +12,14 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from bench import cli
+from bench.cli import arguments as cli
+from bench.cli.entry import entry, leaving_at_once
 
 if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
-    from bench.plan import Plan
-    from bench.session import Asked
+    from bench.launching.session import Asked
+    from bench.planning.plan import Plan
 
 FAILED = 1
 
@@ -26,8 +27,9 @@ FAILED = 1
 def main(argv: list[str] | None = None) -> int:
     """Expand the suite, compute what is missing, write the tables, show a summary."""
     arguments = _parser().parse_args(argv)
-    with cli.leaving_at_once():
-        from bench import session, suite
+    with leaving_at_once():
+        from bench.launching import session
+        from bench.planning import suite
 
         found = suite.load(arguments.suite)
         if found.one_at_a_time:
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _require_one(arguments: argparse.Namespace) -> None:
     """One run at a time for a suite that measures time; ``UserError`` where more are asked for."""
-    from methods.errors import UserError
+    from methods.core.errors import UserError
 
     if arguments.workers not in (None, 1):
         raise UserError(
@@ -82,23 +84,23 @@ def _require_one(arguments: argparse.Namespace) -> None:
 def _print_plan(plan: Plan, results: str) -> None:
     from pathlib import Path
 
-    from bench import session
-    from bench.dry_run import describe_plan
-    from bench.estimate import estimate
-    from bench.store import Store
+    from bench.cli.describe_plan import describe_plan
+    from bench.launching import session
+    from bench.planning.estimate import estimate
+    from bench.results.store import Store
 
     store = Store(results) if Path(results).exists() else None
     print(describe_plan(plan, session.statuses(plan, store), estimate(plan, store)))
 
 
 def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console) -> int:
-    from bench import session
-    from bench.code_versions import differences
-    from bench.collect import collect
-    from bench.headline import Ranking, print_share, print_summary
-    from bench.live import say
-    from bench.notation import show
-    from bench.store import Store
+    from bench.cli.live import say
+    from bench.cli.summary import Ranking, print_share, print_summary
+    from bench.experiment.notation import show
+    from bench.launching import session
+    from bench.reporting.collecting import collect
+    from bench.results.store import Store
+    from bench.statistics.consistency import differences
 
     store = Store(results, create=True)
     computed = session.compute(plan, store, asked, command, console)
@@ -122,4 +124,4 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench import cli, recipes, suite
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
 from bench.data.base import DATASETS
+from bench.experiment import recipes
+from bench.experiment.notation import show
+from bench.experiment.settings import Evaluation, Keys, Training
 from bench.networks.base import NETWORKS
-from bench.notation import show
-from bench.spec import Evaluation, Keys, Training
+from bench.planning import suite
 from methods.base import METHODS
-from methods.criteria import DESCRIPTIONS
-from methods.options import REQUIRED, describe
-from methods.registry import Registry
+from methods.core.options import REQUIRED, describe
+from methods.core.registry import Registry
+from methods.criteria.criteria import DESCRIPTIONS
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def render(entries: list[Entry], details: bool, width: int) -> str:
     """``entries`` as text of at most ``width`` columns, as far as names allow."""
-    column = max((len(entry.name) for entry in entries), default=0) + 4
+    column = max((len(item.name) for item in entries), default=0) + 4
     lines: list[str] = []
-    for entry in entries:
-        lines += _hanging(f"  {entry.name}", entry.doc, column, width)
+    for item in entries:
+        lines += _hanging(f"  {item.name}", item.doc, column, width)
         if details:
-            for head, text in entry.details:
+            for head, text in item.details:
                 lines += _hanging(f"      {head}", text, 10, width)
     return "\n".join(lines)
 
@@ -130,4 +133,4 @@ KINDS: dict[str, Callable[[], list[Entry]]] = {
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

@@ -12,14 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-from bench import cli
-from bench.files import StoreError, opened, printable, tail
-from bench.folder import SETTLED
-from bench.live import named
-from bench.progress import Item, Progress
-from bench.slurm import records
-from bench.status import items
-from bench.store import Store
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
+from bench.cli.live import named
+from bench.monitoring import slurm_records
+from bench.monitoring.progress import Item, Progress, items
+from bench.results.files import StoreError, opened, printable, tail
+from bench.results.run_folder import SETTLED
+from bench.results.store import Store
 
 _LINES = 50
 _FOLLOW_SECONDS = 1.0
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     store = Store(arguments.results)
     run = store.run(arguments.run_id)
-    logs = records.logs_of(store.root, arguments.run_id)
+    logs = slurm_records.logs_of(store.root, arguments.run_id)
     item = _planned(store, run.run_id)
     if item is None and not run.path.exists() and not logs:
         raise StoreError(f"{store.root}: no suite that was launched has a run {run.run_id}")
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     read = {log: _print_tail(log, arguments.lines) for log in [run.path / "run.log", *logs]}
     while arguments.follow and status not in SETTLED:
         time.sleep(_FOLLOW_SECONDS)
-        for log in [run.path / "run.log", *records.logs_of(store.root, arguments.run_id)]:
+        for log in [run.path / "run.log", *slurm_records.logs_of(store.root, arguments.run_id)]:
             read[log] = _print_from(log, read.get(log, 0))
         status, _ = progress.document(run.run_id)
     if arguments.follow:
@@ -96,4 +96,4 @@ def _from(log: Path, start: int) -> bytes:
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

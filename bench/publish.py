@@ -8,55 +8,13 @@ the suites that are named.
 
 from __future__ import annotations
 
-import re
-import secrets
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-from bench import cli
-from bench.columns import TABLES
-from bench.files import read_bytes, write_bytes
-from bench.store import Store, StoreError
-
-_PATCH = re.compile(r"\+([0-9a-f]{8})$")
-
-
-def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
-    """Copy what was collected of ``suites`` to ``target``; returns the files.
-
-    Raises ``StoreError`` where ``target`` holds something else, or tables of a suite are missing.
-    """
-    Store.publishing(target)
-    written = []
-    for suite in suites:
-        runs = store.read_tables(suite)["runs"]  # which checks every one of them
-        folder = target / suite
-        if folder.is_symlink():
-            raise StoreError(f"{folder}: is a link")
-        fresh = target / f".{suite}.{secrets.token_hex(4)}"
-        try:
-            fresh.mkdir()
-            for name in _names(store, suite):
-                if (data := read_bytes(store.root / suite / name)) is not None:
-                    write_bytes(fresh / name, data)
-            shutil.rmtree(folder, ignore_errors=True)
-            fresh.rename(folder)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        written += sorted(folder.iterdir())
-        for sha in runs["git_sha"].dropna().astype(str).unique():
-            if found := _PATCH.search(sha):
-                written += _patch(store.root, target, found[1])
-    return written
-
-
-def _names(store: Store, suite: str) -> list[str]:
-    """The files of a suite that are published; a table that an earlier version did not write is not there."""
-    plans = [f"plan-{scale}.json" for scale in store.scales(suite)]
-    return [*(f"{name}.parquet" for name in TABLES), *plans, "methods.json"]
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
+from bench.reporting.publishing import publish
+from bench.results.files import StoreError
+from bench.results.store import Store
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,16 +40,5 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _patch(root: Path, target: Path, digest: str) -> list[Path]:
-    """The patch that a commit's name refers to; none where the folder has lost it."""
-    source = root / "patches" / f"{digest}.diff"
-    if (data := read_bytes(source)) is None:
-        return []
-    (target / "patches").mkdir(exist_ok=True)
-    copy = target / "patches" / source.name
-    write_bytes(copy, data)
-    return [copy]
-
-
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

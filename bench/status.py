@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from bench import cli, planfile
-from bench.files import printable
-from bench.live import named, render, say, shown
-from bench.progress import Item, Progress
-from bench.store import Store, StoreError
+from bench.cli import arguments as cli
+from bench.cli.entry import entry
+from bench.cli.live import named, render, say, shown
+from bench.monitoring.progress import Item, Progress, items
+from bench.results.store import Store
 
 _WATCH_SECONDS = 1.0
 
@@ -56,23 +56,5 @@ def _listed(progress: Progress, item: Item) -> str:
     return f"{item.run_id}  {progress.status(item.run_id):<9}  {item.label}{seed}{job}"
 
 
-def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
-    """The runs that were launched, of one suite and scale or all; ``StoreError`` where there are none."""
-    store.require_runs()
-    plans = store.plans(suite)
-    if scale is not None:
-        plans = [plan for plan in plans if plan["scale"] == scale]
-    if not plans:
-        what = " ".join(part for part in ("suite", suite, scale and f"at scale {scale}") if part)
-        there = ", ".join(store.suites()) or "none"
-        raise StoreError(f"{store.root}: no {what} was launched; there are: {there}")
-    found: dict[str, Item] = {}
-    for run in planfile.planned(plans):
-        seed = run.labels.get("seed")
-        seed = seed if isinstance(seed, int) else None
-        found.setdefault(run.run_id, Item(run.run_id, printable(run.label), seed))
-    return list(found.values())
-
-
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

@@ -14,15 +14,16 @@ import shlex
 import signal
 from typing import TYPE_CHECKING
 
-from bench import cli
+from bench.cli import arguments as cli
+from bench.cli.entry import entry, leaving_at_once
 
 if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
-    from bench.scores import Scored
-    from bench.search import FamilySearch
-    from bench.searching import Outcome, Part, Searching
-    from bench.session import Asked
+    from bench.launching.session import Asked
+    from bench.planning.search_spec import FamilySearch
+    from bench.tuning.study import Outcome, Part, Searching
+    from bench.tuning.trial_scores import Scored
 
 FAILED = 1
 
@@ -30,10 +31,11 @@ FAILED = 1
 def main(argv: list[str] | None = None) -> int:
     """Compute the trials that are missing, choose, write what was chosen, and show it."""
     arguments = _parser().parse_args(argv)
-    with cli.leaving_at_once():
-        from bench import session, suite
-        from bench.searching import Searching
-        from methods.errors import UserError
+    with leaving_at_once():
+        from bench.launching import session
+        from bench.planning import suite
+        from bench.tuning.study import Searching
+        from methods.core.errors import UserError
 
         if settings := cli.overrides(arguments):
             raise UserError(f"--set {next(iter(settings))}: of what is searched; valid: slurm.KEY")
@@ -77,11 +79,11 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, console: Console) -> int:
-    from bench import session
-    from bench.collect import collect
-    from bench.live import say
-    from bench.scores import validation
-    from bench.store import Store
+    from bench.cli.live import say
+    from bench.launching import session
+    from bench.reporting.collecting import collect
+    from bench.results.store import Store
+    from bench.tuning.trial_scores import validation
 
     store = Store(arguments.results, create=True)
     command = _command(arguments)
@@ -101,11 +103,11 @@ def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, cons
 def _print_plan(searching: Searching, results: str) -> None:
     from pathlib import Path
 
-    from bench import session
-    from bench.dry_run import describe_cost
-    from bench.estimate import estimate
-    from bench.notation import show
-    from bench.store import Store
+    from bench.cli.describe_plan import describe_cost
+    from bench.experiment.notation import show
+    from bench.launching import session
+    from bench.planning.estimate import estimate
+    from bench.results.store import Store
 
     store = Store(results) if Path(results).exists() else None
     search, plan = searching.search, searching.plan
@@ -125,8 +127,8 @@ def _why_fixed(found: FamilySearch) -> str:
 
 
 def _described(searching: Searching, part: Part) -> list[str]:
-    from bench.choices import is_current
-    from bench.notation import show
+    from bench.experiment.notation import show
+    from bench.planning.tuned_settings import is_current
 
     found, seeds = part.found, len(searching.search.seeds)
     lines = [f"{found.family}: {len(part.trials)} trials, {len(part.trials) * seeds} runs"]
@@ -144,7 +146,7 @@ def _print_outcomes(searching: Searching, outcomes: list[Outcome], console: Cons
     from rich.table import Table
     from rich.text import Text
 
-    from bench.notation import show
+    from bench.experiment.notation import show
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(f"{searching.search.metric} over {len(searching.search.seeds)} seeds")
@@ -168,4 +170,4 @@ def _figure(scored: Scored | None) -> str:
 
 
 if __name__ == "__main__":
-    cli.entry(main)
+    entry(main)

@@ -9,7 +9,7 @@ import shlex
 
 import streamlit as st
 
-from bench.store import StoreError
+from bench.results.files import StoreError
 from dashboard import data, filters, live
 from dashboard.plain import plain
 

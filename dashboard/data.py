@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.store import Store, StoreError, definitions
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.results.tables.columns import definitions
 from dashboard.plain import plain
 
 #: Where results are looked for when nobody says where: one's own, else what comes with the project.

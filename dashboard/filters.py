@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import SCORES, Look, axes, ranked_by
-from bench.store import StoreError
+from bench.results.files import StoreError
 from dashboard import data
 from dashboard.data import Part
 

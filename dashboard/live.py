@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from bench.progress import Item, Progress, Running, Snapshot, duration
-from bench.store import SETTLED, Store, StoreError
+from bench.monitoring.progress import Item, Progress, Running, Snapshot, duration
+from bench.results.files import StoreError
+from bench.results.run_folder import SETTLED
+from bench.results.store import Store
 from dashboard import data
 from dashboard.data import Part
 from dashboard.plain import plain

@@ -11,7 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import SCORES, axes, interval, settings
-from bench.store import RunFolder, Store, StoreError
+from bench.results.files import StoreError
+from bench.results.run_folder import RunFolder
+from bench.results.store import Store
 from dashboard import data
 from dashboard.plain import plain
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import Chart, Missing
-from bench.store import StoreError
+from bench.results.files import StoreError
 from dashboard.plain import plain, restrained
 
 

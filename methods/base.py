@@ -1,7 +1,7 @@
 """The contract between a method and the benchmark, and the registry of methods.
 
 A method never writes a training loop. It says what to build, in which stages to train,
-what the loss is, and reacts at a few points; ``bench.training`` does the rest. A new
+what the loss is, and reacts at a few points; ``bench.training.trainer`` does the rest. A new
 method is one file in this folder (or a package with an entry point in the group
 ``ssvi_bench.methods``) that defines one subclass of ``Method``.
 """
@@ -19,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods import costs, layers, passes
-from methods.registry import Registry
-from methods.streams import Streams
+from methods.core import passes
+from methods.core.registry import Registry
+from methods.core.streams import Streams
+from methods.layers import costs
+from methods.layers import layer as layers
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Predictor = Callable[[torch.Tensor], torch.Tensor]

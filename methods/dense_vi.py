@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from methods.base import Style
-from methods.variational import VariationalMethod
+from methods.families.variational import VariationalMethod
 
 
 class DenseVI(VariationalMethod):

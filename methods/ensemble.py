@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods import costs
 from methods.base import Batch, Budget, Context, Equivalent, Method, Predictor, Progress, Stage, Style, Task
-from methods.options import option
-from methods.streams import Streams
+from methods.core.options import option
+from methods.core.streams import Streams
+from methods.layers import costs
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from methods import pruning
-from methods.adaptive import AdaptiveOptions, AdaptiveVI
 from methods.base import Progress, Style, Task
-from methods.options import option
-from methods.posterior import DenseGaussian, Gaussian
-from methods.spike_and_slab import SpikeAndSlab
-from methods.streams import Streams
-from methods.variational import VariationalOptions
+from methods.core.options import option
+from methods.core.streams import Streams
+from methods.families.adaptive import AdaptiveOptions, AdaptiveVI
+from methods.families.variational import VariationalOptions
+from methods.layers.posterior import DenseGaussian, Gaussian
+from methods.layers.spike_and_slab import SpikeAndSlab
+from methods.subspace import pruning
 
 
 @dataclass(frozen=True)

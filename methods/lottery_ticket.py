@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from methods import pruning
 from methods.base import Budget, Stage, Style
-from methods.criteria import CRITERIA
-from methods.errors import UserError
-from methods.options import option
-from methods.variational import SparseOptions, SparseVariationalMethod
+from methods.core.errors import UserError
+from methods.core.options import option
+from methods.criteria.criteria import CRITERIA
+from methods.families.variational import SparseOptions, SparseVariationalMethod
+from methods.subspace import pruning
 
 
 @dataclass(frozen=True)

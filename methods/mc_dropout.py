@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods import convert, passes
 from methods.base import Batch, Equivalent, Method, Predictor, Progress, Style, Task
-from methods.errors import UserError
-from methods.inventory import exchange, kernel_layers
-from methods.options import option
-from methods.streams import Streams
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.options import option
+from methods.core.streams import Streams
+from methods.layers import convert
+from methods.layers.inventory import exchange, kernel_layers
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods import convert
 from methods.base import Context, Equivalent, Style, Task
-from methods.moving import MovingOptions, MovingSubspace, offer_random
-from methods.options import option
-from methods.passes import GradientConsumer
-from methods.posterior import DensePoint, Posterior, Slots, SparsePoint
-from methods.sparse import random_index, slot_counts
-from methods.streams import Streams
+from methods.core.options import option
+from methods.core.passes import GradientConsumer
+from methods.core.streams import Streams
+from methods.families.moving import MovingOptions, MovingSubspace, offer_random
+from methods.families.sparse import random_index, slot_counts
+from methods.layers import convert
+from methods.layers.posterior import DensePoint, Posterior, Slots, SparsePoint
 
 
 @dataclass(frozen=True)

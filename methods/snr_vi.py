@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from methods.base import Style
-from methods.pruned import PrunedVI
+from methods.families.pruned import PrunedVI
 
 
 class SNRVI(PrunedVI):

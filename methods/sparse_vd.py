@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from methods.adaptive import AdaptiveOptions, AdaptiveVI
 from methods.base import Style
-from methods.options import option
-from methods.posterior import Gaussian
-from methods.scales import SCALE_MAPS
-from methods.variational import PosteriorOptions
+from methods.core.options import option
+from methods.families.adaptive import AdaptiveOptions, AdaptiveVI
+from methods.families.variational import PosteriorOptions
+from methods.layers.posterior import Gaussian
+from methods.layers.scale_maps import SCALE_MAPS
 
 # The fit of their equation 14, -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1/alpha) / 2 - K1.
 K1, K2, K3 = 0.63576, 1.87320, 1.48695

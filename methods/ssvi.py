@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods import passes, subspace
 from methods.base import Context, Equivalent, Style
-from methods.criteria import CRITERIA, Moments
-from methods.moving import MovingOptions, MovingSubspace, offer_random
-from methods.options import option, to_dict
-from methods.passes import GradientConsumer
-from methods.posterior import Slots, SparseGaussian
-from methods.recording import record_criteria, snapshots
-from methods.scales import SCALE_MAPS
-from methods.variational import SparseOptions, SparseVariationalMethod, data_loss
+from methods.core import passes
+from methods.core.options import option, to_dict
+from methods.core.passes import GradientConsumer
+from methods.criteria.criteria import CRITERIA, Moments
+from methods.families.moving import MovingOptions, MovingSubspace, offer_random
+from methods.families.variational import SparseOptions, SparseVariationalMethod, data_loss
+from methods.layers.posterior import Slots, SparseGaussian
+from methods.layers.scale_maps import SCALE_MAPS
+from methods.subspace import surgery
+from methods.subspace.recording import record_criteria, snapshots
 
 ADDITIONS = {
     "grad_sampled": "largest |gradient of the mean| in the training step's own noisy pass (released)",
@@ -110,7 +111,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
 
     @torch.no_grad()
     def added(
-        self, posteriors: Sequence[Slots], changes: Sequence[subspace.Change]
+        self, posteriors: Sequence[Slots], changes: Sequence[surgery.Change]
     ) -> list[Mapping[str, torch.Tensor]]:
         """The scale parameter of each layer's new slots; a layer where none survive takes the mean of all."""
         gaussians = [p for p in posteriors if isinstance(p, SparseGaussian)]

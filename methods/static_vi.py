@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from methods.base import Style
-from methods.variational import SparseVariationalMethod
+from methods.families.variational import SparseVariationalMethod
 
 
 class StaticVI(SparseVariationalMethod):

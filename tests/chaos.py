@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from bench.store import Store
+from bench.results.store import Store
 
 SUITE = """
 question: Does chaos leave the results as they are?

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.columns import kinds
 from bench.figures import Look
+from bench.results.tables.columns import kinds
 
 STYLES = {
     name: dict(zip(("label", "hue", "hue_dark", "marker", "dash", "order"), style, strict=True))

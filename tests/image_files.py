@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from methods.errors import UserError
+from methods.core.errors import UserError
 
 
 @contextmanager

@@ -11,7 +11,7 @@ PACKAGES = ("bench", "dashboard", "methods")
 ALLOWED = {
     "methods": (),
     "bench": ("methods",),
-    "dashboard": ("bench.store", "bench.statistics", "bench.figures", "bench.progress"),
+    "dashboard": ("bench.figures", "bench.monitoring", "bench.results", "bench.statistics"),
 }
 
 

@@ -12,24 +12,27 @@ from scipy import integrate, special
 from torch import nn
 
 import bench
-from bench import blueprint, checkpoint
-from bench.checkpoint import CHECKPOINT
-from bench.execution import Execution
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.training import make_optimiser
-from methods import layers, passes, pruning
+from bench.experiment import preflight
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints
+from bench.training.checkpoints import CHECKPOINT
+from bench.training.optimisers import make_optimiser
 from methods.base import METHODS, Budget, Context, Progress, Stage, Task
-from methods.contractions import contraction_of
-from methods.errors import UserError
-from methods.layers import VariationalLayer
-from methods.options import names
-from methods.posterior import DenseGaussian, SparseGaussian
+from methods.core import passes
+from methods.core.contractions import contraction_of
+from methods.core.errors import UserError
+from methods.core.options import names
+from methods.core.streams import Streams
+from methods.layers.layer import VariationalLayer, variational_layers
+from methods.layers.posterior import DenseGaussian, SparseGaussian
+from methods.layers.spike_and_slab import SpikeAndSlab
 from methods.sparse_vd import log_uniform_kl
-from methods.spike_and_slab import SpikeAndSlab
-from methods.streams import Streams
+from methods.subspace import pruning
 from tests.test_training import EVERY_EPOCH, results
 from tests.test_training import spec as toy_spec
 
@@ -264,7 +267,7 @@ def randomised(name, **options):
     """A module with means and logits on both sides of the rule."""
     method, module = built(name, **options)
     generator = torch.Generator().manual_seed(3)
-    for layer in layers.variational_layers(module):
+    for layer in variational_layers(module):
         posterior = layer.posterior
         posterior.mean.data.normal_(std=0.02, generator=generator)
         if isinstance(posterior, SpikeAndSlab):
@@ -418,7 +421,7 @@ def test_a_run_ends_sparse_and_still_predicts(name, digits):
     store, runs = digits
     folder = store.run(runs[name].run_id)
     costs, (stage,) = folder.read("costs"), folder.read("metrics")["stages"]
-    packed = checkpoint.load(folder.path / "model.pt")
+    packed = checkpoints.load(folder.path / "model.pt")
     active = sum(t.numel() for key, t in packed.items() if key.endswith("posterior.mean"))
     assert not any(key.endswith("logit") for key in packed)
     kernels = 64 * 64 + 64 * 10
@@ -475,7 +478,7 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(name, finetune, tmp_p
         if outcome == "done":
             break
         if path.exists():
-            state = checkpoint.load(path)["module"]
+            state = checkpoints.load(path)["module"]
             sizes.append(sum(v.numel() for key, v in state.items() if key.endswith("posterior.mean")))
     assert outcome == "done" and len(sizes) > 2
     assert (min(sizes) < max(sizes)) == (finetune > 0)
@@ -513,4 +516,4 @@ def test_stages_of_few_epochs():
 def test_a_network_without_a_layer_to_make_sparse_is_refused(name):
     chosen = {"dataset": "digits", "network": "mlp", "network.hidden": [], "method": name}
     with pytest.raises(UserError, match="no layer to make sparse"):
-        blueprint.check(parse_spec(nest(chosen | {"keep_dense": ["classifier"]})))
+        preflight.check(parse_spec(nest(chosen | {"keep_dense": ["classifier"]})))

@@ -14,10 +14,11 @@ from shutil import copytree, ignore_patterns
 
 import pytest
 
-from bench.execution import Execution
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
 from methods.base import METHODS, Method
 from tests import toys  # noqa: F401  (registers the toys)
 from tests.packages import install
@@ -50,7 +51,7 @@ def test_every_hook_of_the_contract_is_in_its_table():
 
 
 def test_what_it_says_is_there_is_there():
-    """Names beside a file of ``methods/``, as in ``methods/sparse.py``: ``SparsityOptions``."""
+    """Names beside a file of ``methods/``, as in ``methods/families/sparse.py``: ``SparsityOptions``."""
     found = re.findall(r"`(methods)/(\w+)\.py`: ((?:`\w+`(?:, )?)+)", DOCUMENT)
     assert len(found) == 7
     for package, name, names in found:

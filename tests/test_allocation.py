@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from methods import allocation, convert, layers
 from methods.base import Task
-from methods.errors import UserError
+from methods.core.errors import UserError
+from methods.core.streams import Streams
+from methods.families.variational import SparseOptions
+from methods.layers import convert
+from methods.layers.layer import sparse_layers, variational_layers
 from methods.static_vi import StaticVI
-from methods.streams import Streams
-from methods.variational import SparseOptions
+from methods.subspace import allocation
 
 TASK = Task((6, 6, 6), 10, 100)
 
@@ -110,19 +112,19 @@ def network():
 @pytest.mark.parametrize("rule", allocation.RULES)
 def test_methods_build_what_is_allocated(rule):
     module = StaticVI(SparseOptions(sparsity=0.8, allocation=rule)).build(network(), Streams(0), TASK)
-    active = {name: posterior.active for name, _, posterior in layers.sparse_layers(module)}
+    active = {name: posterior.active for name, _, posterior in sparse_layers(module)}
     full = {n: s.numel() for n, s in convert.sparsifiable(network()).items() if n not in active}
     total = allocation.total(convert.sparsifiable(network()), 0.8)
     assert sum(active.values()) + sum(full.values()) == total
     again = StaticVI(SparseOptions(sparsity=0.8, allocation=rule)).build(network(), Streams(0), TASK)
-    assert active == {name: posterior.active for name, _, posterior in layers.sparse_layers(again)}
+    assert active == {name: posterior.active for name, _, posterior in sparse_layers(again)}
 
 
 def test_exceptions_stay_dense_and_do_not_count():
     options = SparseOptions(sparsity=0.8, keep_dense=("4", "[5]"))
     module = StaticVI(options).build(network(), Streams(0), TASK)
-    assert [name for name, _, _ in layers.sparse_layers(module)] == ["2"]
-    assert [layer.why_dense for layer in layers.variational_layers(module)] == [
+    assert [name for name, _, _ in sparse_layers(module)] == ["2"]
+    assert [layer.why_dense for layer in variational_layers(module)] == [
         "first convolution",
         "",
         "keep_dense names it",

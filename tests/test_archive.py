@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench import archive, checkpoint
-from bench.archive import Damaged
-from bench.files import StoreError
+from bench.results.files import StoreError
+from bench.training import checkpoints, safe_load
+from bench.training.safe_load import Damaged
 
 
 def stored(content):
@@ -31,7 +31,7 @@ def read(data):
     with tempfile.TemporaryDirectory() as root:
         path = Path(root) / "a.pt"
         path.write_bytes(data)
-        return archive.read(path)
+        return safe_load.read(path)
 
 
 def changed(data, change=lambda name, part: part, **options):
@@ -71,8 +71,8 @@ def same(a, b):
 
 
 def test_what_is_saved_comes_back(tmp_path):
-    checkpoint.save(tmp_path / "a.pt", content())
-    assert same(checkpoint.load(tmp_path / "a.pt"), content())
+    checkpoints.save(tmp_path / "a.pt", content())
+    assert same(checkpoints.load(tmp_path / "a.pt"), content())
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
@@ -129,11 +129,11 @@ def test_a_link_a_pipe_and_a_large_file_are_no_archives(tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     for path, words in ((tmp_path / "link.pt", "cannot read"), (tmp_path / "pipe.pt", "not a regular file")):
         with pytest.raises(StoreError, match=words):
-            archive.read(path)
+            safe_load.read(path)
     with pytest.raises(StoreError, match="the limit is 100"):
-        archive.read(tmp_path / "a.pt", limit=100)
+        safe_load.read(tmp_path / "a.pt", limit=100)
     with pytest.raises(FileNotFoundError):
-        archive.read(tmp_path / "none.pt")
+        safe_load.read(tmp_path / "none.pt")
 
 
 SOUND = stored({"module": {"weight": torch.arange(20.0)}, "step": 3, "names": ["a", "b"]})

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from methods import attention, layers, passes
-from methods.attention import Attention, separate
 from methods.base import Task
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import Streams
 from methods.dense_vi import DenseVI
-from methods.errors import UserError
+from methods.families.variational import VariationalOptions
+from methods.layers import attention
+from methods.layers.attention import Attention, separate
+from methods.layers.layer import sparse_layers, variational_layers
 from methods.ssvi import SSVI, SSVIOptions
-from methods.streams import Streams
-from methods.variational import VariationalOptions
 
 L, S, N, E, HEADS = 5, 7, 3, 8, 2
 
@@ -156,7 +158,7 @@ def test_encoders_do_not_read_past_variational_layers(padded):
         expected = network(x)
         module = DenseVI(VariationalOptions(initial_std=0.3)).build(network, Streams(0), TASK).eval()
         torch.testing.assert_close(module(x), expected)
-        found = layers.variational_layers(module)
+        found = variational_layers(module)
         assert len(found) == 2 * 6 + 1
         means = {layer: layer.posterior.mean for layer in found}
         for layer in found:  # each is passed through: without its weights the output is another
@@ -188,7 +190,7 @@ def test_attention_that_is_shared_stays_whole_and_works():
         module = DenseVI().build(network, Streams(0), TASK).eval()
         assert isinstance(module.blocks[0].self_attn, nn.MultiheadAttention)
         assert module.blocks[1].self_attn is module.blocks[0].self_attn
-        assert len(layers.variational_layers(module)) == 4
+        assert len(variational_layers(module)) == 4
         torch.testing.assert_close(module(x), expected)
 
 
@@ -198,4 +200,4 @@ def test_projections_are_sparsifiable_before_and_after_separation():
     SSVI.validate(SSVIOptions(keep_dense=("*.self_attn.query",)), network)
     assert any(map(attention.is_separable, network.modules())), "validation changes nothing"
     module = SSVI(SSVIOptions(sparsity=0.5)).build(network, Streams(0), TASK)
-    assert [name for name, _, _ in layers.sparse_layers(module)] == names
+    assert [name for name, _, _ in sparse_layers(module)] == names

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods.contractions import Conv2d, Linear
+from methods.core.contractions import Conv2d, Linear
 from methods.kernels import blocks
 from methods.kernels.blocks import LANES, Blocks, from_blocks, to_blocks
 from methods.kernels.contraction import Arranged, Kernel, geometry
 from methods.kernels.library import LEVELS, pointer
-from methods.layers import VariationalLayer
-from methods.posterior import SparseGaussian
+from methods.layers.layer import VariationalLayer
+from methods.layers.posterior import SparseGaussian
 
 pytestmark = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in LEVELS, reason="kernels need AVX2 or AVX-512"

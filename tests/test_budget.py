@@ -16,25 +16,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bench
-from bench import blueprint, checkpoint, cli, grid, problem, run, session
+from bench import grid, run
 from bench import status as status_of
-from bench.budget import CAP
+from bench.cli.describe_run import preview
+from bench.cli.entry import entry
 from bench.data.base import DATASETS
-from bench.estimate import estimate
-from bench.execution import Execution
-from bench.notation import parse_overrides
-from bench.plan import canonical
-from bench.preview import preview
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.suite import parse_suite
+from bench.experiment import preflight, problem
+from bench.experiment.budget import CAP
+from bench.experiment.execution import Execution
+from bench.experiment.notation import parse_overrides
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching import session
+from bench.planning.estimate import estimate
+from bench.planning.plan import canonical
+from bench.planning.suite import parse_suite
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints
 from methods.base import METHODS, Budget, Stage, Style
-from methods.errors import UserError
-from methods.options import hashed_dict
+from methods.core.errors import UserError
+from methods.core.options import hashed_dict
+from methods.core.streams import Streams
 from methods.static_vi import StaticVI
-from methods.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
@@ -111,7 +116,7 @@ def computed(tmp_path, specification):
 
 
 def epochs_of(specification):
-    return blueprint.budget(specification).epochs
+    return preflight.budget(specification).epochs
 
 
 def results(folder):
@@ -119,7 +124,7 @@ def results(folder):
     history = [row for row in folder.rows("history") if row["metric"] != "seconds"]
     with np.load(folder.path / "predictions.npz") as arrays:
         predictions = {name: arrays[name].tobytes() for name in arrays.files}
-    model = {k: v.numpy().tobytes() for k, v in checkpoint.load(folder.path / "model.pt").items()}
+    model = {k: v.numpy().tobytes() for k, v in checkpoints.load(folder.path / "model.pt").items()}
     costs = folder.read("costs")
     counted = [costs[key] for key in ("train_flops", "epochs_total", "steps_total", "events")]
     return folder.read("metrics"), history, folder.rows("layers"), predictions, model, counted
@@ -231,16 +236,16 @@ def test_what_cannot_be_counted_is_one_line():
     with pytest.raises(
         UserError, match=r"^budget: flops: method budget_unbuildable, network toy_network: ca"
     ):
-        blueprint.check(spec("budget_unbuildable"))
+        preflight.check(spec("budget_unbuildable"))
     with pytest.raises(UserError, match=r"^budget: flops ends before epoch 3 does, to which stage 'b'"):
-        blueprint.check(spec("budget_rewinds", sparsity=0.2))
-    blueprint.check(spec("budget_rewinds", sparsity=0.9))
+        preflight.check(spec("budget_rewinds", sparsity=0.2))
+    preflight.check(spec("budget_rewinds", sparsity=0.9))
     # where fewer epochs than these cannot be at all, it is the method that says so
     assert epochs_of(spec("budget_particular", sparsity=0.5)) == 4
     with pytest.raises(UserError, match=r"^at least four epochs$"):
-        blueprint.check(spec("budget_particular", sparsity=0.2))
+        preflight.check(spec("budget_particular", sparsity=0.2))
     with pytest.raises(UserError, match=r"^max_steps: 17 ends before epoch 3 does"):
-        blueprint.check(spec("budget_rewinds", sparsity=0.2, max_steps=17))
+        preflight.check(spec("budget_rewinds", sparsity=0.2, max_steps=17))
 
 
 # -- a run ---------------------------------------------------------------------------------------
@@ -355,7 +360,7 @@ def expanded(**options):
 
 def called(command, *arguments):
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: command.main(list(map(str, arguments))))
+        entry(lambda: command.main(list(map(str, arguments))))
     return caught.value.code
 
 

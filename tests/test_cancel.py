@@ -11,17 +11,19 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench import cancel, claims, launches, logs
-from bench.claims import Process
-from bench.execution import Execution
-from bench.files import StoreError
-from bench.launch import run_inline
-from bench.slurm import commands, records
-from bench.slurm.commands import State
-from bench.slurm.records import Task
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.worker import walk
+from bench import cancel, logs
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching.pool import run_inline
+from bench.launching.worker import walk
+from bench.monitoring import launch_files, slurm_commands, slurm_records
+from bench.monitoring.slurm_commands import State
+from bench.monitoring.slurm_records import Task
+from bench.results import claims
+from bench.results.claims import Process
+from bench.results.files import StoreError
+from bench.results.store import Store
 from tests import toys  # noqa: F401 (the toys are registered)
 from tests.run_folders import cell, config, identifier, plan
 
@@ -136,9 +138,9 @@ def test_logs_of_processes_that_had_the_run_are_shown_without_what_steers_a_term
     run_id, other = identifier("run", 1), identifier("run", 2)
     store.run(run_id).write("status", {"status": "preempted", "error": "\x1b[2Jx"})
     for number, whose in enumerate((run_id, other)):
-        launch = launches.new(store.root)
-        launches.logs(launch).mkdir()
-        (launches.logs(launch) / f"{number}_0_log.out").write_text(
+        launch = launch_files.new(store.root)
+        launch_files.logs(launch).mkdir()
+        (launch_files.logs(launch) / f"{number}_0_log.out").write_text(
             f"12:00 run {whose}\n\x1b]0;evil\x07words {number}\n"
         )
     assert show(store, run_id) == 0
@@ -178,13 +180,13 @@ def test_follow_ends_with_the_run(store):
 def test_a_run_that_waits_or_whose_job_died_is_told_as_bench_status_tells_it(store, capsys, monkeypatch):
     waits, died = (identifier(config(seed=seed)) for seed in (0, 1))
     store.merge_plan(plan([cell(config(seed=seed)) for seed in (0, 1)]))
-    launch = launches.new(store.root)
+    launch = launch_files.new(store.root)
     tasks = [Task(f"7_{n}", n + 1, (run_id,), launch) for n, run_id in enumerate((waits, died))]
-    records.write(launch, tasks)
+    slurm_records.write(launch, tasks)
     tasks[1].note.write_text(json.dumps({"run_id": died, "begun": True, "ended": False}))
     store.run(died).write("status", {"status": "running", "step": 3})
     found = {"7_0": State("PENDING", "Priority"), "7_1": State("OUT_OF_MEMORY", nodes="n3")}
-    monkeypatch.setattr(commands, "states", lambda wanted: {job: found[job] for job in wanted})
+    monkeypatch.setattr(slurm_commands, "states", lambda wanted: {job: found[job] for job in wanted})
     assert show(store, waits) == 0
     assert f" seed=0 ({waits})\nstatus: queued\njob: 7_0, pending (Priority)\n" in capsys.readouterr().out
     assert show(store, died) == 0

@@ -14,16 +14,17 @@ import pytest
 import torch
 from torch import nn
 
-from bench import check, cli
+from bench import check
 from bench.checking.checks import CHECKS, examine
 from bench.checking.held import numbers_held
 from bench.checking.probe import weights_used
 from bench.checking.trial import Trial, specification
-from bench.training import Trainer
-from methods import layers
+from bench.cli.entry import entry
+from bench.training.trainer import Trainer
 from methods.base import METHODS, Equivalent, Stage
 from methods.deterministic import Deterministic
-from methods.inventory import kernel_layers
+from methods.layers.inventory import kernel_layers
+from methods.layers.layer import sparse_layers
 from methods.static_vi import StaticVI
 
 #: The methods of this package; other tests register toys.
@@ -172,7 +173,7 @@ class InPlace(StaticVI):
     """Draws that are samples written over the means, for as long as no other is asked for."""
 
     def draws(self, module, samples, generator):
-        means = [posterior.mean.data for _, _, posterior in layers.sparse_layers(module)]
+        means = [posterior.mean.data for _, _, posterior in sparse_layers(module)]
         before = [mean.clone() for mean in means]
         for _ in range(samples):
             for mean, old in zip(means, before, strict=True):
@@ -186,7 +187,7 @@ class DenseMask(StaticVI):
     """Keeps a mask of the whole kernel."""
 
     def enter_stage(self, context, stage):
-        for name, _, posterior in layers.sparse_layers(context.module):
+        for name, _, posterior in sparse_layers(context.module):
             context.memory[f"mask/{name}"] = posterior.scatter(torch.ones(posterior.active)).bool()
 
 
@@ -194,7 +195,7 @@ class HiddenMask(StaticVI):
     """Keeps it where no checkpoint looks."""
 
     def enter_stage(self, context, stage):
-        for _, layer, posterior in layers.sparse_layers(context.module):
+        for _, layer, posterior in sparse_layers(context.module):
             layer.mask = posterior.scatter(torch.ones(posterior.active)).bool()
 
 
@@ -202,7 +203,7 @@ class MaskOnParameter(StaticVI):
     """Hangs it on the parameter that it belongs to, in a list."""
 
     def enter_stage(self, context, stage):
-        for _, _, posterior in layers.sparse_layers(context.module):
+        for _, _, posterior in sparse_layers(context.module):
             posterior.mean.masks = [posterior.scatter(torch.ones(posterior.active)).bool()]
 
 
@@ -217,7 +218,7 @@ class MaskInObject(StaticVI):
     """Keeps it in an object of its own, on a layer."""
 
     def enter_stage(self, context, stage):
-        for _, layer, posterior in layers.sparse_layers(context.module):
+        for _, layer, posterior in sparse_layers(context.module):
             layer.helper = Kept({"mask": posterior.scatter(torch.ones(posterior.active)).bool()})
 
 
@@ -227,7 +228,7 @@ class DenseInClass(StaticVI):
     seen = []  # noqa: RUF012 - that is what is wrong with it
 
     def after_step(self, context):
-        for _, _, posterior in layers.sparse_layers(context.module):
+        for _, _, posterior in sparse_layers(context.module):
             self.seen.append(posterior.scatter(posterior.mean.detach()))
 
 
@@ -237,7 +238,7 @@ class StoresDense(StaticVI):
     def pack(self, module):
         dense = {
             f"dense/{name}": posterior.scatter(posterior.mean.detach())
-            for name, _, posterior in layers.sparse_layers(module)
+            for name, _, posterior in sparse_layers(module)
         }
         return super().pack(module) | dense
 
@@ -521,7 +522,7 @@ def test_weights_that_are_zero_and_kept_are_too_many_numbers(registered, tmp_pat
     failed = failures(verdicts(registered(KeptMasks), "mlp", tmp_path, {"epochs": 2}))
     assert {"density", "state"} <= failed.keys()
     assert "237 active weights allow " in failed["state"]
-    assert failed["state"].endswith("zeroed weights are still there: use slots (methods/sparse.py)")
+    assert failed["state"].endswith("zeroed weights are still there: use slots (methods/families/sparse.py)")
 
 
 def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeypatch):
@@ -621,7 +622,7 @@ def call(capsys):
 
     def call(*arguments):
         with pytest.raises(SystemExit) as caught:
-            cli.entry(lambda: check.main([*arguments]))
+            entry(lambda: check.main([*arguments]))
         return caught.value.code, *capsys.readouterr()
 
     return call

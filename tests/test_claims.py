@@ -12,18 +12,18 @@ from dataclasses import asdict, replace
 import psutil
 import pytest
 
-from bench import claims
-from bench.claims import EXPIRY, HEARTBEAT, Process, acquire, holder
-from bench.files import StoreError
-from bench.folder import RunFolder
+from bench.results import claims
+from bench.results.claims import EXPIRY, HEARTBEAT, Process, acquire, holder
+from bench.results.files import StoreError
+from bench.results.run_folder import RunFolder
 
 #: Claims what it can of the runs in argv[2:], the next one every millisecond from the moment that it
 #: reads, says what it got, and lives on.
 RACER = """
 import sys, time
 from pathlib import Path
-from bench.claims import acquire
-from bench.folder import RunFolder
+from bench.results.claims import acquire
+from bench.results.run_folder import RunFolder
 print("ready", flush=True)
 start, got = float(sys.stdin.readline()), []
 for i, run_id in enumerate(sys.argv[2:]):

@@ -9,15 +9,16 @@ import sys
 
 import pytest
 
-from bench import cli
 from bench import list as listing
-from bench.files import StoreError
-from methods.errors import UserError
+from bench.cli import arguments as cli
+from bench.cli import entry
+from bench.results.files import StoreError
+from methods.core.errors import UserError
 
 
 def ended(main):
     with pytest.raises(SystemExit) as caught:
-        cli.entry(main)
+        entry.entry(main)
     return caught.value.code
 
 
@@ -41,7 +42,7 @@ def test_bad_input_is_one_line_and_status_2(error, capsys):
 
 def test_an_interrupt_is_status_130_without_a_word_and_what_was_printed_stays():
     main = "def main():\n    print('printed')\n    raise KeyboardInterrupt"
-    code = f"from bench import cli\n{main}\ncli.entry(main)"
+    code = f"from bench.cli.entry import entry\n{main}\nentry(main)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "printed\n", "")
 
@@ -50,8 +51,8 @@ def test_an_interrupt_is_status_130_without_a_word_and_what_was_printed_stays():
 def test_a_process_that_leaves_at_once_can_not_swallow_a_signal(number):
     code = f"""
 import os
-from bench import cli
-with cli.leaving_at_once():
+from bench.cli.entry import leaving_at_once
+with leaving_at_once():
     try:
         os.kill(os.getpid(), {int(number)})
         print("went on")
@@ -64,33 +65,33 @@ with cli.leaving_at_once():
 
 def test_after_leaving_at_once_signals_are_handled_as_before():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with cli.leaving_at_once():
+    with entry.leaving_at_once():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        cli.entry(lambda: 1 // 0)
+        entry.entry(lambda: 1 // 0)
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    code = "from bench.cli import entry\nentry(lambda: [print('x' * 100) for _ in range(10_000)] and 0)"
+    code = "from bench.cli.entry import entry\nentry(lambda: [print('x' * 100) for _ in range(10_000)] and 0)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait() == cli.BROKEN_PIPE
+    assert process.wait() == entry.BROKEN_PIPE
 
 
 def test_a_read_only_command_needs_no_torch():
     code = (
-        "import sys; from bench import cli; from bench.store import Store\n"
+        "import sys; from bench.cli.entry import entry; from bench.results.store import Store\n"
         "def main():\n"
         "    print('torch' in sys.modules)\n"
         "    Store('/nowhere')\n"
-        "cli.entry(main)"
+        "entry(main)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "False\n")

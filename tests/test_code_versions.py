@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.code_versions import differences
+from bench.statistics.consistency import differences
 
 ONE, TWO = "1" * 40, "2" * 40
 

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import collected, tablefiles
-from bench.batches import LONG
-from bench.columns import TABLES
-from bench.files import StoreError
-from bench.store import Store
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.results.tables import parquet, update
+from bench.results.tables.batches import LONG
+from bench.results.tables.columns import TABLES
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
 SUITE = "criteria_ablation"
@@ -46,10 +46,10 @@ def grid(root, configurations=EVERY, planned=None):
 def assert_as_from_nothing(store, folder):
     """The tables on disk are those that a folder without any gets."""
     shutil.copytree(store.root / SUITE, folder / SUITE)
-    for name in (collected.FILE, *(path.name for path in tablefiles.paths(folder).values())):
+    for name in (update.FILE, *(path.name for path in parquet.paths(folder).values())):
         (folder / SUITE / name).unlink(missing_ok=True)
-    collected.update(folder / SUITE, store.planned(SUITE), store.run)
-    mine, anew = (tablefiles.read(where / SUITE) for where in (store.root, folder))
+    update.update(folder / SUITE, store.planned(SUITE), store.run)
+    mine, anew = (parquet.read(where / SUITE) for where in (store.root, folder))
     live = store.tables(SUITE)
     for name in TABLES:
         pd.testing.assert_frame_equal(mine[name], anew[name], obj=name)
@@ -64,20 +64,20 @@ def assert_as_from_nothing(store, folder):
 def reads(monkeypatch):
     """The ids of the runs whose folders are read, in order."""
     found = []
-    read = collected.read
+    read = update.read
 
     def recorded(folders):
         found.extend(folder.run_id for folder in folders)
         return read(folders)
 
-    monkeypatch.setattr(collected, "read", recorded)
+    monkeypatch.setattr(update, "read", recorded)
     return found
 
 
 def made(store):
     """What a collect writes, as it lies on disk."""
-    paths = [*tablefiles.paths(store.root / SUITE).values(), store.root / SUITE / collected.FILE]
-    return {path.name: tablefiles.stamp(path) for path in paths}
+    paths = [*parquet.paths(store.root / SUITE).values(), store.root / SUITE / update.FILE]
+    return {path.name: parquet.stamp(path) for path in paths}
 
 
 # -- equal to what is made from nothing --------------------------------------------------------
@@ -111,7 +111,7 @@ def change(root, store, what, number, share):
         stored["cells"] = stored["cells"][number % 3 :][::-1] or stored["cells"]
         path.write_text(json.dumps(stored))
     elif what in ("tables", "no table"):
-        paths = [*tablefiles.paths(root / SUITE).values(), root / SUITE / collected.FILE]
+        paths = [*parquet.paths(root / SUITE).values(), root / SUITE / update.FILE]
         path = paths[number % len(paths)]
         if what == "tables" and path.exists():
             data = path.read_bytes()
@@ -133,7 +133,7 @@ HAPPENS = st.tuples(
 @given(st.lists(st.lists(HAPPENS, max_size=3), min_size=1, max_size=4))
 def test_whatever_happens_the_tables_are_those_made_from_nothing(rounds):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collected, "SIZE", 3)
+        patch.setattr(update, "SIZE", 3)
         root = Path(folder) / "results"
         store = grid(root, EVERY[:5], EVERY[:6])
         store.update_tables(SUITE)
@@ -159,7 +159,7 @@ def test_a_run_behind_a_link_is_read_anew(tmp_path):
 
 
 def test_only_the_runs_that_changed_are_read(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr(collected, "SIZE", 3)
+    monkeypatch.setattr(update, "SIZE", 3)
     store = grid(tmp_path)
     store.update_tables(SUITE)
     assert len(reads) == len(EVERY)
@@ -179,7 +179,7 @@ def test_only_the_runs_that_changed_are_read(tmp_path, reads, monkeypatch):
 
 
 def test_runs_of_a_longer_plan_are_added_to_those_that_are_known(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr(collected, "SIZE", 3)
+    monkeypatch.setattr(update, "SIZE", 3)
     store = grid(tmp_path, EVERY[:5])
     store.update_tables(SUITE)
     reads.clear()
@@ -192,7 +192,7 @@ def test_runs_of_a_longer_plan_are_added_to_those_that_are_known(tmp_path, reads
 
 def test_runs_that_are_asked_for_no_more_leave_no_trace(tmp_path, reads, monkeypatch):
     """Not even in the names that a column may have."""
-    monkeypatch.setattr(collected, "SIZE", 3)
+    monkeypatch.setattr(update, "SIZE", 3)
     store = grid(tmp_path / "results")
     store.update_tables(SUITE)
     path = store.root / SUITE / "plan-demo.json"
@@ -222,7 +222,7 @@ def test_other_labels_leave_the_long_tables_alone(tmp_path, reads):
 def test_a_run_that_changed_a_moment_ago_is_looked_at_again(tmp_path, reads, monkeypatch):
     """A file system tells times in ticks: what changes within one would not show."""
     store = grid(tmp_path)
-    monkeypatch.setattr(collected, "_TICK", 3_600 * 10**9)
+    monkeypatch.setattr(update, "_TICK", 3_600 * 10**9)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     for _ in range(2):
         store.update_tables(SUITE)
@@ -232,7 +232,7 @@ def test_a_run_that_changed_a_moment_ago_is_looked_at_again(tmp_path, reads, mon
 # -- what is damaged is made anew --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*(f"{name}.parquet" for name in TABLES), "runs.csv", collected.FILE])
+@pytest.mark.parametrize("name", [*(f"{name}.parquet" for name in TABLES), "runs.csv", update.FILE])
 def test_what_is_damaged_beside_the_runs_is_written_anew(tmp_path, name):
     store = grid(tmp_path / "results", EVERY[:2])
     store.update_tables(SUITE)
@@ -249,13 +249,13 @@ def test_what_is_damaged_beside_the_runs_is_written_anew(tmp_path, name):
         store.update_tables(SUITE)
         assert not path.is_symlink()
         # what was collected tells the times of other files
-        assert name == collected.FILE or path.read_bytes() == data
+        assert name == update.FILE or path.read_bytes() == data
     assert_as_from_nothing(store, tmp_path / "anew")
 
 
 def test_a_table_that_the_disk_changed_without_a_trace_is_found_when_it_is_read(tmp_path, monkeypatch):
     store = grid(tmp_path / "results", EVERY[:4])
-    stamp = tablefiles.stamp
+    stamp = parquet.stamp
     for place in range(60, 500, 80):
         if not store.run(identifier(EVERY[0])).path.exists():
             write_run(store.root, small(EVERY[0]))
@@ -264,7 +264,7 @@ def test_a_table_that_the_disk_changed_without_a_trace_is_found_when_it_is_read(
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         shutil.rmtree(store.run(identifier(EVERY[0])).path)
         with monkeypatch.context() as patch:
-            patch.setattr(tablefiles, "stamp", lambda found, s=stamps: s.pop(found, None) or stamp(found))
+            patch.setattr(parquet, "stamp", lambda found, s=stamps: s.pop(found, None) or stamp(found))
             store.update_tables(SUITE)
         assert_as_from_nothing(store, tmp_path / f"anew{place}")
 
@@ -273,7 +273,7 @@ def test_other_code_reads_anew(tmp_path, reads, monkeypatch):
     store = grid(tmp_path)
     store.update_tables(SUITE)
     reads.clear()
-    monkeypatch.setattr(collected, "_DECIDING", ("rows",))
+    monkeypatch.setattr(update, "_DECIDING", ("rows",))
     store.update_tables(SUITE)
     assert len(reads) == len(EVERY)
 
@@ -282,7 +282,7 @@ def test_other_code_reads_anew(tmp_path, reads, monkeypatch):
 def test_facts_that_are_none_are_not_believed(tmp_path, value, reads):
     store = grid(tmp_path, EVERY[:2])
     store.update_tables(SUITE)
-    path = tmp_path / SUITE / collected.FILE
+    path = tmp_path / SUITE / update.FILE
     kept = pq.read_table(path)
     place = kept.schema.get_field_index(".config")
     other = kept.set_column(place, kept.schema.field(place), [["{}", value]])
@@ -349,7 +349,7 @@ def test_several_collects_at_once_do_no_harm(tmp_path):
 def test_a_collect_that_is_killed_leaves_tables_that_can_be_read(tmp_path):
     store = grid(tmp_path / "results")
     store.update_tables(SUITE)
-    code = "import sys; from bench.store import Store\nprint(flush=True)\n"
+    code = "import sys; from bench.results.store import Store\nprint(flush=True)\n"
     code += "while 1: Store(sys.argv[1]).update_tables(sys.argv[2], True)"
     for number in range(12):
         line = [sys.executable, "-c", code, str(store.root), SUITE]

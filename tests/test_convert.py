@@ -8,14 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
-from methods import convert, costs, layers, passes
-from methods.attention import separate
 from methods.base import Context, Progress, Stage, Task
+from methods.core import passes
+from methods.core.streams import Streams
 from methods.dense_vi import DenseVI
-from methods.inventory import kernels
-from methods.report import report
+from methods.layers import convert, costs
+from methods.layers.attention import separate
+from methods.layers.inventory import kernels
+from methods.layers.layer import VariationalLayer, sparse_layers
+from methods.layers.parameter_report import report
 from methods.ssvi import ADDITIONS, SSVI, SSVIOptions
-from methods.streams import Streams
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
@@ -273,7 +275,7 @@ def test_a_layer_without_a_gradient_does_not_stop_an_update(addition, allocation
     progress = Progress("train", 1, 1, 0, 10, 10, streams["noise"])
     context = Context(module, optimiser, streams, task, progress, {}, lambda table, row: None)
     method.enter_stage(context, Stage("train", 1))
-    total = sum(posterior.active for *_, posterior in layers.sparse_layers(module))
+    total = sum(posterior.active for *_, posterior in sparse_layers(module))
     batch = torch.randn(4, 6), torch.tensor([0, 1, 2, 0])
     for step in range(1, 8):
         context.begin_step(batch, step)
@@ -284,7 +286,7 @@ def test_a_layer_without_a_gradient_does_not_stop_an_update(addition, allocation
         loss.backward()
         optimiser.step()
         method.after_step(context)
-        assert sum(posterior.active for *_, posterior in layers.sparse_layers(module)) == total
+        assert sum(posterior.active for *_, posterior in sparse_layers(module)) == total
 
 
 # -- torchvision ------------------------------------------------------------------------------
@@ -353,11 +355,7 @@ def check_torchvision(name):
 
 
 def test_conversion_of_a_single_layer_and_of_nested_containers():
-    assert isinstance(
-        DenseVI().build(nn.Linear(4, 3), Streams(0), Task((4,), 3, 10)), layers.VariationalLayer
-    )
+    assert isinstance(DenseVI().build(nn.Linear(4, 3), Streams(0), Task((4,), 3, 10)), VariationalLayer)
     nested = nn.ModuleDict({"a": nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.ModuleDict())])})
     assert list(convert.sparsifiable(nested)) == ["a.0.0"]
-    assert isinstance(
-        DenseVI().build(nested, Streams(0), Task((4,), 3, 10))["a"][0][0], layers.VariationalLayer
-    )
+    assert isinstance(DenseVI().build(nested, Streams(0), Task((4,), 3, 10))["a"][0][0], VariationalLayer)

@@ -6,15 +6,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import accounting
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS
-from bench.problem import make_problem
-from bench.spec import nest, parse_spec
-from methods import costs, layers, passes
+from bench.runner.costs import reference
 from methods.base import METHODS, Context, Progress, Task
-from methods.options import parse
-from methods.posterior import SparseGaussian
-from methods.streams import Streams
+from methods.core import passes
+from methods.core.options import parse
+from methods.core.streams import Streams
+from methods.layers import costs
+from methods.layers.layer import sparse_layers
+from methods.layers.posterior import SparseGaussian
 
 BATCH = 2
 #: Networks with every kind of layer: name, options, input shape.
@@ -141,7 +144,7 @@ def test_the_plain_network_costs_three_forward_passes_a_step(name):
 def test_sparse_flops_are_densities_times_layers(name):
     _, module, _ = built(name, sparsity=0.8)
     each, density = layer_flops(name), dict.fromkeys(layer_flops(name), 1.0)
-    for layer, _, posterior in layers.sparse_layers(module):
+    for layer, _, posterior in sparse_layers(module):
         density[layer] = len(posterior.index) / posterior.shape.numel()
     first_convolution = {"mlp": [], "vit": []}.get(name, ["conv1"])
     assert [layer for layer, d in density.items() if d == 1] == first_convolution
@@ -171,20 +174,20 @@ def test_the_dense_gradient_of_an_update_is_computed_for_the_mean_alone():
     assert context.events == ["dense_gradient"]
     total, first = sum(layer_flops("mlp").values()), next(iter(layer_flops("mlp").values()))
     assert counted(step) == 6 * total - 2 * first
-    assert sorted(seen) == sorted(p.shape for _, _, p in layers.sparse_layers(module))
+    assert sorted(seen) == sorted(p.shape for _, _, p in sparse_layers(module))
 
 
 def test_what_a_network_costs_without_sparsity_is_found_once_a_process(monkeypatch):
     def problem(**options):
         return make_problem(parse_spec(nest({"dataset": "digits", "network": "mlp", "epochs": 1} | options)))
 
-    first = accounting.reference(problem(method="ssvi", seed=1))
+    first = reference(problem(method="ssvi", seed=1))
     built_before = METHODS.get("dense_vi").build
     monkeypatch.setattr(METHODS.get("dense_vi"), "build", None)  # it is not built again
-    assert accounting.reference(problem(method="static_vi", sparsity=0.5, seed=2)) == first
+    assert reference(problem(method="static_vi", sparsity=0.5, seed=2)) == first
     monkeypatch.setattr(METHODS.get("dense_vi"), "build", built_before)
-    smaller = accounting.reference(problem(method="ssvi", hidden=[9]))
-    wider = accounting.reference(problem(method="ssvi", precision="float64"))
+    smaller = reference(problem(method="ssvi", hidden=[9]))
+    wider = reference(problem(method="ssvi", precision="float64"))
     assert smaller.inference < first.inference == wider.inference
     assert wider.dense_vi_bytes > 1.9 * first.dense_vi_bytes
 

@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from methods.criteria import CRITERIA, DESCRIPTIONS, EQUIVALENT, Moments, scores, value
-from methods.errors import UserError
+from methods.core.errors import UserError
+from methods.criteria.criteria import CRITERIA, DESCRIPTIONS, EQUIVALENT, Moments, scores, value
 
 # mean, std, lambda, E|w|, SNR(|w|), ln E exp(lambda |w|), SNR(exp(lambda |w|)), D: rounded from 60 digits
 GOLDEN = [

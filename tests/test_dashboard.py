@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from bench.columns import TABLES
-from bench.store import Store
+from bench.results.store import Store
+from bench.results.tables.columns import TABLES
 from dashboard import data
 from tests.dashboard_server import ROOT
 

@@ -7,8 +7,9 @@ import json
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from bench import claims
-from bench.store import Store, StoreError
+from bench.results import claims
+from bench.results.files import StoreError
+from bench.results.store import Store
 from dashboard import live
 from dashboard.data import Part
 from tests.dashboard_server import ROOT

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from bench.data import digits
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.data.splitting import channel_statistics, stratified
-from methods.errors import UserError
-from methods.options import parse
-from methods.streams import Streams
+from methods.core.errors import UserError
+from methods.core.options import parse
+from methods.core.streams import Streams
 
 
 def load(seed=0, **options):

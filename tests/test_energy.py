@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import energy
-from bench.energy import Counter, EnergyMeter, package_counters
-from bench.execution import Execution
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner import energy
+from bench.runner.energy import Counter, EnergyMeter, package_counters
+from bench.runner.execute import execute
 from tests import toys  # noqa: F401  (registers the toys)
 
 RANGE = 65_532_610_987

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.exchange import Exchange, Pool, lowest_of_all
+from methods.subspace.exchange import Exchange, Pool, lowest_of_all
 
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf, math.nan])
 

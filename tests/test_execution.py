@@ -13,18 +13,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import blueprint, checkpoint, cli, grid, local, machine, run
-from bench.checkpoint import CHECKPOINT
-from bench.execution import Execution, resolve_device
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.training import WARM_UP_STEPS, Stopped, Trainer, make_optimiser
-from methods import passes, ssvi
-from methods.errors import UserError
-from methods.exchange import Exchange
-from methods.streams import NAMES, ON_DEVICE, ON_HOST, Streams
+from bench import grid, run
+from bench.cli.entry import entry
+from bench.experiment import preflight
+from bench.experiment.execution import Execution, resolve_device
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching import local_workers, machine_lock
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints
+from bench.training.checkpoints import CHECKPOINT
+from bench.training.optimisers import make_optimiser
+from bench.training.trainer import WARM_UP_STEPS, Stopped, Trainer
+from methods import ssvi
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import NAMES, ON_DEVICE, ON_HOST, Streams
+from methods.subspace.exchange import Exchange
 from tests import toys  # noqa: F401  (registers the toys)
 
 IMAGES = {"dataset": "digits", "network": "cnn", "network.channels": [8, 16], "epochs": 2, "lr": 0.05}
@@ -119,7 +126,7 @@ def test_each_worker_is_given_one_device(monkeypatch, tmp_path, device, visible,
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     execution = Execution(device=device)
-    orders = local._Orders(tmp_path, [toy()], execution, tmp_path)
+    orders = local_workers._Orders(tmp_path, [toy()], execution, tmp_path)
     given = []
     for _ in range(5):
         given.append(orders.next([order.cuda for order in given]))
@@ -131,8 +138,8 @@ def test_each_worker_is_given_one_device(monkeypatch, tmp_path, device, visible,
         for left in expected:
             assert orders.next([device for device in busy if device != left]).cuda == left
     assert {order.execution.device for order in given} == {device.partition(":")[0]}
-    assert local.places(execution) == (len(expected) or local.usable_cores())
-    assert local.places(Execution(device="cpu", threads=10**6)) == 1
+    assert local_workers.places(execution) == (len(expected) or local_workers.usable_cores())
+    assert local_workers.places(Execution(device="cpu", threads=10**6)) == 1
 
 
 @pytest.mark.parametrize("command", [run.main, grid.main], ids=["run", "grid"])
@@ -141,7 +148,7 @@ def test_a_device_that_is_missing_is_one_line(command, capsys, monkeypatch, tmp_
     arguments = ["--device", "cuda:3", "--results", str(tmp_path / "none")]
     arguments += ["--suite", "criteria_ablation"] if command is grid.main else []
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: command(arguments))
+        entry(lambda: command(arguments))
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: device 'cuda:3' is not here; valid: auto, cpu\n"
     assert not (tmp_path / "none").exists()
@@ -348,10 +355,10 @@ def test_a_run_goes_on_elsewhere_from_its_beginning(tmp_path):
     stopped = execute(chosen, store, EVERY_EPOCH, stop=lambda: next(asked, None) is None)
     assert stopped == "preempted"
     path = store.run(chosen.run_id).path / CHECKPOINT
-    state = checkpoint.load(path)
+    state = checkpoints.load(path)
     state["device"] = "cuda"
     state["streams"] = {name: value[:16] for name, value in state["streams"].items()}
-    checkpoint.save(path, state)
+    checkpoints.save(path, state)
     assert execute(chosen, store, EVERY_EPOCH) == "done"
     whole = scores(chosen, tmp_path / "whole")
     rows = store.run(chosen.run_id).read("metrics")["metrics"]
@@ -371,9 +378,9 @@ def test_a_cut_is_shared_among_stages_and_the_ratio_stays(tmp_path):
 
 
 def test_a_cut_before_what_is_rewound_to_is_refused_in_one_line():
-    blueprint.check(toy("toy_two_stage", epochs=4, max_steps=12))
+    preflight.check(toy("toy_two_stage", epochs=4, max_steps=12))
     with pytest.raises(UserError, match="max_steps: 10 ends before epoch 1 does, to which stage 'final' "):
-        blueprint.check(toy("toy_two_stage", epochs=4, max_steps=10))
+        preflight.check(toy("toy_two_stage", epochs=4, max_steps=10))
 
 
 def test_what_is_timed_is_not_watched(tmp_path):
@@ -394,17 +401,17 @@ def own_machine(tmp_path, monkeypatch):
 
 
 def test_the_machine_is_shared_unless_time_is_measured(own_machine):
-    with machine.held(alone=False) as first, machine.held(alone=False) as second:
+    with machine_lock.held(alone=False) as first, machine_lock.held(alone=False) as second:
         assert first and second
-        with pytest.raises(machine.Busy), machine.held(alone=True):
+        with pytest.raises(machine_lock.Busy), machine_lock.held(alone=True):
             pass
-    with machine.held(alone=True) as alone:
+    with machine_lock.held(alone=True) as alone:
         assert alone
-        with machine.held(alone=False) as beside:
+        with machine_lock.held(alone=False) as beside:
             assert not beside
-        with pytest.raises(machine.Busy), machine.held(alone=True):
+        with pytest.raises(machine_lock.Busy), machine_lock.held(alone=True):
             pass
-    with machine.held(alone=True) as again:
+    with machine_lock.held(alone=True) as again:
         assert again
 
 
@@ -418,7 +425,7 @@ def test_a_suite_that_measures_time_does_not_begin_beside_another_grid(own_machi
     (suite := tmp_path / "timing.yaml").write_text(TIMING)
     arguments = ["--suite", str(suite), "--results", str(tmp_path / "results"), "--executor", "inline"]
     with (
-        machine.held(alone=False),
+        machine_lock.held(alone=False),
         pytest.raises(UserError, match="suite timing measures time, and another"),
     ):
         grid.main(arguments)
@@ -440,7 +447,7 @@ def test_a_suite_that_measures_time_has_one_worker(capsys, own_machine, tmp_path
     suite.write_text(TIMING)
     arguments = ["--suite", str(suite), "--results", str(tmp_path / "results")]
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: grid.main([*arguments, "--workers", "2"]))
+        entry(lambda: grid.main([*arguments, "--workers", "2"]))
     assert caught.value.code == 2
     assert "--workers 2: suite" in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert not (tmp_path / "results").exists()

@@ -14,16 +14,18 @@ import time
 import psutil
 import pytest
 
-from bench import checkpoint, files
-from bench.attempt import LOST
-from bench.execution import Execution
-from bench.files import WriteError
-from bench.folder import CANCEL
-from bench.run import execute
-from bench.seal import digests, is_sealed, seal
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.worker import walk
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching.worker import walk
+from bench.results import files
+from bench.results.files import WriteError
+from bench.results.integrity import digests, is_sealed, seal
+from bench.results.run_folder import CANCEL
+from bench.results.store import Store
+from bench.runner.attempt import LOST
+from bench.runner.execute import execute
+from bench.training import checkpoints
 from tests.test_training import EVERY_EPOCH, SELDOM, results, spec
 from tests.workers import context
 
@@ -96,7 +98,7 @@ def test_a_full_disk_is_no_fault_of_the_run_which_goes_on_later(left, full_at, h
         if path.suffix == ".json":
             json.loads(path.read_bytes())
         elif path.suffix == ".pt":
-            checkpoint.load(path)
+            checkpoints.load(path)
     (disk / "filler").unlink()
     assert execute(run, store, how) == "done"
     sound(store, run, whole)

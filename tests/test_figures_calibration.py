@@ -10,7 +10,7 @@ import pytest
 
 from bench.figures import Missing, one_a_method, reliability, scaling
 from bench.figures.calibration import bins
-from bench.figures.choice import dashes, short_names
+from bench.figures.parts.configurations import dashes, short_names
 from tests.figure_data import LOOK, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom, and of the normal distribution.

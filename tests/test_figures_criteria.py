@@ -17,8 +17,8 @@ from bench.figures import (
     same_results,
     verdicts,
 )
-from bench.figures.criteria import differences
-from bench.figures.criterion_styles import criterion_style, ordered_criteria
+from bench.figures.criteria.paired import differences
+from bench.figures.criteria.styles import criterion_style, ordered_criteria
 from tests.figure_data import LOOK, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bench.figures import MOST_RUNS, Missing, differing, recorded, run_curves, seed_curves, settings
-from bench.figures.chart import translucent
+from bench.figures.parts.chart import translucent
 from tests.figure_data import LOOK, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.

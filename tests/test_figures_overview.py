@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.figures import Look, Missing, at_compression, coverage, forest, latex, leaderboard, shown, tradeoff
-from bench.figures.chart import escaped, interval, translucent, variant
+from bench.figures.parts.chart import escaped, interval, translucent, variant
 from tests.figure_data import LOOK, STYLES, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.

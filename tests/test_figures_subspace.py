@@ -18,8 +18,8 @@ from bench.figures import (
     subspace,
     weight_scores,
 )
-from bench.figures.criterion_styles import criterion_style
-from bench.figures.spread import MOST_POINTS, in_bins, over_seeds
+from bench.figures.criteria.styles import criterion_style
+from bench.figures.parts.bands import MOST_POINTS, in_bins, over_seeds
 from tests.figure_data import LOOK, STYLES, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.

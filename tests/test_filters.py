@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.filters import parse_where, select
-from bench.notation import parse_overrides, parse_seeds, parse_yaml, read_yaml, show
-from methods.errors import UserError
+from bench.experiment.notation import parse_overrides, parse_seeds, parse_yaml, read_yaml, show
+from bench.planning.filters import parse_where, select
+from methods.core.errors import UserError
 
 ROWS = [
     {

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import footprint
-from bench.spec import nest, parse_spec
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching import memory_fit
 
 MIB = 2**20
 
@@ -17,29 +18,29 @@ def spec(**chosen):
 
 
 def test_a_small_run_takes_an_interpreter_with_torch():
-    assert footprint.PROCESS_BYTES < footprint.expected_bytes(spec()) < footprint.PROCESS_BYTES + 5 * MIB
+    assert memory_fit.PROCESS_BYTES < memory_fit.expected_bytes(spec()) < memory_fit.PROCESS_BYTES + 5 * MIB
 
 
 def test_a_large_network_takes_what_dense_vi_has_for_each_weight():
     width = 4096
-    grown = footprint.expected_bytes(spec(**{"network.hidden": [width, width]})) - footprint.expected_bytes(
+    grown = memory_fit.expected_bytes(spec(**{"network.hidden": [width, width]})) - memory_fit.expected_bytes(
         spec()
     )
     assert grown == pytest.approx(40 * width**2, rel=0.05)
 
 
 def test_images_count_without_being_there():
-    fashion = footprint.expected_bytes(spec(dataset="fashion_mnist", network="lenet5"))
-    assert fashion - footprint.PROCESS_BYTES > 3 * 55_000 * 784 * 4
+    fashion = memory_fit.expected_bytes(spec(dataset="fashion_mnist", network="lenet5"))
+    assert fashion - memory_fit.PROCESS_BYTES > 3 * 55_000 * 784 * 4
 
 
 def test_the_largest_run_decides_and_one_always_fits(monkeypatch):
     specs = [spec(), spec(**{"network.hidden": [2048, 2048]})]
-    largest = footprint.expected_bytes(specs[1])
-    monkeypatch.setattr(footprint, "available_bytes", lambda: 3 * largest + 1)
-    assert footprint.fitting(specs) == 3
-    monkeypatch.setattr(footprint, "available_bytes", lambda: 1)
-    assert footprint.fitting(specs) == 1
+    largest = memory_fit.expected_bytes(specs[1])
+    monkeypatch.setattr(memory_fit, "available_bytes", lambda: 3 * largest + 1)
+    assert memory_fit.fitting(specs) == 3
+    monkeypatch.setattr(memory_fit, "available_bytes", lambda: 1)
+    assert memory_fit.fitting(specs) == 1
 
 
 @pytest.mark.parametrize(
@@ -53,5 +54,5 @@ def test_the_largest_run_decides_and_one_always_fits(monkeypatch):
 def test_a_container_has_what_its_limit_leaves(tmp_path, limit, current, stat, expected):
     for name, content in (("memory.max", limit), ("memory.current", current), ("memory.stat", stat)):
         Path(tmp_path / name).write_text(f"{content}\n" if content else "")
-    found = footprint.available_bytes(tmp_path)
+    found = memory_fit.available_bytes(tmp_path)
     assert found == expected if expected is not None else found > 10 * MIB

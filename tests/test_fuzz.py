@@ -19,19 +19,22 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import cancel, checkpoint, claims, launches, logs, status
-from bench.collect import collect
-from bench.execution import Execution
-from bench.files import StoreError
-from bench.launch import run_inline
-from bench.progress import Item, Progress
-from bench.slurm import commands, jobs, records
-from bench.slurm.commands import State
-from bench.slurm.records import Task
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.worker import walk
-from methods.errors import UserError
+from bench import cancel, logs, status
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching.pool import run_inline
+from bench.launching.worker import walk
+from bench.monitoring import launch_files, slurm_commands, slurm_queue, slurm_records
+from bench.monitoring.progress import Item, Progress
+from bench.monitoring.slurm_commands import State
+from bench.monitoring.slurm_records import Task
+from bench.reporting.collecting import collect
+from bench.results import claims
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.training import checkpoints
+from methods.core.errors import UserError
 from tests import toys  # noqa: F401 (the toys are registered)
 from tests.run_folders import cell, plan
 
@@ -68,10 +71,10 @@ def sound(tmp_path_factory):
         cells.append(cell(config, run_id=run.run_id, config_id=run.config_id))
     store.merge_plan(plan(cells))
     collect(store, SUITE)
-    launch = launches.new(root)
-    records.write(launch, [Task("7_0", 1, (done.run_id, stopped.run_id), launch)])
-    launches.logs(launch).mkdir()
-    task = records.read(root)[0][0]
+    launch = launch_files.new(root)
+    slurm_records.write(launch, [Task("7_0", 1, (done.run_id, stopped.run_id), launch)])
+    launch_files.logs(launch).mkdir()
+    task = slurm_records.read(root)[0][0]
     task.note.write_text(json.dumps({"pid": 1, "run_id": stopped.run_id, "begun": True, "ended": False}))
     task.log.write_text(f"run {stopped.run_id}\nfarewell\n")
     (store.run(stopped.run_id).path / claims.NAME).write_text(
@@ -83,8 +86,8 @@ def sound(tmp_path_factory):
 @pytest.fixture
 def damaged(sound, tmp_path, monkeypatch):
     """A new copy of the sound folder each time it is called; SLURM says that all jobs have failed."""
-    monkeypatch.setattr(commands, "states", lambda jobs: {job: State("FAILED") for job in jobs})
-    monkeypatch.setattr(commands, "cancel", lambda jobs: list(jobs))
+    monkeypatch.setattr(slurm_commands, "states", lambda jobs: {job: State("FAILED") for job in jobs})
+    monkeypatch.setattr(slurm_commands, "cancel", lambda jobs: list(jobs))
     monkeypatch.setattr(cancel, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(cancel, "_POLL_SECONDS", 0.0)
     root, _ = sound
@@ -113,8 +116,8 @@ def readers(root, run_ids):
     yield "faults", lambda: store.faults(run_ids)
     yield "status", lambda: status.main(["--results", str(root)])
     yield "progress", lambda: Progress(store, [Item(run_id, "x") for run_id in run_ids]).look(everything=True)
-    yield "records", lambda: records.read(root)
-    yield "verdicts", lambda: jobs.verdicts(jobs.look(root))
+    yield "records", lambda: slurm_records.read(root)
+    yield "verdicts", lambda: slurm_queue.verdicts(slurm_queue.look(root))
     for run_id in run_ids:
         run = store.run(run_id)
         for name in ("spec", "status", "metrics", "costs", "provenance"):
@@ -124,10 +127,10 @@ def readers(root, run_ids):
         yield "holder", lambda run=run: claims.holder(run)
         yield "load", lambda run_id=run_id: bench.load(run_id, root)
         yield "logs", lambda run_id=run_id: logs.main([run_id, "--results", str(root)])
-        yield "logs_of", lambda run_id=run_id: records.logs_of(root, run_id)
-        yield "checkpoint", lambda run=run: list(checkpoint.Checkpoints(run.path, 1.0).stored("cpu", print))
+        yield "logs_of", lambda run_id=run_id: slurm_records.logs_of(root, run_id)
+        yield "checkpoint", lambda run=run: list(checkpoints.Checkpoints(run.path, 1.0).stored("cpu", print))
     # these write, in the folder and beside it
-    yield "settle", lambda: jobs.settle_all(store)
+    yield "settle", lambda: slurm_queue.settle_all(store)
     yield "collect", lambda: collect(store, SUITE)
     yield "cancel", lambda: cancel.main([*run_ids, "--results", str(root)])
     yield "create", lambda: Store(root, create=True)

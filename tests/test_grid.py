@@ -15,9 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
-from bench import checkpoint, claims, cli, grid, run
+from bench import grid, run
 from bench import status as status_of
-from bench.store import SCHEMA, Store
+from bench.cli.entry import entry
+from bench.results import claims
+from bench.results.store import SCHEMA, Store
+from bench.training import checkpoints
 from tests import toys  # noqa: F401  (registers the toys)
 
 SUITE = """
@@ -53,7 +56,7 @@ def call(here, capsys):
 
     def call(*arguments, command=grid):
         with pytest.raises(SystemExit) as caught:
-            cli.entry(lambda: command.main([str(argument) for argument in arguments]))
+            entry(lambda: command.main([str(argument) for argument in arguments]))
         out, err = capsys.readouterr()
         return caught.value.code, out, err
 
@@ -574,7 +577,7 @@ def evidence(root, run_id):
     folder = Store(root).run(run_id)
     with np.load(folder.path / "predictions.npz") as arrays:
         predictions = {name: arrays[name].tobytes() for name in arrays.files}
-    model = {k: v.numpy().tobytes() for k, v in checkpoint.load(folder.path / "model.pt").items()}
+    model = {k: v.numpy().tobytes() for k, v in checkpoints.load(folder.path / "model.pt").items()}
     costs = folder.read("costs")
     return {
         "metrics": (folder.path / "metrics.json").read_bytes(),

@@ -30,36 +30,29 @@ import torch
 from rich.console import Console
 
 import bench
-from bench import (
-    archive,
-    cancel,
-    checkpoint,
-    claims,
-    cli,
-    collect,
-    deaths,
-    estimate,
-    headline,
-    launches,
-    logs,
-    provenance,
-    status,
-    tablefiles,
-)
-from bench.attempt import Status
-from bench.claims import Process
-from bench.execution import Execution
-from bench.files import StoreError, WriteError, read_json
-from bench.live import render
-from bench.progress import Item, Progress
-from bench.run import execute
-from bench.slurm import commands, jobs, records
-from bench.slurm.commands import SlurmError, State
-from bench.slurm.records import Task
-from bench.store import Store
-from bench.suite import load
-from bench.worker import walk
-from methods.errors import UserError
+from bench import cancel, collect, logs, status
+from bench.cli import summary
+from bench.cli.entry import entry
+from bench.cli.live import render
+from bench.experiment.execution import Execution
+from bench.launching.worker import walk
+from bench.monitoring import launch_files, retries, slurm_commands, slurm_queue, slurm_records
+from bench.monitoring.progress import Item, Progress
+from bench.monitoring.slurm_commands import SlurmError, State
+from bench.monitoring.slurm_records import Task
+from bench.planning import estimate
+from bench.planning.suite import load
+from bench.reporting import collecting
+from bench.results import claims
+from bench.results.claims import Process
+from bench.results.files import StoreError, WriteError, read_json
+from bench.results.store import Store
+from bench.results.tables import parquet
+from bench.runner import provenance
+from bench.runner.attempt import Status
+from bench.runner.execute import execute
+from bench.training import checkpoints, safe_load
+from methods.core.errors import UserError
 from tests import toys  # noqa: F401 (the toys are registered)
 
 ALLOWED = (StoreError, UserError, SlurmError)
@@ -121,7 +114,7 @@ class Sound:
         self.store.merge_plan(self.plan.to_dict("python -m bench.grid"))
         self._compute()
         self._submit()
-        collect.collect(self.store, "hostile")
+        collecting.collect(self.store, "hostile")
         (folder / "outside" / "folder").mkdir(parents=True)
         for name in ("secret.json", "folder/array-1.json", "folder/status.json"):
             (folder / "outside" / name).write_text("{}")
@@ -145,18 +138,18 @@ class Sound:
 
     def _submit(self) -> None:
         for array in (7, 8):
-            launch = launches.new(self.store.root)
+            launch = launch_files.new(self.store.root)
             tasks = [
                 Task(f"{array}_{n}", n + 1, (spec.run_id,), launch)
                 for n, spec in enumerate(self.specs.values())
             ]
-            records.write(launch, tasks)
-            launches.logs(launch).mkdir()
+            slurm_records.write(launch, tasks)
+            launch_files.logs(launch).mkdir()
             for task in tasks:
                 said = {"pid": 1, "run_id": task.runs[0], "begun": True, "ended": False, "fault": None}
                 task.note.write_text(json.dumps(said))
                 task.log.write_text(f"run {task.runs[0]}\nfarewell\n")
-        records.close(launch, "8")
+        slurm_records.close(launch, "8")
 
     def run(self, name: str):
         return self.store.run(self.specs[name].run_id)
@@ -178,8 +171,10 @@ def sound(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
     """SLURM has forgotten all jobs, and nobody waits for what does not end."""
-    monkeypatch.setattr(commands, "states", lambda wanted: {job: State(commands.GONE) for job in wanted})
-    monkeypatch.setattr(commands, "cancel", lambda wanted: list(wanted))
+    monkeypatch.setattr(
+        slurm_commands, "states", lambda wanted: {job: State(slurm_commands.GONE) for job in wanted}
+    )
+    monkeypatch.setattr(slurm_commands, "cancel", lambda wanted: list(wanted))
     monkeypatch.setattr(cancel, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(cancel, "_POLL_SECONDS", 0.0)
 
@@ -388,7 +383,7 @@ def seal_again(path: Path) -> None:
 def command(main, *arguments) -> None:
     """As a process does it, errors included; what the command returns does not matter here."""
     with contextlib.suppress(SystemExit):
-        cli.entry(lambda: main([str(argument) for argument in arguments]))
+        entry(lambda: main([str(argument) for argument in arguments]))
 
 
 def readers(root: Path, sound: Sound):
@@ -418,9 +413,9 @@ def readers(root: Path, sound: Sound):
         run.status(), run.is_settled(), run.is_cancel_asked()
 
     def load_both(run) -> None:
-        for name in ("model.pt", "inputs.pt", checkpoint.CHECKPOINT, checkpoint.PREVIOUS):
-            with contextlib.suppress(FileNotFoundError, archive.Damaged, StoreError):
-                checkpoint.load(run.path / name)
+        for name in ("model.pt", "inputs.pt", checkpoints.CHECKPOINT, checkpoints.PREVIOUS):
+            with contextlib.suppress(FileNotFoundError, safe_load.Damaged, StoreError):
+                checkpoints.load(run.path / name)
 
     def claim(run) -> None:
         claims.holder(run)
@@ -435,11 +430,11 @@ def readers(root: Path, sound: Sound):
             Console(width=240).print(render(progress.look(everything=True)))
 
     def records_of() -> None:
-        tasks, _ = records.read(root)
+        tasks, _ = slurm_records.read(root)
         for task in tasks:
             task.read_note(), task.last_words()
         for run_id in run_ids:
-            records.logs_of(root, run_id)
+            slurm_records.logs_of(root, run_id)
 
     yield "store", store
     yield "plans", lambda: store().plans()
@@ -452,12 +447,12 @@ def readers(root: Path, sound: Sound):
     yield "archives", each(load_both)
     yield "bench.load", each(lambda run: bench.load(run.run_id, root))
     yield "earlier", each(provenance.earlier)
-    yield "deaths", each(lambda run: deaths.document(store(), run.run_id))
+    yield "deaths", each(lambda run: retries.document(store(), run.run_id))
     yield "progress", picture
     yield "status", lambda: command(status.main, "--results", root)
     yield "estimate", lambda: estimate.estimate(sound.plan, store())
     yield "records", records_of
-    yield "places", lambda: jobs.Places(root).refresh()
+    yield "places", lambda: slurm_queue.Places(root).refresh()
     for run_id in run_ids:
         yield "logs", lambda run_id=run_id: command(logs.main, run_id, "--results", root)
     # what follows writes
@@ -465,7 +460,7 @@ def readers(root: Path, sound: Sound):
     yield "collect again", lambda: command(collect.main, "--suite", "hostile", "--results", root)
     yield "tables written", lambda: store().read_tables("hostile")
     yield "claim", each(claim)
-    yield "settle", lambda: jobs.settle_all(store())
+    yield "settle", lambda: slurm_queue.settle_all(store())
     yield "cancel", lambda: command(cancel.main, "--suite", "hostile", "--results", root)
     yield "create", lambda: Store(root, create=True)
     yield "merge", lambda: Store(root, create=True).merge_plan(sound.plan.to_dict("again"))
@@ -705,9 +700,9 @@ def test_a_launch_that_is_a_link_is_none(sound, store, outside):
     shutil.move(launch, outside / "launch")
     launch.symlink_to(outside / "launch")
     before = picture_of(outside)
-    assert records.read(store.root) == ([], [])
-    jobs.settle_all(store)
-    records.tidy_over(store.root)
+    assert slurm_records.read(store.root) == ([], [])
+    slurm_queue.settle_all(store)
+    slurm_records.tidy_over(store.root)
     assert picture_of(outside) == before
 
 
@@ -729,7 +724,7 @@ def test_names_and_labels_that_would_steer_the_terminal(sound, store, capsys):
     command(status.main, "--results", store.root)
     command(cancel.main, run.run_id, "--results", store.root)
     runs = store.read_tables("hostile", ["runs"])["runs"]
-    headline.print_summary(Console(width=240), runs, [])
+    summary.print_summary(Console(width=240), runs, [])
     (store.root / "hostile" / "plan-\x1b[6J.json").write_text("{")
     command(status.main, "--results", store.root)
     printed = "".join(capsys.readouterr())
@@ -744,14 +739,14 @@ def test_names_and_labels_that_would_steer_the_terminal(sound, store, capsys):
 def rows_of(table: str, count: int, **texts: str) -> pa.Table:
     """``count`` rows of a table that are all alike: each column takes a few bytes of a file."""
     columns = {}
-    for field in tablefiles.schema_of(table):
+    for field in parquet.schema_of(table):
         plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if field.name in texts:
             column = pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([texts[field.name]]))
             columns[field.name] = column if pa.types.is_dictionary(field.type) else column.cast(plain)
         else:
             columns[field.name] = pa.nulls(count, field.type)
-    return pa.table(columns, tablefiles.schema_of(table))
+    return pa.table(columns, parquet.schema_of(table))
 
 
 def bombs(root: Path, run: Path, stopped: Path) -> None:
@@ -772,12 +767,12 @@ def bombs(root: Path, run: Path, stopped: Path) -> None:
     (run / "spec.json").write_bytes(b"[" + b"[]," * 2**25 + b"[]]")
     (stopped / "history.jsonl").write_bytes(b"{}\n" * 2**24)
     for name, others in (
-        ("model.pt", ("inputs.pt", checkpoint.CHECKPOINT)),
+        ("model.pt", ("inputs.pt", checkpoints.CHECKPOINT)),
         ("spec.json", ("provenance.json", "claim.json")),
     ):
         for other in others:
             shutil.copyfile(run / name, run / other)
-    for name in ("layers.jsonl", "run.log", "metrics.json", checkpoint.PREVIOUS, "cancel.json"):
+    for name in ("layers.jsonl", "run.log", "metrics.json", checkpoints.PREVIOUS, "cancel.json"):
         (run / name).write_bytes(b"")
         os.truncate(run / name, 600 * 2**20)
     (launch,) = {path.parent for path in root.with_name("results.jobs").glob("*/array-*.json")}
@@ -797,7 +792,7 @@ def read_all(root: str, run_id: str, stopped: str, megabytes: str) -> None:
     """What the child process does that may not take more than so much memory beyond what it has by then."""
     import resource
 
-    commands.states = lambda wanted: {job: State(commands.GONE) for job in wanted}
+    slurm_commands.states = lambda wanted: {job: State(slurm_commands.GONE) for job in wanted}
     store = Store(root)
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
@@ -809,13 +804,13 @@ def read_all(root: str, run_id: str, stopped: str, megabytes: str) -> None:
     assert "rows; the limit is" in (store.check(stopped) or "")
     refused(lambda: store.read_styles("hostile"))
     assert store.check(run_id) is not None
-    for name in ("model.pt", "inputs.pt", checkpoint.CHECKPOINT, checkpoint.PREVIOUS):
-        refused(lambda name=name: checkpoint.load(run.path / name))
+    for name in ("model.pt", "inputs.pt", checkpoints.CHECKPOINT, checkpoints.PREVIOUS):
+        refused(lambda name=name: checkpoints.load(run.path / name))
     refused(lambda: bench.load(run_id, store.root))
     refused(lambda: run.read("spec"))
     claims.holder(run)
     provenance.earlier(run)
-    assert records.read(store.root)[1]
+    assert slurm_records.read(store.root)[1]
     command(logs.main, run_id, "--results", root)
     command(status.main, "--results", root)
     command(collect.main, "--suite", "hostile", "--results", root)
@@ -823,7 +818,7 @@ def read_all(root: str, run_id: str, stopped: str, megabytes: str) -> None:
 
 
 def refused(read, words: str | None = None) -> None:
-    with pytest.raises((StoreError, archive.Damaged), match=words):
+    with pytest.raises((StoreError, safe_load.Damaged), match=words):
         read()
 
 

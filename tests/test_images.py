@@ -13,14 +13,15 @@ import scipy.io
 import scipy.stats
 import torch
 
-from bench import cli, download
+from bench import download
+from bench.cli.entry import entry as entry_
 from bench.data import images
 from bench.data.augmentation import crop_and_flip
 from bench.data.base import DATASETS
 from methods.base import Task
-from methods.errors import UserError
-from methods.options import parse
-from methods.streams import Streams
+from methods.core.errors import UserError
+from methods.core.options import parse
+from methods.core.streams import Streams
 from tests import image_files
 
 NAMES = ("fashion_mnist", "cifar10", "cifar100", "svhn")
@@ -172,7 +173,7 @@ def test_data_lie_where_the_variable_says_or_in_the_users_cache(monkeypatch, tmp
 
 def called(*arguments):
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: download.main(list(arguments)))
+        entry_(lambda: download.main(list(arguments)))
     return caught.value.code
 
 

@@ -24,22 +24,23 @@ from scipy import special
 from torch import nn
 
 from bench.networks.base import NETWORKS
-from methods import costs, execution, passes
 from methods.base import Task
-from methods.contractions import Conv2d, Linear
+from methods.core import passes
+from methods.core.contractions import Conv2d, Linear
+from methods.core.errors import UserError
+from methods.core.options import parse
+from methods.core.streams import Streams
 from methods.dense_vi import DenseVI
-from methods.errors import UserError
+from methods.families.variational import VariationalOptions
 from methods.kernels import library as builds
 from methods.kernels.blocks import LANES, Blocks, from_blocks, to_blocks
 from methods.kernels.contraction import Kernel, geometry, sparse_map
 from methods.kernels.library import LEVELS, absent, library, pointer
-from methods.layers import VariationalLayer
-from methods.options import parse
-from methods.posterior import DenseGaussian, SparseGaussian
-from methods.scales import SCALE_MAPS
+from methods.layers import costs, execution
+from methods.layers.layer import VariationalLayer
+from methods.layers.posterior import DenseGaussian, SparseGaussian
+from methods.layers.scale_maps import SCALE_MAPS
 from methods.ssvi import SSVI, SSVIOptions
-from methods.streams import Streams
-from methods.variational import VariationalOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = torch.backends.cpu.get_cpu_capability()

@@ -15,18 +15,19 @@ from dataclasses import asdict, replace
 import psutil
 import pytest
 
-from bench import claims
-from bench.checkout import code
-from bench.checkpoint import CHECKPOINT, PREVIOUS
-from bench.claims import Process
-from bench.execution import Execution
-from bench.files import StoreError
-from bench.launch import run_inline, run_workers
-from bench.local import LocalWorkers
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.worker import walk
-from methods.errors import UserError
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching.local_workers import LocalWorkers
+from bench.launching.pool import run_inline, run_workers
+from bench.launching.worker import walk
+from bench.results import claims
+from bench.results.claims import Process
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.runner.git_state import code
+from bench.training.checkpoints import CHECKPOINT, PREVIOUS
+from methods.core.errors import UserError
 from tests.workers import ForkedWorkers
 
 LONG = 100_000
@@ -349,7 +350,7 @@ def test_rows_that_others_lost_are_in_the_checkpoint(store, tmp_path, lost):
     assert rows[0] == rows[1]
 
 
-# -- workers of bench.local -----------------------------------------------------------------
+# -- workers of bench.launching.local_workers --------------------------------------------------------
 
 
 def digits(**options):

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from methods import convert, passes
-from methods.contractions import Conv2d, Linear
-from methods.layers import VariationalLayer, variational_twin
-from methods.posterior import DenseGaussian, SparseGaussian
-from methods.scales import SCALE_MAPS
+from methods.core import passes
+from methods.core.contractions import Conv2d, Linear
+from methods.layers import convert
+from methods.layers.layer import VariationalLayer, variational_twin
+from methods.layers.posterior import DenseGaussian, SparseGaussian
+from methods.layers.scale_maps import SCALE_MAPS
 
 
 def generator(seed: int = 0) -> torch.Generator:

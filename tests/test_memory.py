@@ -8,12 +8,13 @@ import sys
 import pytest
 import torch
 
-from bench import memory
-from bench.execution import Execution
-from bench.memory import PeakMemory
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner import memory
+from bench.runner.execute import execute
+from bench.runner.memory import PeakMemory
 
 CPU = torch.device("cpu")
 MEGABYTE = 2**20

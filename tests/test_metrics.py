@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bench import metrics
+from bench.evaluation import metrics
 
 METRICS = {
     "accuracy",

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from bench.networks.base import NETWORKS
-from methods import convert, costs
 from methods.base import Progress, Task
-from methods.errors import UserError
-from methods.options import parse
+from methods.core.errors import UserError
+from methods.core.options import parse
+from methods.core.streams import Streams
+from methods.layers import convert, costs
 from methods.ssvi import SSVI, SSVIOptions
-from methods.streams import Streams
 
 DIGITS = Task((1, 8, 8), 10, 1097)
 COLOUR = Task((3, 32, 32), 100, 50_000)

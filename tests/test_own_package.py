@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from bench.store import Store
+from bench.results.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = (ROOT / "docs" / "datasets-and-networks.md").read_text()

@@ -11,18 +11,20 @@ import torch
 from torch import nn
 
 import bench
-from bench import blueprint, checkpoint
-from bench.execution import Execution
-from bench.plan import canonical
-from bench.preview import preview
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from methods import passes
-from methods.errors import UserError
+from bench.cli.describe_run import preview
+from bench.experiment import preflight
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.planning.plan import canonical
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import Streams
 from methods.mc_dropout import Dropout, MCDropoutOptions
-from methods.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
 #: What could move a member that is not in training: decay, momentum, the statistics of the toy network.
@@ -62,7 +64,7 @@ def found(folder):
 
 
 def model(folder):
-    return checkpoint.load(folder.path / "model.pt")
+    return checkpoints.load(folder.path / "model.pt")
 
 
 def rows(folder, stage, split="test"):
@@ -202,7 +204,7 @@ def test_which_layers_have_dropout():
 
     def rates(**options):
         run = images("mc_dropout", network={"name": "vit", "depth": 1, "width": 12}, **options)
-        blueprint.check(run)
+        preflight.check(run)
         module = make_problem(run).build(Streams(0))
         return {name: part.rate for name, part in module.named_modules() if isinstance(part, Dropout)}
 
@@ -217,8 +219,8 @@ def test_which_layers_have_dropout():
 def test_a_rate_that_reaches_no_layer_is_refused():
     run = parse_spec(nest({"dataset": "digits", "network": "mlp", "hidden": [], "method": "mc_dropout"}))
     with pytest.raises(UserError, match=r"rate: 0\.1 is for layers behind the first"):
-        blueprint.check(run)
-    blueprint.check(replace(run, method=("mc_dropout", MCDropoutOptions(rate=0.1, input_rate=0.1))))
+        preflight.check(run)
+    preflight.check(replace(run, method=("mc_dropout", MCDropoutOptions(rate=0.1, input_rate=0.1))))
 
 
 def test_dropout_trains_with_noise_and_is_scored_by_masks(store):
@@ -330,7 +332,7 @@ def test_draws_are_the_members_however_many_are_asked_for(samples):
 
 def test_an_ensemble_is_looked_at_before_it_is_trained():
     run, plain = spec("ensemble", members=3), spec("deterministic")
-    blueprint.check(run)
+    preflight.check(run)
     text = preview(run)
     assert "2.classifier.weight" in text and "never called" not in text
     shown, expected = (t.splitlines()[-1] for t in (text, preview(plain)))
@@ -340,7 +342,7 @@ def test_an_ensemble_is_looked_at_before_it_is_trained():
 
 def test_the_steps_of_all_members_are_foreseen(store):
     for run in (spec("ensemble", members=3), spec("ensemble", members=2, max_steps=7), spec("deterministic")):
-        assert blueprint.steps(run) == trained(store, run).read("costs")["steps_total"]
+        assert preflight.steps(run) == trained(store, run).read("costs")["steps_total"]
 
 
 # -- stored models -----------------------------------------------------------------------

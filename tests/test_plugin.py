@@ -16,14 +16,15 @@ from shutil import copytree, ignore_patterns
 import pytest
 import torch
 
-from bench.collect import collect
-from bench.execution import Execution
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.reporting.collecting import collect
+from bench.results.store import Store
+from bench.runner.execute import execute
 from methods.base import METHODS
-from methods.streams import Streams
+from methods.core.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 from tests.packages import install
 

@@ -14,12 +14,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import claims, headline, live, progress, status
-from bench.claims import Process
-from bench.headline import Ranking, print_share, print_summary
-from bench.live import named, render, shown
-from bench.progress import Item, Progress, Running, Snapshot, duration
-from bench.store import Store, StoreError, definitions
+from bench import status
+from bench.cli import live
+from bench.cli.live import named, render, shown
+from bench.cli.summary import _SHOWN, Ranking, print_share, print_summary
+from bench.monitoring import progress
+from bench.monitoring.progress import Item, Progress, Running, Snapshot, duration
+from bench.results import claims
+from bench.results.claims import Process
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.results.tables.columns import definitions
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
 
@@ -425,7 +430,7 @@ def test_the_share_of_time_in_training_and_evaluation():
 
 
 def test_the_columns_of_the_summary_are_columns_of_the_table():
-    assert {column for column, *_ in headline._SHOWN} <= set(definitions()["runs"])
+    assert {column for column, *_ in _SHOWN} <= set(definitions()["runs"])
 
 
 # -- bench.status ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from shutil import copytree, ignore_patterns, rmtree
 
@@ -61,8 +63,8 @@ def test_the_rules_see_what_they_forbid(tmp_path):
         methods__a="import bench.run\nimport torch\nfrom methods import b\nb._inner\nb.__doc__",
         methods__b="from methods.a import _name, name",
         bench__run="from dashboard import app\nfrom methods import a",
-        bench__store="import json",
-        dashboard__app="from bench.store import Store\nfrom bench import figures, run\nimport methods.a",
+        bench__results="import json",
+        dashboard__app="from bench.results import Store\nfrom bench import figures, run\nimport methods.a",
     )
     assert import_rules.forbidden(tmp_path) == [
         "bench/run.py: dashboard.app",
@@ -76,13 +78,14 @@ def test_the_rules_see_what_they_forbid(tmp_path):
     ]
 
 
-READ_SIDE = [name for name in ("store", "statistics", "figures") if (ROOT / "bench" / f"{name}.py").exists()]
-
-
-@pytest.mark.parametrize("name", READ_SIDE)
+@pytest.mark.parametrize("name", import_rules.ALLOWED["dashboard"])
 def test_the_read_side_loads_without_torch_and_methods(name):
-    loaded = python(f"import sys, bench.{name}; print(*sys.modules)").split()
-    assert f"bench.{name}" in loaded
+    modules = [
+        name,
+        *(module.name for module in pkgutil.walk_packages(import_module(name).__path__, f"{name}.")),
+    ]
+    loaded = python(f"import sys, {', '.join(modules)}; print(*sys.modules)").split()
+    assert set(modules) <= set(loaded)
     assert {"torch", "methods"}.isdisjoint(loaded)
 
 

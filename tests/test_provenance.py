@@ -9,24 +9,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import checkout, provenance
 from bench.data.base import DATASETS
-from bench.execution import Execution
-from bench.files import StoreError
-from bench.spec import parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.spec import parse_spec
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.runner import git_state, provenance
 from methods.base import METHODS
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository with ``bench/checkout.py`` in it, under which the code in use finds itself."""
+    """A repository with ``bench/runner/git_state.py`` in it, under which the code in use finds itself."""
     folder = tmp_path / "a: repository"
-    for name in ("bench/checkout.py", "methods/one.py", "setup.py", "README.md"):
+    for name in ("bench/runner/git_state.py", "methods/one.py", "setup.py", "README.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name}\n" * 20)
     (folder / ".gitignore").write_text("*.so\n__pycache__/\n")
-    monkeypatch.setattr(checkout, "__file__", str(folder / "bench" / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(folder / "bench" / "checkout.py"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     git(folder, "init", "-q")
     git(folder, "add", ".")
@@ -40,7 +40,7 @@ def git(folder, *arguments):
 
 
 def code():
-    return checkout.code.__wrapped__()
+    return git_state.code.__wrapped__()
 
 
 def change(folder):
@@ -50,13 +50,13 @@ def change(folder):
     (folder / "methods" / "añadido uno.py").write_text("new\n")
     (folder / "bench" / "table.npz").write_bytes(bytes(range(256)))
     (folder / "setup.py").chmod(0o755)
-    git(folder, "add", "bench/checkout.py")
+    git(folder, "add", "bench/runner/git_state.py")
     (folder / "bench" / "checkout.py").write_text("changed again, after it was staged\n")
 
 
 def content(folder):
     """Files, with their modes, that decide results."""
-    paths = (path for name in checkout.CODE for path in [folder / name, *(folder / name).rglob("*")])
+    paths = (path for name in git_state.CODE for path in [folder / name, *(folder / name).rglob("*")])
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mode & stat.S_IXUSR)
         for path in paths
@@ -122,7 +122,7 @@ def test_a_worktree_is_a_checkout_too(repository, tmp_path, monkeypatch):
     git(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "other"))
     change(repository)
     (tmp_path / "other" / "methods" / "two.py").write_text("two\n")
-    monkeypatch.setattr(checkout, "__file__", str(tmp_path / "other" / "bench" / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(tmp_path / "other" / "bench" / "checkout.py"))
     assert b"two.py" in code().patch and b"checkout.py" not in code().patch
 
 
@@ -135,30 +135,30 @@ def test_changes_that_can_not_be_read_are_marked(repository):
 def test_a_repository_around_an_installed_package_is_not_ours(repository, monkeypatch):
     inside = repository / "site-packages" / "bench"
     inside.mkdir(parents=True)
-    monkeypatch.setattr(checkout, "__file__", str(inside / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(inside / "checkout.py"))
     assert code() is None
 
 
 @pytest.mark.parametrize("path", [os.defpath, ""])
 def test_without_a_repository_or_without_git_there_is_none(tmp_path, monkeypatch, path):
     monkeypatch.setenv("PATH", path)
-    monkeypatch.setattr(checkout, "__file__", str(tmp_path / "bench" / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(tmp_path / "bench" / "checkout.py"))
     (tmp_path / "bench").mkdir()
     assert code() is None
 
 
 def test_a_patch_is_written_once_and_a_large_one_is_told_of(tmp_path):
-    small = checkout.Code("a" * 40, b"diff\n")
+    small = git_state.Code("a" * 40, b"diff\n")
     small.keep(tmp_path)
     path = tmp_path / "patches" / f"{small.digest}.diff"
     assert path.read_bytes() == b"diff\n"
     os.utime(path, (1, 1))
     small.keep(tmp_path)
     assert path.stat().st_mtime == 1
-    large = checkout.Code("a" * 40, b"x" * (checkout.MOST_BYTES + 1))
+    large = git_state.Code("a" * 40, b"x" * (git_state.MOST_BYTES + 1))
     large.keep(tmp_path)
     told = (tmp_path / "patches" / f"{large.digest}.diff").read_text()
-    assert told.startswith(f"# {checkout.MOST_BYTES + 1} bytes of changes to {'a' * 40}") and len(told) < 200
+    assert told.startswith(f"# {git_state.MOST_BYTES + 1} bytes of changes to {'a' * 40}") and len(told) < 200
     assert [entry.suffix for entry in (tmp_path / "patches").iterdir()] == [".diff", ".diff"]
 
 
@@ -172,7 +172,7 @@ def test_patches_go_to_no_other_place(tmp_path, obstacle):
     else:
         (root / "patches").write_text("")
     with pytest.raises(StoreError, match="patches"):
-        checkout.Code("a" * 40, b"diff\n").keep(root)
+        git_state.Code("a" * 40, b"diff\n").keep(root)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -184,7 +184,7 @@ def spec(**changes):
 
 
 def told(store, monkeypatch, patch=b""):
-    monkeypatch.setattr(provenance, "code", lambda: checkout.Code("b" * 40, patch))
+    monkeypatch.setattr(provenance, "code", lambda: git_state.Code("b" * 40, patch))
     document = provenance.provenance(spec(), Execution(), store)
     store.run(spec().run_id).write("provenance", document)
     return document
@@ -193,7 +193,7 @@ def told(store, monkeypatch, patch=b""):
 def test_a_run_tells_of_code_machine_and_cores(tmp_path, monkeypatch):
     store = Store(tmp_path / "results", create=True)
     document = told(store, monkeypatch, b"diff\n")
-    digest = checkout.Code("b" * 40, b"diff\n").digest
+    digest = git_state.Code("b" * 40, b"diff\n").digest
     assert document["git_sha"] == f"{'b' * 40}+{digest}"
     assert (store.root / "patches" / f"{digest}.diff").exists()
     assert document["affinity"] == sorted(os.sched_getaffinity(0))

@@ -10,19 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench import checkpoint
-from bench.checkpoint import CHECKPOINT
-from bench.execution import Execution
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from methods import convert, layers, passes, pruning
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints
+from bench.training.checkpoints import CHECKPOINT
 from methods.base import METHODS, Budget, Progress, Task
-from methods.criteria import Moments
-from methods.errors import UserError
-from methods.posterior import DenseGaussian, DensePoint, Slots, SparseGaussian, SparsePoint
-from methods.streams import Streams
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import Streams
+from methods.criteria.criteria import Moments
+from methods.layers import convert
+from methods.layers.layer import scale_parameters, variational_layers
+from methods.layers.posterior import DenseGaussian, DensePoint, Slots, SparseGaussian, SparsePoint
+from methods.subspace import pruning
 from tests.test_training import EVERY_EPOCH, results
 from tests.test_training import spec as toy_spec
 
@@ -206,7 +210,7 @@ def test_what_is_left_is_what_was_asked_for_and_all_that_is_stored(options, tmp_
     costs = folder.read("costs")
     assert costs["params_active"] == active + 32 + 10
     assert costs["density"] == active / sum(kernels)
-    packed = checkpoint.load(folder.path / "model.pt")
+    packed = checkpoints.load(folder.path / "model.pt")
     values = [t for name, t in packed.items() if name.endswith("posterior.mean")]
     assert sum(t.numel() for t in values) == active
     problem = make_problem(spec)
@@ -335,7 +339,7 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(options, tmp_path):
         if outcome == "done":
             break
         if path.exists():
-            state = checkpoint.load(path)["module"]
+            state = checkpoints.load(path)["module"]
             sizes.append(sum(v.numel() for k, v in state.items() if k.endswith("mean") and "norm" not in k))
     assert attempts > 3 and outcome == "done"
     if options["method"] != "rigl":
@@ -348,7 +352,7 @@ def test_the_last_level_keeps_no_dense_weights_in_its_checkpoint(tmp_path):
     store = Store(tmp_path, create=True)
     asked = iter(range(6 * 5 + 1))  # six steps an epoch: into the second epoch of the last level
     assert execute(spec, store, EVERY_EPOCH, stop=lambda: next(asked, None) is None) == "preempted"
-    state = checkpoint.load(store.run(spec.run_id).path / CHECKPOINT)
+    state = checkpoints.load(store.run(spec.run_id).path / CHECKPOINT)
     assert (state["stage_index"], state["epoch"]) == (2, 2)
     assert state["rewind_points"] == {}
     numbers = sum(v.numel() for k, v in state["module"].items() if "posterior" in k)
@@ -364,7 +368,7 @@ def test_fine_tuning_has_the_kl_at_full_weight():
 
 def test_options_that_do_not_fit_are_refused():
     chosen = {"dataset": "digits", "network": "mlp"}
-    from bench import blueprint
+    from bench.experiment import preflight
 
     for options, words in [
         ({"method": "magnitude_vi", "prune_from": 0.9}, "prune_from: 0.9 comes after prune_until, 0.75"),
@@ -372,7 +376,7 @@ def test_options_that_do_not_fit_are_refused():
         ({"method": "lottery_ticket", "rewind_to": 9, "epochs": 5}, "rewind_to: 9 comes after the 5 epochs"),
     ]:
         with pytest.raises(UserError, match=words):
-            blueprint.check(parse_spec(nest({**chosen, **options})))
+            preflight.check(parse_spec(nest({**chosen, **options})))
 
 
 @pytest.mark.parametrize(
@@ -435,7 +439,7 @@ def test_layers_that_exchange_weights_are_resumed_as_they_were_computed(sparsity
 
 def test_what_will_be_pruned_is_not_said_to_stay():
     module = METHODS.get("magnitude_vi")().build(network_for_tickets(), Streams(0), TASK)
-    assert {layer.why_dense for layer in layers.variational_layers(module)} == {"pruned in training"}
+    assert {layer.why_dense for layer in variational_layers(module)} == {"pruned in training"}
 
 
 # -- rigl --------------------------------------------------------------------------------
@@ -488,7 +492,7 @@ def test_rigl_has_one_network_to_predict_with(tmp_path):
     problem = make_problem(spec)
     module = problem.build(Streams(0))
     assert len(list(problem.method.draws(module, 10, torch.Generator()))) == 1
-    assert not layers.scale_parameters(module)
+    assert not scale_parameters(module)
     rows = {
         (r["predictor"], r["metric"]): r["value"]
         for r in folder.read("metrics")["metrics"]

@@ -9,12 +9,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from bench import cli, collect, grid, publish, status
-from bench.columns import TABLES
-from bench.execution import Execution
-from bench.launch import run_inline
-from bench.store import Store, StoreError
-from bench.suite import load
+from bench import collect, grid, publish, status
+from bench.cli.entry import entry
+from bench.experiment.execution import Execution
+from bench.launching.pool import run_inline
+from bench.planning.suite import load
+from bench.reporting import collecting, publishing
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.results.tables.columns import TABLES
 from tests import toys  # noqa: F401 (the toys are registered)
 
 SUITE = """
@@ -42,13 +45,13 @@ def store(tmp_path):
     (store.root / "patches").mkdir(exist_ok=True)
     (store.root / "patches" / "0a1b2c3d.diff").write_text("a change\n")
     assert run.is_done()
-    collect.collect(store, "given")
+    collecting.collect(store, "given")
     return store
 
 
 def call(command, *arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: command.main([str(argument) for argument in arguments]))
+        entry(lambda: command.main([str(argument) for argument in arguments]))
     out, err = capsys.readouterr()
     return caught.value.code, out, err
 
@@ -74,16 +77,16 @@ def test_tables_of_a_version_that_had_fewer_are_published_as_they_are(store, tmp
     table = pq.read_table(metrics)
     pq.write_table(table.filter(pc.not_equal(table["metric"].cast("string"), "aurc")), metrics)
     (store.root / "given" / "selective.parquet").unlink()
-    publish.publish(store, ["given"], tmp_path / "published")
+    publishing.publish(store, ["given"], tmp_path / "published")
     assert not (tmp_path / "published" / "given" / "selective.parquet").exists()
     assert Store(tmp_path / "published").read_tables("given")["selective"].empty
 
 
 def test_publishing_again_replaces_the_suite(store, tmp_path):
-    publish.publish(store, ["given"], tmp_path / "published")
+    publishing.publish(store, ["given"], tmp_path / "published")
     (tmp_path / "published" / "given" / "stray.parquet").write_text("old")
     (tmp_path / "published" / "README.md").write_text("mine")
-    publish.publish(store, ["given"], tmp_path / "published")
+    publishing.publish(store, ["given"], tmp_path / "published")
     assert not (tmp_path / "published" / "given" / "stray.parquet").exists()
     assert (tmp_path / "published" / "README.md").read_text() == "mine"
 
@@ -96,13 +99,13 @@ def test_the_patch_of_a_commit_with_changes_comes_along(store, tmp_path, monkeyp
         return {**tables, "runs": tables["runs"].assign(git_sha="0123456789+0a1b2c3d")}
 
     monkeypatch.setattr(store, "read_tables", with_changes)
-    publish.publish(store, ["given"], tmp_path / "published")
+    publishing.publish(store, ["given"], tmp_path / "published")
     assert (tmp_path / "published" / "patches" / "0a1b2c3d.diff").read_text() == "a change\n"
 
 
 def test_nothing_is_computed_over_published_tables(store, tmp_path, capsys):
     target = tmp_path / "published"
-    publish.publish(store, ["given"], target)
+    publishing.publish(store, ["given"], target)
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
     words = f"error: {target}: holds published tables alone; choose another --results\n"
     suite = tmp_path / "given.yaml"
@@ -120,20 +123,20 @@ def test_a_folder_with_something_else_is_not_published_to(store, tmp_path, capsy
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
     with pytest.raises(StoreError, match=r"not empty \(it holds 'thesis.tex'\)"):
-        publish.publish(store, ["given"], tmp_path / "other")
+        publishing.publish(store, ["given"], tmp_path / "other")
     code, _, err = call(
         publish, "--suite", "given", "--to", store.root, "--results", store.root, capsys=capsys
     )
     assert code == 2 and "is the results folder itself" in err
     another = Store(tmp_path / "another", create=True).root
     with pytest.raises(StoreError, match="is a results folder with runs"):
-        publish.publish(store, ["given"], another)
+        publishing.publish(store, ["given"], another)
 
 
 def test_what_was_not_collected_is_not_published(store, tmp_path):
     (store.root / "given" / "layers.parquet").unlink()
     with pytest.raises(StoreError, match=r"layers.parquet: no such file; python -m bench.collect"):
-        publish.publish(store, ["given"], tmp_path / "published")
+        publishing.publish(store, ["given"], tmp_path / "published")
     assert not (tmp_path / "published" / "given").exists()
 
 
@@ -142,12 +145,12 @@ def test_links_are_not_followed(store, tmp_path):
     (store.root / "given" / "methods.json").unlink()
     (store.root / "given" / "methods.json").symlink_to(tmp_path / "secret")
     with pytest.raises(StoreError, match=r"methods\.json"):
-        publish.publish(store, ["given"], tmp_path / "published")
+        publishing.publish(store, ["given"], tmp_path / "published")
     assert [path.name for path in (tmp_path / "published").iterdir()] == ["schema.json"]
     (tmp_path / "published" / "given").symlink_to(tmp_path)
     (store.root / "given" / "methods.json").unlink()
     with pytest.raises(StoreError, match="is a link"):
-        publish.publish(store, ["given"], tmp_path / "published")
+        publishing.publish(store, ["given"], tmp_path / "published")
 
 
 def test_tables_are_kept_where_none_of_their_runs_is(store, tmp_path, capsys):

@@ -8,11 +8,12 @@ from statistics import fmean
 import pytest
 import torch
 
-from bench.problem import make_problem
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.training import Stopped, Trainer
-from methods.streams import Streams
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.training.trainer import Stopped, Trainer
+from methods.core.streams import Streams
 from tests import image_files
 
 METHODS = {

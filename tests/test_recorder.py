@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench import recorder
-from bench.folder import RunFolder
-from bench.recorder import Recorder
+from bench.results.run_folder import RunFolder
+from bench.training import recorder
+from bench.training.recorder import Recorder
 
 
 @pytest.fixture

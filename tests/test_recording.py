@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from methods import recording, subspace
-from methods.criteria import CRITERIA, EQUIVALENT, Moments, scores
-from methods.posterior import SparseGaussian
+from methods.criteria.criteria import CRITERIA, EQUIVALENT, Moments, scores
+from methods.layers.posterior import SparseGaussian
+from methods.subspace import recording, surgery
 
 
 def recorder():
@@ -71,10 +71,10 @@ def test_a_change_is_described_by_its_sets_and_scores():
     posterior = SparseGaussian((4, 4), index.clone(), mean, std, "softplus")
     context, rows = recorder()
     context.memory["initial/hidden"] = torch.tensor([1, 2, 4, 6, 8], dtype=torch.int32)
-    change = subspace.Change(keep=torch.tensor([0, 2, 3]), add=torch.tensor([5, 12]))
+    change = surgery.Change(keep=torch.tensor([0, 2, 3]), add=torch.tensor([5, 12]))
     before = torch.tensor([10.0, 1.0, 20.0, 30.0, 2.0], dtype=torch.float64)
     optimiser = torch.optim.SGD(posterior.parameters(), lr=0.1)
-    subspace.apply(posterior, change, optimiser)  # slots 1 5 6 9 12
+    surgery.apply(posterior, change, optimiser)  # slots 1 5 6 9 12
     after = torch.tensor([10.0, 0.25, 20.0, 30.0, 0.5], dtype=torch.float64)
     recording.record_change(context, "hidden", posterior, change, before, after)
     ((table, row),) = rows

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from bench.figures import axes
-from bench.statistics import paired, summarise
-from bench.store import Store
+from bench.results.store import Store
+from bench.statistics.seeds import paired, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "reference"

@@ -11,20 +11,26 @@ import torch
 import yaml
 from rich.console import Console
 
-from bench import blueprint, checkpoint, claims, cli, evaluation, grid, run
+from bench import grid, run
 from bench import status as status_of
+from bench.cli.entry import entry
+from bench.cli.live import render
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.data.splitting import channel_statistics
-from bench.estimate import estimate
-from bench.execution import Execution
-from bench.live import render
-from bench.problem import make_problem
-from bench.progress import Item, Progress
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.suite import parse_suite
-from methods.streams import Streams
+from bench.evaluation import evaluate
+from bench.experiment import preflight
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.monitoring.progress import Item, Progress
+from bench.planning.estimate import estimate
+from bench.planning.suite import parse_suite
+from bench.results import claims
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints
+from methods.core.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
 EVERY_EPOCH = Execution(checkpoint_seconds=0.0)
@@ -108,11 +114,11 @@ def test_examples_and_steps_are_those_of_the_merged_part():
 
 
 def test_nothing_is_scored_on_what_was_trained_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.training.quick_scores", None)  # calling it fails
+    monkeypatch.setattr("bench.training.trainer.quick_scores", None)  # calling it fails
     folder = computed(tmp_path, spec())
     assert splits_in(folder) == {"metrics": {"test"}, "calibration": {"test"}, "history": {"train"}}
     assert "val_accuracy" not in folder.read("status")
-    monkeypatch.setattr("bench.training.quick_scores", evaluation.quick_scores)
+    monkeypatch.setattr("bench.training.trainer.quick_scores", evaluate.quick_scores)
     folder = computed(tmp_path, spec("holdout"))
     assert splits_in(folder) == {
         "metrics": {"val", "test"},
@@ -138,7 +144,7 @@ def results(folder):
     history = [row for row in folder.rows("history") if row["metric"] != "seconds"]
     with np.load(folder.path / "predictions.npz") as arrays:
         predictions = {name: arrays[name].tobytes() for name in arrays.files}
-    model = {k: v.numpy().tobytes() for k, v in checkpoint.load(folder.path / "model.pt").items()}
+    model = {k: v.numpy().tobytes() for k, v in checkpoints.load(folder.path / "model.pt").items()}
     return folder.read("metrics"), history, folder.rows("layers"), predictions, model
 
 
@@ -171,7 +177,7 @@ scales:
 
 def called(command, *arguments):
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: command.main(list(map(str, arguments))))
+        entry(lambda: command.main(list(map(str, arguments))))
     return caught.value.code
 
 
@@ -231,7 +237,7 @@ def hours(protocol, store=None):
 
 
 def test_an_estimate_counts_every_example():
-    examples = [blueprint.task(spec(protocol)).examples for protocol in ("holdout", "refit")]
+    examples = [preflight.task(spec(protocol)).examples for protocol in ("holdout", "refit")]
     assert examples == [TRAIN, TRAIN + VAL]
     assert hours("refit") > hours("holdout")
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from methods.base import Method, Style
-from methods.errors import UserError
-from methods.registry import Registry
+from methods.core.errors import UserError
+from methods.core.registry import Registry
 
 
 class Point:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, report
-from bench.columns import TABLES
-from bench.store import Store
-from bench.tablefiles import write_runs
+from bench import report
+from bench.cli.entry import entry
+from bench.reporting import contents
+from bench.results.store import Store
+from bench.results.tables.columns import TABLES
+from bench.results.tables.parquet import write_runs
 from tests.dashboard_server import ROOT
 
 REFERENCE = ROOT / "results" / "reference"
@@ -22,12 +24,12 @@ SUITE, SCALE = "baselines", "demo"
 
 @pytest.fixture(scope="module")
 def made():
-    return report.make(Store(REFERENCE), SUITE, SCALE)
+    return contents.make(Store(REFERENCE), SUITE, SCALE)
 
 
 def call(*arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.entry(lambda: report.main([str(argument) for argument in arguments]))
+        entry(lambda: report.main([str(argument) for argument in arguments]))
     out, err = capsys.readouterr()
     return caught.value.code, out, err
 
@@ -90,7 +92,7 @@ def test_failed_runs_are_told_with_their_reason(tmp_path):
 
     write_runs(results / SUITE, pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False))
     scale = str(frame["scale"].iloc[0])
-    made = report.make(Store(results), SUITE, scale)
+    made = contents.make(Store(results), SUITE, scale)
     assert (
         "## Failed and missing runs" in made.markdown()
         and r"&lt;script\>boom&lt;/script\> \| pipe" in made.markdown()
@@ -135,6 +137,6 @@ def test_words_of_results_are_no_markup(tmp_path):
     plan = json.loads(path.read_text())
     hostile = "![i](http://a.b/c.png) [l](javascript:x) <b>y</b> **z**"
     path.write_text(json.dumps({**plan, "question": hostile, "rank_by": "no such score"}))
-    made = report.make(Store(results), SUITE, SCALE)
+    made = contents.make(Store(results), SUITE, SCALE)
     assert r"## \!\[i\](http://a.b/c.png) \[l\](javascript:x) &lt;b\>y&lt;/b\> \*\*z\*\*" in made.markdown()
     assert "<b>y</b>" not in made.page()

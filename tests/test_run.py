@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
-from bench import claims, cli, run
-from bench.store import Store
+from bench import run
+from bench.cli.entry import entry
+from bench.results import claims
+from bench.results.store import Store
 from methods.base import METHODS
 from tests import toys
 from tests.run_folders import config, run_files, write_run
@@ -22,7 +24,7 @@ def call(tmp_path, capsys):
 
     def call(*arguments):
         with pytest.raises(SystemExit) as caught:
-            cli.entry(lambda: run.main([*arguments, "--results", str(tmp_path / "results")]))
+            entry(lambda: run.main([*arguments, "--results", str(tmp_path / "results")]))
         return caught.value.code, *capsys.readouterr()
 
     return call

@@ -11,9 +11,9 @@ import torch
 
 from bench.data import fashion_mnist_sample, images
 from bench.data.base import DATASETS
-from methods.errors import UserError
-from methods.options import parse
-from methods.streams import Streams
+from methods.core.errors import UserError
+from methods.core.options import parse
+from methods.core.streams import Streams
 from tests import image_files
 
 
@@ -67,8 +67,8 @@ def test_it_is_the_first_hundred_training_images_of_each_class():
 def test_it_is_read_without_torchvision_and_stands_beside_its_licence():
     code = """
 import sys
-from bench.problem import make_problem
-from bench.spec import nest, parse_spec
+from bench.experiment.problem import make_problem
+from bench.experiment.spec import nest, parse_spec
 spec = parse_spec(nest({"dataset": "fashion_mnist_sample", "network": "mlp", "method": "ssvi"}))
 print(make_problem(spec).task.examples, "torchvision" in sys.modules)
 """

@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import claims
-from bench.slurm import commands
-from bench.store import Store
+from bench.monitoring import slurm_commands
+from bench.results import claims
+from bench.results.store import Store
 from tests.slurm_cluster import CPUS, OVER
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
@@ -386,8 +386,8 @@ def test_accounting_is_asked_where_there_is_some(accounted_cluster, suite, resul
     job = job_of(run)
     os.kill(pid_of(run), signal.SIGKILL)
     until(lambda: "1 preempted" in statuses(results)[0])
-    assert commands.site().accounting
-    assert commands.states([job, "999999"])[job].name == "FAILED"
+    assert slurm_commands.site().accounting
+    assert slurm_commands.states([job, "999999"])[job].name == "FAILED"
 
 
 def test_a_site_that_takes_few_jobs_gets_smaller_arrays(cluster, suite, results, tmp_path, monkeypatch):

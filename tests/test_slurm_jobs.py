@@ -9,17 +9,19 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench import claims, launches
-from bench.claims import Process
-from bench.execution import Execution
-from bench.progress import Item, Progress
-from bench.slurm import commands, fate, jobs, records
-from bench.slurm.commands import Site, SlurmError, State
-from bench.slurm.profile import Profile
-from bench.slurm.records import Task
-from bench.slurm.submission import Submission
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.launching.slurm_profile import Profile
+from bench.launching.slurm_submission import Submission
+from bench.monitoring import launch_files, slurm_commands, slurm_queue, slurm_records
+from bench.monitoring.progress import Item, Progress
+from bench.monitoring.slurm_commands import Site, SlurmError, State
+from bench.monitoring.slurm_queue import fate as fate_
+from bench.monitoring.slurm_records import Task
+from bench.results import claims
+from bench.results.claims import Process
+from bench.results.store import Store
 from tests.run_folders import identifier
 
 RUNS = [identifier("run", number) for number in range(6)]
@@ -35,20 +37,22 @@ def slurm(monkeypatch):
     """The states that SLURM gives, by job; others it has forgotten."""
     found = {}
     monkeypatch.setattr(
-        commands, "states", lambda jobs: {job: State(found.get(job, commands.GONE)) for job in jobs}
+        slurm_commands,
+        "states",
+        lambda jobs: {job: State(found.get(job, slurm_commands.GONE)) for job in jobs},
     )
     return found
 
 
 def submitted(store, *parts, array=7, at=None, said=None):
     """One array whose jobs have ``parts`` of the runs; ``at`` is what each says that it is at."""
-    launch = launches.new(store.root)
+    launch = launch_files.new(store.root)
     tasks = [Task(f"{array}_{i}", i + 1, tuple(runs), launch) for i, runs in enumerate(parts)]
-    records.write(launch, tasks)
+    slurm_records.write(launch, tasks)
     for task, run_id in zip(tasks, at or [], strict=False):
         told = {"pid": 1, "run_id": run_id, "begun": run_id is not None, "ended": False}
         task.note.write_text(json.dumps(told))
-    launches.logs(launch).mkdir()
+    launch_files.logs(launch).mkdir()
     for task in tasks:
         task.log.write_text(said or "farewell\n")
     return tasks
@@ -68,16 +72,16 @@ def working(store, run_id, job):
 
 def test_what_was_submitted_is_read_back(store):
     tasks = submitted(store, RUNS[:2], RUNS[2:])
-    assert records.read(store.root) == (tasks, [])
-    assert records.read(store.root)[0][0].launch == tasks[0].launch
+    assert slurm_records.read(store.root) == (tasks, [])
+    assert slurm_records.read(store.root)[0][0].launch == tasks[0].launch
 
 
 def test_an_array_that_is_over_is_not_read_again_and_its_logs_are_found(store):
     (task,) = submitted(store, RUNS[:1], said=f"run {RUNS[0]}\n", at=[RUNS[0]])
-    records.close(task.launch, "7")
-    assert records.read(store.root) == ([], [])
-    assert records.logs_of(store.root, RUNS[0]) == [task.log]
-    assert records.logs_of(store.root, RUNS[1]) == []
+    slurm_records.close(task.launch, "7")
+    assert slurm_records.read(store.root) == ([], [])
+    assert slurm_records.logs_of(store.root, RUNS[0]) == [task.log]
+    assert slurm_records.logs_of(store.root, RUNS[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_an_array_that_is_over_is_not_read_again_and_its_logs_are_found(store):
 def test_a_record_that_is_damaged_is_said_and_nothing_is_made_of_it(store, content):
     (task,) = submitted(store, RUNS[:1])
     (task.launch / "array-7.json").write_text(content)
-    found, faults = records.read(store.root)
+    found, faults = slurm_records.read(store.root)
     assert found == [] and len(faults) == 1 and "array-7.json" in faults[0]
 
 
@@ -109,7 +113,7 @@ def test_a_record_that_is_damaged_is_said_and_nothing_is_made_of_it(store, conte
 def test_runs_are_in_jobs_that_wait_or_run(store, slurm):
     first, second = submitted(store, RUNS[:2], RUNS[2:4])
     slurm |= {"7_0": "RUNNING", "7_1": "PENDING"}
-    sight = jobs.look(store.root)
+    sight = slurm_queue.look(store.root)
     assert {run_id: task for run_id, (task, _) in sight.live.items()} == dict.fromkeys(
         RUNS[:2], first
     ) | dict.fromkeys(RUNS[2:4], second)
@@ -140,9 +144,9 @@ def test_what_the_end_of_a_job_makes_of_the_run_that_it_was_at(store, slurm, sta
     submitted(store, [RUNS[0]], at=[RUNS[0]], said=f"{log}\n")
     working(store, RUNS[0], "7_0")
     slurm["7_0"] = state
-    seen = jobs.verdicts(jobs.look(store.root))[RUNS[0]]
+    seen = slurm_queue.verdicts(slurm_queue.look(store.root))[RUNS[0]]
     foreseen = Progress(store, [Item(RUNS[0], "run")]).document(RUNS[0])
-    assert jobs.settle(store, jobs.look(store.root)) == []
+    assert slurm_queue.settle(store, slurm_queue.look(store.root)) == []
     said = store.run(RUNS[0]).read("status")
     assert seen.job == "7_0"
     assert foreseen == (status, {key: value for key, value in said.items() if key != "updated_at"})
@@ -154,7 +158,7 @@ def test_the_second_death_of_a_run_is_its_failure(store, slurm):
     for array in (7, 8):
         submitted(store, [RUNS[0]], array=array, at=[RUNS[0]])
         working(store, RUNS[0], f"{array}_0")
-        jobs.settle(store, jobs.look(store.root))
+        slurm_queue.settle(store, slurm_queue.look(store.root))
     said = store.run(RUNS[0]).read("status")
     assert (said["status"], said["error_kind"], said["deaths"]) == ("failed", "killed", 2)
     assert said["error"].startswith(
@@ -167,7 +171,7 @@ def test_a_preemption_is_no_death_however_often(store, slurm):
         submitted(store, [RUNS[0]], array=array, at=[RUNS[0]])
         slurm[f"{array}_0"] = "PREEMPTED"
         working(store, RUNS[0], f"{array}_0")
-        jobs.settle(store, jobs.look(store.root))
+        slurm_queue.settle(store, slurm_queue.look(store.root))
     assert store.run(RUNS[0]).status() == "preempted"
 
 
@@ -176,16 +180,16 @@ def test_an_end_is_looked_after_once(store, slurm):
     working(store, RUNS[0], "7_0")
     slurm |= {"7_0": "FAILED", "7_1": "RUNNING"}
     for _ in range(3):
-        jobs.settle(store, jobs.look(store.root))
+        slurm_queue.settle(store, slurm_queue.look(store.root))
     assert store.run(RUNS[0]).read("status")["deaths"] == 1
 
 
 def test_runs_that_a_dead_job_had_not_come_to_are_missing_and_nothing_more(store, slurm):
     submitted(store, RUNS[:3], at=[RUNS[0]])
     working(store, RUNS[0], "7_0")
-    jobs.settle(store, jobs.look(store.root))
+    slurm_queue.settle(store, slurm_queue.look(store.root))
     assert [store.run(run_id).status() for run_id in RUNS[:3]] == ["preempted", "pending", "pending"]
-    assert jobs.look(store.root).over == []
+    assert slurm_queue.look(store.root).over == []
 
 
 def test_a_cancelled_job_takes_all_its_runs_with_it_but_not_what_is_done(store, slurm):
@@ -193,7 +197,7 @@ def test_a_cancelled_job_takes_all_its_runs_with_it_but_not_what_is_done(store, 
     store.run(RUNS[0]).write("status", {"status": "done"})
     working(store, RUNS[1], "7_0")
     slurm["7_0"] = "CANCELLED"
-    jobs.settle(store, jobs.look(store.root))
+    slurm_queue.settle(store, slurm_queue.look(store.root))
     assert [store.run(run_id).status() for run_id in RUNS[:3]] == ["done", "cancelled", "cancelled"]
 
 
@@ -202,15 +206,15 @@ def test_a_run_that_is_in_another_job_by_now_is_left_alone(store, slurm):
     submitted(store, RUNS[:1], array=8, at=RUNS[:1])
     slurm["8_0"] = "RUNNING"
     working(store, RUNS[0], "8_0")
-    assert jobs.verdicts(jobs.look(store.root)) == {}
-    jobs.settle(store, jobs.look(store.root))
+    assert slurm_queue.verdicts(slurm_queue.look(store.root)) == {}
+    slurm_queue.settle(store, slurm_queue.look(store.root))
     assert store.run(RUNS[0]).status() == "running"
 
 
 def test_a_job_that_ended_before_it_began_a_run_is_reported(store, slurm):
     dead, well = submitted(store, RUNS[:1], RUNS[1:2], at=[None, None])
     well.note.write_text(json.dumps({"run_id": None, "ended": True}))
-    assert jobs.settle(store, jobs.look(store.root)) == [dead]
+    assert slurm_queue.settle(store, slurm_queue.look(store.root)) == [dead]
     assert store.run(RUNS[0]).status() == "pending"
 
 
@@ -245,21 +249,29 @@ def test_last_words_are_the_last_line_that_says_something(store):
     assert task.last_words() == f"none ({task.log} is empty)"
 
 
+def test_a_job_of_a_version_with_other_modules_is_told_in_one_line(store):
+    (task,) = submitted(store, RUNS[:1], said="Traceback\nModuleNotFoundError: No module named 'bench.slurm'\n")
+    assert slurm_queue.in_vain(task) == (
+        "job 7_0 was submitted by another version of ssvi-bench, whose modules lie elsewhere; "
+        "the same command submits its runs anew"
+    )
+
+
 def test_a_job_that_came_to_nothing_is_told_with_what_to_look_at(store):
     (task,) = submitted(store, RUNS[:1], said="/var/spool/job: line 7: module: not found\n")
-    assert jobs.in_vain(task) == (
+    assert slurm_queue.in_vain(task) == (
         "job 7_0 ended before it came to a run: look at the profile's setup and python, and at whether nodes "
         f"see this folder; its last words: /var/spool/job: line 7: module: not found (log: {task.log})"
     )
     task.note.write_text(json.dumps({"fault": "cannot write x: No space left on device"}))
-    assert jobs.in_vain(task) == "job 7_0 could not go on: cannot write x: No space left on device"
+    assert slurm_queue.in_vain(task) == "job 7_0 could not go on: cannot write x: No space left on device"
 
 
 def test_out_of_memory_is_known_by_what_is_printed_about_it():
     words = ["slurmstepd: error: Detected 1 oom_kill event in StepId=3.0.", "oom-kill event", "Out Of Memory"]
-    assert {fate.fate("1", State("FAILED"), [line]).kind for line in words} == {"oom"}
-    assert fate.fate("1", State("FAILED"), ["room-killer"]).kind == "killed"
-    assert fate.fate("1", State("TIMEOUT"), words).kind == "timeout"
+    assert {fate_("1", State("FAILED"), [line]).kind for line in words} == {"oom"}
+    assert fate_("1", State("FAILED"), ["room-killer"]).kind == "killed"
+    assert fate_("1", State("TIMEOUT"), words).kind == "timeout"
 
 
 # -- how runs become jobs -------------------------------------------------------------------
@@ -273,7 +285,7 @@ def specs(count, **options):
 @pytest.fixture
 def parts(store, monkeypatch):
     """How many runs each job has, of so many runs of so many seconds."""
-    monkeypatch.setattr(commands, "site", lambda: Site(1001, False))
+    monkeypatch.setattr(slurm_commands, "site", lambda: Site(1001, False))
 
     def of(count, seconds, **profile):
         asked = Submission(store.root, Profile(**profile), Execution(), "s", "demo", lambda spec: seconds)
@@ -307,7 +319,7 @@ def test_the_number_can_be_chosen(parts):
 def test_without_slurm_it_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmError, match="there is no SLURM here: scontrol is not on PATH"):
-        commands.site()
+        slurm_commands.site()
 
 
 def command(folder, name, script):
@@ -323,7 +335,7 @@ def test_a_refusal_is_said_in_slurms_words(monkeypatch, tmp_path):
         SlurmError,
         match=r"take such jobs: sbatch: Invalid partition .*: --partition=x\)$",
     ):
-        commands.check({"partition": "x"})
+        slurm_commands.check({"partition": "x"})
 
 
 def test_a_refusal_of_gpus_says_where_a_site_has_its_own_word(monkeypatch, tmp_path):
@@ -331,11 +343,11 @@ def test_a_refusal_of_gpus_says_where_a_site_has_its_own_word(monkeypatch, tmp_p
     command(tmp_path, "sbatch", f"echo '{words}' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(SlurmError, match=r"own word for GPUs see slurm/example.yaml\)$"):
-        commands.check({"gpus-per-node": "1"})
+        slurm_commands.check({"gpus-per-node": "1"})
 
 
 def test_a_controller_that_does_not_answer_has_refused_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(commands, "_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_commands, "_CHECK_SECONDS", 0.2)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for script, words in (
         ("sleep 5", r"^sbatch: SLURM did not answer within 0 s: is its controller up"),
@@ -345,8 +357,8 @@ def test_a_controller_that_does_not_answer_has_refused_nothing(monkeypatch, tmp_
         ),
     ):
         command(tmp_path, "sbatch", script)
-        with pytest.raises(commands.Unreachable, match=words):
-            commands.check({})
+        with pytest.raises(slurm_commands.Unreachable, match=words):
+            slurm_commands.check({})
 
 
 def test_accounting_is_asked_for_what_squeue_forgot(monkeypatch, tmp_path):
@@ -354,7 +366,7 @@ def test_accounting_is_asked_for_what_squeue_forgot(monkeypatch, tmp_path):
     command(tmp_path, "squeue", "echo '5_0|RUNNING|None|n1'; echo '5_1|PENDING|Priority|'")
     command(tmp_path, "sacct", "printf '4|COMPLETED|n1\\n6|CANCELLED by 0|\\n7|RUNNING|n2\\n'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert commands.states(["4", "5_0", "5_1", "6", "7", "8"]) == {
+    assert slurm_commands.states(["4", "5_0", "5_1", "6", "7", "8"]) == {
         "4": State("COMPLETED", "", "n1"),
         "5_0": State("RUNNING", "", "n1"),
         "5_1": State("PENDING", "Priority"),
@@ -369,7 +381,7 @@ def test_members_of_an_array_that_never_began_have_one_row_together(monkeypatch,
     command(tmp_path, "squeue", "echo '5_0|COMPLETED|None|n1'; echo '5|CANCELLED|Resources|'")
     command(tmp_path, "sacct", "printf '6_0|COMPLETED|n1\\n6_[1-9]|CANCELLED by 0|\\n'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    names = {job: state.name for job, state in commands.states(["5_0", "5_3", "6_0", "6_3"]).items()}
+    names = {job: state.name for job, state in slurm_commands.states(["5_0", "5_3", "6_0", "6_3"]).items()}
     assert names == {"5_0": "COMPLETED", "5_3": "CANCELLED", "6_0": "COMPLETED", "6_3": "CANCELLED"}
 
 
@@ -377,7 +389,7 @@ def test_without_accounting_what_squeue_forgot_is_gone(monkeypatch, tmp_path):
     command(tmp_path, "scontrol", "echo 'AccountingStorageType   = accounting_storage/none'")
     command(tmp_path, "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert commands.states(["4"]) == {"4": State("GONE")}
+    assert slurm_commands.states(["4"]) == {"4": State("GONE")}
 
 
 def test_a_controller_that_does_not_answer_is_not_taken_for_the_end_of_jobs(monkeypatch, tmp_path):
@@ -386,4 +398,4 @@ def test_a_controller_that_does_not_answer_is_not_taken_for_the_end_of_jobs(monk
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(SlurmError, match="Unable to contact slurm controller"):
-        commands.states(["4"])
+        slurm_commands.states(["4"])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.slurm import profile, shared
-from bench.slurm.profile import Profile, load, seconds
-from methods.errors import UserError
+from bench.launching import slurm_launch, slurm_profile
+from bench.launching.slurm_profile import Profile, load, seconds
+from methods.core.errors import UserError
 
 EXAMPLE = Path(__file__).parents[1] / "slurm" / "example.yaml"
 
@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[1] / "slurm" / "example.yaml"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The only folder with profiles."""
-    monkeypatch.setattr(profile, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(slurm_profile, "FOLDERS", (tmp_path,))
     return tmp_path
 
 
@@ -114,6 +114,6 @@ def test_what_is_wrong_on_the_command_line_is_said_to_be_there(folder):
 
 
 def test_a_folder_in_the_memory_of_a_machine_is_shared_with_nobody(tmp_path):
-    assert shared.not_shared(Path("/dev/shm/results")) is not None
-    assert shared.not_shared(Path("/tmp/results")) is not None
-    assert shared.not_shared(Path("/home/somebody/results")) is None
+    assert slurm_launch.not_shared(Path("/dev/shm/results")) is not None
+    assert slurm_launch.not_shared(Path("/tmp/results")) is not None
+    assert slurm_launch.not_shared(Path("/home/somebody/results")) is None

@@ -12,18 +12,20 @@ import pytest
 import torch
 
 import bench
-from bench import cli
-from bench.checkpoint import CHECKPOINT
-from bench.execution import Execution, stopped_otherwise
-from bench.problem import make_problem
-from bench.run import execute
+from bench.cli.entry import BAD_INPUT
+from bench.experiment.execution import Execution, stopped_otherwise
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
 from bench.run import main as run_command
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from methods import execution, passes
-from methods.errors import UserError
-from methods.posterior import DenseGaussian, SparseGaussian
-from methods.streams import Streams
+from bench.runner.execute import execute
+from bench.training.checkpoints import CHECKPOINT
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import Streams
+from methods.layers import execution
+from methods.layers.posterior import DenseGaussian, SparseGaussian
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
@@ -221,7 +223,7 @@ def test_a_machine_without_kernels_says_so_once_and_computes_densely(tmp_path):
 
 def test_kernels_that_are_asked_for_and_missing_are_an_error(tmp_path):
     done = command("--execution", "sparse", tmp_path=tmp_path)
-    assert done.returncode == cli.BAD_INPUT
+    assert done.returncode == BAD_INPUT
     assert (
         done.stderr.startswith("error: --execution sparse: sparse kernels need")
         and done.stderr.count("\n") == 1

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.base import DATASETS, Dataset
+from bench.experiment.settings import flatten, nest, unflatten
+from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS, Network
-from bench.spec import flatten, nest, parse_spec, unflatten
 from methods.base import METHODS, Method, Style
-from methods.errors import UserError
-from methods.options import describe, hashed_dict, option, parse, to_dict
+from methods.core.errors import UserError
+from methods.core.options import describe, hashed_dict, option, parse, to_dict
 
 STYLE = Style("Spec toy", hue="#000000", hue_dark="#FFFFFF")
 

@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from methods import layers, passes, subspace
 from methods.base import METHODS, Budget, Context, Progress, Stage, Task
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import Streams
 from methods.dense_vi import DenseVI
-from methods.errors import UserError
-from methods.scales import SCALE_MAPS
+from methods.families.variational import SparseOptions, VariationalOptions
+from methods.layers.layer import sparse_layers, variational_layers
+from methods.layers.scale_maps import SCALE_MAPS
 from methods.ssvi import ADDITIONS, SSVI, SSVIOptions
 from methods.static_vi import StaticVI
-from methods.streams import Streams
-from methods.variational import SparseOptions, VariationalOptions
+from methods.subspace import surgery
 
 TASK = Task((12,), 4, examples=96)
 STEPS = 40
@@ -74,7 +76,7 @@ class Session:
         return loss.item()
 
     def slots(self):
-        return {name: posterior.index.clone() for name, _, posterior in layers.sparse_layers(self.module)}
+        return {name: posterior.index.clone() for name, _, posterior in sparse_layers(self.module)}
 
 
 def ssvi(**options):
@@ -144,30 +146,30 @@ def test_scores_and_gradients_are_compared_across_layers():
     with passes.dense_gradients(lambda layer, g: dense.__setitem__(layer, g.clone())):
         session.method.loss(session.module, steps[4], session.context.progress).backward()
     session.streams["noise"].set_state(noise)
-    found = list(layers.sparse_layers(session.module))
+    found = list(sparse_layers(session.module))
     starts = dict(zip([name for name, *_ in found], (0, 240), strict=True))
     index = torch.cat([p.index.long() + starts[name] for name, _, p in found])
     mean = torch.cat([p.mean.detach() for *_, p in found])
     magnitude = torch.cat([dense[layer].abs().view(-1) for _, layer, _ in found])
-    n = math.floor(len(index) * subspace.replacement_fraction(5, 30, 0.3))
+    n = math.floor(len(index) * surgery.replacement_fraction(5, 30, 0.3))
     removed = index[mean.abs().argsort()[:n]]
     survivors = index[~torch.isin(index, removed)]
     magnitude[survivors] = -1
     expected = torch.cat([survivors, magnitude.topk(n).indices]).sort().values
     session.step(steps[4])
-    after = [p.index.long() + starts[name] for name, _, p in layers.sparse_layers(session.module)]
+    after = [p.index.long() + starts[name] for name, _, p in sparse_layers(session.module)]
     assert n > 0
     assert torch.equal(torch.cat(after), expected)
 
 
 def test_new_slots_of_a_layer_without_survivors_take_the_scale_of_all():
     session = Session(ssvi())
-    posteriors = [posterior for *_, posterior in layers.sparse_layers(session.module)]
+    posteriors = [posterior for *_, posterior in sparse_layers(session.module)]
     with torch.no_grad():
         posteriors[0].rho.copy_(torch.linspace(-3, -1, posteriors[0].active))
     none, come = torch.empty(0, dtype=torch.long), torch.tensor([0])
-    gone = subspace.Change(none, come)
-    stay = subspace.Change(torch.tensor([0, 5, 7]), come)
+    gone = surgery.Change(none, come)
+    stay = surgery.Change(torch.tensor([0, 5, 7]), come)
     survivors = posteriors[0].rho[stay.keep].mean()
     added = session.method.added(posteriors, [stay, gone])
     assert added == [{"rho": survivors}, {"rho": survivors}]
@@ -189,7 +191,7 @@ def test_released_initial_values_and_subspace_are_paired_by_seed():
     dense = Session(DenseVI(VariationalOptions(**released))).module
     static = Session(StaticVI(SparseOptions(sparsity=0.7, **released))).module
     default = Session(StaticVI(SparseOptions(sparsity=0.7))).module
-    for name, _, posterior in layers.sparse_layers(static):
+    for name, _, posterior in sparse_layers(static):
         full = dense.get_submodule(name).posterior
         assert torch.equal(posterior.mean, posterior.gather(full.mean))
         assert torch.equal(posterior.rho, posterior.gather(full.rho))
@@ -200,7 +202,7 @@ def test_state_has_the_size_of_the_subspace():
     session = Session(ssvi(sparsity=0.9))
     for batch in batches(12):
         session.step(batch)
-    for _, layer, posterior in layers.sparse_layers(session.module):
+    for _, layer, posterior in sparse_layers(session.module):
         for parameter in (posterior.mean, posterior.rho):
             assert parameter.shape == parameter.grad.shape == (posterior.active,)
             assert session.optimiser.state[parameter]["momentum_buffer"].shape == (posterior.active,)
@@ -214,12 +216,12 @@ def test_new_slots_start_as_specified(added_scale):
     for t, batch in enumerate(batches(STEPS), start=1):
         before = {
             n: (p.index.clone(), p.mean.detach().clone(), p.rho.detach().clone())
-            for n, _, p in layers.sparse_layers(session.module)
+            for n, _, p in sparse_layers(session.module)
         }
         session.step(batch)
         if t % 5 or t >= 30:
             continue
-        for name, _, posterior in layers.sparse_layers(session.module):
+        for name, _, posterior in sparse_layers(session.module):
             index, mean, rho = before[name]
             new = ~torch.isin(posterior.index, index)
             stayed = torch.isin(index, posterior.index)
@@ -267,11 +269,11 @@ def test_removed_slots_are_the_lowest_and_added_ones_have_the_largest_gradient()
     session.streams["noise"].set_state(noise)
     before = {
         n: (layer, p.index.long().clone(), p.mean.detach().clone())
-        for n, layer, p in layers.sparse_layers(session.module)
+        for n, layer, p in sparse_layers(session.module)
     }
     session.step(steps[4])
-    fraction = subspace.replacement_fraction(5, 30, 0.3)
-    for name, _, posterior in layers.sparse_layers(session.module):
+    fraction = surgery.replacement_fraction(5, 30, 0.3)
+    for name, _, posterior in sparse_layers(session.module):
         layer, index, mean = before[name]
         n = math.floor(len(index) * fraction)
         removed = index[mean.abs().argsort()[:n]]
@@ -333,9 +335,7 @@ def test_static_subspace_never_moves():
 def test_methods_of_one_seed_share_initial_weights():
     dense = Session(DenseVI()).module
     sparse = Session(ssvi()).module
-    for (_, _, posterior), full in zip(
-        layers.sparse_layers(sparse), layers.variational_layers(dense), strict=True
-    ):
+    for (_, _, posterior), full in zip(sparse_layers(sparse), variational_layers(dense), strict=True):
         density = posterior.active / posterior.shape.numel()
         shared = full.posterior.mean.view(-1)[posterior.index.long()] / density**0.5
         torch.testing.assert_close(posterior.mean, shared)
@@ -344,7 +344,7 @@ def test_methods_of_one_seed_share_initial_weights():
 def test_released_initialisation():
     dense = DenseVI(VariationalOptions(mean_init="released", scale_init="released"))
     module = dense.build(nn.Sequential(nn.Linear(400, 300)), Streams(0), TASK)
-    posterior = layers.variational_layers(module)[0].posterior
+    posterior = variational_layers(module)[0].posterior
     assert posterior.mean.std().item() == pytest.approx(0.01, rel=0.02)
     assert torch.isfinite(posterior.rho).all()
     assert posterior.rho.median().item() == pytest.approx(-7.42, abs=0.05)

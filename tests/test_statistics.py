@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench import nonparametric, statistics
-from bench.nonparametric import (
+from bench.statistics import nonparametric
+from bench.statistics.nonparametric import (
     TooFew,
     average_ranks,
     bootstrap_interval,
@@ -25,7 +25,7 @@ from bench.nonparametric import (
     wilcoxon,
     wilson,
 )
-from bench.statistics import by_seed, holm, paired, pareto_front, ranking, summarise
+from bench.statistics.seeds import ALPHA, LEVEL, by_seed, holm, paired, pareto_front, ranking, summarise
 
 pytestmark = pytest.mark.filterwarnings("error")
 TEN = [0.3, 1.1, -0.4, 0.9, 0.2, 0.8, 1.6, -0.1, 0.7, 0.5]
@@ -541,11 +541,11 @@ def test_wilsons_coverage_is_as_documented(pairs, least):
 
 def test_scipy_is_loaded_by_use_alone():
     """It takes longer to import than most readers of tables are there for."""
-    code = "import sys, bench.nonparametric, bench.statistics; print('scipy' in sys.modules)"
+    code = "import sys, bench.statistics.nonparametric, bench.statistics; print('scipy' in sys.modules)"
     root = Path(__file__).resolve().parent.parent
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "False"
 
 
 def test_levels_are_those_of_the_docstrings():
-    assert (statistics.LEVEL, statistics.ALPHA) == (0.95, 0.05)
+    assert (LEVEL, ALPHA) == (0.95, 0.05)
     assert (nonparametric.FEWEST_SEEDS, nonparametric.FEWEST_DATASETS) == (10, 5)

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import files, planfile
-from bench.folder import STATUSES, RunFolder
-from bench.seal import digests
-from bench.store import Store, StoreError
+from bench.results import files
+from bench.results.files import StoreError
+from bench.results.integrity import digests
+from bench.results.plans import planned
+from bench.results.run_folder import STATUSES, RunFolder
+from bench.results.store import Store
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
 json_values = st.recursive(
@@ -103,7 +105,7 @@ def test_a_process_that_dies_while_it_writes_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, "old")
     dies = f"files.os.replace = lambda *_: os._exit(9); files.write_json(Path({str(path)!r}), 'new')"
-    code = f"import os; from pathlib import Path; from bench import files; {dies}"
+    code = f"import os; from pathlib import Path; from bench.results import files; {dies}"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     assert len(list(tmp_path.iterdir())) == 2
     assert files.read_json(path) == "old"
@@ -332,7 +334,7 @@ def test_plans_merged_at_once_lose_no_cell(tmp_path):
 
 def test_a_cell_that_is_omitted_is_no_run():
     cells = [cell(config(0)), cell(config(1), omitted="the same as another", alias_of=identifier(config(0)))]
-    assert [run.run_id for run in planfile.planned([plan(cells)])] == [identifier(config(0))]
+    assert [run.run_id for run in planned([plan(cells)])] == [identifier(config(0))]
 
 
 def test_an_omitted_cell_needs_no_run_id(tmp_path):
@@ -348,7 +350,7 @@ def test_an_omitted_cell_needs_no_run_id(tmp_path):
 def test_a_run_is_planned_once_a_suite_and_scale():
     cells = [cell(config()), cell(config(), label="by another name")]
     plans = [plan(cells), plan(cells, scale="small"), plan(cells, suite="baselines")]
-    found = [(run.suite, run.scale) for run in planfile.planned(plans)]
+    found = [(run.suite, run.scale) for run in planned(plans)]
     assert found == [("criteria_ablation", "demo"), ("criteria_ablation", "small"), ("baselines", "demo")]
 
 
@@ -356,7 +358,7 @@ def test_seeds_that_were_launched_under_different_labels_have_the_later_one(tmp_
     store = Store(tmp_path, create=True)
     store.merge_plan(plan([cell(config(0), label="ssvi"), cell(config(0, epochs=9), label="other")]))
     store.merge_plan(plan([cell(config(1), label="ssvi lr=0.05")]))
-    found = {run.labels["seed"]: run.label for run in planfile.planned(store.plans()) if run.label != "other"}
+    found = {run.labels["seed"]: run.label for run in planned(store.plans()) if run.label != "other"}
     assert found == {0: "ssvi lr=0.05", 1: "ssvi lr=0.05"}
 
 

@@ -16,16 +16,17 @@ import torch
 from torch import nn
 
 import bench
-from bench import checkpoint, stored
-from bench.execution import Execution
-from bench.files import StoreError
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from methods import layers
-from methods.errors import UserError
-from methods.streams import Streams
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints, packed_model
+from methods.core.errors import UserError
+from methods.core.streams import Streams
+from methods.layers.layer import variational_layers
 from tests import toys  # noqa: F401  (registers the toys)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,7 @@ def payload(packed):
 
 
 def packed(store, run):
-    return checkpoint.load(store.run(run.run_id).path / "model.pt")
+    return checkpoints.load(store.run(run.run_id).path / "model.pt")
 
 
 # -- the file ----------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_what_is_compared_with_is_stored_as_trained(runs):
     assert costs["dense_vi"]["checkpoint_bytes"] == costs["dense_vi"]["dense_vi_bytes"]
     assert costs["float16"]["dense_vi_bytes"] == costs["dense_vi"]["dense_vi_bytes"]
     plain = make_problem(specs["dense_vi"]).network(Streams(0))
-    assert costs["dense_vi"]["deterministic_bytes"] == len(stored.to_bytes(dict(plain.state_dict())))
+    assert costs["dense_vi"]["deterministic_bytes"] == len(packed_model.to_bytes(dict(plain.state_dict())))
 
 
 # -- read elsewhere ----------------------------------------------------------------------
@@ -233,7 +234,7 @@ def test_a_tied_weight_is_stored_once_in_fewer_bits_too(tmp_path):
     for dtype in (None, "float16"):
         problem = make_problem(spec(method="dense_vi", stored=dtype))
         module = problem.method.build(Shared(), Streams(0), problem.task)
-        sizes[dtype] = stored.write(tmp_path, problem, module)
+        sizes[dtype] = packed_model.write(tmp_path, problem, module)
     assert sizes["float16"] < 0.7 * sizes[None]
 
 
@@ -243,12 +244,12 @@ def test_a_value_beyond_the_range_keeps_its_tensor_whole(tmp_path):
     module = problem.build(Streams(0))
     module.bn1.running_var[0] = 1e6
     module.bn1.num_batches_tracked += 70_001  # odd, and beyond float16: a whole number stays exact
-    stored.write(tmp_path, problem, module)
-    _, again = stored.read(tmp_path, run, Execution())
+    packed_model.write(tmp_path, problem, module)
+    _, again = packed_model.read(tmp_path, run, Execution())
     assert torch.equal(again.bn1.running_var, module.bn1.running_var)
     assert again.bn1.num_batches_tracked == 70_001
     assert torch.equal(again.bn2.running_var, module.bn2.running_var.half().float())
-    for layer, other in zip(layers.variational_layers(again), layers.variational_layers(module), strict=True):
+    for layer, other in zip(variational_layers(again), variational_layers(module), strict=True):
         assert torch.equal(layer.posterior.mean, other.posterior.mean.half().float())
 
 

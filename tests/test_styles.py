@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from bench.collect import collect
-from bench.store import Store, StoreError
+from bench.reporting.collecting import collect
+from bench.results.files import StoreError
+from bench.results.store import Store
 from methods.base import METHODS, Style
 from tests.run_folders import cell, config, plan, run_files, write_run
 

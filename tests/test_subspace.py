@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import subspace
-from methods.errors import UserError
-from methods.exchange import Exchange
-from methods.posterior import SparseGaussian
+from methods.core.errors import UserError
+from methods.layers.posterior import SparseGaussian
+from methods.subspace import surgery
+from methods.subspace.exchange import Exchange
 
 few_values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]), min_size=1, max_size=30)
 
@@ -22,10 +22,10 @@ def test_lowest_and_strongest_break_ties_by_position(values, data):
     n = data.draw(st.integers(0, len(values)))
     tensor = torch.tensor(values, dtype=torch.float64)
     by_score = sorted(range(len(values)), key=lambda i: (values[i], i))
-    assert subspace.lowest(tensor, n).nonzero().view(-1).tolist() == sorted(by_score[:n])
+    assert surgery.lowest(tensor, n).nonzero().view(-1).tolist() == sorted(by_score[:n])
     by_magnitude = sorted(range(len(values)), key=lambda i: (-values[i], i))
     for dtype in (torch.float64, torch.float32):  # the kernel knows float32
-        assert subspace.strongest(tensor.to(dtype), n).tolist() == sorted(by_magnitude[:n])
+        assert surgery.strongest(tensor.to(dtype), n).tolist() == sorted(by_magnitude[:n])
 
 
 @pytest.mark.parametrize("kind", ["spread", "few", "close", "zero"])
@@ -41,11 +41,11 @@ def test_the_strongest_of_many_are_those_of_a_sort(kind, size):
     }[kind]
     order = values.sort(descending=True, stable=True).indices
     for n in {1, size // 3, size - 1, size} - {0}:
-        assert torch.equal(subspace.strongest(values, n), order[:n].sort().values)
+        assert torch.equal(surgery.strongest(values, n), order[:n].sort().values)
 
 
 def test_nan_scores_go_first():
-    assert subspace.lowest(torch.tensor([1.0, math.nan, 0.0, math.nan]), 2).tolist() == [
+    assert surgery.lowest(torch.tensor([1.0, math.nan, 0.0, math.nan]), 2).tolist() == [
         False,
         True,
         False,
@@ -133,9 +133,9 @@ def test_state_follows_its_slots(name, keep, add):
     same_size = len(keep) + len(add) == posterior.active
     mean = posterior.mean
     kept = {posterior.index[i].item() for i in keep}
-    subspace.apply(
+    surgery.apply(
         posterior,
-        subspace.Change(torch.tensor(keep), torch.tensor(add, dtype=torch.long)),
+        surgery.Change(torch.tensor(keep), torch.tensor(add, dtype=torch.long)),
         optimiser,
         {"rho": torch.tensor(-3.0)},
     )
@@ -164,20 +164,20 @@ def test_optimisers_with_other_state_are_refused_in_one_line():
     weight.sum().backward()
     optimiser.step()
     with pytest.raises(UserError, match="Adafactor") as error:
-        subspace.check_optimiser(optimiser)
+        surgery.check_optimiser(optimiser)
     assert "\n" not in str(error.value)
     lbfgs = torch.optim.LBFGS([weight])
     lbfgs.step(lambda: weight.square().sum())
     with pytest.raises(UserError, match="LBFGS"):
-        subspace.check_optimiser(lbfgs)
+        surgery.check_optimiser(lbfgs)
     for make in OPTIMISERS.values():
         fine = make([weight])
         fine.step()
-        subspace.check_optimiser(fine)
+        surgery.check_optimiser(fine)
 
 
 def test_replacement_fraction_is_a_cosine_from_alpha_to_zero():
-    fractions = [subspace.replacement_fraction(t, 600, 0.3) for t in range(1, 601)]
+    fractions = [surgery.replacement_fraction(t, 600, 0.3) for t in range(1, 601)]
     assert fractions[0] == pytest.approx(0.3, rel=1e-4)
     assert fractions[-1] == 0.0
     assert fractions == sorted(fractions, reverse=True)
@@ -189,7 +189,7 @@ def test_published_schedule_replaces_88_mask_loads():
     last = math.floor(0.75 * 200 * 391)
     updates = range(100, last, 100)
     assert len(updates) == 586
-    assert sum(subspace.replacement_fraction(t, last, 0.3) for t in updates) == pytest.approx(87.8, abs=0.1)
+    assert sum(surgery.replacement_fraction(t, last, 0.3) for t in updates) == pytest.approx(87.8, abs=0.1)
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
@@ -197,7 +197,7 @@ def test_published_schedule_replaces_88_mask_loads():
 def test_overlap(first, second):
     union = len(first | second)
     expected = len(first & second) / union if union else 1.0
-    found = subspace.overlap(
+    found = surgery.overlap(
         torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32), 31
     )
     assert found == pytest.approx(expected)

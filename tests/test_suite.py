@@ -14,19 +14,22 @@ import torch
 import yaml
 from torch import nn
 
-from bench import blueprint, grid, problem, recipes, suite
+from bench import grid
+from bench.cli.describe_plan import describe_plan
 from bench.data import images
 from bench.data.base import DATASETS, Dataset, Split, Splits
-from bench.dry_run import describe_plan
-from bench.estimate import Estimate, estimate
+from bench.experiment import preflight, problem, recipes
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS, Network
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.suite import load, names
-from bench.training import WARM_UP_STEPS
+from bench.planning import suite
+from bench.planning.estimate import Estimate, estimate
+from bench.planning.suite import load, names
+from bench.results.store import Store
+from bench.training.trainer import WARM_UP_STEPS
 from methods.base import METHODS, Equivalent, Method, Style, Task
-from methods.errors import UserError
-from methods.options import option
+from methods.core.errors import UserError
+from methods.core.options import option
 
 STYLE = Style("Suite toy", hue="#000000", hue_dark="#FFFFFF")
 
@@ -672,7 +675,7 @@ def finished(store, spec, wall_seconds, threads=1):
     folder.write(
         "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
     )
-    folder.write("costs", {"wall_seconds": wall_seconds, "steps_total": blueprint.steps(spec)})
+    folder.write("costs", {"wall_seconds": wall_seconds, "steps_total": preflight.steps(spec)})
     folder.write("provenance", {"threads": threads})
     folder.write("status", {"status": "done"})
 
@@ -830,7 +833,7 @@ def test_every_scale_can_be_planned_without_its_data(real_recipes, name, no_imag
         assert set(map(len, seeds.values())) <= {3, 5}
         assert all(spec.seed < 100 for spec in plan.specs)
         assert set(estimate(plan, None).hours) == {"core", "GPU"}
-        assert (blueprint.missing_data(plan.specs) is None) == (scale == "demo")
+        assert (preflight.missing_data(plan.specs) is None) == (scale == "demo")
 
 
 def test_labels_leave_out_what_the_data_set_says(real_recipes):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.statistics import paired, summarise
-from bench.store import Store
+from bench.results.store import Store
+from bench.statistics.seeds import paired, summarise
 from tests.run_folders import cell, config, plan, run_files, write_run
 
 

@@ -16,15 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import collect, rows
-from bench.columns import TABLES, definitions, kinds
-from bench.execution import Execution
-from bench.facts import LINES
-from bench.files import StoreError
-from bench.results import LISTS, parse_results
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench import collect
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.reporting import collecting
+from bench.results.files import StoreError
+from bench.results.store import Store
+from bench.results.tables import arrow
+from bench.results.tables.columns import TABLES, definitions, kinds
+from bench.results.tables.metrics_reader import LISTS, parse_results
+from bench.results.tables.run_reader import LINES
+from bench.runner.execute import execute
 from tests.run_folders import METRICS, SCALED, cell, config, identifier, plan, run_files, write_run
 
 SUITE = "criteria_ablation"
@@ -437,12 +440,12 @@ edits = st.tuples(st.integers(0), st.integers(0, 2), st.sampled_from([
 def slowly(blobs):
     """What ``parse_lines`` gives when no line is taken for a plain one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_is_plain", lambda _: False)
-        return rows.parse_lines(blobs, "history")
+        patch.setattr(arrow, "_is_plain", lambda _: False)
+        return arrow.parse_lines(blobs, "history")
 
 
 def assert_quick_is_slow(blobs):
-    quick, why = rows.parse_lines(blobs, "history")
+    quick, why = arrow.parse_lines(blobs, "history")
     slow, because = slowly(blobs)
     assert why == because
     assert quick.schema == slow.schema
@@ -487,8 +490,8 @@ def test_damaged_lines_read_quickly_as_they_read_slowly(part, changes):
         b'{"epoch": 9223372036854775808}',
         b'{"value": 123456789012345678901234567890}',
         b'{"value": -0}',
-        b'{"stage": "' + b"x" * (rows.LONGEST + 1) + b'"}',
-        b'{"other": "' + b"x" * (rows.LONGEST + 1) + b'"}',
+        b'{"stage": "' + b"x" * (arrow.LONGEST + 1) + b'"}',
+        b'{"other": "' + b"x" * (arrow.LONGEST + 1) + b'"}',
         b'{"stage": "' + b"x" * 2_000_000 + b'"}',
         b'{"stage": "a\tb"}',
         b'{"stage": "a\x7fb"}',
@@ -509,7 +512,7 @@ def test_a_line_of_note_reads_quickly_as_it_reads_slowly(line):
 def assert_results_quick_are_slow(blobs):
     quick = parse_results(blobs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.results.parse_lists", lambda *_: None)
+        patch.setattr("bench.results.tables.metrics_reader.parse_lists", lambda *_: None)
         slow = parse_results(blobs)
     assert (quick.views, quick.broken) == (slow.views, slow.broken)
     for name in LISTS:
@@ -567,14 +570,14 @@ def test_damaged_results_read_quickly_as_they_read_slowly(changes):
 
 def test_results_of_a_run_are_quick_to_read():
     blob = json.dumps(run_files(config())["metrics"]).encode() + b"\n"
-    assert rows.parse_lists({"0" * 12: blob}, LISTS) is not None
+    assert arrow.parse_lists({"0" * 12: blob}, LISTS) is not None
 
 
 def test_lines_of_a_run_are_quick_to_read():
     """That comparing the two ways is not comparing the slow one with itself."""
     for name in LINES:
         blob = b"".join(json.dumps(row).encode() + b"\n" for row in run_files(config())[name])
-        assert rows._is_plain(blob) and rows._parse_plain({"0" * 12: blob}, name).num_rows == blob.count(
+        assert arrow._is_plain(blob) and arrow._parse_plain({"0" * 12: blob}, name).num_rows == blob.count(
             b"\n"
         )
 
@@ -602,7 +605,7 @@ def test_place_order_and_times_of_the_folders_do_not_matter(mixed, tmp_path):
 def test_many_runs_are_read_in_batches_without_a_trace(tmp_path, monkeypatch):
     store = results(tmp_path, *(run_files(config(seed), updates=1) for seed in range(5)))
     together = store.tables(SUITE)
-    monkeypatch.setattr("bench.batches.SIZE", 2)
+    monkeypatch.setattr("bench.results.tables.batches.SIZE", 2)
     assert_same(store.tables(SUITE), together)
 
 
@@ -673,7 +676,7 @@ def test_a_broken_or_missing_table_is_an_error_that_says_what_to_do(tmp_path, na
 
 def test_what_an_error_says_to_do_mends_a_broken_table(tmp_path):
     store = results(tmp_path, run_files(config()))
-    collect.collect(store, SUITE)["history"].write_bytes(b"broken")
+    collecting.collect(store, SUITE)["history"].write_bytes(b"broken")
     with pytest.raises(StoreError) as caught:
         store.read_tables(SUITE)
     arguments = re.search(r"python -m bench\.collect (.*) writes it anew", str(caught.value))[1]

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import evaluation, metrics, temperature
-from bench.execution import Execution
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from methods.streams import Streams
+from bench.evaluation import evaluate, metrics, temperature
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
+from methods.core.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
 
@@ -253,16 +254,16 @@ def evaluated(run_spec):
     """Rows, arrays, pooled log probabilities of the draws and labels by split, of an untrained network."""
     problem = make_problem(run_spec)
     module, stage = problem.build(Streams(run_spec.seed)), problem.method.stages(problem.budget)[-1]
-    draws = list(evaluation.fixed_draws(problem, module, stage))
+    draws = list(evaluate.fixed_draws(problem, module, stage))
     pooled = {
         name: metrics.log_mean_exp(
-            [evaluation.log_probabilities(problem, module, draw, split) for draw in draws]
+            [evaluate.log_probabilities(problem, module, draw, split) for draw in draws]
         )
         for name in ("val", "test")
         if (split := getattr(problem.splits, name)) is not None
     }
     labels = {name: getattr(problem.splits, name).labels.numpy() for name in pooled}
-    return *evaluation.evaluate_stage(problem, module, stage), pooled, labels
+    return *evaluate.evaluate_stage(problem, module, stage), pooled, labels
 
 
 def values(rows, predictor, split):

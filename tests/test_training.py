@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 import torch
 
-from bench import blueprint, checkpoint
-from bench.checkpoint import CHECKPOINT, PREVIOUS
-from bench.execution import Execution
-from bench.losswatch import LossWatch
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
-from bench.training import make_optimiser, schedule_factor
+from bench.experiment import preflight
+from bench.experiment.execution import Execution
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints as checkpoint
+from bench.training.checkpoints import CHECKPOINT, PREVIOUS
+from bench.training.loss_watch import LossWatch
+from bench.training.optimisers import make_optimiser, schedule_factor
 from methods.base import METHODS, Stage
-from methods.errors import UserError
-from methods.streams import Streams
+from methods.core.errors import UserError
+from methods.core.streams import Streams
 from tests import toys  # noqa: F401  (registers the toys)
 
 EVERY_EPOCH = Execution(checkpoint_seconds=0.0)
@@ -302,7 +304,7 @@ def test_a_loss_on_a_device_is_looked_at_when_its_copy_has_come(monkeypatch):
     zeros = torch.zeros
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch, "zeros", lambda *size, pin_memory=False, **how: zeros(*size, **how))
-    monkeypatch.setattr("bench.losswatch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bench.training.loss_watch.time.monotonic", lambda: now[0])
     watch, total, loss = LossWatch(torch.device("cuda")), torch.tensor(float("nan")).double(), torch.ones(())
     assert watch.not_finite(loss, total) is None and come == []  # not in each step
     now[0] = 0.5
@@ -450,4 +452,4 @@ def test_status_and_spec_tell_what_was_run(tmp_path):
 def test_stages_that_cannot_be_trained_or_told_apart_are_refused(stages, words, monkeypatch):
     monkeypatch.setattr(METHODS.get("toy_two_stage"), "stages", lambda self, budget: stages)
     with pytest.raises(UserError, match=f"^method toy_two_stage: stages: {words}"):
-        blueprint.check(spec())
+        preflight.check(spec())

@@ -13,13 +13,15 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from bench import choices, cli, expansion, grid, suite, tune
-from bench.search import check_searchable, parse_search, trials
-from bench.searching import Searching
-from bench.space import parse_range
-from bench.store import Store
-from bench.suite import load, parse_suite
-from methods.errors import UserError
+from bench import grid, tune
+from bench.cli.entry import entry as entry_
+from bench.planning import expansion, suite, tuned_settings
+from bench.planning.search_space import parse_range
+from bench.planning.search_spec import check_searchable, parse_search, trials
+from bench.planning.suite import load, parse_suite
+from bench.results.store import Store
+from bench.tuning.study import Searching
+from methods.core.errors import UserError
 from tests import run_folders, toys  # noqa: F401  (registers the toys)
 
 SUITE = """
@@ -73,7 +75,7 @@ def call(here, capsys):
         line = ["--suite", "./toy.yaml", *map(str, arguments)]
         line += [] if "--dry-run" in line else ["--executor", "inline"]
         with pytest.raises(SystemExit) as caught:
-            cli.entry(lambda: command.main(line))
+            entry_(lambda: command.main(line))
         out, err = capsys.readouterr()
         return caught.value.code, out, err
 
@@ -607,7 +609,7 @@ def test_a_dry_run_shows_families_trials_and_runs_and_writes_nothing(write, call
 def record_of(found, method="ssvi", scale="demo", **changes):
     """What a search of 3 trials chose for ``method``, with ``changes``."""
     part = next(p for p in Searching(found, scale).parts if p.found.family.method == method)
-    record = choices.Record(
+    record = tuned_settings.Record(
         family=part.found.family, chosen=part.found.own, metric="nll_val", value=0.3, sd=0.01, untuned=0.5,
         untuned_sd=None, trial=2, trials=3, failed=1, seeds=(100, 101), start=part.found.start.config_id,
         search=found.searches[scale].digest, command="python -m bench.tune --suite toy",
@@ -617,7 +619,7 @@ def record_of(found, method="ssvi", scale="demo", **changes):
 
 def choose(found, here, *records):
     """Write ``records`` for the suite, and load it with them."""
-    choices.write(here / "toy.tuned.yaml", {"demo": records}, "toy.search.csv")
+    tuned_settings.write(here / "toy.tuned.yaml", {"demo": records}, "toy.search.csv")
     return load("./toy.yaml")
 
 
@@ -681,7 +683,7 @@ def test_searches_that_end_together_lose_no_choice(write, here):
     for part in every.parts:
         for trial in part.trials:
             values |= {spec.run_id: 0.1 * trial.number for spec in trial.specs(every.search.seeds)}
-    read = choices.read
+    read = tuned_settings.read
 
     def slowly(*arguments):
         records = read(*arguments)
@@ -689,7 +691,7 @@ def test_searches_that_end_together_lose_no_choice(write, here):
         return records
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choices, "read", slowly)
+        patch.setattr(tuned_settings, "read", slowly)
         threads = [threading.Thread(target=p.write, args=(p.outcomes(values), "a command")) for p in parts]
         for thread in threads:
             thread.start()

@@ -10,7 +10,7 @@ from torch import nn
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.networks.base import NETWORKS, Network
 from methods.base import METHODS, Batch, Budget, Context, Method, Progress, Stage, Style, Task
-from methods.options import option
+from methods.core.options import option
 
 STYLE = Style("Toy", hue="#000000", hue_dark="#FFFFFF")
 

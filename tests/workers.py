@@ -1,6 +1,6 @@
 """Real worker processes that start in no time: forks of a server that has torch and the toys loaded.
 
-They do what the workers of ``bench.local`` do, whose every start is that of a new interpreter.
+They do what those of ``bench.launching.local_workers`` do, whose every start is that of a new interpreter.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.claims import Process
-from bench.execution import Execution
-from bench.files import StoreError, read_json
-from bench.worker import STOP, Order, work
+from bench.experiment.execution import Execution
+from bench.launching.worker import STOP, Order, work
+from bench.results.claims import Process
+from bench.results.files import StoreError, read_json
 from methods.base import METHODS, Batch, Method, Progress
-from methods.options import option
+from methods.core.options import option
 from tests import toys
 
 context = multiprocessing.get_context("forkserver")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.checking import contract, packing, predictions, repeats, sizes
-from bench.checking.blame import tell
-from bench.checking.outcomes import Failed, Skipped
 from bench.checking.trial import Trial
+from bench.checking.verdicts import Failed, Skipped, tell
 from methods.base import METHODS
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
-from bench import blueprint
-from bench.budget import planned_stages
-from bench.checking.blame import tell
-from bench.checking.hooks import require_hooks
-from bench.checking.outcomes import Failed
-from bench.checking.rehearsal import rehearse
+import torch
+from torch import nn
+
 from bench.checking.trial import Trial
-from bench.plan import canonical
-from methods.base import METHODS, Equivalent, Method, Stage
-from methods.errors import UserError
+from bench.checking.verdicts import Failed, place_of, tell
+from bench.experiment import preflight
+from bench.experiment.budget import planned_stages
+from bench.planning.plan import canonical
+from methods.base import METHODS, Batch, Equivalent, Method, Progress, Stage, Task
+from methods.core.errors import UserError
+from methods.core.streams import Streams
 
 T = TypeVar("T")
 
@@ -32,7 +35,7 @@ def contract(trial: Trial) -> str:
         raise Failed(f"members returns {members!r}; it is how many networks build is given, 1 or more")
     _require_equivalent(trial, cls)
     stages = _planned(trial, cls)
-    network = blueprint.network(trial.spec)
+    network = preflight.network(trial.spec)
     _ask("validate", cls, lambda: cls.validate(options, network))
     rehearse(trial)
     named = ", ".join(f"{stage.name} ({stage.epochs})" for stage in stages[:6])
@@ -84,3 +87,118 @@ def _planned(trial: Trial, cls: type[Method]) -> list[Stage]:
 def _is_whole(value: Any) -> bool:
     """Whether it is one of 1, 2, …"""
     return type(value) is int and value >= 1
+
+
+HOOKS = tuple(
+    name
+    for name, value in vars(Method).items()
+    if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod))
+)
+
+
+#: How alike two names are, from 0 to 1, of which one is the other misspelt.
+_ALIKE = 0.82
+
+
+def require_hooks(cls: type[Method]) -> None:
+    """Raise ``Failed`` where a hook can't be called as it is, and where a name is nearly a hook's."""
+    for name in HOOKS:
+        _require_callable(cls, name)
+    for name in _own(cls):
+        alike = difflib.get_close_matches(name, HOOKS, n=1, cutoff=_ALIKE)
+        if alike and not hasattr(Method, name):
+            raise Failed(
+                f"{name} is no hook, so that it would never be called: is {alike[0]} meant? A helper begins "
+                f"with _{place_of(cls, name)}"
+            )
+
+
+def _own(cls: type[Method]) -> Iterator[str]:
+    """Public functions of the class and of those that it is made from, ``Method`` and its bases left out."""
+    for base in cls.__mro__:
+        if base not in Method.__mro__:
+            for name, value in vars(base).items():
+                is_function = inspect.isroutine(value) or isinstance(value, classmethod | staticmethod)
+                if is_function and not name.startswith("_"):
+                    yield name
+
+
+def _require_callable(cls: type[Method], name: str) -> None:
+    written: Any = inspect.getattr_static(cls, name)
+    of_class = isinstance(inspect.getattr_static(Method, name), classmethod)
+    if not callable(getattr(cls, name)):
+        raise Failed(f"{name} is {getattr(cls, name)!r}; it is a function")
+    if of_class and not isinstance(written, classmethod | staticmethod):
+        raise Failed(f"{name}: is asked of the class: @classmethod is missing{place_of(cls, name)}")
+    # as it is called: of the class, or of an object, which is the first argument of a plain function
+    taken = inspect.signature(getattr(cls, name))
+    given = list(inspect.signature(getattr(Method, name)).parameters)
+    if not of_class:
+        given = given[1:]
+    bound = isinstance(written, classmethod | staticmethod)
+    try:
+        taken.bind(*([] if bound else ["self"]), *given)
+    except TypeError:
+        words = ", ".join(str(parameter) for parameter in taken.parameters.values())
+        called = ", ".join(given if bound else ["self", *given])
+        raise Failed(f"{name}: takes ({words}); it is called with ({called}){place_of(cls, name)}") from None
+
+
+class _Over(Exception):
+    """All has been seen."""
+
+
+def rehearse(trial: Trial) -> None:
+    """Raise ``Failed`` where ``build`` or ``loss`` returns what can't be trained.
+
+    What they raise is not told here, but by the run that comes next.
+    """
+    name, options = trial.spec.method
+    asked = cast(Method, _Asked(METHODS.get(name)(options)))
+    try:
+        with torch.enable_grad():  # whoever asks may be within no_grad
+            trial.trainer("rehearsal", asked).run()
+    except Failed:
+        raise
+    except (Exception, SystemExit):
+        pass
+
+
+class _Asked:
+    """Stands in for ``method`` in training, looks at what it returns, and ends with its first loss."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._method, name)
+
+    def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
+        """What the method builds."""
+        module: Any = self._method.build(network, streams, task)
+        cls = type(self._method)
+        place = place_of(cls, "build")
+        if not isinstance(module, nn.Module):
+            raise Failed(f"build returns {_words(module)}; it is the nn.Module to train{place}")
+        callers = [hook for hook in ("loss", "mean") if getattr(cls, hook) is getattr(Method, hook)]
+        if callers and type(module).forward is nn.Module.forward:
+            raise Failed(
+                f"build returns a {type(module).__name__}, which has no forward, and {' and '.join(callers)} "
+                f"of Method would call it{place}"
+            )
+        return module
+
+    def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
+        """Never returns."""
+        loss: Any = self._method.loss(module, batch, progress)
+        if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.requires_grad:
+            place = place_of(type(self._method), "loss")
+            raise Failed(f"loss returns {_words(loss)}; it is a scalar tensor with a gradient{place}")
+        raise _Over
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        gradient = "" if value.requires_grad else " without a gradient"
+        return f"a tensor of shape {tuple(value.shape)}{gradient}"
+    return " ".join(repr(value).split())[:80]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench import archive, checkpoint
-from bench.checking.blame import reason
-from bench.checking.outcomes import Failed, Skipped
-from bench.execution import Execution
-from bench.problem import Problem
-from bench.run import execute
-from bench.store import RunFolder, Store
+from bench.checking.verdicts import Failed, Skipped, reason
+from bench.experiment.execution import Execution
+from bench.experiment.problem import Problem
+from bench.results.run_folder import RunFolder
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training import checkpoints, safe_load
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def _go_on(problem: Problem, store: Store, saved: int, until: int | None) -> Non
 def _require_checkpoint(folder: RunFolder, stop: int) -> None:
     """``Failed`` unless the checkpoint is of minibatch ``stop``, before which the run was stopped."""
     try:
-        saved = checkpoint.load(folder.path / checkpoint.CHECKPOINT)["counters"]["steps"]
+        saved = checkpoints.load(folder.path / checkpoints.CHECKPOINT)["counters"]["steps"]
     except FileNotFoundError:
         raise Failed(f"stopped before minibatch {stop}: there is no checkpoint") from None
-    except archive.Damaged as error:
+    except safe_load.Damaged as error:
         raise Failed(
             f"the checkpoint can't be read, so that a run would start anew: {error}; "
             "what context.memory keeps is tensors, numbers and strings, in lists and dicts"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bench import checkpoint, stored
-from bench.checking.outcomes import Failed
 from bench.checking.trial import Trial, results
-from bench.evaluation import fixed_draws
-from bench.run import PREDICTIONS
+from bench.checking.verdicts import Failed
+from bench.evaluation.evaluate import fixed_draws
+from bench.runner.execute import PREDICTIONS
+from bench.training import checkpoints, packed_model
 
 #: Bytes of a stored model for an active weight: four values. Its place is a bit a weight of the kernel.
 STORED_PER_WEIGHT, STORED_PER_OTHER = 16, 16
@@ -20,15 +20,15 @@ def packed(trial: Trial) -> str:
     """The stored model has the size of the active weights, and predicts the same."""
     module = trial.stored()
     counts = trial.problem.method.counts(module)
-    content = checkpoint.load(trial.first.path / stored.MODEL)
+    content = checkpoints.load(trial.first.path / packed_model.MODEL)
     # an archive has a record for each tensor beside its bytes, which begin at a multiple of 64
-    archive = len(stored.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
+    archive = len(packed_model.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
     size = trial.cost("checkpoint_bytes") - archive
     limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
     if size > limit + 64 * len(content):
         largest = sorted(content, key=lambda name: -content[name].nbytes)[:3]
         raise Failed(
-            f"{stored.MODEL} holds {size} bytes; {counts.active} active weights allow {limit}: "
+            f"{packed_model.MODEL} holds {size} bytes; {counts.active} active weights allow {limit}: "
             f"{', '.join(f'{name} ({content[name].nbytes})' for name in largest)}, ..."
         )
     _require_unchanged(trial)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from bench.checking.outcomes import Failed, Skipped
 from bench.checking.trial import Trial, results
+from bench.checking.verdicts import Failed, Skipped
 from methods.base import Predictor
 
 #: Probability with which one that guesses passes.

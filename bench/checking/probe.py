@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.contractions import even_padding
-from methods.inventory import kernel_layers
+from methods.core.contractions import even_padding
+from methods.layers.inventory import kernel_layers
 
 #: Numbers of the inputs that a layer is probed with at once.
 _AT_ONCE = 2**22

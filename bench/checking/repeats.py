@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import stored
-from bench.checking.outcomes import Failed, Skipped
 from bench.checking.trial import OTHER_SEED, SEED, Trial, results
+from bench.checking.verdicts import Failed, Skipped
+from bench.training import packed_model
 
 
 def runs(trial: Trial) -> str:
@@ -36,7 +36,7 @@ def determinism(trial: Trial) -> str:
 
 
 def _require_other_model(*found: Mapping[str, Any]) -> None:
-    models = [{name: each[name] for name in each if name.startswith(stored.MODEL)} for each in found]
+    models = [{name: each[name] for name in each if name.startswith(packed_model.MODEL)} for each in found]
     if difference(*models) is None:
         raise Failed(f"seeds {SEED} and {OTHER_SEED} leave the same model: it does not depend on the seed")
 

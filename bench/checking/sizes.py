@@ -7,11 +7,12 @@ from functools import partial
 import torch
 
 from bench.checking.held import numbers_held
-from bench.checking.outcomes import Failed
 from bench.checking.probe import weights_used
 from bench.checking.trial import Trial
+from bench.checking.verdicts import Failed
 from bench.checking.watched import FlopCounter
-from methods import allocation, convert, costs
+from methods.layers import convert, costs
+from methods.subspace import allocation
 
 #: Numbers that training may keep for an active weight: value, scale and inclusion, two moments of each, its
 #: place, and two of the method's own. A dense tensor is 20 at the sparsity of the checks.
@@ -116,7 +117,7 @@ def state(trial: Trial) -> str:
     if total > limit:
         largest = sorted(held, key=lambda name: -held[name])[:3]
         is_whole = sum(parameter.numel() for parameter in trained.module.parameters()) >= counts.kernel
-        hint = "; zeroed weights are still there: use slots (methods/sparse.py)"
+        hint = "; zeroed weights are still there: use slots (methods/families/sparse.py)"
         raise Failed(
             f"{total} numbers are kept from step to step; {active} active weights allow {limit}: "
             f"{', '.join(f'{name} ({held[name]})' for name in largest)}, ...{hint if is_whole else ''}"

@@ -14,24 +14,26 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import blueprint, checkpoint, stored
-from bench.budget import planned_stages
-from bench.checking.blame import reason, tell
 from bench.checking.interruption import Interrupted, interrupt
-from bench.checking.outcomes import Failed
+from bench.checking.verdicts import Failed, reason, tell
 from bench.checking.watched import Step, Watched
-from bench.execution import Execution
-from bench.expansion import Expansion, Scale
+from bench.experiment import preflight
+from bench.experiment.budget import planned_stages
+from bench.experiment.execution import Execution
+from bench.experiment.problem import Problem, budget_of, make_problem
+from bench.experiment.settings import chosen_names, locate, open_sections, section_keys, valid_keys
+from bench.experiment.spec import RunSpec
 from bench.networks.base import NETWORKS
-from bench.problem import Problem, budget_of, make_problem
-from bench.run import PREDICTIONS, execute
-from bench.spec import RunSpec, chosen_names, locate, open_sections, section_keys, valid_keys
-from bench.store import RunFolder, Store
-from bench.training import Trainer
+from bench.planning.expansion import Expansion, Scale
+from bench.results.run_folder import RunFolder
+from bench.results.store import Store
+from bench.runner.execute import PREDICTIONS, execute
+from bench.training import checkpoints, packed_model
+from bench.training.trainer import Trainer
 from methods.base import METHODS, Method, Predictor, Stage
-from methods.errors import UserError, unknown
-from methods.options import names as option_names
-from methods.streams import Streams
+from methods.core.errors import UserError, unknown
+from methods.core.options import names as option_names
+from methods.core.streams import Streams
 
 #: Of methods that have the option: so few are left that one dense tensor is more than all they may keep.
 SPARSITY = 0.95
@@ -81,7 +83,7 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
                 settings = settings | {"method.sparsity": SPARSITY_OF_MANY}
             spec = _expanded(method, network, settings, overrides)
         if _can_be_trained(spec):
-            blueprint.check(spec)
+            preflight.check(spec)
     except UserError:
         raise
     except (Exception, SystemExit):
@@ -127,14 +129,14 @@ def _expanded(method: str, network: str, settings: dict[str, Any], overrides: Ma
 
 def _stages(spec: RunSpec) -> list[Stage]:
     name, options = spec.method
-    return METHODS.get(name)(options).stages(budget_of(spec, blueprint.task(spec)))
+    return METHODS.get(name)(options).stages(budget_of(spec, preflight.task(spec)))
 
 
 def _can_be_trained(spec: RunSpec) -> bool:
     """Whether its stages are some; where they are not, no input is at fault, and `contract` tells."""
     name, options = spec.method
     try:
-        planned_stages(METHODS.get(name)(options), budget_of(spec, blueprint.task(spec)))
+        planned_stages(METHODS.get(name)(options), budget_of(spec, preflight.task(spec)))
     except UserError:
         return False
     return True
@@ -250,13 +252,13 @@ class Trial:
 
     def stored(self) -> nn.Module:
         """The module that the first run stored, read anew."""
-        return stored.read(self.first.path, self.spec, Execution())[1].eval()
+        return packed_model.read(self.first.path, self.spec, Execution())[1].eval()
 
 
 def results(folder: RunFolder) -> dict[str, Any]:
     """What a run found, its clock readings aside, by name: arrays, and plain values."""
-    model = checkpoint.load(folder.path / stored.MODEL)
-    found: dict[str, Any] = {f"{stored.MODEL} {name}": tensor.numpy() for name, tensor in model.items()}
+    model = checkpoints.load(folder.path / packed_model.MODEL)
+    found: dict[str, Any] = {f"{packed_model.MODEL} {name}": tensor.numpy() for name, tensor in model.items()}
     with np.load(folder.path / PREDICTIONS) as arrays:
         found |= {f"{PREDICTIONS} {name}": arrays[name] for name in arrays.files}
     costs = folder.read("costs") or {}

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.base import Batch, Context, Method, Progress, Stage
-from methods.inventory import kernel_layers, kernels
+from methods.layers.inventory import kernel_layers, kernels
 
 #: Events of a step that are a forward and a backward pass of their own.
 EXTRA_PASSES = ("noisy_pass", "mean_pass")

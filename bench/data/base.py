@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from methods.base import Task
-from methods.registry import Registry
+from methods.core.registry import Registry
 
 
 @dataclass(frozen=True)

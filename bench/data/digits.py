@@ -12,8 +12,8 @@ import torch
 
 from bench.data.base import DatasetOptions, Split
 from bench.data.embedded import EmbeddedDataset
-from methods.errors import UserError
-from methods.options import option
+from methods.core.errors import UserError
+from methods.core.options import option
 
 _FILE = "datasets/data/digits.csv.gz"
 

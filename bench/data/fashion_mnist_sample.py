@@ -11,7 +11,7 @@ import torch
 
 from bench.data.base import DatasetOptions, Split
 from bench.data.embedded import EmbeddedDataset
-from methods.options import option
+from methods.core.options import option
 
 #: A sheet of ten rows of a hundred images: in row k, from the left, the first hundred images of class k
 #: in the official training part, in the order of its files. Its licence lies beside it.

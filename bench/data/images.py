@@ -20,8 +20,8 @@ from bench.data.augmentation import crop_and_flip
 from bench.data.base import Dataset, DatasetOptions, Split, Splits
 from bench.data.splitting import channel_statistics, stratified
 from methods.base import Task
-from methods.errors import UserError
-from methods.options import option
+from methods.core.errors import UserError
+from methods.core.options import option
 
 
 @dataclass(frozen=True)

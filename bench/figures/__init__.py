@@ -5,18 +5,18 @@ what it shows in words, so that a page, a report and a file can all show it hone
 """
 
 from bench.figures.calibration import SCALED, reliability, scaling
-from bench.figures.chart import Chart, Look, Missing, interval, signed
-from bench.figures.choice import MOST_CHOSEN, one_a_method
-from bench.figures.comparison import compare, middle, ranks
 from bench.figures.cost import COUNTED, MEASURED, not_comparable, speed, stored
-from bench.figures.criteria import criteria
-from bench.figures.criteria_words import aliases, same_results, verdicts
-from bench.figures.history import MOST_RUNS, recorded, run_curves, seed_curves
+from bench.figures.criteria.paired import criteria
+from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
+from bench.figures.criteria.weight_scores import weight_scores
+from bench.figures.criteria.words import aliases, same_results, verdicts
 from bench.figures.leaderboard import MOST_COMPARED, is_tied, latex, leaderboard, shown
-from bench.figures.measures import COSTS, SCORES, axes, ranked_by
 from bench.figures.overview import MOST_ROWS, best, coverage, forest
-from bench.figures.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
-from bench.figures.settings import differing, settings
+from bench.figures.parts.axes import COSTS, SCORES, axes, ranked_by
+from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
+from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
+from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
+from bench.figures.significance import compare, middle, ranks
 from bench.figures.subspace import (
     MOST_CONFIGURATIONS,
     MOVES,
@@ -41,7 +41,6 @@ from bench.figures.uncertainty import (
     shifts,
     tells_errors,
 )
-from bench.figures.weight_scores import weight_scores
 
 __all__ = [
     "COSTS",

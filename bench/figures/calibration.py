@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.figures.chart import Chart, Look, Missing, interval
-from bench.figures.choice import short_names
-from bench.figures.diagrams import add_keys, add_panel, panels
-from bench.figures.dots import MOST_ROWS, Marks, described, dot_plot, rest
-from bench.figures.last import last_rows, scored
-from bench.figures.measures import axes
-from bench.nonparametric import wilson
-from bench.statistics import summarise
+from bench.figures.parts.axes import axes
+from bench.figures.parts.chart import Chart, Look, Missing, interval
+from bench.figures.parts.configurations import short_names
+from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
+from bench.figures.parts.last_stage import last_rows, scored
+from bench.figures.parts.panels import add_keys, add_panel, panels
+from bench.statistics.nonparametric import wilson
+from bench.statistics.seeds import summarise
 
 #: A bin of fewer examples than this in a run says next to nothing about accuracy.
 FEW = 10

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import Chart, Look, Missing, escaped, interval, log_ticks, variant
-from bench.figures.measures import Axis, axes
-from bench.statistics import summarise
+from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, variant
+from bench.statistics.seeds import summarise
 
 #: What is counted, and what is measured, each as a ratio to dense VI.
 COUNTED = ("train_flops_ratio", "inference_flops_ratio")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.figures.chart import Look, Missing, interval
-from bench.figures.measures import axes
-from bench.statistics import ranking, summarise
+from bench.figures.parts.axes import axes
+from bench.figures.parts.chart import Look, Missing, interval
+from bench.statistics.seeds import ranking, summarise
 
 #: Configurations of which every two are compared, at most: seconds and hundreds of MB for twice as many.
 MOST_COMPARED = 500

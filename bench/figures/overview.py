@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
-from bench.figures.measures import axes
-from bench.statistics import ALPHA, paired
+from bench.figures.parts.axes import axes
+from bench.figures.parts.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
+from bench.statistics.seeds import ALPHA, paired
 
 #: Rows of a forest plot, at most: more are unreadable, and what is left out is said.
 MOST_ROWS = 30

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import BACKGROUND, Chart, Look, Missing, escaped, translucent
-from bench.figures.choice import short_names
-from bench.figures.criterion_styles import criterion_style
-from bench.figures.spread import FEWEST, MOST_POINTS, in_bins, over_seeds
+from bench.figures.criteria.styles import criterion_style
+from bench.figures.parts.bands import FEWEST, MOST_POINTS, in_bins, over_seeds
+from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, translucent
+from bench.figures.parts.configurations import short_names
 
 #: What is shown of an update: name for readers.
 MOVES = {"turnover": "turnover", "iou_previous": "IoU to the previous", "iou_initial": "IoU to the initial"}

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.chart import (
+from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.chart import (
     BACKGROUND,
     Chart,
     Look,
@@ -17,8 +18,7 @@ from bench.figures.chart import (
     translucent,
     variant,
 )
-from bench.figures.measures import Axis, axes
-from bench.statistics import pareto_front, summarise
+from bench.statistics.seeds import pareto_front, summarise
 
 #: What the SSVI paper's abstract claims: so many times smaller than dense VI, for fewer points of accuracy.
 _CLAIM_FROM, _CLAIM_TO, _CLAIM_POINTS = 10.0, 20.0, 0.03

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.figures.chart import Chart, Look, Missing, escaped
-from bench.figures.choice import dashes, short_names
-from bench.figures.curves import add_curves, add_seeds, along
-from bench.figures.dots import MOST_ROWS, Marks, described, dot_plot, rest
-from bench.figures.last import last_rows, scored
-from bench.figures.measures import Axis
-from bench.figures.spread import FEWEST
-from bench.statistics import summarise
+from bench.figures.parts.axes import Axis
+from bench.figures.parts.bands import FEWEST
+from bench.figures.parts.chart import Chart, Look, Missing, escaped
+from bench.figures.parts.configurations import dashes, short_names
+from bench.figures.parts.curves import add_curves, add_seeds, along
+from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
+from bench.figures.parts.last_stage import last_rows, scored
+from bench.statistics.seeds import summarise
 
 _METRICS = "metrics.metric"
 #: How uncertain a prediction is.

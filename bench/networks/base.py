@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from methods import costs
-from methods.attention import separate
 from methods.base import Task
-from methods.errors import UserError
-from methods.registry import Registry
-from methods.streams import Streams, derive
+from methods.core.errors import UserError
+from methods.core.registry import Registry
+from methods.core.streams import Streams, derive
+from methods.layers import costs
+from methods.layers.attention import separate
 
 
 @dataclass(frozen=True)

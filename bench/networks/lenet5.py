@@ -9,7 +9,7 @@ from torch import nn
 from bench.networks.base import Network, image_shape
 from bench.networks.initialisation import he_normal
 from methods.base import Task
-from methods.errors import UserError
+from methods.core.errors import UserError
 
 
 class LeNet5(Network):

@@ -11,7 +11,7 @@ from torch import nn
 from bench.networks.base import Network, NetworkOptions
 from bench.networks.initialisation import he_normal
 from methods.base import Task
-from methods.options import option
+from methods.core.options import option
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import nn
 
 from bench.networks.base import Network, NetworkOptions, image_shape
 from methods.base import Task
-from methods.errors import UserError
-from methods.options import option
+from methods.core.errors import UserError
+from methods.core.options import option
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from bench.networks.base import Network, NetworkOptions, image_shape
 from bench.networks.initialisation import he_normal
 from bench.networks.residual import stages
 from methods.base import Task
-from methods.errors import UserError
-from methods.options import option
+from methods.core.errors import UserError
+from methods.core.options import option
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from bench.statistics import ALPHA, LEVEL
-from bench.store import definitions
+from bench.results.tables.columns import definitions
+from bench.statistics.seeds import ALPHA, LEVEL
 from dashboard.plain import plain
 
 _CODE = re.compile(r"`([^`]*)`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.figures import MOST_ROWS, at_compression, axes, best, coverage, forest, interval
-from bench.store import summarise
+from bench.statistics.seeds import summarise
 from dashboard import data, filters, show
 from dashboard.filters import Selection
 from dashboard.plain import plain

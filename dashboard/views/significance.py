@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.figures import axes, compare, middle, ranks
-from bench.statistics import summarise
+from bench.statistics.seeds import summarise
 from dashboard import choose, data, show
 from dashboard.filters import Selection
 from dashboard.plain import plain

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from methods import pruning
 from methods.base import Budget, Context, Equivalent, Method, Stage, Style, Task
-from methods.convert import to_variational
-from methods.gradual import Gradual
-from methods.options import option
-from methods.posterior import DensePoint
-from methods.sparse import SparsityOptions, slot_counts
-from methods.streams import Streams
+from methods.core.options import option
+from methods.core.streams import Streams
+from methods.families.gradual import Gradual
+from methods.families.sparse import SparsityOptions, slot_counts
+from methods.layers.convert import to_variational
+from methods.layers.posterior import DensePoint
+from methods.subspace import pruning
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,6 @@
 
 ``library`` loads the compiled functions (``source/``), ``contraction`` is a layer's map by them,
 ``blocks`` the layout in which activations travel between such layers, ``normalise`` batch
-normalisation in it, ``scales`` variances and KL. ``methods.execution`` decides which layers run how,
-and ``methods.subspace`` selects by them too.
+normalisation in it, ``scales`` variances and KL. ``methods.layers.execution`` decides which layers run how,
+and ``methods.subspace.surgery`` selects by them too.
 """

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from methods import passes
-from methods.contractions import Contraction, Conv2d, Linear
+from methods.core import passes
+from methods.core.contractions import Contraction, Conv2d, Linear
 from methods.kernels.blocks import Blocks, from_blocks
 from methods.kernels.library import Layer, Pattern, library, pointer
 

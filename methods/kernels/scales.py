@@ -1,4 +1,4 @@
-"""Variances and KL divergences of Gaussian posteriors in one pass each; see ``methods.posterior``."""
+"""Variances and KL divergences of Gaussian posteriors in one pass each; see ``methods.layers.posterior``."""
 
 from __future__ import annotations
 

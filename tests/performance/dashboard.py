@@ -36,13 +36,13 @@ import pyarrow.parquet as pq
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from bench import tablefiles
-from bench.collect import collect, method_styles
-from bench.columns import TABLES
-from bench.execution import Execution
-from bench.run import execute
-from bench.store import Store
-from bench.suite import load
+from bench.experiment.execution import Execution
+from bench.planning.suite import load
+from bench.reporting.collecting import collect, method_styles
+from bench.results.store import Store
+from bench.results.tables import parquet
+from bench.results.tables.columns import TABLES
+from bench.runner.execute import execute
 from tests.dashboard_server import ROOT, chromium, executable, served
 
 SUITE, SCALE = "many", "demo"
@@ -112,9 +112,9 @@ def folder(root: Path, runs: int, like: dict[str, pa.Table]) -> Store:
     store.merge_plan({**plan, "reference": reference, "rank_by": None, "command": command, "cells": cells})
     store.write_styles(SUITE, method_styles())
     where, generator = root / SUITE, np.random.default_rng(runs)
-    tablefiles.write_runs(where, runs_table(like["runs"], cells, generator))
+    parquet.write_runs(where, runs_table(like["runs"], cells, generator))
     for name in TABLES[1:]:
-        write_long(tablefiles.paths(where)[name], like[name], [c["run_id"] for c in cells], generator)
+        write_long(parquet.paths(where)[name], like[name], [c["run_id"] for c in cells], generator)
     return store
 
 
@@ -167,7 +167,7 @@ def runs_table(like: pa.Table, cells: list[dict[str, Any]], generator: np.random
 def write_long(path: Path, like: pa.Table, ids: list[str], generator: np.random.Generator) -> None:
     """A long table: the rows of ``like`` for each run, with other figures."""
     rows = like.num_rows
-    with tablefiles.writer(path, like.schema) as sink:
+    with parquet.writer(path, like.schema) as sink:
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
             table = like.take(pa.array(np.tile(np.arange(rows), len(batch))))

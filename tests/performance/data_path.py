@@ -22,13 +22,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from bench import cli
+from bench.cli.arguments import positive
 from bench.data.base import DATASETS, Split, Splits
-from bench.problem import Problem, make_problem
-from bench.spec import nest, parse_spec
+from bench.experiment.problem import Problem, make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
 from methods.base import METHODS, Task
-from methods.errors import UserError
-from methods.streams import Streams
+from methods.core.errors import UserError
+from methods.core.streams import Streams
 
 SHAPES = {"cifar10": (3, 32, 32), "fashion_mnist": (1, 28, 28)}
 EXAMPLES = 45_000
@@ -121,9 +122,9 @@ def compare(name: str, rounds: int, batch: int, workers: int) -> None:
 def main() -> None:
     """Compare on each data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=cli.positive, default=3)
-    parser.add_argument("--batch", type=cli.positive, default=128)
-    parser.add_argument("--workers", type=cli.positive, default=2)
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--batch", type=positive, default=128)
+    parser.add_argument("--workers", type=positive, default=2)
     parser.add_argument("--datasets", nargs="+", choices=SHAPES, default=list(SHAPES))
     arguments = parser.parse_args()
     for name in arguments.datasets:

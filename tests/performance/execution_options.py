@@ -32,14 +32,16 @@ import torch
 
 from bench.data.base import DATASETS, Split, Splits
 from bench.data.images import CIFAR10, ImageOptions, data_root
-from bench.execution import Execution, resolve_device
-from bench.problem import make_problem
-from bench.run import execute
-from bench.spec import RunSpec, nest, parse_spec
-from bench.store import Store
-from bench.training import Trainer, make_optimiser
+from bench.experiment.execution import Execution, resolve_device
+from bench.experiment.problem import make_problem
+from bench.experiment.settings import nest
+from bench.experiment.spec import RunSpec, parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
+from bench.training.optimisers import make_optimiser
+from bench.training.trainer import Trainer
 from methods.base import METHODS, Method, Style
-from methods.options import option
+from methods.core.options import option
 
 EPOCH_IMAGES = 50_000
 VAL = 1000

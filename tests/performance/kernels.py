@@ -30,19 +30,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 import torch.nn.functional as F
 
-from bench.checkout import git_sha
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS
-from bench.provenance import cpu_model
-from bench.spec import nest, parse_spec
-from methods import costs, execution, passes
+from bench.runner.git_state import git_sha
+from bench.runner.provenance import cpu_model
 from methods.base import METHODS, Context, Method, Progress, Style, Task
-from methods.contractions import Contraction, Conv2d, Linear
+from methods.core import passes
+from methods.core.contractions import Contraction, Conv2d, Linear
+from methods.core.streams import Streams
 from methods.kernels.blocks import Blocks
 from methods.kernels.contraction import Kernel
 from methods.kernels.library import absent
-from methods.layers import VariationalLayer
-from methods.posterior import SparseGaussian
-from methods.streams import Streams
+from methods.layers import costs, execution
+from methods.layers.layer import VariationalLayer
+from methods.layers.posterior import SparseGaussian
 
 Timed = Callable[[], float]
 IMAGES, ROWS = (3, 32, 32), (1, 28, 28)
@@ -498,9 +500,9 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
     import tempfile
 
     from bench.data.images import data_root
-    from bench.execution import Execution
-    from bench.run import execute
-    from bench.store import Store
+    from bench.experiment.execution import Execution
+    from bench.results.store import Store
+    from bench.runner.execute import execute
 
     if not (data_root() / "FashionMNIST").exists():
         return []
@@ -556,7 +558,7 @@ def _step_of(label: str, network: dict[str, Any], shape: tuple[int, ...], batch:
 
 
 def _process(what: str, label: str) -> dict[str, Any]:
-    from bench.memory import PeakMemory
+    from bench.runner.memory import PeakMemory
 
     if what == "avx2":
         network = {"name": "resnet18"}

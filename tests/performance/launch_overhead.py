@@ -17,11 +17,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench.execution import Execution
-from bench.launch import run_workers
-from bench.local import LocalWorkers
-from bench.spec import RunSpec, nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import RunSpec, parse_spec
+from bench.launching.local_workers import LocalWorkers
+from bench.launching.pool import run_workers
+from bench.results.store import Store
 
 TRIVIAL = {
     "dataset": "digits",

@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods import layers, passes
 from methods.base import Context, Method, Progress, Stage, Task
+from methods.core import passes
+from methods.core.streams import Streams
 from methods.dense_vi import DenseVI
+from methods.layers.layer import VariationalLayer
 from methods.ssvi import SSVI, SSVIOptions
-from methods.streams import Streams
 
 SHAPE, SPATIAL, DENSITY = (512, 512, 3, 3), 4, 0.05
 EXAMPLES = 50_000
@@ -65,7 +66,7 @@ def session(method: Method, every: int = 10**9) -> tuple[Context, Callable[[bool
     return context, step
 
 
-def state_bytes(context: Context, layer: layers.VariationalLayer) -> int:
+def state_bytes(context: Context, layer: VariationalLayer) -> int:
     """Bytes of parameters, gradients, optimiser state and index of one layer."""
     tensors = list(layer.buffers())
     for parameter in layer.parameters():

@@ -4,7 +4,7 @@
 
 A training step (forward and backward pass) of one layer. Competitors alternate within each round;
 figures are medians of torch's time over the kernel's, so above 1 the kernel is faster. They are what
-the prices of points in ``methods/execution.py`` come from.
+the prices of points in ``methods/layers/execution.py`` come from.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import time
 import torch
 from torch import nn
 
-from methods import convert, costs, execution, layers
+from methods.families.sparse import random_index
 from methods.kernels.library import absent
-from methods.posterior import SparsePoint
-from methods.sparse import random_index
+from methods.layers import convert, costs, execution
+from methods.layers.layer import variational_layers
+from methods.layers.posterior import SparsePoint
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
 #: Name, layer, input shape, batch.
@@ -86,7 +87,7 @@ def main() -> None:
             for net in (dense, sparse):
                 seconds(net, x, 2)
             ratios = [seconds(dense, x) / seconds(sparse, x) for _ in range(ARGUMENTS.rounds)]
-            (chosen,) = (found.kernel is not None for found in layers.variational_layers(auto))
+            (chosen,) = (found.kernel is not None for found in variational_layers(auto))
             cells.append(f"{statistics.median(ratios):.2f}{'' if chosen else ' (torch)'}")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     print("(torch): where `auto` takes torch")

@@ -18,10 +18,11 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench.execution import Execution
-from bench.run import execute
-from bench.spec import nest, parse_spec
-from bench.store import Store
+from bench.experiment.execution import Execution
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
+from bench.results.store import Store
+from bench.runner.execute import execute
 from methods import ssvi
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)

@@ -29,11 +29,12 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench.execution import Execution
-from bench.plan import Plan
-from bench.run import execute
-from bench.store import Store, read_json, write_json
-from bench.suite import load
+from bench.experiment.execution import Execution
+from bench.planning.plan import Plan
+from bench.planning.suite import load
+from bench.results.files import read_json, write_json
+from bench.results.store import Store
+from bench.runner.execute import execute
 
 SUITE = """
 question: What does a large grid cost?

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from methods.contractions import Conv2d
+from methods.core.contractions import Conv2d
 from methods.kernels.contraction import Arranged, geometry
 from methods.kernels.library import library, pointer
 

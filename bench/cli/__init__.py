@@ -1,0 +1,1 @@
+"""What commands share: arguments, exit codes, live views and summaries."""

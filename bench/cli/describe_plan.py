@@ -1,0 +1,49 @@
+"""A plan as text: every cell with its status, why some are omitted, and what it will cost."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
+
+from bench.planning.estimate import Estimate
+from bench.planning.plan import Plan
+
+_WIDTH = 100
+
+
+def describe_plan(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -> str:
+    """``plan`` for a terminal, plain text; ``statuses`` by run id, ``pending`` where there is none."""
+    lines = [f"{plan.suite}, scale {plan.scale}: {plan.question}", ""]
+    lines.append(f"{'run':<12}  {'status':<9}  {'seed':>4}  cell")
+    for cell, following in zip(plan.cells, [*plan.cells[1:], None], strict=True):
+        run_id = cell.alias_of or cell.run_id
+        status = "omitted" if cell.omitted else statuses.get(run_id, "pending")
+        lines.append(f"{run_id:<12}  {status:<9}  {cell.spec.seed:>4}  {cell.label}")
+        same_follows = following and (following.label, following.omitted) == (cell.label, cell.omitted)
+        if cell.omitted and not same_follows:
+            lines += _indented(cell.omitted)
+    return "\n".join([*lines, "", *describe_cost(plan, statuses, estimate)])
+
+
+def describe_cost(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -> list[str]:
+    """How many runs it is, how many are left, and what these will cost, in lines."""
+    counts = Counter(statuses.get(spec.run_id, "pending") for spec in plan.specs)
+    omitted = len(plan.cells) - counts.total()
+    by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
+    lines = [f"{len(plan.cells)} cells: {counts.total()} runs ({by_status}), {omitted} omitted"]
+    hours = " or ".join(f"{_rounded(hours)} {name}-hours" for name, hours in estimate.hours.items())
+    lines.append(f"about {hours} for the {estimate.runs} runs that are left")
+    for sentence in estimate.basis:
+        lines += textwrap.wrap(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")
+    return lines
+
+
+def _rounded(hours: float) -> str:
+    """Two digits, or whole hours of many."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+
+
+def _indented(text: str) -> list[str]:
+    margin = " " * 31
+    return textwrap.wrap(text, _WIDTH, initial_indent=margin, subsequent_indent=margin)

@@ -1,0 +1,137 @@
+"""The summary at the end of a grid: a line a configuration, mean ± interval over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.cli.live import counted, say
+from bench.monitoring.progress import duration, reason
+from bench.results.files import printable
+from bench.results.tables.columns import definitions
+from bench.statistics.seeds import paired, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.planning.plan import Cell
+
+#: Column of the table ``runs``, how it is headed, its factor and digits.
+_SHOWN = (
+    ("accuracy", "accuracy %", 100, 2),
+    ("nll", "NLL", 1, 3),
+    ("ece", "ECE %", 100, 2),
+    ("train_flops_ratio", "FLOPs ratio", 1, 3),
+    ("compression_vs_dense_vi", "compression", 1, 1),
+    ("seconds_per_step", "ms/step", 1000, 1),
+    ("wall_seconds", "seconds", 1, 1),
+)
+_WITH_INTERVAL = ("accuracy", "nll", "ece")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The order of a summary: by the column ``by`` of ``runs``, within a data set and network.
+
+    references: ``config_id`` to that of what it is compared with; reference: its labels in words.
+    """
+
+    by: str
+    references: Mapping[str, str]
+    reference: str
+
+    @property
+    def head(self) -> str:
+        """How the column is headed."""
+        return self._shown[1]
+
+    def order(self, row: Mapping[Any, Any]) -> tuple[str, str, float]:
+        """The sort key of a configuration's row."""
+        mean = float(row[f"{self.by}_mean"])
+        better = -mean if self._higher else mean
+        return str(row["dataset"]), str(row["network"]), math.inf if math.isnan(better) else better
+
+    def differences(self, runs: pd.DataFrame) -> dict[str, str]:
+        """What each configuration has more than its reference, in words, by ``config_id``."""
+        _, _, factor, digits = self._shown
+        found = paired(runs, self.by, self.references)
+        texts = {}
+        for row in found.to_dict("records"):
+            if row["config_id"] == self.references[row["config_id"]]:
+                texts[row["config_id"]] = "reference"
+                continue
+            text = f"{row['difference'] * factor:+.{digits}f}"
+            if not math.isnan(row["half_width"]):
+                text += f" ± {row['half_width'] * factor:.{digits}f}"
+            texts[row["config_id"]] = text
+        return texts
+
+    @cached_property
+    def _higher(self) -> bool:
+        """Whether more of it is better."""
+        return bool(definitions()["runs"][self.by]["better"] == "higher")
+
+    @property
+    def _shown(self) -> tuple[str, str, int, int]:
+        return next(shown for shown in _SHOWN if shown[0] == self.by)
+
+
+def print_summary(
+    console: Console, runs: pd.DataFrame, omitted: Sequence[Cell], ranking: Ranking | None = None
+) -> None:
+    """Print what the finished ones of ``runs`` scored, which failed and why, and what was not run."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("test set", no_wrap=True)
+    for head in ("n", *(head for _, head, _, _ in _SHOWN)):
+        table.add_column(head, justify="right", no_wrap=True)
+    rows = summarise(runs, metrics=[column for column, *_ in _SHOWN]).to_dict("records")
+    differences: dict[str, str] = {}
+    if ranking is not None:
+        rows = sorted(rows, key=ranking.order)
+        differences = ranking.differences(runs)
+        table.add_column(f"{ranking.head} to reference", justify="right", no_wrap=True)
+    for row in rows:
+        cells = [_cell(row, column, factor, digits) for column, _, factor, digits in _SHOWN]
+        if ranking is not None:
+            cells.append(differences.get(row["config_id"], "–"))
+        table.add_row(Text(printable(str(row["config_label"]))), str(row["accuracy_n"]), *cells)
+    if rows:
+        console.print(table)
+        say(console, "mean ± half width of the 95 % t-interval over seeds; definitions in bench/columns.yaml")
+        if ranking is not None:
+            say(console, f"best {ranking.head} first; differences to {ranking.reference} are paired by seed")
+    for text, count in Counter(cell.omitted for cell in omitted).items():
+        say(console, f"not run, {counted(count, 'cell')}: {text}")
+    failed = runs[runs["status"] == "failed"]
+    for run in failed.itertuples():
+        why = reason({"error_kind": run.error_kind, "error": run.error})
+        say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {why}", "red")
+    if len(failed):
+        say(console, "a run that failed is not repeated, unless by --retry-failed")
+    if cancelled := int((runs["status"] == "cancelled").sum()):
+        say(console, f"cancelled: {counted(cancelled, 'run')}; the same command goes on from there")
+
+
+def print_share(console: Console, computed: pd.DataFrame, seconds: float, workers: int) -> None:
+    """Print how long it took and how much of it was training and evaluation."""
+    spent = (computed["train_seconds"] + computed["evaluation_seconds"]).sum()
+    by = "1 process" if workers == 1 else f"{workers} processes"
+    share = f"{spent / (seconds * workers):.0%} of their time training and evaluation"
+    say(console, f"{counted(len(computed), 'run')} in {duration(seconds)} by {by}, {share}")
+
+
+def _cell(row: dict[Any, Any], column: str, factor: float, digits: int) -> str:
+    mean, half_width = row[f"{column}_mean"] * factor, row[f"{column}_half_width"] * factor
+    if math.isnan(mean):
+        return "–"
+    if column in _WITH_INTERVAL and not math.isnan(half_width):
+        return f"{mean:.{digits}f} ± {half_width:.{digits}f}"
+    return f"{mean:.{digits}f}"

@@ -1,0 +1,78 @@
+"""Recipes: named blocks of training and method options in ``bench/recipes.yaml``.
+
+A recipe's ``method`` options go to every method that has them, so that one recipe serves
+dense and sparse methods alike. What a suite or the command line sets wins over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.experiment.notation import read_yaml
+from bench.experiment.settings import Evaluation, Training
+from methods.base import METHODS
+from methods.core.errors import UserError, unknown
+from methods.core.options import names as option_names
+from methods.core.options import option, parse
+
+PATH = Path(__file__).with_name("recipes.yaml")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe. Values are checked where it is applied, keys when it is read."""
+
+    doc: str = option(doc="what it stands for, in a sentence")
+    training: dict[str, Any] = option({}, "settings of the training loop")
+    evaluation: dict[str, Any] = option({}, "settings of the evaluation")
+    method: dict[str, Any] = option({}, "options of every method that has them")
+
+    def settings(self) -> dict[str, Any]:
+        """All of it under full keys (``method.prior_std``)."""
+        sections = {"training": self.training, "evaluation": self.evaluation, "method": self.method}
+        return {
+            f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()
+        }
+
+
+def names() -> list[str]:
+    """The recipes, in the order of the file."""
+    return list(_all())
+
+
+def get(name: str, where: str = "") -> Recipe:
+    """The recipe ``name``; ``UserError`` listing the valid ones otherwise."""
+    found = _all()
+    if not isinstance(name, str) or name not in found:
+        raise unknown("recipe", name, found, where)
+    return found[name]
+
+
+@cache
+def _all() -> dict[str, Recipe]:
+    return read(PATH)
+
+
+def read(path: Path) -> dict[str, Recipe]:
+    """The recipes of the file ``path``."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping from names to recipes, got {content!r}")
+    recipes = {}
+    for name, block in content.items():
+        recipe = recipes[str(name)] = parse(Recipe, block, f"{path}: {name}")
+        _check_keys(recipe.training, option_names(Training), f"{path}: {name}: training")
+        _check_keys(recipe.evaluation, option_names(Evaluation), f"{path}: {name}: evaluation")
+        known = {key for method in METHODS.names() for key in option_names(METHODS.get(method).Options)}
+        _check_keys(recipe.method, known, f"{path}: {name}: method")
+    return recipes
+
+
+def _check_keys(given: Iterable[str], valid: Iterable[str], where: str) -> None:
+    for key in given:
+        if key not in valid:
+            raise unknown("key", key, valid, where)

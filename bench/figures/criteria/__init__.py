@@ -1,0 +1,1 @@
+"""Charts about removal criteria: paired differences, removed sets and scores of weights."""

@@ -1,0 +1,155 @@
+"""What differences between criteria say, and which criteria are one and the same, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from bench.figures.criteria.styles import ordered_criteria
+from bench.figures.parts import chart
+from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.chart import Look
+from bench.statistics.seeds import by_seed
+
+#: A row of ``bench.figures.criteria.paired.differences``.
+Row = Mapping[Any, Any]
+
+
+def verdicts(found: pd.DataFrame, score: str, look: Look, most: int = 8) -> list[str]:
+    """What differences in ``score`` say: a sentence a recipe and sparsity, and one a control. Plain text.
+
+    found: as of ``paired.differences``. Of more than ``most`` recipes and sparsities the
+    first ones, and how many are left.
+    """
+    axis = axes()[score]
+    comparisons = int(found["tests"].iloc[0])
+    groups: dict[str, list[Row]] = {}
+    for record in found[found["difference"].notna()].to_dict("records"):
+        groups.setdefault(record["group"], []).append(record)
+    sentences = []
+    for group in list(groups)[:most]:
+        rivals = [row for row in groups[group] if row["kind"] == "criterion"]
+        if rivals:
+            sentences.append(f"{group}: {_verdict(rivals, axis, comparisons)}")
+        for row in groups[group]:
+            if row["kind"] == "control":
+                told = f"is {_direction(row, axis)} than" if row["told_apart"] else "can't be told apart from"
+                name = look.name(row["name"])
+                text = f"{name}, the control, {told} {row['reference_criterion']}: {signed(row, axis)}."
+                sentences.append(f"{group}: {text}")
+    if len(groups) > most:
+        sentences.append(f"Of {len(groups) - most} more recipes and sparsities see the data of the chart.")
+    return sentences
+
+
+def same_results(runs: pd.DataFrame, found: pd.DataFrame, most: int = 8) -> list[str]:
+    """Which criteria gave the very same model, to the last digit of the NLL, under how many seeds.
+
+    A sentence a pair of criteria, with at most ``most`` recipes and sparsities. Plain text.
+    """
+    table = by_seed(runs, "nll")
+    rivals = found[found["kind"] == "criterion"]
+    same: dict[tuple[str, str], list[str]] = {}
+    for group, rows in rivals.groupby("group", sort=False):
+        ids = dict(zip(rows["name"], rows["config_id"], strict=True))
+        ids[rows["reference_criterion"].iloc[0]] = rows["reference"].iloc[0]
+        order = ordered_criteria(name for name, config_id in ids.items() if config_id in table)
+        for a, b in combinations(order, 2):
+            both = table[[ids[a], ids[b]]].dropna().to_numpy()
+            if number := int((both[:, 0] == both[:, 1]).sum()):
+                same.setdefault((a, b), []).append(f"{group} under {number} of {len(both)} seeds")
+    sentences = []
+    for (a, b), where in same.items():
+        cut = [f"{len(where) - most} more"] if len(where) > most else []
+        words = _listed([*where[:most], *cut])
+        sentences.append(f"{a} and {b} gave the same NLL to the last digit, as if they were one: {words}.")
+    return sentences
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A criterion that is not run because it ranks as another one, and why, in the plan's words."""
+
+    name: str
+    of: str
+    why: str
+
+    @property
+    def words(self) -> str:
+        """The same as a sentence."""
+        return f"{self.name} removes the same weights as {self.of}, and is not run on its own: {self.why}."
+
+
+def aliases(cells: Sequence[Mapping[str, Any]]) -> list[Alias]:
+    """The criteria that a plan leaves out because another one does the same; cells: as plans have them."""
+    criteria_of = {cell["run_id"]: _criterion(cell) for cell in cells if cell.get("run_id")}
+    found: dict[str, Alias] = {}
+    for cell in cells:
+        mine, theirs = _criterion(cell), criteria_of.get(cell.get("alias_of"))
+        if cell.get("omitted") and mine and theirs and mine != theirs:
+            found.setdefault(mine, Alias(mine, theirs, str(cell["omitted"]).partition("; see ")[0]))
+    return list(found.values())
+
+
+def _criterion(cell: Mapping[str, Any]) -> str | None:
+    name = (cell.get("labels") or {}).get("criterion")
+    return None if name is None else str(name)
+
+
+def signed(row: Row, axis: Axis) -> str:
+    """``+0.81 ± 0.32 points``."""
+    text = chart.signed(row["difference"], row["half_width"], axis.digits, axis.factor).replace("-", "−")
+    unit = "points" if axis.unit == "%" else axis.unit
+    return f"{text} {unit}".rstrip()
+
+
+def _direction(row: Row, axis: Axis) -> str:
+    if axis.better is None:
+        return "higher" if row["difference"] > 0 else "lower"
+    return "better" if (row["difference"] > 0) == (axis.better == "higher") else "worse"
+
+
+def _verdict(rows: Sequence[Row], axis: Axis, comparisons: int) -> str:
+    """What can be said of the criteria of one panel, all of which have a difference."""
+    reference = rows[0]["reference_criterion"]
+    seeds = _counts([row["n"] for row in rows])
+    told = [row for row in rows if row["told_apart"]]
+    if all(math.isnan(row["p_holm"]) for row in rows):
+        return f"a single seed each, so nothing can be said of differences to {reference} in {axis.name}."
+    if not told:
+        largest = max(rows, key=lambda row: abs(row["difference"]))
+        alone = [row["name"] for row in rows if abs(row["difference"]) > row["half_width"]]
+        what = "interval" if len(alone) == 1 else "intervals"
+        verb = "excludes" if len(alone) == 1 else "exclude"
+        many = (
+            f" Taken alone, the {what} of {_listed(alone)} {verb} 0, but not after Holm's correction for "
+            f"{comparisons} comparisons."
+            if alone
+            else ""
+        )
+        return (
+            f"no criterion can be told apart from {reference} in {axis.name} ({seeds}); the largest "
+            f"difference is that of {largest['name']}, {signed(largest, axis)}.{many}"
+        )
+    parts = [
+        f"{row['name']} is {_direction(row, axis)} than {reference} ({signed(row, axis)}, "
+        f"p = {row['p_holm']:.2g})"
+        for row in told
+    ]
+    others = [row["name"] for row in rows if not row["told_apart"]]
+    rest = f"; {_listed(others)} can't be told apart from it" if others else ""
+    return f"in {axis.name}, {_listed(parts)}{rest} ({seeds})."
+
+
+def _counts(n: Sequence[int]) -> str:
+    low, high = min(n), max(n)
+    return f"{high} seeds" if low == high else f"{low} to {high} seeds"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

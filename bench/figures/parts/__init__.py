@@ -1,0 +1,1 @@
+"""What charts are made of: axes, dots, panels, curves, bands and choices."""

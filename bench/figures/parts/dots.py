@@ -1,0 +1,180 @@
+"""Dot plots: a row a configuration, its name above its marks so that it fits a narrow screen too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from bench.figures.parts.axes import Axis
+from bench.figures.parts.chart import Look, escaped, interval, translucent
+
+#: Rows, at most: more are unreadable. What is left out is said: see ``rest``.
+MOST_ROWS = 30
+_ROW_PIXELS = 56
+#: Where a row's name stands, and where its marks are, in rows above its middle.
+_NAME_AT, _MARKS_AT = 0.31, -0.15
+
+
+@dataclass(frozen=True)
+class Marks:
+    """One mark a row: the mean and interval of the columns ``<stem>_mean``, ``_half_width`` and ``_n``.
+
+    name: for readers. shape: ``filled`` or ``open`` (the method's marker), or ``tick`` (a rule without
+    whiskers: what to compare with). lane: how far above the row's middle, in rows, so that whiskers of two
+    don't meet.
+    """
+
+    stem: str
+    name: str
+    shape: str = "filled"
+    lane: float = 0.0
+
+
+def dot_plot(
+    table: pd.DataFrame,
+    marks: Sequence[Marks],
+    axis: Axis,
+    names: Mapping[str, str],
+    look: Look,
+    seeds: pd.DataFrame | None = None,
+) -> go.Figure:
+    """A row a row of ``table``, from the top; each of ``marks`` in it, with whiskers.
+
+    table: with ``config_id``, ``config_label``, ``method`` and the columns of ``marks``. names: of
+    configurations, see ``short_names``. seeds: runs with ``config_id``, ``seed`` and the stems of ``marks``,
+    to be drawn as small dots.
+    """
+    rows = table.reset_index(drop=True)
+    figure = look.figure(height=110 + _ROW_PIXELS * len(rows), legend=len(marks) > 1)
+    figure.update_layout(margin={"l": 12})
+    keys = {kind.name: kind for kind in marks}
+    traces = [_trace(rows, kind, axis, look) for kind in marks]
+    if seeds is not None:
+        traces = [_seeds(rows, seeds, kind, axis, look) for kind in marks if kind.shape != "tick"] + traces
+    figure.add_traces(traces + [_key(kind, look) for kind in keys.values()])
+    # all at once: plotly checks every one that is there each time that one is added
+    figure.update_layout(
+        annotations=[
+            {
+                "xref": "paper", "x": 0, "xanchor": "left", "xshift": 4, "y": _NAME_AT - number,
+                "yanchor": "middle", "align": "left", "showarrow": False, "text": names[config_id],
+                "font": {"size": 13, "color": look.ink},
+            }
+            for number, config_id in enumerate(rows["config_id"].astype(str))
+        ],
+        shapes=[
+            {
+                "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": -number - 0.5, "y1": -number - 0.5,
+                "line": {"color": figure.layout.xaxis.gridcolor, "width": 1}, "layer": "below",
+            }
+            for number in range(len(rows))
+        ],
+    )  # fmt: skip
+    figure.update_yaxes(range=[-len(rows) + 0.5, 0.5], showticklabels=False, showgrid=False, ticks="")
+    low, high = _extent(rows, marks, axis, seeds)
+    pad = 0.04 * (high - low) or 0.5
+    # better is to the right or left here
+    title = axis.title.replace("↑", "→").replace("↓", "←")
+    figure.update_xaxes(title_text=title, range=[low - pad, high + pad])
+    return figure
+
+
+def described(stems: Sequence[str]) -> list[str]:
+    """The columns that tell of configurations, and of marks with these stems: the data behind a plot."""
+    what = ["config_id", "config_label", "method", "sparsity"]
+    return what + [f"{stem}_{part}" for stem in stems for part in ("mean", "half_width", "n")]
+
+
+def rest(table: pd.DataFrame) -> str:
+    """What is said of the rows of ``table`` for which there is no room; nothing where there is."""
+    left_out = len(table) - MOST_ROWS
+    return f" The {left_out} behind these are in the data below, not in the picture." if left_out > 0 else ""
+
+
+def _trace(rows: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatter:
+    mean, half_width = rows[f"{kind.stem}_mean"], rows[f"{kind.stem}_half_width"]
+    is_tick = kind.shape == "tick"
+    colours = [look.soft if is_tick else look.colour(str(method)) for method in rows["method"]]
+    return go.Scatter(
+        x=(mean * axis.factor).tolist(),
+        y=[_MARKS_AT + kind.lane - number for number in range(len(rows))],
+        mode="markers",
+        name=kind.name,
+        showlegend=False,
+        marker={
+            "symbol": [_symbol(kind, look.marker(str(method))) for method in rows["method"]],
+            "size": 9 if is_tick else 10, "color": colours, "line": {"width": 2, "color": colours},
+        },
+        error_x=None if is_tick else {
+            "type": "data", "array": (half_width * axis.factor).fillna(0).tolist(),
+            "color": look.soft, "thickness": 1.3, "width": 3,
+        },
+        customdata=[
+            [escaped(label), interval(value, half, axis.digits, axis.factor), int(n)]
+            for label, value, half, n in zip(
+                rows["config_label"], mean, half_width, rows[f"{kind.stem}_n"].fillna(0), strict=True
+            )
+        ],
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b><br>{kind.name}: %{{customdata[1]}} {axis.unit}"
+            "<br>n = %{customdata[2]}<extra></extra>"
+        ),
+    )  # fmt: skip
+
+
+def _seeds(rows: pd.DataFrame, seeds: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatter:
+    """A small dot a run, in the lane of its configuration's mark."""
+    places = {config_id: place for place, config_id in enumerate(rows["config_id"])}
+    mine = seeds[seeds["config_id"].isin(places) & seeds[kind.stem].notna()]
+    return go.Scatter(
+        x=(mine[kind.stem] * axis.factor).tolist(),
+        y=[_MARKS_AT + kind.lane - places[config_id] for config_id in mine["config_id"]],
+        mode="markers",
+        name=f"{kind.name}, single seeds",
+        showlegend=False,
+        marker={
+            "size": 5,
+            "color": [translucent(look.colour(str(method)), 0.6) for method in mine["method"]],
+        },
+        customdata=mine["seed"].astype(int).tolist(),
+        hovertemplate=(
+            f"seed %{{customdata}}, {kind.name}: %{{x:.{axis.digits}f}} {axis.unit}<extra></extra>"
+        ),
+    )
+
+
+def _key(kind: Marks, look: Look) -> go.Scatter:
+    """The legend's entry: the shape in ink, since colours are methods'."""
+    symbol = _symbol(kind, "circle")
+    colour = look.soft if kind.shape == "tick" else look.ink
+    return go.Scatter(
+        x=[None], y=[None], mode="markers", name=kind.name, hoverinfo="skip",
+        marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
+    )  # fmt: skip
+
+
+def _symbol(kind: Marks, marker: str) -> str:
+    if kind.shape == "tick":
+        return "line-ns"
+    solid = marker.removesuffix("-open")
+    return solid if kind.shape == "filled" else f"{solid}-open"
+
+
+def _extent(
+    rows: pd.DataFrame, marks: Sequence[Marks], axis: Axis, seeds: pd.DataFrame | None
+) -> tuple[float, float]:
+    """What marks, whiskers and single seeds span, in shown values; all of these scores are at least 0."""
+    possible = 1.0 if axis.unit.startswith("%") else None
+    ends = []
+    for kind in marks:
+        mean = rows[f"{kind.stem}_mean"]
+        reach = 0 if kind.shape == "tick" else rows[f"{kind.stem}_half_width"].fillna(0)
+        # an interval may leave what is possible, the frame need not
+        ends += [(mean - reach).clip(lower=0), (mean + reach).clip(upper=possible)]
+        if seeds is not None and kind.shape != "tick":
+            ends.append(seeds.loc[seeds["config_id"].isin(rows["config_id"]), kind.stem])
+    every = pd.concat(ends).dropna() * axis.factor
+    return (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)

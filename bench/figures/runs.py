@@ -1,0 +1,237 @@
+"""How training went: what was recorded after every epoch, of single runs or of seeds together."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from bench.figures.parts.bands import FEWEST, over_seeds
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent
+from bench.figures.parts.configurations import dashes, short_names
+from bench.results.tables.columns import definitions
+
+#: More lines than this can't be told apart.
+MOST_RUNS = 5
+#: Values that span more than this are shown on a logarithmic axis.
+_LOG_FROM = 50.0
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+def recorded(history: pd.DataFrame) -> dict[str, str]:
+    """What there are curves of: ``metric split``, and its name for readers, in the order of definitions."""
+    pairs = history[["metric", "split"]].astype(str).drop_duplicates()
+    known = list(definitions()["history.metric"])
+    found = sorted(
+        zip(pairs["metric"], pairs["split"], strict=True),
+        key=lambda pair: (known.index(pair[0]) if pair[0] in known else len(known), pair),
+    )
+    return {f"{metric} {split}": f"{metric} ({split})" for metric, split in found}
+
+
+def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look) -> Chart:
+    """One line a run, also of runs that failed or go on. what: see ``recorded``.
+
+    history, runs: rows of these tables; of at most ``MOST_RUNS`` runs. Raises ``Missing``.
+    """
+    if len(runs) > MOST_RUNS:
+        raise Missing(f"Curves of {len(runs)} runs can't be told apart; choose at most {MOST_RUNS}.")
+    rows = _rows(history, runs, what)
+    figure = _figure(rows["value"], what, look)
+    for number, run in enumerate(runs.itertuples(index=False)):
+        mine = rows[rows["run_id"] == run.run_id]
+        if mine.empty:
+            continue
+        colour, method = look.colour(str(run.method)), str(run.method)
+        name = f"{run.config_label}, seed {run.seed}"
+        figure.add_trace(
+            go.Scatter(
+                x=mine["at"].tolist(), y=mine["value"].tolist(), mode="lines+markers", name=escaped(name),
+                line={"color": colour, "dash": _DASHES[number], "width": 2},
+                marker={"symbol": look.marker(method), "size": 7, "color": colour, "maxdisplayed": 8},
+                customdata=[[escaped(stage)] for stage in mine["stage"]],
+                hovertemplate=(
+                    f"<b>{escaped(name)}</b><br>{_name(what)} %{{y:.5~g}}<br>epoch %{{x}}, stage "
+                    f"%{{customdata[0]}}<br>run {run.run_id}<extra></extra>"
+                ),
+            )
+        )  # fmt: skip
+    last = rows.groupby("run_id", sort=False)["value"].last()
+    ends = ", ".join(f"{value:.4g}" for value in last)
+    return Chart(
+        title=f"How did {_name(what)} go?",
+        figure=figure,
+        data=rows[["run_id", "config_label", "seed", "stage", "epoch", "at", "value"]],
+        how=(
+            "A line is a run: what it recorded at the end of each epoch, without averages or smoothing. "
+            f"Epochs of later stages are counted on. {_defined(what)}"
+        ),
+        alt=f"{_name(what)} by epoch of {len(last)} runs; at the end {ends}.",
+    )
+
+
+def seed_curves(
+    history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look, single_seeds: bool = False
+) -> Chart:
+    """Means over the finished seeds of each configuration, with bands; thin lines of the seeds on request.
+
+    history, runs: rows of these tables, of few configurations. Raises ``Missing``.
+    """
+    done = runs[runs["status"] == "done"]
+    rows = _rows(history, done, what)
+    table = over_seeds(rows, ["config_id", "at"], ["value"]).sort_values(["config_id", "at"], kind="stable")
+    known = done.drop_duplicates("config_id")
+    known = known[known["config_id"].isin(rows["config_id"])]
+    ids = known["config_id"].astype(str).tolist()
+    methods = known["method"].astype(str).tolist()
+    names, styles = short_names(known, look), dashes(ids, methods, look)
+    figure = _figure(rows["value"], what, look)
+    for config_id, method in zip(ids, methods, strict=True):
+        mine, colour = table[table["config_id"] == config_id], look.colour(method)
+        if single_seeds:
+            _add_seeds(figure, rows[rows["config_id"] == config_id], colour)
+        _add_band(figure, mine[mine["value_n"] >= FEWEST], colour, config_id)
+        texts = [
+            interval(mean, half, 4)
+            for mean, half in zip(mine["value_mean"], mine["value_half_width"], strict=True)
+        ]
+        figure.add_trace(
+            go.Scatter(
+                x=mine["at"].tolist(), y=mine["value_mean"].tolist(), mode="lines+markers",
+                name=names[config_id], legendgroup=config_id,
+                line={"color": colour, "dash": styles[config_id], "width": 3 if method == "ssvi" else 2},
+                marker={"symbol": look.marker(method), "size": 7, "color": colour, "maxdisplayed": 8},
+                customdata=[[text, int(n)] for text, n in zip(texts, mine["value_n"], strict=True)],
+                hovertemplate=(
+                    f"<b>{names[config_id]}</b><br>{_name(what)} %{{customdata[0]}}<br>epoch %{{x}}"
+                    "<br>n = %{customdata[1]}<extra></extra>"
+                ),
+            )
+        )  # fmt: skip
+    table = table.merge(known[["config_id", "config_label", "method"]], on="config_id", how="left")
+    return Chart(
+        title=f"How did {_name(what)} go?",
+        figure=figure,
+        data=table.rename(columns={"at": "epoch"}),
+        how=(
+            "A line is a configuration: the mean over its finished seeds at each epoch; the band is the 95 % "
+            f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. Epochs of later stages "
+            "are counted on. " + _defined(what)
+        ),
+        alt=f"{_name(what)} by epoch: means over seeds of {len(ids)} configurations.",
+    )
+
+
+def _rows(history: pd.DataFrame, runs: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The rows of ``what`` with columns of their runs, and ``at``: epochs since the run began."""
+    metric, _, split = what.partition(" ")
+    mine = history[history["run_id"].isin(runs["run_id"])].astype({"run_id": str, "stage": str})
+    found = mine.assign(at=mine["epoch"].astype(float) + _before(mine))
+    found = found[(found["metric"] == metric) & (found["split"] == split)].dropna(subset="value")
+    if found.empty:
+        raise Missing(
+            f"None of these runs has recorded {_name(what)}. Choose others, or another curve; runs that go "
+            "on are read anew by python -m bench.collect."
+        )
+    known = runs.drop_duplicates("run_id")[["run_id", "config_id", "config_label", "method", "seed"]]
+    joined = found.merge(known.astype({"run_id": str}), on="run_id", how="left")
+    return joined.drop_duplicates(["run_id", "at"], keep="last")
+
+
+def _before(history: pd.DataFrame) -> pd.Series:
+    """Epochs of the stages before that of each row, which stand in the order in which they were trained."""
+    longest = history.groupby(["run_id", "stage"], sort=False, observed=True)["epoch"].max().astype(float)
+    before = longest.groupby("run_id", sort=False).cumsum() - longest
+    keys = pd.MultiIndex.from_frame(history[["run_id", "stage"]])
+    return pd.Series(before.reindex(keys).to_numpy(), index=history.index)
+
+
+def _figure(values: pd.Series, what: str, look: Look) -> go.Figure:
+    figure = look.figure(height=460)
+    low, high = float(values.min()), float(values.max())
+    figure.update_xaxes(title_text="epoch", rangemode="tozero")
+    figure.update_yaxes(title_text=_title(what))
+    if low > 0 and high / low > _LOG_FROM:
+        figure.update_yaxes(type="log", **log_ticks(low / 1.2, high * 1.2))
+    return figure
+
+
+def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, group: str) -> None:
+    x = rows["at"].tolist()
+    low, high = rows["value_mean"] - rows["value_half_width"], rows["value_mean"] + rows["value_half_width"]
+    if not x:
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=[*x, *x[::-1]], y=[*low, *high[::-1]], mode="lines", fill="toself", legendgroup=group,
+            fillcolor=translucent(colour), line={"width": 0}, hoverinfo="skip", showlegend=False,
+        )
+    )  # fmt: skip
+
+
+def _add_seeds(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for _, mine in rows.groupby("run_id", sort=False):
+        x += [*mine["at"], None]
+        y += [*mine["value"], None]
+    figure.add_trace(
+        go.Scatter(
+            x=x, y=y, mode="lines", line={"color": translucent(colour, 0.5), "width": 1},
+            hoverinfo="skip", showlegend=False, name="single seeds",
+        )
+    )  # fmt: skip
+
+
+def _known(what: str) -> dict[str, str | None]:
+    """The definition of what is drawn; that of a plug-in's own curve is the plug-in's."""
+    metric = what.partition(" ")[0]
+    empty: dict[str, str | None] = {"unit": None, "definition": "Defined by the method.", "better": None}
+    return definitions()["history.metric"].get(metric, empty)
+
+
+def _name(what: str) -> str:
+    metric, _, split = what.partition(" ")
+    return f"{escaped(metric)} ({escaped(split)})"
+
+
+def _title(what: str) -> str:
+    known = _known(what)
+    unit = f", {known['unit']}" if known["unit"] else ""
+    arrow = {"higher": " ↑ better", "lower": " ↓ better"}.get(known["better"] or "", "")
+    return f"{_name(what)}{unit}{arrow}"
+
+
+def _defined(what: str) -> str:
+    return f"\n\n**{_name(what)}**: {_known(what)['definition']}"
+
+
+_PREFIX = "config."
+
+
+def differing(runs: pd.DataFrame) -> pd.DataFrame:
+    """The settings in which ``runs`` differ, a row each, as texts; ``–`` where a run has none.
+
+    runs: two or more rows of the table ``runs``. Columns: ``setting``, then a run's id each.
+    """
+    texts = {
+        name: [_text(value) for value in runs[name]] for name in map(str, runs) if name.startswith(_PREFIX)
+    }
+    names = [name for name, values in texts.items() if len(set(values)) > 1]
+    found = {
+        run_id: [texts[name][number] for name in names]
+        for number, run_id in enumerate(runs["run_id"].astype(str))
+    }
+    return pd.DataFrame({"setting": [name.removeprefix(_PREFIX) for name in names], **found})
+
+
+def settings(run: pd.Series) -> pd.DataFrame:
+    """All settings that a run has, as texts: ``setting`` and ``value``."""
+    known = {str(name): _text(value) for name, value in run.items() if str(name).startswith(_PREFIX)}
+    rows = [(name.removeprefix(_PREFIX), text) for name, text in known.items() if text != "–"]
+    return pd.DataFrame(rows, columns=["setting", "value"])
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or value != value:  # the last of which is NaN
+        return "–"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

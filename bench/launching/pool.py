@@ -1,0 +1,193 @@
+"""Compute runs: in this process, or by a few worker processes that are replaced when they die.
+
+What a worker process is (a local one, a job of a cluster) is behind ``Workers``; this module
+decides how many there are, what a death costs, and how it all stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from bench.experiment.execution import Execution
+from bench.experiment.spec import RunSpec
+from bench.launching.worker import walk
+from bench.monitoring import retries
+from bench.results import claims, run_folder
+from bench.results.files import StoreError
+from bench.results.store import Store
+from methods.core.errors import UserError
+
+_POLL_SECONDS = 0.1
+#: What workers get to stop by themselves, after Ctrl-C, and what they get to be gone when killed.
+_GRACE_SECONDS, _DEATH_SECONDS = 0.5, 1.0
+_MOST_DEATHS_AT_START = 3
+
+
+class Worker(Protocol):
+    """A worker process that was started."""
+
+    def lives(self) -> bool:
+        """Whether it still runs, or will."""
+
+    def run_id(self) -> str | None:
+        """The run that it is at, or was when it died."""
+
+    def ended(self) -> bool:
+        """Whether it said that it is through with its list."""
+
+    def fault(self) -> str | None:
+        """Why it could not go on, where that is no fault of a run: a full disk, say."""
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+
+    def stop(self) -> None:
+        """Ask it to stop soon."""
+
+    def kill(self) -> None:
+        """End it and all its processes, without waiting for their end."""
+
+
+class Workers(Protocol):
+    """A way of starting worker processes. limit: how many at once."""
+
+    limit: int
+
+    def start(self) -> Worker:
+        """Start one, with the whole list of runs."""
+
+    def give_up(self, run_id: str) -> None:
+        """See to it that none of them begins the run any more."""
+
+    def close(self) -> None:
+        """Called when no worker is left."""
+
+
+def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
+    """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops in mid-run.
+
+    Runs that other launchers are at are waited for.
+    """
+    here = replace(execution, executor="inline", concurrency=1)
+    while True:
+        walk(store, specs, here, lambda: False)
+        if all(store.run(spec.run_id).is_settled() for spec in specs):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def run_workers(store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
+    """Compute ``specs`` by at most ``workers.limit`` processes, and wait for the end of all.
+
+    A worker that dies is replaced, and the run it was at is tried once more, then failed as ``killed``
+    (see ``bench.monitoring.retries``). Runs that other launchers are at are waited for. On an exception
+    (``KeyboardInterrupt`` too) the workers are stopped within about a second.
+    """
+    launch = _Launch(store, specs, workers)
+    try:
+        while launch.go_on():
+            time.sleep(_POLL_SECONDS)
+    finally:
+        launch.stop()
+        workers.close()
+
+
+class _Launch:
+    def __init__(self, store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
+        self.store, self.workers = store, workers
+        self.left = {spec.run_id for spec in specs}
+        self.active: list[Worker] = []
+        self.ended: list[Worker] = []
+        self.deaths: Counter[str] = Counter()
+        self.dead_at_start = 0
+        self.left_at_death = -1
+        self.memory_kills = memory_kills()
+
+    def go_on(self) -> bool:
+        """Look after the workers; whether there is something left to wait for."""
+        for worker in [w for w in self.active if w.ended() or not w.lives()]:
+            self.active.remove(worker)
+            if worker.ended():
+                self.ended.append(worker)
+            else:
+                self._died(worker)
+        # while all workers are busy, there is nothing to decide
+        if len(self.active) < self.workers.limit:
+            self.left = {run_id for run_id in self.left if not self.store.run(run_id).is_settled()}
+            free = sum(claims.holder(self.store.run(run_id)) is None for run_id in self.left)
+            # a worker that is starting up has not claimed yet what it will take
+            starting = sum(worker.run_id() is None for worker in self.active)
+            for _ in range(min(self.workers.limit - len(self.active), free - starting)):
+                self.active.append(self.workers.start())
+        return bool(self.left or self.active)
+
+    def stop(self) -> None:
+        """Stop what still runs: asked first, killed when it takes too long, or has nothing to finish."""
+        for worker in self.active:
+            if worker.run_id() is None:
+                worker.kill()
+            else:
+                worker.stop()
+        _wait(_GRACE_SECONDS, lambda: all(w.ended() or not w.lives() for w in self.active))
+        # what said that it ended has only its interpreter to take down, which takes a second
+        everyone = [*self.active, *self.ended]
+        for worker in everyone:
+            if worker.lives():
+                worker.kill()
+        _wait(_DEATH_SECONDS, lambda: not any(worker.lives() for worker in everyone))
+        for worker in self.active:
+            if (run_id := worker.run_id()) is not None:
+                self._mark_preempted(run_id)
+
+    def _died(self, worker: Worker) -> None:
+        if fault := worker.fault():
+            raise StoreError(fault)
+        run_id = worker.run_id()
+        if run_id is None:
+            # deaths in a row, without a run being settled between them
+            self.dead_at_start = self.dead_at_start + 1 if len(self.left) == self.left_at_death else 1
+            self.left_at_death = len(self.left)
+            if self.dead_at_start >= _MOST_DEATHS_AT_START:
+                raise UserError(f"workers die before they start a run: {worker.last_words()}")
+        else:
+            # counted here: another worker may be at the run already, and then its status is not touched
+            self.deaths[run_id] += 1
+            count = self.deaths[run_id]
+            kind = "oom" if self._ran_out_of_memory() else "killed"
+            if retries.status_after(kind, count) == "failed":
+                self.workers.give_up(run_id)
+            retries.blame(self.store, run_id, kind, "its worker process died", worker.last_words(), count)
+
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the system killed a process for want of memory since this was asked last."""
+        before, self.memory_kills = self.memory_kills, memory_kills()
+        return self.memory_kills > before
+
+    def _mark_preempted(self, run_id: str) -> None:
+        """A worker that had to be killed could not say that its run was stopped."""
+        status = retries.document(self.store, run_id)
+        if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
+            now = {"status": "preempted", "error": "ended by its launcher", "error_kind": "preempted"}
+            self.store.run(run_id).write("status", {**status, **now, "updated_at": run_folder.now()})
+
+
+def _wait(seconds: float, over: Callable[[], bool]) -> None:
+    """Until ``over``, but no longer than ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not over() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory; 0 where it does not count them."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

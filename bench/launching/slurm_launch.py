@@ -1,0 +1,144 @@
+"""See a grid through on SLURM: submit what is missing, look after what ended, until every run is settled.
+
+Nothing is kept but in files: a launcher that is gone is missed by nobody, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.experiment.spec import RunSpec
+from bench.launching.slurm_submission import Submission
+from bench.monitoring import slurm_commands, slurm_queue, slurm_records
+from bench.monitoring.slurm_commands import SlurmError
+from bench.monitoring.slurm_queue import Sight
+from bench.monitoring.slurm_records import Task
+from bench.results import claims
+from bench.results.store import Store
+from methods.core.errors import UserError
+
+#: Seconds between two looks: the first, and the longest, to which it grows while nothing changes.
+_FIRST_POLL, _LONGEST_POLL = 1.0, 15.0
+_MOST_FUTILE = 3
+
+
+class Launch:
+    """The runs ``specs``, as jobs that ``submission`` submits. say: for what a person should know."""
+
+    def __init__(
+        self, store: Store, specs: Sequence[RunSpec], submission: Submission, say: Callable[[str], None]
+    ) -> None:
+        self.store, self.submission, self.say = store, submission, say
+        self.left = list(specs)
+        self._asked = {spec.run_id for spec in specs}
+        #: Runs that were in jobs, or claimed by others, at the last look.
+        self.elsewhere = 0
+        self._futile = 0
+        self._said: set[str] = set()
+        self._sight = Sight()
+
+    def submit(self) -> list[Task]:
+        """Look after what ended, and submit what is not settled, in no job and claimed by nobody.
+
+        Returns the new jobs. Raises ``SlurmError`` when SLURM does not answer or refuses, ``UserError``
+        when jobs can't start or write.
+        """
+        with slurm_records.submitting(self.store.root):
+            sight = self._sight = slurm_queue.look(self.store.root)
+            for fault in sight.faults:
+                self._say_once(fault)
+            futile = slurm_queue.settle(self.store, sight)
+            before, self.left = len(self.left), [s for s in self.left if not self._is_settled(s)]
+            self._require_use(futile, len(self.left) < before)
+            missing = [
+                spec
+                for spec in self.left
+                if spec.run_id not in sight.live
+                and claims.holder(self.store.run(spec.run_id), sight.ended) is None
+            ]
+            new = self.submission.submit(missing) if missing else []
+            self.elsewhere = len(self.left) - len(missing)
+            if self.submission.refusal:
+                self._say_once(f"SLURM takes no more jobs for now: {self.submission.refusal}")
+        return new
+
+    def see_through(self) -> None:
+        """Until every run is settled, whoever computes it, and jobs that have nothing left are over.
+
+        To be called after ``submit``, which raises what is wrong from the start.
+        """
+        wait = _FIRST_POLL
+        while True:
+            before, new = len(self.left), []
+            try:
+                new = self.submit()
+                if not self.left and not self._ending():
+                    slurm_records.tidy_over(self.store.root)
+                    break
+            except SlurmError as error:
+                # a controller that restarts, a queue that is full: the jobs that there are go on
+                self._say_once(f"SLURM: {error}; trying again")
+            moved = (new or len(self.left) < before) and not self.submission.refusal and not self._futile
+            wait = _FIRST_POLL if moved else min(1.5 * wait, _LONGEST_POLL)
+            time.sleep(wait)
+
+    def _ending(self) -> bool:
+        """Whether a job that had some of the runs has only its end left; one that waits is cancelled."""
+        live = {
+            task.job: (task, state)
+            for run_id, (task, state) in self._sight.live.items()
+            if run_id in self._asked
+        }
+        idle = [(task, state) for task, state in live.values() if self._is_over(task)]
+        slurm_commands.cancel(task.job for task, state in idle if state.waits)
+        return bool(idle)
+
+    def _is_over(self, task: Task) -> bool:
+        return all(self.store.run(run_id).is_settled() for run_id in task.runs)
+
+    def _is_settled(self, spec: RunSpec) -> bool:
+        return self.store.run(spec.run_id).is_settled()
+
+    def _require_use(self, futile: Sequence[Task], settled: bool) -> None:
+        """Raise when jobs end one after the other and do nothing: all would, for ever.
+
+        Where some jobs get on, it is one node that is not well, and the others may have its runs.
+        """
+        own = [task for task in futile if task.launch == self.submission.launch]
+        if settled:
+            self._futile = 0
+        self._futile += len(own)
+        if not own:
+            return
+        began = any(task.read_note().get("begun") for task, _ in self._sight.live.values())
+        if self._futile >= _MOST_FUTILE and (own[-1].read_note().get("fault") or not began):
+            raise UserError(f"jobs end and do nothing: {slurm_queue.in_vain(own[-1])}")
+        self._say_once(slurm_queue.in_vain(own[-1]))
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
+
+
+#: File systems that live in one machine's memory.
+_OWN = ("tmpfs", "ramfs", "devtmpfs")
+
+
+_FOR_A_WHILE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
+
+
+def not_shared(folder: Path) -> str | None:
+    """What ``folder`` lies on where that is this machine's alone; None where it may be shared."""
+    path = folder.resolve()
+    with contextlib.suppress(OSError):
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+        # of mounts at one place the last is seen
+        found = {Path(mount[1]): mount[2] for mount in mounts if len(mount) > 2}
+        kind = next((found[parent] for parent in (path, *path.parents) if parent in found), "")
+        if kind in _OWN:
+            return f"a {kind} of this machine"
+    return next((f"{place} of this machine" for place in _FOR_A_WHILE if path.is_relative_to(place)), None)

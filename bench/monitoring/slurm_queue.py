@@ -1,0 +1,243 @@
+"""Where the runs of a results folder are in SLURM: in the queue, at work, or lost with a job that ended."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.monitoring import retries, slurm_commands, slurm_records
+from bench.monitoring.slurm_commands import GONE, State
+from bench.monitoring.slurm_records import Task
+from bench.results.files import printable, tail, write_json
+from bench.results.store import Store
+
+_LOG_LINES = 20
+_REFRESH_SECONDS = 10.0
+#: What SLURM gives processes to end, by default 30 s, and some more.
+_ENDING_SECONDS = 45.0
+
+
+@dataclass
+class Sight:
+    """What one look found.
+
+    live: runs that are in a job which waits or runs, with its state. over: jobs that ended and were not
+    looked after yet. faults: what could not be read, in words.
+    """
+
+    live: dict[str, tuple[Task, State]] = field(default_factory=dict)
+    over: list[tuple[Task, State]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> frozenset[str]:
+        """The jobs in ``over``: their claims are void."""
+        return frozenset(task.job for task, _ in self.over)
+
+    def is_ending(self) -> bool:
+        """Whether a job is about to be over, or back in the queue."""
+        return any(state.name == "COMPLETING" for _, state in self.live.values())
+
+    def queue(self, run_ids: Container[str]) -> str:
+        """How many jobs of these runs stand where, in words: ``3 running, 2 pending (Priority)``."""
+        jobs = {task.job: state for run_id, (task, state) in self.live.items() if run_id in run_ids}
+        counts: dict[str, int] = defaultdict(int)
+        for state in jobs.values():
+            counts[state.words()] += 1
+        return ", ".join(f"{count} {words}" for words, count in sorted(counts.items()))
+
+
+def look(results: Path) -> Sight:
+    """Read the records of all launches and ask SLURM; raises ``SlurmError`` when it does not answer."""
+    tasks, faults = slurm_records.read(results)
+    states = slurm_commands.states(task.job for task in tasks)
+    sight = Sight(faults=faults)
+    for task in tasks:
+        state = states[task.job]
+        if state.lives:
+            sight.live |= dict.fromkeys(task.runs, (task, state))
+        elif not task.read_note().get("judged"):
+            sight.over.append((task, state))
+    return sight
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ended the job that was at a run; words: the last ones of the job."""
+
+    job: str
+    met: Fate
+    words: str
+
+    def applied(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The status document of the run, as ``settle`` will write it."""
+        return retries.judged(document, self.met.kind, self.met.what, self.words, None, self.job)
+
+
+def verdicts(sight: Sight) -> dict[str, Verdict]:
+    """By run: what ended the job that was at it, or that was cancelled with it."""
+    found: dict[str, Verdict] = {}
+    for task, state in sight.over:
+        met = fate(task.job, state, tail(task.log, _LOG_LINES))
+        if lost := _lost(task, task.read_note(), met, sight):
+            found |= dict.fromkeys(lost, Verdict(task.job, met, task.last_words()))
+    return found
+
+
+def settle(store: Store, sight: Sight) -> list[Task]:
+    """Write into the runs' folders what became of them where their jobs ended, once.
+
+    A job that was cancelled takes all its runs with it; else what a job did not come to is merely missing.
+    Returns the jobs that ended by no fault of a run, and not by SLURM's will, with runs left: something is
+    wrong with how they start, or with where they write.
+    """
+    futile, ended = [], sight.ended
+    for task, state in sight.over:
+        note = task.read_note()
+        log = tail(task.log, _LOG_LINES)
+        met = fate(task.job, state, log)
+        if lost := _lost(task, note, met, sight):
+            words = task.last_words()
+            for run_id in lost:
+                retries.blame(store, run_id, met.kind, met.what, words, job=task.job, over=ended)
+        if _is_futile(note, met):
+            left = [run_id for run_id in task.runs if run_id not in sight.live]
+            if not all(store.run(run_id).is_settled() for run_id in left):
+                futile.append(task)
+        write_json(task.note, {**note, "judged": state.name})
+    _close(sight)
+    return futile
+
+
+def _lost(task: Task, note: Mapping[str, object], met: Fate, sight: Sight) -> list[str]:
+    """The runs of a job that ended which met its fate, and are in no other job by now."""
+    at = note.get("run_id")
+    hit = task.runs if met.kind == "cancelled" else [run_id for run_id in task.runs if run_id == at]
+    return [run_id for run_id in hit if run_id not in sight.live]
+
+
+def _is_futile(note: Mapping[str, object], met: Fate) -> bool:
+    """Whether a job ended that came to none of its runs or could not write, and nobody wanted that."""
+    lost = bool(note.get("fault")) or not note.get("begun")
+    return lost and not note.get("ended") and met.kind not in ("preempted", "cancelled", "node_failure")
+
+
+def in_vain(task: Task) -> str:
+    """What is said of a job that could do nothing."""
+    if (fault := task.read_note().get("fault")) is not None:
+        return f"job {task.job} could not go on: {fault}"
+    words = task.last_words()
+    if _OTHER_LAYOUT.search(words):
+        return (
+            f"job {task.job} was submitted by another version of ssvi-bench, whose modules lie elsewhere; "
+            "the same command submits its runs anew"
+        )
+    hint = "look at the profile's setup and python, and at whether nodes see this folder"
+    return f"job {task.job} ended before it came to a run: {hint}; its last words: {words}"
+
+
+def _close(sight: Sight) -> None:
+    """Have the next look leave out arrays of which nothing lives."""
+    live = {(task.launch, task.job.partition("_")[0]) for task, _ in sight.live.values()}
+    for launch, array in {(task.launch, task.job.partition("_")[0]) for task, _ in sight.over} - live:
+        slurm_records.close(launch, array)
+
+
+def settle_all(store: Store) -> str | None:
+    """Look and ``settle``, where anything was submitted; why that could not be, if so."""
+    if not slurm_records.read(store.root)[0]:
+        return None
+    try:
+        with slurm_records.submitting(store.root):
+            sight = look(store.root)
+            deadline = time.monotonic() + _ENDING_SECONDS
+            # what was cancelled a moment ago is not known to be until its processes are gone
+            while time.monotonic() < deadline and sight.is_ending():
+                time.sleep(1.0)
+                sight = look(store.root)
+            settle(store, sight)
+            slurm_records.tidy_over(store.root)
+    except slurm_commands.SlurmError as error:
+        return f"what became of jobs of SLURM can't be told: {error}"
+    return None
+
+
+class Places:
+    """Follows SLURM for those who show how runs go; asks it every few seconds at most.
+
+    fault: why it can't be told at the moment; None while it can.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._looked = -float("inf")
+        self.sight, self.verdicts = Sight(), dict[str, Verdict]()
+        self.fault: str | None = None
+        self._futile: list[str] = []
+
+    def refresh(self) -> None:
+        """Look again if the last look is some seconds ago."""
+        if time.perf_counter() - self._looked < _REFRESH_SECONDS:
+            return
+        self._looked = time.perf_counter()
+        try:
+            self.sight = look(self._results)
+            self.verdicts, self.fault = verdicts(self.sight), None
+            self._futile = [
+                in_vain(task)
+                for task, state in self.sight.over
+                if _is_futile(task.read_note(), fate(task.job, state, []))
+            ]
+        except slurm_commands.SlurmError as error:
+            self.fault = str(error)
+
+    def queue(self, run_ids: Container[str]) -> str:
+        """How many jobs of these runs stand where, in words; nothing where there are none."""
+        return self.sight.queue(run_ids)
+
+    def notes(self) -> list[str]:
+        """What could not be asked or read, and which jobs could not start or write, a line each."""
+        found = [f"what is in jobs of SLURM can't be told: {self.fault}"] if self.fault else []
+        return [printable(line) for line in (*found, *self.sight.faults, *self._futile)]
+
+
+_KINDS = {
+    "CANCELLED": "cancelled",
+    "PREEMPTED": "preempted",
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "oom",
+    "NODE_FAIL": "node_failure",
+    "BOOT_FAIL": "node_failure",
+    "LAUNCH_FAILED": "node_failure",
+}
+
+
+#: What SLURM, or the kernel through it, prints where a site has a job killed that takes too much memory.
+_OUT_OF_MEMORY = re.compile(r"exceeded memory limit|\boom[-_ ]kill|out[ -]of[ -]memory", re.IGNORECASE)
+#: What Python prints in a job whose modules have moved since it was submitted.
+_OTHER_LAYOUT = re.compile(r"No module named '(bench|methods)\.")
+
+
+@dataclass(frozen=True)
+class Fate:
+    """kind: as ``error_kind`` of ``bench/columns.yaml``, or ``cancelled``; what: in words."""
+
+    kind: str
+    what: str
+
+
+def fate(job: str, state: State, log: list[str]) -> Fate:
+    """What became of the run that ``job`` was at, from the job's last state and its log's last lines."""
+    kind = _KINDS.get(state.name, "killed")
+    # sites without control groups call a job that was killed for its memory FAILED
+    if kind == "killed" and any(_OUT_OF_MEMORY.search(line) for line in log):
+        kind = "oom"
+    known = "is over, and SLURM remembers it no more" if state.name == GONE else f"ended as {state.name}"
+    where = f" on {state.nodes}" if state.nodes else ""
+    return Fate(kind, f"its job {job} {known}{where}")

@@ -1,0 +1,307 @@
+"""A search as a suite declares it: which settings are tried, for which family, in which trials.
+
+    search:
+      space:
+        lr: {log: [0.01, 1]}
+        kl_factor: {log: [0.001, 1]}
+        prior_std: {log: [0.03, 1]}
+        allocation: [uniform, global]
+      at: {sparsity: 0.95, criterion: snr}  # settings pinned in the search: it is no search for each sparsity
+      trials: 16                            # of every method, its own settings the first
+      metric: nll_val                       # or brier_val, accuracy_val
+      seeds: 100-102                        # 100 and up, which no suite reports
+
+A key goes to every method that has it. What a grid writes itself (an axis, a key under ``set``)
+stays as written and is not searched. The first trial has the settings that the suite has without a
+search, so a search never chooses what does worse than no search on validation data, under its seeds and
+at the settings of ``at``. The others are points of a scrambled Sobol sequence, the same for all methods
+as far as they share keys: nobody is lucky in the draw, more trials go on where fewer ended, and any trial
+can be computed anywhere at any time. (That is why it is no adaptive sampler, such as Optuna's: those
+decide by what has finished, so they keep a state between processes, and the same command chooses
+otherwise with other workers.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.experiment.notation import parse_seeds, show
+from bench.experiment.settings import flatten, locate, open_sections, section_keys, unflatten, valid_keys
+from bench.experiment.spec import RunSpec, parse_spec
+from bench.planning.plan import Draft, canonical
+from bench.planning.search_space import Range, parse_range
+from bench.planning.tuning_family import Family, family_of
+from methods.core.errors import UserError, unknown
+from methods.core.options import option, parse
+
+FIRST_SEED = 100
+METRICS = ("nll_val", "brier_val", "accuracy_val")
+#: Fixed: another one would be another draw of luck.
+_SOBOL_SEED = 20240211
+_LENGTH = "it says how long training takes, which all methods have alike"
+#: What all methods have alike, or what makes a cell another experiment, and why.
+_NOT_SEARCHED = {
+    "training.epochs": _LENGTH,
+    "training.max_steps": _LENGTH,
+    "training.budget": _LENGTH,
+    "training.batch_size": "it says how many steps an epoch has, which all methods have alike",
+    "method.name": "methods are what is compared",
+    "method.sparsity": "it is what methods are compared at",
+    "method.keep_dense": "it says which weights a sparsity is of, which all methods have alike",
+    "method.members": "more networks take more training, memory and FLOPs",
+    "method.level_share": "it says how many levels are trained, and so how long training takes",
+    "method.level_length": _LENGTH,
+}
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The keys of ``search``."""
+
+    space: dict[str, Any] = option(doc="key to range")
+    trials: int = option(16, "settings tried for each family, the suite's own among them", within="[1, inf)")
+    metric: str = option("nll_val", "what is best on validation data", choices=METRICS)
+    seeds: int | str | tuple[int, ...] = option("100-102", "seeds of every trial, 100 and up")
+    at: dict[str, Any] = option({}, "settings pinned in the search")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search as declared. ``where`` is the suite's file and scale, for error messages."""
+
+    space: tuple[Range, ...]
+    trials: int
+    metric: str
+    seeds: tuple[int, ...]
+    at: dict[str, Any]
+    where: str
+
+    @property
+    def digest(self) -> str:
+        """Another one whenever trials, or what is best among them, may be others; their number is no part."""
+        space = [str(item) for item in self.space]  # in order: it decides whose coordinate is whose
+        rest = [show(dict(sorted(self.at.items()))), self.metric, show(sorted(self.seeds)), str(_SOBOL_SEED)]
+        return hashlib.blake2b("\n".join([*space, *rest]).encode(), digest_size=6).hexdigest()
+
+
+@dataclass(frozen=True)
+class FamilySearch:
+    """The search of one family.
+
+    start: its settings without a search, under the first seed. ranges: by full key, those searched.
+    written: full keys of the space that its grid writes and that are not searched for that reason.
+    cells: the positions of the method's own cells among the drafts. where: its grid.
+    """
+
+    family: Family
+    start: RunSpec
+    ranges: dict[str, Range]
+    written: tuple[str, ...]
+    cells: tuple[int, ...]
+    where: str
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The searched keys as the suite has them without a search."""
+        settings = flatten(self.start.to_dict())
+        return {key: settings[key] for key in self.ranges}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings to try. number: 0 has the suite's own. settings: the searched keys. spec: under one seed."""
+
+    number: int
+    settings: dict[str, Any]
+    spec: RunSpec
+
+    def specs(self, seeds: Sequence[int]) -> list[RunSpec]:
+        """Its runs."""
+        return [self.spec.with_seed(seed) for seed in seeds]
+
+
+def parse_search(block: Mapping[str, Any], where: str) -> Search:
+    """The search that ``block`` declares; ``UserError`` for what is no range, and for seeds below 100."""
+    place = f"{where}: search"
+    found = parse(_Block, block, place)
+    if not found.space:
+        raise UserError(f"{place}: space: no key to search")
+    seeds = parse_seeds(found.seeds, f"{place}: seeds")
+    if (low := min(seeds)) < FIRST_SEED:
+        raise UserError(f"{place}: seeds: {low} is one that suites report; valid: {FIRST_SEED} and up")
+    space = tuple(parse_range(str(key), value, f"{place}: space") for key, value in found.space.items())
+    at = open_sections(found.at, f"{place}: at")
+    for key in at:
+        if key == "seed" or key.endswith(".name"):
+            raise UserError(f"{place}: at: {key!r} is what families differ by; valid: settings")
+    return Search(space, found.trials, found.metric, seeds, at, where)
+
+
+def families(search: Search, drafts: Sequence[Draft]) -> list[FamilySearch]:
+    """The families of ``drafts`` (expanded without chosen values) with what is searched for each, in order.
+
+    Raises ``UserError`` for a key of the space or of ``at`` that fits none, for cells of one family that
+    differ in what ``at`` should pin, for seeds that the suite reports, and for ``protocol: refit``, which
+    has no validation data.
+    """
+    _check_seeds(search, drafts)
+    members: dict[str, list[int]] = {}
+    for number, draft in enumerate(drafts):
+        members.setdefault(family_of(draft.spec, draft.recipe, draft.where).key, []).append(number)
+    keys = [_keys(draft.spec) for draft in drafts]
+    _check_fit(search, keys)
+    return [_family(search, drafts, numbers) for numbers in members.values()]
+
+
+def trials(search: Search, found: FamilySearch, number: int | None = None) -> list[Trial]:
+    """``number`` trials of a family (default: as many as declared), the suite's own settings first."""
+    number = search.trials if number is None else number
+    place = f"{search.where}: search: {found.family.method}"
+    column = {item.key: i for i, item in enumerate(search.space)}
+    settings = flatten(found.start.to_dict())
+    result = [Trial(0, found.own, found.start)]
+    for i, point in enumerate(_points(len(search.space), number - 1), 1):
+        values = {
+            key: item.at(point[column[item.key]], whole=type(settings[key]) is int)
+            for key, item in found.ranges.items()
+        }
+        result.append(Trial(i, values, parse_spec(unflatten(settings | values), place)))
+    return result
+
+
+def searchable(keys: Iterable[str]) -> list[str]:
+    """Those of the full ``keys`` that a search may choose."""
+    return [key for key in keys if key.startswith(("method.", "training.")) and key not in _NOT_SEARCHED]
+
+
+def check_searchable(key: str, where: str) -> None:
+    """``UserError`` saying why, where the full ``key`` is nothing that a search may choose."""
+    if not searchable([key]):
+        reason = _NOT_SEARCHED.get(key, "valid: options of methods and of training")
+        raise UserError(f"{where}: {key!r} is not for a search: {reason}")
+
+
+def _points(dimensions: int, number: int) -> list[list[float]]:
+    """``number`` points in [0, 1)^dimensions; of more, the first are the same."""
+    from scipy.stats import qmc  # slow to import, and expanding a suite does not need it
+
+    if number < 1:
+        return []
+    sobol = qmc.Sobol(dimensions, scramble=True, rng=_SOBOL_SEED)
+    points = sobol.random_base2(math.ceil(math.log2(number)))[:number]
+    return [[float(share) for share in point] for point in points]
+
+
+def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> FamilySearch:
+    first = drafts[numbers[0]]
+    family = family_of(first.spec, first.recipe, first.where)
+    # SSVI at sparsity 0 is a cell of dense VI's family, but where to start from is for dense VI's own to say
+    own = [n for n in numbers if drafts[n].spec.method[0] == family.method] or numbers
+    specs = {n: canonical(drafts[n].spec, drafts[n].where)[0] for n in own}
+    keys = _keys(specs[own[0]])
+    place = f"{search.where}: search"
+    known = _located(search.space, keys, f"{place}: space")
+    written = [key for key in known if all(key in drafts[n].written for n in own)]
+    ranges = {key: item for key, item in known.items() if key not in written}
+    free = [n for n in own if not any(key in drafts[n].written for key in ranges)]
+    if not free:
+        raise UserError(
+            f"{place}: {family}: each cell writes some of {', '.join(ranges)}: none to start from"
+        )
+    pinned = _pinned(search, keys, ranges)
+    starts = [_start(drafts[n], specs[n], pinned, search) for n in free]
+    _check_alike(family, starts, place)
+    start = starts[0]
+    if start.protocol == "refit":
+        raise UserError(
+            f"{place}: {family}: protocol refit has no validation data to choose by; pin it: "
+            "`at: {protocol: holdout}`"
+        )
+    _check_ends(start, ranges, f"{place}: space")
+    where = drafts[free[0]].where
+    return FamilySearch(family, start, ranges, tuple(written), tuple(own), where)
+
+
+def _located(space: Sequence[Range], keys: Mapping[str, Sequence[str]], place: str) -> dict[str, Range]:
+    """The part of ``space`` that a family has, by full key."""
+    known: dict[str, Range] = {}
+    for item in space:
+        if (home := locate(item.key, keys, place)) is None:
+            continue
+        if home in known:
+            raise UserError(f"{place}: key {home!r} is given twice")
+        known[home] = item
+    return known
+
+
+def _pinned(search: Search, keys: Mapping[str, Sequence[str]], ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """What ``at`` says of a family's keys, under full keys."""
+    place = f"{search.where}: search: at"
+    pinned: dict[str, Any] = {}
+    for key, value in search.at.items():
+        if (home := locate(key, keys, place)) is None:
+            continue
+        if home in pinned or home in ranges:
+            raise UserError(f"{place}: key {home!r} is given twice, or searched as well")
+        pinned[home] = value
+    return pinned
+
+
+def _start(draft: Draft, spec: RunSpec, pinned: Mapping[str, Any], search: Search) -> RunSpec:
+    settings = flatten(spec.to_dict()) | dict(pinned)
+    found = parse_spec(unflatten(settings), f"{search.where}: search: at")
+    return canonical(found, draft.where)[0].with_seed(search.seeds[0])
+
+
+def _keys(spec: RunSpec) -> dict[str, list[str]]:
+    names = {"dataset": spec.dataset[0], "network": spec.network[0], "method": spec.method[0]}
+    return section_keys(names)
+
+
+def _check_seeds(search: Search, drafts: Sequence[Draft]) -> None:
+    reported = {draft.spec.seed for draft in drafts}
+    if both := sorted(reported & set(search.seeds)):
+        raise UserError(
+            f"{search.where}: search: seeds: {both[0]} is one that the suite reports; choose others"
+        )
+
+
+def _check_fit(search: Search, keys: Sequence[Mapping[str, Sequence[str]]]) -> None:
+    """Every key must be one of some cell, and of the space one that may be searched."""
+    union: dict[str, dict[str, None]] = {}
+    for sections in keys:
+        for section, names in sections.items():
+            union.setdefault(section, {}).update(dict.fromkeys(names))
+    place = f"{search.where}: search"
+    for part, given in (("space", [item.key for item in search.space]), ("at", list(search.at))):
+        for key in given:
+            homes = {locate(key, sections, f"{place}: {part}") for sections in keys} - {None}
+            if not homes:
+                valid = valid_keys(union)
+                raise unknown("key", key, searchable(valid) if part == "space" else valid, f"{place}: {part}")
+            for home in homes:
+                if part == "space":
+                    check_searchable(str(home), f"{place}: space")
+
+
+def _check_alike(family: Family, starts: Sequence[RunSpec], place: str) -> None:
+    every = [flatten(start.to_dict()) for start in starts]
+    for key in every[0]:
+        values = list(dict.fromkeys(show(settings[key]) for settings in every))
+        if len(values) > 1:
+            raise UserError(
+                f"{place}: cells of {family} differ in {key} ({', '.join(values)}); pin it: "
+                f"`at: {{{key.removeprefix('method.')}: {values[0]}}}`"
+            )
+
+
+def _check_ends(start: RunSpec, ranges: Mapping[str, Range], place: str) -> None:
+    """Each end and choice alone must be a valid value."""
+    settings = flatten(start.to_dict())
+    for key, item in ranges.items():
+        for value in item.values:
+            parse_spec(unflatten(settings | {key: value}), place)

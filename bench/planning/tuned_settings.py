@@ -1,0 +1,208 @@
+"""Chosen settings: ``SUITE.tuned.yaml`` beside a suite's file, which ``bench.tune`` writes and suites read.
+
+A list for each scale, an entry a family: what was chosen, how it and the suite's own settings did on
+validation data, and of what search that is the result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench.experiment.notation import parse_yaml, read_yaml
+from bench.experiment.settings import locate, section_keys, valid_keys
+from bench.planning.search_spec import FamilySearch, Search, check_searchable, searchable
+from bench.planning.tuning_family import Family, parse_family
+from bench.results.files import write_bytes
+from methods.core.errors import UserError, unknown
+from methods.core.options import option, parse
+
+SUFFIX = ".tuned.yaml"
+_HEAD = """\
+# Settings chosen on validation data by `python -m bench.tune`, which writes this file (docs/tuning.md).
+# Delete an entry, or the file, to be without them. Every trial is in {table}.
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a search chose for a family.
+
+    chosen: full key to value. value, sd: the metric on validation data, mean and standard deviation over
+    ``seeds``; ``untuned`` the same of the suite's own settings (None where they failed). trial: the
+    one that was chosen, of ``trials``, of which ``failed`` did not finish. start, search: the id of the
+    suite's own configuration and the digest of the search, by which it shows whether the suite still has
+    them; search is None in files of before there was one.
+    """
+
+    family: Family
+    chosen: dict[str, Any]
+    metric: str
+    value: float
+    sd: float | None
+    untuned: float | None
+    untuned_sd: float | None
+    trial: int
+    trials: int
+    failed: int
+    seeds: tuple[int, ...]
+    start: str
+    search: str | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Chosen settings as a layer: ``where`` is the file and the entry.
+
+    fair: whether they are of the search that the suite declares now, and so is what its rivals have, of as
+    many trials.
+    """
+
+    settings: dict[str, Any]
+    where: str
+    fair: bool
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The keys of an entry."""
+
+    method: str = option()
+    recipe: str | None = option()
+    dataset: str | dict[str, Any] = option()
+    network: str | dict[str, Any] = option()
+    chosen: dict[str, Any] = option()
+    metric: str = option()
+    value: float = option()
+    sd: float | None = option()
+    untuned: float | None = option()
+    untuned_sd: float | None = option()
+    trial: int = option(within="[0, inf)")
+    trials: int = option(within="[1, inf)")
+    failed: int = option(within="[0, inf)")
+    seeds: tuple[int, ...] = option()
+    start: str = option()
+    command: str = option()
+    search: str | None = option(None)
+
+
+_OF_FAMILY = ("method", "recipe", "dataset", "network")
+_REST = tuple(field.name for field in fields(Record) if field.name != "family")
+
+
+def path_of(suite: Path) -> Path:
+    """Where the choices for the suite in the file ``suite`` lie."""
+    return suite.with_name(suite.stem + SUFFIX)
+
+
+def read(path: Path, scales: Sequence[str]) -> dict[str, list[Record]]:
+    """The records by scale, none where there is no file; ``UserError`` on a key or name that there is not."""
+    if not path.exists():
+        return {}
+    content = read_yaml(path)
+    if content is None:  # the last entry was deleted
+        return {}
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: expected scales, each with a list of entries, got {content!r}")
+    found: dict[str, list[Record]] = {}
+    for scale, entries in content.items():
+        if scale not in scales:
+            raise unknown("scale", scale, scales, str(path))
+        if not isinstance(entries, list):
+            raise UserError(f"{path}: {scale}: expected a list of entries, got {entries!r}")
+        records = [_record(entry, f"{path}: {scale}: entry {n}") for n, entry in enumerate(entries, 1)]
+        seen: set[str] = set()
+        for record in records:
+            if record.family.key in seen:
+                raise UserError(f"{path}: {scale}: {record.family} has two entries")
+            seen.add(record.family.key)
+        found[str(scale)] = records
+    return found
+
+
+def write(path: Path, records: Mapping[str, Sequence[Record]], table: str) -> None:
+    """Write the file; ``table`` is the name of that with every trial."""
+    lines = [_HEAD.format(table=table)]
+    for scale, entries in records.items():
+        lines.append(f"{scale}:")
+        for record in entries:
+            plain = record.family.to_dict() | {key: getattr(record, key) for key in _REST}
+            for number, (key, value) in enumerate(plain.items()):
+                lines.append(f"{'  - ' if number == 0 else '    '}{key}: {_yaml(value)}")
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def layers(
+    path: Path, records: Sequence[Record], search: Search | None, found: Sequence[FamilySearch]
+) -> dict[str, Layer]:
+    """What was chosen, by the key of the family. search, found: what the suite declares and has now."""
+    fair = _fair(records, search, found) if search else set()
+    return {
+        record.family.key: Layer(record.chosen, f"{path}: {record.family}", record.family.key in fair)
+        for record in records
+    }
+
+
+def is_of(record: Record, search: Search, found: FamilySearch) -> bool:
+    """Whether it is of the search that the suite declares now, from the settings that it has now.
+
+    However many trials there were: more of them go on where fewer ended.
+    """
+    return (
+        record.search == search.digest
+        and record.start == found.start.config_id
+        and set(record.chosen) == set(found.ranges)
+    )
+
+
+def is_current(record: Record, search: Search, found: FamilySearch) -> bool:
+    """The same, with no fewer trials than the suite declares."""
+    return is_of(record, search, found) and record.trials >= search.trials
+
+
+def _fair(records: Sequence[Record], search: Search, found: Sequence[FamilySearch]) -> set[str]:
+    """The families that were searched as their rivals were, all of them and in as many trials.
+
+    A rival whose grid writes all there is to search had no search; one that has no key of the space lacks
+    none.
+    """
+    known = {record.family.key: record for record in records}
+    trials: dict[str, set[int]] = {}
+    for item in found:
+        if item.ranges or item.written:
+            record = known.get(item.family.key)
+            current = record is not None and is_current(record, search, item)
+            trials.setdefault(item.family.rivals, set()).add(record.trials if record and current else 0)
+    even = {rivals for rivals, counts in trials.items() if len(counts) == 1 and 0 not in counts}
+    return {item.family.key for item in found if item.family.rivals in even}
+
+
+def _record(entry: Any, where: str) -> Record:
+    parsed = parse(_Entry, entry, where)
+    family = parse_family({key: getattr(parsed, key) for key in _OF_FAMILY}, where)
+    names = {"dataset": family.dataset[0], "network": family.network[0], "method": family.method}
+    keys = section_keys(names, where)
+    for key in parsed.chosen:
+        if locate(key, keys, where) != key:
+            raise unknown("key", key, searchable(valid_keys(keys)), f"{where}: chosen")
+        check_searchable(key, f"{where}: chosen")
+    return Record(family, **{key: getattr(parsed, key) for key in _REST})
+
+
+def _yaml(value: Any) -> str:
+    """``value`` in one line: as in JSON, which is YAML too, but for text that needs no quotes."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, str) and _is_plain(value):
+        return value
+    return json.dumps(value)
+
+
+def _is_plain(text: str) -> bool:
+    return text.replace("_", "a").isalnum() and text.isascii() and parse_yaml(text, "") == text

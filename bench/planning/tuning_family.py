@@ -1,0 +1,96 @@
+"""Families: the cells of a suite that share one search of settings, and what it chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.data.base import DATASETS
+from bench.experiment import recipes
+from bench.experiment.notation import show
+from bench.experiment.spec import RunSpec
+from bench.networks.base import NETWORKS
+from bench.planning.plan import canonical
+from methods.base import METHODS
+from methods.core.options import REQUIRED, describe, parse, to_dict
+from methods.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Family:
+    """A method with its recipe, data set and network; ``dataset`` and ``network`` with their options.
+
+    Sparsity, criterion and budget are no part of it: nobody tunes for each of them anew.
+    """
+
+    recipe: str | None
+    dataset: tuple[str, Any]
+    network: tuple[str, Any]
+    method: str
+
+    @property
+    def key(self) -> str:
+        """The same text for equal families (options need not be hashable)."""
+        return repr(self)
+
+    @property
+    def rivals(self) -> str:
+        """The same text for families that differ in the method alone."""
+        return repr((self.recipe, self.dataset, self.network))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; of data set and network the options that are not the default."""
+        return {
+            "method": self.method,
+            "recipe": self.recipe,
+            "dataset": _short(*self.dataset),
+            "network": _short(*self.network),
+        }
+
+    def __str__(self) -> str:
+        plain = self.to_dict()
+        parts = [_words(plain["dataset"]), _words(plain["network"])]
+        if self.recipe is not None:
+            parts.append(f"recipe {self.recipe}")
+        return f"{self.method} ({', '.join(parts)})"
+
+
+def family_of(spec: RunSpec, recipe: str | None, where: str = "") -> Family:
+    """The family of a cell: that of the run that it is (SSVI at sparsity 0 is of dense VI's)."""
+    run = canonical(spec, where)[0]
+    return Family(recipe, run.dataset, run.network, run.method[0])
+
+
+def parse_family(plain: Mapping[str, Any], where: str) -> Family:
+    """The inverse of ``to_dict``; ``UserError`` on a name, recipe or option that there is not."""
+    if plain["recipe"] is not None:
+        recipes.get(plain["recipe"], where)
+    return Family(
+        plain["recipe"],
+        _long(DATASETS, plain["dataset"], where),
+        _long(NETWORKS, plain["network"], where),
+        METHODS.get(plain["method"], where).name,
+    )
+
+
+def _short(name: str, options: Any) -> str | dict[str, Any]:
+    defaults = {info.name: info.default for info in describe(type(options))}
+    changed = {
+        key: value
+        for key, value in to_dict(options).items()
+        if defaults[key] is REQUIRED or defaults[key] != getattr(options, key)
+    }
+    return {"name": name, **changed} if changed else name
+
+
+def _long(registry: Registry[Any], plain: str | Mapping[str, Any], where: str) -> tuple[str, Any]:
+    options = {"name": plain} if isinstance(plain, str) else dict(plain)
+    item = registry.get(options.pop("name", ""), where)
+    return item.name, parse(item.Options, options, f"{where}: {registry.kind} {item.name}")
+
+
+def _words(plain: str | dict[str, Any]) -> str:
+    if isinstance(plain, str):
+        return plain
+    return " ".join([plain["name"], *(f"{key}={show(v)}" for key, v in plain.items() if key != "name")])

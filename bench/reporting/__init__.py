@@ -1,0 +1,1 @@
+"""Documents for readers: reports, collected tables and published folders."""

@@ -1,0 +1,241 @@
+"""What a report says of a suite: the question, tables, differences, figures, failures and provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.reporting.document import Report, Section
+from bench.results.files import StoreError
+from bench.results.store import Store
+
+if TYPE_CHECKING:  # pandas and plotly take a second to import
+    import pandas as pd
+
+    from bench.figures import Chart, Look
+
+
+_COST = "compression_vs_dense_vi"
+
+
+def make(store: Store, suite: str, scale: str | None = None) -> Report:
+    """The report of a suite at one scale, by default the only one.
+
+    Raises ``StoreError`` where it was not launched at that scale, at several if none is named, or not
+    collected.
+    """
+    from bench.figures import Look
+
+    plan = _plan(store, suite, scale)
+    runs = store.read_tables(suite, ["runs"])["runs"]
+    runs = runs[runs["scale"] == plan["scale"]]
+    look = Look("light", _styles(store, suite))
+    report = Report(f"{suite}, scale {plan['scale']}")
+    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"])))
+    settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
+    references = store.references(suite, plan["scale"])
+    for setting in dict.fromkeys(settings):
+        here = runs[settings == setting]
+        report.sections.extend(_of_setting(setting, here, plan, references, look))
+        report.sections.extend(_by_tables(setting, here, store, plan, references, look))
+    report.sections.extend(_tail(plan, runs))
+    return report
+
+
+def _plan(store: Store, suite: str, scale: str | None) -> dict[str, Any]:
+    if suite not in store.suites():
+        there = ", ".join(store.suites()) or "none"
+        raise StoreError(f"{store.root}: no suite {suite} was launched; there are: {there}")
+    scales = store.scales(suite)
+    valid = ", ".join(scales)
+    if scale is None and len(scales) > 1:
+        raise StoreError(f"{store.root}: {suite} was launched at several scales; valid --scale: {valid}")
+    if scale is not None and scale not in scales:
+        raise StoreError(f"{store.root}: {suite} was not launched at scale {scale}; valid: {valid}")
+    return store.plan(suite, scale or scales[0])
+
+
+def _styles(store: Store, suite: str) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        return store.read_styles(suite)
+    except StoreError:
+        return {}
+
+
+def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) -> Section:
+    status = runs["status"].value_counts()
+    counts = ", ".join(f"{number} {name}" for name, number in status.items() if number)
+    lines = [f"`{line}`" for line in commands] or ["an unknown command"]
+    again = "The same again, with `--retry-failed`," if status.get("failed", 0) else "The same again"
+    completes = f"{again} completes it." if len(runs) > status.get("done", 0) else "It is complete."
+    return Section(
+        str(plan.get("question") or plan["suite"]),
+        [f"{len(runs)} runs: {counts}.", f"Made by {', then '.join(lines)}. {completes}"],
+    )
+
+
+def _of_setting(
+    setting: str,
+    runs: pd.DataFrame,
+    plan: Mapping[str, Any],
+    references: Mapping[str, str],
+    look: Look,
+) -> list[Section]:
+    """What is compared on one data set and network."""
+    from bench.figures import axes, is_tied, latex, leaderboard, ranked_by, shown, tradeoff
+
+    score = ranked_by(plan)
+    axis = axes()[score]
+
+    def ranked() -> Section:
+        board = leaderboard(runs, score)
+        tied = sum(map(is_tied, board["separable"]))
+        words = (
+            f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds, on this "
+            f"data set. ●: can't be told apart from the best ({tied} of {len(board)}, itself among them): "
+            "paired t-tests on shared seeds, at 5 % after Holm's correction over all pairs. The rank is the "
+            "interval that these tests leave."
+        )
+        caption = f"{plan['suite']}, scale {plan['scale']}, {setting}: means and 95 % t-intervals over seeds."
+        return Section(f"{setting}: ranking", [words], shown(board, look), latex=latex(board, look, caption))
+
+    makers: list[Callable[[], Section]] = [
+        ranked,
+        lambda: _differences(setting, runs, references, score, look),
+        lambda: _drawn(setting, tradeoff(runs, _COST, score, look)),
+        lambda: _drawn(setting, tradeoff(runs, "train_flops_ratio", score, look)),
+    ]
+    return [section for maker in makers if (section := _unless_missing(maker)) is not None]
+
+
+def _by_tables(
+    setting: str,
+    runs: pd.DataFrame,
+    store: Store,
+    plan: Mapping[str, Any],
+    references: Mapping[str, str],
+    look: Look,
+) -> list[Section]:
+    """The figures of the other pages, as the dashboard has them before anything is chosen."""
+    from bench import figures
+
+    score, suite = figures.ranked_by(plan), str(plan["suite"])
+    samples = ("samples", "test", look)
+    few = figures.one_a_method(runs, look, references.values())
+
+    def rows(name: str) -> pd.DataFrame:
+        table = store.read_tables(suite, [name])[name]
+        return table[table["run_id"].isin(runs["run_id"])]
+
+    def criteria() -> Chart:
+        left_out = figures.aliases(plan["cells"])
+        return figures.criteria(runs, score, references, look, {one.name: one.of for one in left_out})
+
+    def subspace() -> Chart:
+        layers = rows("layers")
+        recorded = runs[runs["run_id"].isin(layers["run_id"]) & (runs["status"] == "done")]
+        labels = figures.default_choice(recorded.drop_duplicates("config_id"))
+        chosen = recorded[recorded["config_label"].isin(labels)]
+        mine = layers[layers["run_id"].isin(chosen["run_id"])]
+        return figures.subspace(mine, chosen, "turnover", look, None, runs)
+
+    makers: list[Callable[[], Chart]] = [
+        criteria,
+        subspace,
+        lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *samples),
+        lambda: figures.scaling(runs, rows("metrics"), "ece", *samples),
+        lambda: figures.scaling(runs, rows("metrics"), "nll", *samples),
+        lambda: figures.detection(runs, rows("metrics"), "error_auroc", *samples),
+        lambda: figures.risk_coverage(runs, rows("selective"), few, *samples),
+        lambda: figures.speed(runs, "train_flops_ratio", "step_time_ratio", look),
+        lambda: figures.stored(runs, look),
+    ]
+    found = (_unless_missing(partial(_made, setting, maker)) for maker in makers)
+    return [section for section in found if section is not None]
+
+
+def _unless_missing(maker: Callable[[], Section]) -> Section | None:
+    """What ``maker`` gives; None where there is nothing to show, which a report may leave out.
+
+    A table that can't be read is a section that says so.
+    """
+    from bench.figures import Missing
+
+    try:
+        return maker()
+    except Missing:
+        return None
+    except StoreError as error:
+        return Section("Left out", [str(error)])
+
+
+def _differences(
+    setting: str, runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look
+) -> Section:
+    """Paired differences to the reference, as a figure and in numbers."""
+    import pandas as pd
+
+    from bench.figures import axes, forest, signed
+
+    chart, axis = forest(runs, references, score, look), axes()[score]
+    table = pd.DataFrame(
+        {
+            "configuration": chart.data["config_label"],
+            "reference": chart.data["reference_label"],
+            f"difference of {axis.title}": [
+                signed(mean, half_width, axis.digits, axis.factor)
+                for mean, half_width in zip(chart.data["difference"], chart.data["half_width"], strict=True)
+            ],
+            "pairs": chart.data["n"],
+            "p (Holm)": ["–" if math.isnan(p) else f"{p:.2g}" for p in chart.data["p_holm"]],
+        }
+    )
+    tests = int(chart.data["p_holm"].notna().sum())
+    words = (
+        f"Mean difference of {axis.name} to the reference under the same seed ± half width of its 95 % "
+        f"t-interval; p of the paired t-test after Holm's correction for the {tests} comparisons."
+    )
+    return Section(f"{setting}: {chart.title}", [words], table, chart)
+
+
+def _made(setting: str, maker: Callable[[], Chart]) -> Section:
+    return _drawn(setting, maker())
+
+
+def _drawn(setting: str, chart: Chart) -> Section:
+    return Section(f"{setting}: {chart.title}", chart=chart)
+
+
+def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
+    """What is missing, where it comes from, and what the words mean."""
+    import pandas as pd
+
+    from bench.figures import axes
+
+    sections = []
+    missing = runs[runs["status"] != "done"]
+    if len(missing):
+        told = ["config_label", "seed", "status", "error_kind", "error", "run_id"]
+        table = missing[told].astype(object)
+        sections.append(Section("Failed and missing runs", table=table.where(table.notna(), "–")))
+    omitted = {str(cell["label"]): str(cell["omitted"]) for cell in plan["cells"] if cell.get("omitted")}
+    if omitted:
+        table = pd.DataFrame({"configuration": list(omitted), "why": list(omitted.values())})
+        sections.append(Section("Not run", ["Cells of the suite that are not trained on their own."], table))
+    done = runs[runs["status"] == "done"]
+    facts = ("git_sha", "torch_version", "device", "execution", "threads")
+    found = {name: sorted({str(value) for value in done[name].dropna()}) for name in facts}
+    found["computed"] = sorted({str(value)[:10] for value in done["started_at"].dropna()})
+    table = pd.DataFrame(
+        {"what": list(found), "values": [", ".join(values) or "–" for values in found.values()]}
+    )
+    sections.append(Section("Provenance", table=table))
+    known = pd.DataFrame(
+        [
+            {"column": axis.name, "unit": axis.unit or "–", "definition": axis.definition}
+            for axis in axes().values()
+        ]
+    )
+    return [*sections, Section("Definitions", table=known)]

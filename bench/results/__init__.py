@@ -1,0 +1,1 @@
+"""The results folder: run folders, claims, plans, and the tables made from them. No torch, no methods."""

@@ -1,0 +1,61 @@
+"""How views show methods: ``methods.json`` beside a suite's tables, and what may stand in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from bench.results.files import StoreError, read_json
+
+#: The file's name in the folder of a suite.
+FILE = "methods.json"
+_HUE = re.compile(r"#[0-9A-Fa-f]{6}")
+_PLOTLY = re.compile(r"[a-z0-9-]{1,40}")
+_LONGEST = 1000
+_MOST_METHODS = 10_000
+#: Each field with its type and what a text must match in full.
+_FIELDS: dict[str, tuple[type, re.Pattern[str]]] = {
+    "label": (str, re.compile(r".{1,80}")),
+    "hue": (str, _HUE),
+    "hue_dark": (str, _HUE),
+    "marker": (str, _PLOTLY),
+    "dash": (str, _PLOTLY),
+    "order": (int, re.compile(r"-?\d{1,9}")),
+    "doc": (str, re.compile(f".{{0,{_LONGEST}}}")),
+    "version": (int, re.compile(r"\d{1,9}")),
+}
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Of every method: label, hue, hue_dark, marker, dash, order, doc (a line), version; by name.
+
+    The folder may come from elsewhere: ``StoreError`` naming what is wrong unless all of them are of
+    their types, short, printable, and hues ``#rrggbb``. Other fields are left out.
+    """
+    path = folder / FILE
+    found = read_json(path)
+    if not isinstance(found, dict) or len(found) > _MOST_METHODS:
+        raise StoreError(f"{path}: expected the styles of methods by name")
+    return {_name(name, path): _style(style, f"{path}: {name}") for name, style in found.items()}
+
+
+def one_line(text: str | None) -> str:
+    """The first line of a docstring, as long as ``read`` allows."""
+    return (text or "").strip().partition("\n")[0][:_LONGEST]
+
+
+def _name(name: str, path: Path) -> str:
+    if not name.isprintable() or not 1 <= len(name) <= 80:
+        raise StoreError(f"{path}: {name[:80]!r} is no name of a method")
+    return name
+
+
+def _style(style: object, where: str) -> dict[str, Any]:
+    if not isinstance(style, dict):
+        raise StoreError(f"{where}: expected the style of a method, got {repr(style)[:60]}")
+    for field, (kind, pattern) in _FIELDS.items():
+        value = style.get(field)
+        if type(value) is not kind or not str(value).isprintable() or not pattern.fullmatch(str(value)):
+            raise StoreError(f"{where}: {field}: {repr(value)[:60]} is not valid")
+    return {field: style[field] for field in _FIELDS}

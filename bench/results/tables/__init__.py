@@ -1,0 +1,1 @@
+"""Tables of a suite: their columns, what is read of each run, and how they are built, stored and updated."""

@@ -1,0 +1,188 @@
+"""Tables on disk: parquet with the types of ``bench/columns.yaml``, and ``runs`` as CSV.
+
+Each file is written under another name and renamed when it is whole. Pages carry checksums.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bench.results.files import MAX_BYTES, StoreError, read_bytes, replacing, write_bytes
+from bench.results.tables.arrow import arrow_type, empty, to_pandas
+from bench.results.tables.columns import TABLES, kinds
+
+#: Tables that earlier versions did not write, each with a metric of just the runs that have rows in it.
+_LATER = {"selective": "aurc"}
+#: What tells a file from one that took its place, or was changed.
+Stamp = tuple[int, ...]
+_SUFFIX = ".parquet"
+#: Values of a table, at most: so many, and so many for each byte of its file.
+_CELLS, _CELLS_PER_BYTE = 2**26, 16
+
+
+class Damaged(Exception):
+    """A table on disk that cannot be read, or is not the one that was written."""
+
+
+def paths(folder: Path) -> dict[str, Path]:
+    """Where the tables of a suite lie, by name, and ``runs.csv``."""
+    return {name: folder / f"{name}{_SUFFIX}" for name in TABLES} | {"runs.csv": folder / "runs.csv"}
+
+
+def stamp(path: Path | str) -> Stamp:
+    """Size, times and inode of a regular file; nothing where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ()
+    if not stat.S_ISREG(found.st_mode):
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@contextlib.contextmanager
+def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Write ``path`` part by part; it is there, whole, once this ends, and as it was if this fails."""
+    with (
+        replacing(path) as file,
+        pq.ParquetWriter(
+            pa.PythonFile(file, mode="w"), schema, compression="zstd", write_page_checksum=True
+        ) as sink,
+    ):
+        yield sink
+
+
+def schema_of(name: str) -> pa.Schema:
+    """The columns of the table ``name``, of ``runs`` those that do not depend on the runs."""
+    return pa.schema([(column, arrow_type(kind)) for column, kind in kinds(name).items()])
+
+
+def write_runs(folder: Path, table: pa.Table) -> None:
+    """Write the table ``runs`` as parquet and as CSV."""
+    where = paths(folder)
+    with writer(where["runs"], table.schema) as sink:
+        sink.write_table(table)
+    write_bytes(where["runs.csv"], to_pandas(table).to_csv(index=False).encode())
+
+
+def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
+    """The tables that were written last; ``StoreError`` when one is missing, broken or of another version.
+
+    ``selective`` is empty where an earlier version wrote the tables, of runs that had no rows of it.
+    """
+    command = f"python -m bench.collect --suite {folder.name} --results {folder.parent} --recompute"
+    remedy = f"{command} writes it anew"
+    tables = {}
+    for name in names:
+        path = paths(folder)[name]
+        data = read_bytes(path)
+        if data is None and _was_never_written(folder, name):
+            tables[name] = to_pandas(empty(name))
+            continue
+        if data is None:
+            raise StoreError(f"{path}: no such file; {remedy}")
+        try:
+            fixed = schema_of(name)
+            found = _small(data, path).schema_arrow
+            if [(field.name, field.type) for field in found][: len(fixed)] != [
+                (field.name, field.type) for field in fixed
+            ]:
+                raise StoreError(f"{path}: columns of another version; {remedy}")
+            texts = [field.name for field in found if field.type == pa.string()]
+            # texts that are repeated are there once, until it is known how long they are together
+            table = pq.read_table(
+                pa.BufferReader(data), page_checksum_verification=True, read_dictionary=texts
+            )
+            if sum(map(_text_bytes, table.columns)) > MAX_BYTES:
+                raise StoreError(f"{path}: more than {MAX_BYTES} bytes of text; {remedy}")
+            tables[name] = to_pandas(table.cast(found))
+        except (pa.ArrowException, OSError, ValueError):
+            raise StoreError(f"{path}: not a table; {remedy}") from None
+    return tables
+
+
+def _was_never_written(folder: Path, name: str) -> bool:
+    """Whether the table is missing as an earlier version wrote the others, and not because it was lost."""
+    if name not in _LATER:
+        return False
+    metrics = read(folder, ["metrics"])["metrics"]["metric"]
+    return not metrics.eq(_LATER[name]).any()
+
+
+def _small(data: bytes, path: Path) -> pq.ParquetFile:
+    """The table, none of which is in memory yet; ``StoreError`` where it is far larger than its file.
+
+    What is always the same takes no space in a file, however many rows there are.
+    """
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
+    if cells > (most := _CELLS + _CELLS_PER_BYTE * len(data)):
+        raise StoreError(f"{path}: {cells} values in {len(data)} bytes; the limit is {most}")
+    return file
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """How many bytes the texts of a column are, each as often as it is there."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return sum(
+        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0 for chunk in column.chunks
+    )
+
+
+class Slices:
+    """Rows of a table on disk, a row group in memory at a time; ``Damaged`` where they are not as written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        with self._read():
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            if not self._file.schema_arrow.equals(schema):
+                raise Damaged(f"{path}: columns of another version")
+            sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._bounds = [0, *itertools.accumulate(sizes)]
+        self._last: tuple[int, pa.Table] | None = None
+
+    @property
+    def stop(self) -> int:
+        """How many rows there are."""
+        return self._bounds[-1]
+
+    def is_group(self, start: int, stop: int) -> bool:
+        """Whether the rows from ``start`` to ``stop`` are one row group, which was written at once."""
+        at = bisect.bisect_left(self._bounds, start)
+        return self._bounds[at : at + 2] == [start, stop]
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """The rows from ``start`` to ``stop``; of a row group as it was written."""
+        pieces = [self._schema.empty_table()]
+        group = max(bisect.bisect_right(self._bounds, start) - 1, 0)
+        while start < stop:
+            end = min(stop, self._bounds[group + 1])
+            pieces.append(self._group(group).slice(start - self._bounds[group], end - start))
+            start, group = end, group + 1
+        return pieces[1] if len(pieces) == 2 else pa.concat_tables(pieces)
+
+    def _group(self, group: int) -> pa.Table:
+        if self._last is None or self._last[0] != group:
+            with self._read():
+                self._last = group, self._file.read_row_group(group)
+        return self._last[1]
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise Damaged(f"{self._path}: {error}") from None

@@ -1,0 +1,264 @@
+"""What the folder of one run says, checked: its part of the table of runs and of the long tables.
+
+A folder may be half written, from another version, or damaged. Whatever contradicts itself
+or has a wrong type raises ``StoreError`` with the file and the field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.results.files import MAX_BYTES, MAX_DOCUMENT, StoreError, complete_lines, parse_json, read_bytes
+from bench.results.run_folder import RUN_ID, RunFolder, status_of
+from bench.results.tables.arrow import LONGEST, checked
+from bench.results.tables.columns import kinds
+
+SPEC_SCHEMA = 1
+#: Tables that are files of JSON lines.
+LINES = ("history", "layers", "criteria_pairs")
+
+# the status comes first: what it speaks of was written before it
+_DOCUMENTS = ("status", "spec", "metrics", "costs", "provenance")
+_MOST_KEYS = 1000
+#: Every file of a run that tables depend on.
+FILES = (*(f"{name}.json" for name in _DOCUMENTS), *(f"{name}.jsonl" for name in LINES))
+
+#: Columns of ``runs`` straight from the resolved configuration, and what a method without the option has.
+_CONFIG: dict[str, tuple[str, str, Any]] = {
+    "method": ("method", "name", None),
+    "method_version": ("method", "version", None),
+    "dataset": ("dataset", "name", None),
+    "network": ("network", "name", None),
+    "sparsity": ("method", "sparsity", 0.0),
+    "criterion": ("method", "criterion", None),
+    "addition": ("method", "addition", None),
+    "epochs": ("training", "epochs", None),
+    "budget": ("training", "budget", "epochs"),
+}
+_STATUS = ("error", "error_kind", "stage", "started_at")
+_PROVENANCE = ("concurrency", "threads", "device", "git_sha", "torch_version")
+_CIRCUMSTANCES = ("host", "cpu", "device", "threads", "channels_last", "compile")
+_COSTS = (
+    "density",
+    "epochs_total",
+    "params_total",
+    "params_active",
+    "train_flops",
+    "train_flops_rigl_ratio",
+    "inference_flops",
+    "checkpoint_bytes",
+    "stored_nll_change",
+    "wall_seconds",
+    "train_seconds",
+    "evaluation_seconds",
+    "overhead_seconds",
+    "images_per_second",
+    "seconds_per_step",
+    "energy_joules",
+    "peak_memory_bytes",
+    "peak_device_memory_bytes",
+    "execution",
+)
+#: What a budget made of the nominal epochs, and what it is where they are the budget.
+_EPOCHS = {"epochs_factor": 1.0, "epochs_capped": False}
+_RATIOS = {
+    "train_flops_ratio": ("train_flops", "dense_vi_train_flops"),
+    "inference_flops_ratio": ("inference_flops", "dense_inference_flops"),
+    "compression_vs_dense_vi": ("dense_vi_bytes", "checkpoint_bytes"),
+    "compression_vs_deterministic": ("deterministic_bytes", "checkpoint_bytes"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Columns of ``runs`` that the folder knows, and the resolved configuration by dotted key.
+
+    circumstances: machine and way of computing, which times have in common that may be compared.
+    """
+
+    columns: dict[str, Any]
+    config: dict[str, Any]
+    has_spec: bool
+    circumstances: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A whole run folder: its facts, and what is parsed for many runs at once.
+
+    results: ``metrics.json`` of a run that is done; None of others, whose stages scored no results yet.
+    """
+
+    facts: Facts
+    results: bytes | None
+    lines: dict[str, bytes]
+
+
+def read_run(folder: RunFolder) -> Stored:
+    """Everything in ``folder`` that tables are made of; a folder that is not there is a pending run."""
+    try:
+        blobs = _blobs(folder)
+        documents = {name: _document(blobs, name) for name in _DOCUMENTS if name != "metrics"}
+        status = status_of(documents["status"])
+        done = status == "done"
+        for name in ("spec", "metrics"):
+            if done and blobs[f"{name}.json"] is None:
+                raise StoreError(f"status.json: done, but there is no {name}.json")
+        if done:
+            _check_digests(written_files(documents["status"] or {}), blobs)
+        else:
+            _document(blobs, "metrics")
+        facts = _facts(folder.run_id, status, documents)
+    except RecursionError:
+        raise StoreError("a document is nested too deeply") from None
+    except StoreError as error:
+        raise StoreError(str(error).replace(f"{folder.path}/", "")) from None
+    results = blobs["metrics.json"] if done else None
+    return Stored(facts, results, {name: complete_lines(blobs[f"{name}.jsonl"] or b"") for name in LINES})
+
+
+def check_sizes(folder: RunFolder) -> None:
+    """``StoreError`` where a file that a finished run wrote is missing or has another size.
+
+    What tables are made of is held to its digest when it is read; the rest is large, and no result.
+    """
+    document = folder.read("status")
+    if document is None or status_of(document) != "done":
+        return
+    for name, (size, _) in written_files(document).items():
+        try:
+            found = os.lstat(folder.path / name).st_size
+        except OSError:
+            raise StoreError(f"{name}: it is missing, and the run wrote it") from None
+        if found != size:
+            raise StoreError(f"{name}: {found} bytes; the run wrote {size}")
+
+
+def written_files(status: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    """Size and digest of each file that a finished run wrote, by name; none in folders from before that."""
+    found: dict[str, tuple[int, str]] = {}
+    for name, entry in _mapping(status.get("files", {}), "status.json: files").items():
+        where = f"status.json: files: {name[:60]!r}"
+        if os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name:
+            raise StoreError(f"{where} is no name of a file")
+        match entry:
+            case [int(size), str(digest)] if size is not True and size is not False:
+                found[name] = size, digest
+            case _:
+                raise StoreError(f"{where}: expected bytes and a digest, got {repr(entry)[:60]}")
+    return found
+
+
+def _blobs(folder: RunFolder) -> dict[str, bytes | None]:
+    """The content of ``FILES``; None of what is not there."""
+    if folder.path.is_symlink():
+        raise StoreError(f"{folder.path}: is a link")
+    return {
+        name: read_bytes(folder.path / name, MAX_BYTES if name.endswith("l") else MAX_DOCUMENT)
+        for name in FILES
+    }
+
+
+def _document(blobs: Mapping[str, bytes | None], name: str) -> dict[str, Any] | None:
+    blob = blobs[f"{name}.json"]
+    return None if blob is None else _mapping(parse_json(blob, f"{name}.json"), f"{name}.json")
+
+
+def _check_digests(written: Mapping[str, tuple[int, str]], blobs: Mapping[str, bytes | None]) -> None:
+    """``StoreError`` unless the files that tables are made of are those that the run says it wrote."""
+    for name, blob in blobs.items():
+        if not written or name == "status.json":
+            continue
+        if blob is None:
+            if name in written:
+                raise StoreError(f"{name}: it is missing, and the run wrote it")
+        elif name not in written:
+            raise StoreError(f"{name}: the run wrote no such file")
+        elif written[name] != (len(blob), hashlib.blake2b(blob, digest_size=16).hexdigest()):
+            raise StoreError(f"{name}: not the bytes that the run wrote")
+
+
+def scalars(document: Mapping[str, Any], keys: Sequence[str], where: str) -> dict[str, Any]:
+    """The values of ``keys`` as the columns of ``runs`` of the same names take them."""
+    return {key: _scalar(document.get(key), kinds("runs")[key], where, key) for key in keys}
+
+
+def _facts(run_id: str, status: str, documents: Mapping[str, Any]) -> Facts:
+    row = {"status": status} | scalars(documents["status"] or {}, _STATUS, "status.json")
+    row |= scalars(documents["provenance"] or {}, _PROVENANCE, "provenance.json")
+    config: dict[str, Any] = {}
+    spec = documents["spec"]
+    if spec is not None:
+        config = _configuration(spec, run_id)
+        row["config_id"] = spec["config_id"]
+        row |= scalars(spec["config"], ("seed",), "spec.json: config")
+        for column, (section, key, default) in _CONFIG.items():
+            where = f"spec.json: config.{section}"
+            options = _mapping(spec["config"].get(section, {}), where)
+            row |= scalars({column: options.get(key, default)}, (column,), where)
+        if row["budget"] == "epochs":
+            row |= _EPOCHS
+    if status == "done":
+        costs = documents["costs"] or {}
+        row |= scalars(costs, _COSTS, "costs.json")
+        if row.get("budget") != "epochs":
+            row |= scalars(costs, tuple(_EPOCHS), "costs.json")
+        row |= {column: _ratio(costs, *parts) for column, parts in _RATIOS.items()}
+    provenance = documents["provenance"] or {}
+    return Facts(row, config, spec is not None, tuple(str(provenance.get(key)) for key in _CIRCUMSTANCES))
+
+
+def _configuration(spec: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """The configuration in ``spec`` by dotted key; ``StoreError`` when it is not that of ``run_id``."""
+    schema, found, config_id = spec.get("schema"), spec.get("run_id"), spec.get("config_id")
+    if schema != SPEC_SCHEMA:
+        raise StoreError(f"spec.json: schema {repr(schema)[:20]}; this version reads {SPEC_SCHEMA}")
+    if found != run_id:
+        raise StoreError(f"spec.json: it is of run {repr(found)[:20]}, the folder of {run_id!r}")
+    if not isinstance(config_id, str) or not RUN_ID.fullmatch(config_id):
+        raise StoreError(f"spec.json: config_id {repr(config_id)[:20]} is not 12 hexadecimal digits")
+    flat = dict(_flatten(_mapping(spec.get("config"), "spec.json: config"), "config"))
+    if len(flat) > _MOST_KEYS:
+        raise StoreError(f"spec.json: {len(flat)} keys; the limit is {_MOST_KEYS}")
+    return flat
+
+
+def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys with numbers, strings, truth values or None; a list or empty mapping becomes JSON text."""
+    for key, value in config.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, name)
+            continue
+        plain = json.dumps(value) if isinstance(value, (list, dict)) else value
+        if isinstance(plain, float) and not math.isfinite(plain):
+            raise StoreError(f"spec.json: {name[:60]}: {plain} is not finite")
+        if len(name) > LONGEST or (isinstance(plain, str) and len(plain) > LONGEST):
+            raise StoreError(f"spec.json: {name[:60]}: longer than {LONGEST} characters")
+        yield name, plain
+
+
+def _scalar(value: Any, kind: str, where: str, key: str) -> Any:
+    """``checked`` of one value; what has the very type is told at once, as there are many."""
+    if value is None or (kind == "string" and type(value) is str and len(value) <= LONGEST):
+        return value
+    if kind == "number" and type(value) is float and math.isfinite(value):
+        return value
+    return checked([value], kind, f"{where}: {key}")[0]
+
+
+def _ratio(costs: Mapping[str, Any], numerator: str, denominator: str) -> float | None:
+    above, below = (_scalar(costs.get(key), "number", "costs.json", key) for key in (numerator, denominator))
+    return above / below if above is not None and below else None
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise StoreError(f"{where}: expected an object, got {repr(value)[:60]}")
+    return value

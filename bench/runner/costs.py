@@ -1,0 +1,107 @@
+"""What a run cost: the document ``costs.json``, every figure of which ``bench/columns.yaml`` defines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from bench.experiment.budget import CAP
+from bench.experiment.problem import Problem
+from bench.networks.base import NETWORKS
+from bench.runner.energy import EnergyMeter
+from bench.runner.memory import PeakMemory
+from bench.training import packed_model
+from bench.training.trainer import Trainer
+from methods.base import METHODS
+from methods.core.streams import Streams
+from methods.layers import costs, execution
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The network of a run, plain and under dense VI: FLOPs an example and bytes of the stored model.
+
+    In the precision of training, and not trained: neither figure depends on the weights.
+    """
+
+    deterministic_step: float
+    deterministic_bytes: int
+    dense_vi_step: float
+    dense_vi_bytes: int
+    inference: float
+
+
+_references: dict[str, Reference] = {}
+
+
+def reference(problem: Problem) -> Reference:
+    """What the run's network costs without sparsity; built once a process for all runs that share it."""
+    key = repr((problem.spec.network, problem.task, problem.dtype))
+    if key not in _references:
+        _references[key] = _reference(problem)
+    return _references[key]
+
+
+def account(
+    problem: Problem,
+    module: nn.Module,
+    stored_bytes: int,
+    trainer: Trainer,
+    memory: PeakMemory,
+    energy: EnergyMeter,
+) -> dict[str, Any]:
+    """The costs of a run that has just been trained, and stored in ``stored_bytes``."""
+    # what is measured comes first: the reference is no part of the run
+    wall, joules, peak, device_peak = trainer.wall_seconds, energy.joules, memory.bytes, memory.device_bytes
+    method, spent, dense = problem.method, trainer.counters, reference(problem)
+    counts, period = method.counts(module), method.update_period()
+    inference = method.flops(module, "inference")
+    images, factor = problem.nominal_images, problem.budget.epochs / problem.spec.training.epochs
+    return {
+        "params_total": counts.kernel + counts.other,
+        "params_active": counts.active + counts.other,
+        "density": counts.density,
+        "train_flops": spent.flops,
+        "train_flops_rigl_ratio": period and costs.rigl_ratio(inference, dense.inference, period),
+        "dense_vi_train_flops": images * dense.dense_vi_step,
+        "deterministic_train_flops": images * dense.deterministic_step,
+        "inference_flops": inference,
+        "dense_inference_flops": dense.inference,
+        "checkpoint_bytes": stored_bytes,
+        "dense_vi_bytes": dense.dense_vi_bytes,
+        "deterministic_bytes": dense.deterministic_bytes,
+        "train_seconds": spent.train_seconds,
+        "evaluation_seconds": spent.evaluation_seconds,
+        "overhead_seconds": wall - spent.train_seconds - spent.evaluation_seconds,
+        "wall_seconds": wall,
+        "images_per_second": spent.images / spent.train_seconds,
+        "seconds_per_step": spent.timed_seconds / spent.timed_steps if spent.timed_steps else None,
+        "energy_joules": joules,
+        "peak_memory_bytes": peak,
+        "peak_device_memory_bytes": device_peak,
+        "epochs_factor": factor,
+        "epochs_capped": factor == CAP,
+        "epochs_total": spent.epochs,
+        "steps_total": spent.steps,
+        "events": spent.events,
+        "execution": execution.summary(module),
+        "layers_run": execution.report(module),
+    }
+
+
+def _reference(problem: Problem) -> Reference:
+    task, (name, options), streams = problem.task, problem.spec.network, Streams(0)
+    plain = NETWORKS.get(name)(options).initialised(task, streams).to(problem.dtype)
+    step, size = costs.flops(plain, "step"), len(packed_model.to_bytes(costs.pack(plain)))
+    dense_vi = METHODS.get("dense_vi")()
+    dense = dense_vi.build(plain, streams, task)
+    costs.trace(dense, task.input_shape)
+    return Reference(
+        deterministic_step=step,
+        deterministic_bytes=size,
+        dense_vi_step=dense_vi.flops(dense, "step"),
+        dense_vi_bytes=len(packed_model.to_bytes(dense_vi.pack(dense))),
+        inference=dense_vi.flops(dense, "inference"),
+    )

@@ -1,0 +1,188 @@
+"""Where a result comes from: code, versions, machine, job."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from bench.data.base import DATASETS
+from bench.experiment.execution import Execution
+from bench.experiment.spec import RunSpec
+from bench.networks.base import NETWORKS
+from bench.results import run_folder
+from bench.results.files import StoreError
+from bench.results.run_folder import RunFolder
+from bench.results.store import Store
+from bench.runner.git_state import code
+from methods.base import METHODS
+from methods.kernels import library
+
+#: How many earlier attempts at a run are told of.
+MOST_EARLIER = 20
+
+_EARLIER = ("started_at", "host", "git_sha", "torch_version", "device")
+_LONGEST = 200
+_SLURM = {
+    "job_id": "SLURM_JOB_ID",
+    "array_job_id": "SLURM_ARRAY_JOB_ID",
+    "array_task_id": "SLURM_ARRAY_TASK_ID",
+    "restarts": "SLURM_RESTART_COUNT",
+    "nodes": "SLURM_JOB_NODELIST",
+    "partition": "SLURM_JOB_PARTITION",
+    "cpus_per_task": "SLURM_CPUS_PER_TASK",
+}
+#: Where NVIDIA's driver says which it is.
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def provenance(spec: RunSpec, execution: Execution, store: Store) -> dict[str, Any]:
+    """Code, versions and machine of the run ``spec`` that starts, or goes on, here and now.
+
+    Uncommitted changes of the code are kept in the results folder, in ``patches``. Earlier attempts at the
+    run are in ``earlier``, the latest last. Raises ``StoreError`` where the folder can't be written.
+    """
+    ours = code()
+    if ours is not None:
+        ours.keep(store.root)
+    return {
+        "git_sha": None if ours is None else ours.name,
+        "ssvi_bench_version": package_version(),
+        "torch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "packages": packages(spec),
+        "host": socket.gethostname(),
+        "cpu": cpu_model(),
+        "affinity": affinity(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": execution.device,
+        "gpu": gpu(execution.device),
+        "threads": torch.get_num_threads(),
+        "concurrency": execution.concurrency,
+        "channels_last": execution.channels_last,
+        "compile": execution.compile,
+        "mode": execution.mode,
+        "kernels": library.build(),
+        "executor": execution.executor,
+        "slurm": slurm(os.environ),
+        "started_at": run_folder.now(),
+        "earlier": earlier(store.run(spec.run_id)),
+    }
+
+
+def packages(spec: RunSpec) -> dict[str, str]:
+    """Versions of the packages of others that the run's method, data set and network come from."""
+    found: dict[str, str] = {}
+    parts = ((METHODS, spec.method), (DATASETS, spec.dataset), (NETWORKS, spec.network))
+    for registry, (name, _) in parts:
+        module = registry.get(name).__module__
+        if not module.startswith(f"{registry.package}."):
+            points = [point for point in entry_points(group=registry.group) if _gives(point, module, name)]
+            found |= {point.dist.name: point.dist.version for point in points if point.dist is not None}
+    return found
+
+
+def _gives(point: EntryPoint, module: str, name: str) -> bool:
+    # what it names may have been imported from a module that lies deeper
+    item = point.load()
+    return (item.__module__, item.name) == (module, name)
+
+
+def affinity() -> list[int] | None:
+    """The numbers of the cores that this process may run on; None where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def gpu(device: str) -> dict[str, Any] | None:
+    """Name, memory, driver and CUDA version of a GPU; None for the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    found = torch.cuda.get_device_properties(device)
+    return {
+        "name": found.name,
+        "memory_bytes": found.total_memory,
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def driver() -> str | None:
+    """Version of NVIDIA's driver; None where there is none, or it does not say."""
+    try:
+        told = re.search(r"Kernel Module\D* (\d+(\.\d+)+) ", DRIVER.read_text().replace("x86_64", ""))
+    except OSError:
+        return None
+    return told[1] if told else None
+
+
+def slurm(environment: Mapping[str, str]) -> dict[str, int | str | None] | None:
+    """The job of SLURM that a process with this environment is in, None where it is in none.
+
+    ``job_id array_job_id array_task_id restarts nodes partition cpus_per_task``; None: not set.
+    """
+    if not environment.get("SLURM_JOB_ID"):
+        return None
+    told = {key: environment.get(name) for key, name in _SLURM.items()}
+    told["restarts"] = told["restarts"] or "0"  # which SLURM leaves out in the first life of a job
+    return {key: int(text) if text and text.isdecimal() else text for key, text in told.items()}
+
+
+def earlier(folder: RunFolder) -> list[dict[str, Any]]:
+    """The attempts so far that ``provenance.json`` of a run tells, in short; none where it is broken."""
+    try:
+        last = folder.read("provenance")
+    except StoreError:
+        return []
+    if last is None:
+        return []
+    before = last.get("earlier")
+    attempts = [*(before if isinstance(before, list) else []), last]
+    return [_brief(attempt) for attempt in attempts[-MOST_EARLIER:] if isinstance(attempt, dict)]
+
+
+def _brief(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    job = attempt.get("slurm")
+    return {
+        **_short(attempt, _EARLIER),
+        "slurm": _short(job, tuple(_SLURM)) if isinstance(job, dict) else None,
+    }
+
+
+def _short(document: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The values of ``keys`` as far as this program may have written them."""
+    found = {key: document.get(key) for key in keys}
+    return {key: value for key, value in found.items() if isinstance(value, int | str) and _fits(value)}
+
+
+def _fits(value: int | str) -> bool:
+    return len(value) < _LONGEST if isinstance(value, str) else abs(value) < 2**63
+
+
+@cache
+def package_version() -> str | None:
+    """The installed version of this package, None when it is used without being installed."""
+    try:
+        return version("ssvi-bench")
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Statistics over seeds: means and intervals, paired differences, ranks, and tests for small samples."""

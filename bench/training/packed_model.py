@@ -1,0 +1,115 @@
+"""The model that a run leaves behind: what is in its files, in which precision, and how it is read.
+
+``model.pt`` is what the method packs; ``inputs.pt`` what a raw input has to look like and
+becomes, so that the model predicts without the data set. Both are read with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.data.base import Split, Splits
+from bench.experiment.execution import Execution
+from bench.experiment.problem import Problem, problem_of
+from bench.experiment.spec import RunSpec
+from bench.results.files import StoreError, write_bytes
+from bench.training import safe_load
+from methods.base import Task
+from methods.core.streams import Streams
+
+MODEL, INPUTS = "model.pt", "inputs.pt"
+
+
+def to_bytes(content: dict[str, Any]) -> bytes:
+    """The file that holds ``content``: tensors and plain values."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def write(folder: Path, problem: Problem, module: nn.Module) -> int:
+    """Write both files of a trained module, each in one step; returns the bytes of the model's.
+
+    Floating-point values take the type that ``evaluation.stored`` names; a tensor with a value
+    beyond its range stays as it is, so that none becomes infinite.
+    """
+    splits, model = problem.splits, to_bytes(_pack(problem, module))
+    inputs = {
+        "like": splits.train.inputs[:0].cpu().clone(),  # a slice alone would be stored with all that it is of
+        "classes": splits.classes,
+        "examples": problem.task.examples,
+        "mean": splits.mean.cpu(),
+        "std": splits.std.cpu(),
+    }
+    write_bytes(folder / INPUTS, to_bytes(inputs))
+    write_bytes(folder / MODEL, model)
+    return len(model)
+
+
+def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn.Module]:
+    """The problem without its examples, and the trained module.
+
+    Raises ``StoreError`` when a file is missing, damaged or not of ``spec``.
+    """
+    found, packed = _content(folder / INPUTS), _content(folder / MODEL)
+    try:
+        like = found["like"]
+        nothing = Split(like, torch.empty(0, dtype=torch.long))
+        splits = Splits(nothing, nothing, nothing, found["classes"], found["mean"], found["std"])
+        task = Task(tuple(like.shape[1:]), found["classes"], found["examples"])
+        problem = problem_of(spec, splits.to(execution.device), task, execution)
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(folder / INPUTS, error) from None
+    try:
+        return problem, _unpack(problem, packed)
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(folder / MODEL, error) from None
+
+
+def _pack(problem: Problem, module: nn.Module) -> dict[str, torch.Tensor]:
+    packed, stored = problem.method.pack(module), problem.spec.evaluation.stored
+    if stored is None:
+        return packed
+    reduced: dict[tuple[Any, ...], torch.Tensor] = {}
+    for name, tensor in packed.items():
+        # tied weights are one tensor, which is stored once
+        storage = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        packed[name] = reduced.setdefault(storage, _reduced(tensor, getattr(torch, stored)))
+    return packed
+
+
+def _reduced(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    reduced = tensor.to(dtype)
+    return reduced if torch.equal(reduced.isfinite(), tensor.isfinite()) else tensor
+
+
+def _unpack(problem: Problem, packed: dict[str, torch.Tensor]) -> nn.Module:
+    module = problem.build(Streams(problem.spec.seed, problem.device))
+    whole = {name: t.to(problem.dtype) if t.is_floating_point() else t for name, t in packed.items()}
+    problem.method.unpack(module, whole)
+    problem.choose_execution(module)  # what was pruned when it was stored was built dense
+    return module
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return safe_load.read(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file") from None
+    except safe_load.Damaged as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: object) -> StoreError:
+    return StoreError(f"{path}: damaged, or not of this run: {' '.join(str(error).split())[:200]}")

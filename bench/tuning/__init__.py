@@ -1,0 +1,1 @@
+"""Searching settings: studies and the scores of their trials."""

@@ -1,0 +1,1 @@
+"""What every method is made with: options, the registry, errors, streams, passes, contractions."""

@@ -1,0 +1,223 @@
+"""Options as frozen dataclasses whose fields document and check themselves.
+
+Method options, data set and network options, the training recipe and the suite schema
+all use this one mechanism, so that a wrong key or value gives the same kind of one-line
+error wherever it was written.
+
+    @dataclass(frozen=True)
+    class Options:
+        sparsity: float = option(0.9, "share of the sparsifiable set removed", within="[0, 1)")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from methods.core.errors import UserError, unknown
+
+T = TypeVar("T")
+
+REQUIRED = dataclasses.MISSING
+_NO_NEUTRAL = object()
+_NUMBER = r"-?(?:inf|[0-9.]+(?:e-?[0-9]+)?)"
+_INTERVAL = re.compile(rf"[\[(]{_NUMBER}, *{_NUMBER}[\])]")
+
+
+def option(
+    default: Any = REQUIRED,
+    doc: str = "",
+    *,
+    within: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    neutral: Any = _NO_NEUTRAL,
+) -> Any:
+    """A documented, validated dataclass field.
+
+    ``within`` is an interval in mathematical notation (``"[0, 1)"``, ``"(0, inf)"``);
+    ``choices`` the valid strings. ``neutral`` is for a field that was added after results
+    existed: the value that means the old behaviour; it is left out of the run id there.
+    """
+    metadata: dict[str, Any] = {"doc": doc, "within": within, "choices": choices}
+    _require_declared(default, within, choices)
+    if neutral is not _NO_NEUTRAL:
+        metadata["neutral"] = neutral
+    if isinstance(default, (dict, list)) or dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _require_declared(default: Any, within: str | None, choices: tuple[str, ...] | None) -> None:
+    """Raise ``TypeError`` where a declaration is none: no interval, or a default that is not valid itself."""
+    if within is not None and not _INTERVAL.fullmatch(within):
+        raise TypeError(f"option: within={within!r} is no interval; written as in '[0, 1)' or '(0, inf)'")
+    for value in default if isinstance(default, tuple) else (default,):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if (within and number and not inside(value, within)) or (
+            choices and isinstance(value, str) and value not in choices
+        ):
+            raise TypeError(
+                f"option: the default {value!r} is not valid: {within or ', '.join(choices or ())}"
+            )
+
+
+def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
+    """Build the dataclass ``cls`` from ``mapping``, checking keys, types and ranges.
+
+    Raises ``UserError`` naming the key, ``where`` it stood and the valid choices.
+    """
+    prefix = f"{where}: " if where else ""
+    if not isinstance(mapping, Mapping):
+        raise UserError(f"{prefix}expected a mapping, got {mapping!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    types_of = field_types(typing.cast("type", cls))
+    values: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            raise unknown("key", key, fields, where)
+        values[key] = _convert(value, types_of[key], f"{prefix}{key}")
+        _check(fields[key], values[key], f"{prefix}{key}")
+    for name, field in fields.items():
+        if name not in values and field.default is REQUIRED and field.default_factory is REQUIRED:
+            raise UserError(f"{prefix}missing key {name!r}")
+    return cls(**values)
+
+
+def names(cls: type) -> list[str]:
+    """The names of the options of ``cls``, in order of declaration."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def to_dict(instance: Any) -> dict[str, Any]:
+    """The plain form of an options object: nested dicts, lists, numbers, strings, None."""
+    plain = _plain(instance)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def hashed_dict(instance: Any) -> dict[str, Any]:
+    """As ``to_dict``, without the fields that stand at their declared neutral value."""
+    result = {}
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        if "neutral" in field.metadata and value == field.metadata["neutral"]:
+            continue
+        result[field.name] = hashed_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionInfo:
+    """One option as ``bench.list`` and the documentation show it."""
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+    valid: str
+
+
+def describe(cls: type) -> list[OptionInfo]:
+    """Every option of ``cls`` in order of declaration; a required one has ``REQUIRED`` as default."""
+    rows = []
+    for field in dataclasses.fields(cls):
+        default = field.default if field.default_factory is REQUIRED else field.default_factory()
+        valid = field.metadata.get("within") or ", ".join(field.metadata.get("choices") or ())
+        kind = _type_name(field_types(cls)[field.name])
+        rows.append(OptionInfo(field.name, kind, default, field.metadata.get("doc", ""), valid))
+    return rows
+
+
+@cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The resolved type of every field of ``cls``."""
+    return typing.get_type_hints(cls)
+
+
+def inside(value: float, interval: str) -> bool:
+    """Whether ``value`` lies in ``interval``, written as in mathematics; NaN never does."""
+    low, high = (float(part) for part in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return above and below
+
+
+def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
+    within, choices = field.metadata.get("within"), field.metadata.get("choices")
+    for item in value if isinstance(value, tuple) else (value,):
+        if choices and item is not None and item not in choices:
+            raise UserError(f"{where}: {item!r} is not valid; valid: {', '.join(choices)}")
+        if within and isinstance(item, (int, float)) and not inside(item, within):
+            raise UserError(f"{where}: {item!r} lies outside {within}")
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as ``kind``, accepting only what loses nothing (1 for 1.0, a list for a tuple)."""
+    origin = get_origin(kind)
+    if kind is Any or (
+        origin is None and isinstance(kind, type) and isinstance(value, kind) and kind is not int
+    ):
+        return _finite(value, where)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        members = [k for k in get_args(kind) if k is not type(None)]
+        for member in members[:-1]:
+            try:
+                return _convert(value, member, where)
+            except UserError:
+                continue
+        return _convert(value, members[-1], where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(v, get_args(kind)[0], where) for v in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(k): v for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{where}: must be finite, got {value!r}") from None
+    if kind is int and not isinstance(value, bool):
+        if isinstance(value, int):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return parse(typing.cast(type, kind), value, where)
+    raise UserError(f"{where}: expected {_type_name(kind)}, got {value!r}")
+
+
+def _finite(value: Any, where: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: must be finite, got {value!r}")
+    # -0.0 equals 0.0, but would be hashed differently
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _type_name(kind: Any) -> str:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if k is type(None) else _type_name(k) for k in args)
+    if origin is tuple:
+        return f"list of {_type_name(args[0])}"
+    if dataclasses.is_dataclass(kind) or origin is dict:
+        return "mapping"
+    return {"str": "string", "int": "integer", "float": "number", "bool": "true or false"}.get(
+        getattr(kind, "__name__", str(kind)), str(kind)
+    )

@@ -1,0 +1,108 @@
+"""Finding plug-ins: every class of a kind in a folder, in an entry-point group, or registered by hand.
+
+Methods, data sets and networks are found in this one way. A class belongs to the kind
+when it derives from its base and has a ``name`` of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+import traceback
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from methods.core.errors import UserError, unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The classes of one kind by name.
+
+    kind: the word for error messages. package: the folder whose files are looked through.
+    group: the entry-point group for packages of others.
+    """
+
+    def __init__(self, kind: str, package: str, base: type[T], group: str) -> None:
+        self.kind, self.package, self.base, self.group = kind, package, base, group
+        self._registered: dict[str, type[T]] = {}
+        self._discovered: dict[str, type[T]] | None = None
+
+    def register(self, item: type[T]) -> type[T]:
+        """Add a class from a script or notebook; usable as a decorator."""
+        self._registered[self._name(item)] = item
+        return item
+
+    def names(self) -> list[str]:
+        """All names, in the order of ``style.order`` where there is one, then alphabetically."""
+        found = self._all()
+        return sorted(found, key=lambda n: (getattr(getattr(found[n], "style", None), "order", 0), n))
+
+    def get(self, name: str, where: str = "") -> type[T]:
+        """The class called ``name``; ``UserError`` listing the valid names otherwise."""
+        found = self._all()
+        if not isinstance(name, str) or name not in found:
+            raise unknown(self.kind, name, found, where)
+        return found[name]
+
+    def _all(self) -> dict[str, type[T]]:
+        if self._discovered is None:
+            own, others = self._in_folder(), self._from_entry_points()
+            if both := own.keys() & others.keys():
+                raise UserError(f"entry points {self.group}: {self.kind} {min(both)!r} is there already")
+            self._discovered = own | others
+        return {**self._discovered, **self._registered}
+
+    def _in_folder(self) -> dict[str, type[T]]:
+        found: dict[str, type[T]] = {}
+        for info in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+            module = self._imported(f"{self.package}.{info.name}")
+            for item in vars(module).values():
+                if self._belongs(item) and item.__module__ == module.__name__:
+                    self._add(found, item, f"{self.package}/{info.name}.py")
+        return found
+
+    @staticmethod
+    def _imported(name: str) -> ModuleType:
+        """A file of the folder; ``UserError`` where it can't be loaded, as one that a user has put there."""
+        try:
+            return importlib.import_module(name)
+        except Exception as error:
+            path = f"{name.replace('.', '/')}.py"
+            frames = traceback.extract_tb(error.__traceback__)
+            line = next(
+                (f":{frame.lineno}" for frame in reversed(frames) if frame.filename.endswith(path)), ""
+            )
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"{path}{line}: cannot be loaded: {reason}") from error
+
+    def _add(self, found: dict[str, type[T]], item: Any, where: str) -> None:
+        name = self._name(item)
+        if name in found:
+            other = f"{found[name].__module__.replace('.', '/')}.py"
+            raise UserError(f"{where}: {self.kind} {name!r} is there already, in {other}")
+        found[name] = item
+
+    def _from_entry_points(self) -> dict[str, type[T]]:
+        found: dict[str, type[T]] = {}
+        for point in importlib.metadata.entry_points(group=self.group):
+            try:
+                item = point.load()
+            except Exception as error:  # whatever a package of others does when it is imported
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(
+                    f"entry point {point.name} ({point.value}): cannot be loaded: {reason}"
+                ) from error
+            if not self._belongs(item):
+                raise UserError(f"entry point {point.name} ({point.value}): not a {self.kind} with a name")
+            self._add(found, item, f"entry point {point.name} ({point.value})")
+        return found
+
+    def _belongs(self, item: Any) -> bool:
+        return isinstance(item, type) and issubclass(item, self.base) and "name" in vars(item)
+
+    @staticmethod
+    def _name(item: Any) -> str:
+        return str(item.name)

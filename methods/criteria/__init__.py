@@ -1,0 +1,1 @@
+"""Removal criteria: how important a weight is."""

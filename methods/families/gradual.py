@@ -1,0 +1,72 @@
+"""Gradual pruning within one training, on the cubic schedule of Zhu & Gupta 2017 (arXiv 1710.01878)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from methods.base import Budget, Context
+from methods.subspace import pruning
+
+#: Prunings that a plan of a training's FLOPs tells apart; of more, some count as done with a later one.
+_TOLD_APART = 200
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """What goes after which step of a stage; methods call it in their hooks.
+
+    allocation: one of ``allocation.RULES``. sparsity: what there is in the end. begin, end: shares of the
+    steps; where ``end`` does not come after ``begin``, all goes there at once. every: minibatches from one
+    pruning to the next. scores: what weights are kept by.
+    """
+
+    allocation: str
+    sparsity: float
+    begin: float
+    end: float
+    every: int
+    scores: pruning.Scores
+
+    def after_step(self, context: Context) -> None:
+        """Remove what is due after this step."""
+        step, (first, last) = context.progress.step, self._span(context.progress.steps)
+        if self._is_due(step, first, last):
+            self._prune(context, pruning.cubic(step, first, last, self.sparsity))
+
+    def leave_stage(self, context: Context) -> None:
+        """Remove the rest: a training that is cut short may not have come to the end."""
+        self._prune(context, self.sparsity)
+
+    def training_flops(self, module: nn.Module, budget: Budget, dense: float) -> float:
+        """As counted in a training of one stage, or in one of many prunings a little more.
+
+        Under the allocation ``global`` the most that it can be. dense: FLOPs an example of a step of the
+        dense ``module``.
+        """
+        steps = budget.epochs * budget.steps_per_epoch
+        first, last = self._span(steps)
+        every = range(first, last, self.every)
+        due = [*every[:: math.ceil(len(every) / _TOLD_APART)], last]
+        total, begun, cost = 0.0, 0, dense
+        for step in due:
+            total += cost * budget.in_epochs(range(begun + 1, step + 1))
+            keep = self._quota(module, pruning.cubic(step, first, last, self.sparsity))
+            begun, cost = step, pruning.step_flops(module, dense, keep)
+        return total + cost * budget.in_epochs(range(begun + 1, steps + 1))
+
+    def _span(self, steps: int) -> tuple[int, int]:
+        """The first and the last step of pruning, of ``steps``."""
+        last = max(math.floor(self.end * steps), 1)
+        return min(math.floor(self.begin * steps), last - 1), last
+
+    def _is_due(self, step: int, first: int, last: int) -> bool:
+        return step == last or (first <= step < last and (step - first) % self.every == 0)
+
+    def _prune(self, context: Context, sparsity: float) -> None:
+        pruning.prune_in_training(context, self._quota(context.module, sparsity), self.scores)
+
+    def _quota(self, module: nn.Module, sparsity: float) -> pruning.Quota:
+        return pruning.quota(module, self.allocation, sparsity, self.sparsity)

@@ -1,0 +1,204 @@
+"""A subspace of fixed size that moves while it is trained on: when, and in which order, for ssvi and rigl.
+
+Every ``replace_every`` minibatches the slots of lowest score go and the best candidates come (Evci et al.
+2020; Li et al. 2024). A method says what slots and candidates are scored by, and what added slots start with.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from methods.base import Budget, Context, Method, Stage
+from methods.core.options import option
+from methods.core.passes import GradientConsumer
+from methods.families.sparse import SparsityOptions
+from methods.layers import layer as layers
+from methods.layers.layer import SparseLayer
+from methods.layers.posterior import Slots
+from methods.subspace import pruning, surgery
+from methods.subspace.exchange import Exchange
+from methods.subspace.recording import record_change
+
+
+@dataclass(frozen=True)
+class MovingOptions(SparsityOptions):
+    """When and how much of a subspace is exchanged."""
+
+    replace_every: int = option(20, "minibatches from one subspace update to the next", within="[1, inf)")
+    replace_fraction: float = option(0.3, "share of slots up for replacement at the start", within="[0, 1]")
+    replace_until: float = option(0.75, "share of the steps after which the subspace rests", within="[0, 1]")
+    readmit: bool = option(True, "slots just removed compete for addition; those that win stay as they were")
+    step_on_update: bool = option(True, "take the optimiser step on updates too; the released code skips it")
+
+
+@dataclass
+class Update:
+    """One subspace update between its two halves: scores (s,) by layer, and what goes and comes."""
+
+    layers: list[SparseLayer]
+    scores: list[torch.Tensor]
+    exchange: Exchange
+
+
+class MovingSubspace(Method):
+    """Exchanges slots of all sparse layers; its options are ``MovingOptions`` and more."""
+
+    Options: ClassVar[type] = MovingOptions
+
+    def scores(self, posterior: Slots) -> torch.Tensor:
+        """What slots are removed by, (s,): the lowest go."""
+        raise NotImplementedError
+
+    def request_magnitudes(self, context: Context, offer: GradientConsumer) -> None:
+        """Arrange that ``offer`` gets what additions are ranked by, for every sparse layer, within the step.
+
+        A tensor of the weight's shape, which may be overwritten: the largest magnitudes come.
+        """
+        raise NotImplementedError
+
+    def rank(
+        self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
+    ) -> torch.Tensor:
+        """What candidates are ranked by, from what ``offer`` was given; may overwrite ``gradient``."""
+        return gradient.abs_()
+
+    def added(
+        self, posteriors: Sequence[Slots], changes: Sequence[surgery.Change]
+    ) -> list[Mapping[str, torch.Tensor]]:
+        """What the parameters of each layer's new slots are, by name; 0 where not named."""
+        return [{} for _ in posteriors]
+
+    def update_events(self) -> list[str]:
+        """What ``request_magnitudes`` adds to the events of a step."""
+        return ["dense_gradient"]
+
+    def observe(
+        self, context: Context, layer: str, posterior: Slots, removed: torch.Tensor, updates: int
+    ) -> None:
+        """Called for each layer before it moves, where that is watched; the stage has ``updates`` of them."""
+
+    def enter_stage(self, context: Context, stage: Stage) -> None:
+        context.memory["updates"] = 0
+        for name, _, posterior in layers.sparse_layers(context.module):
+            context.memory[f"initial/{name}"] = posterior.index.clone()
+
+    def before_step(self, context: Context) -> None:
+        step, last = context.progress.step, self._last_update(context.progress.steps)
+        if step % self.options.replace_every or step >= last:
+            return
+        if self.options.sparsity == 0:  # nothing to move to; and no step forfeited: this is dense
+            return
+        context.skip_step = not self.options.step_on_update
+        fraction = surgery.replacement_fraction(step, last, self.options.replace_fraction)
+        update = self._begin_update(list(layers.sparse_layers(context.module)), fraction)
+        if update is None:
+            return
+        context.scratch["update"] = update
+        context.memory["updates"] += 1
+        updates = (last - 1) // self.options.replace_every
+        numbers: dict[nn.Module, int] = {layer: number for number, (_, layer, _) in enumerate(update.layers)}
+
+        def offer(layer: nn.Module, gradient: torch.Tensor) -> None:
+            number = numbers[layer]
+            name, _, posterior = update.layers[number]
+            removed = update.exchange.removed[number]
+            if context.watch:
+                self.observe(context, name, posterior, removed, updates)
+            update.exchange.offer(number, self._rank(posterior, removed, gradient, context))
+
+        self.request_magnitudes(context, offer)
+
+    def after_step(self, context: Context) -> None:
+        update: Update | None = context.scratch.get("update")
+        if update is None:
+            return
+        surgery.check_optimiser(context.optimiser)
+        for number in update.exchange.missing:  # no gradient came this way: it is zero
+            _, _, posterior = update.layers[number]
+            update.exchange.offer(number, posterior.mean.new_zeros(posterior.shape))
+        changes = [update.exchange.change(number) for number in range(len(update.layers))]
+        added = self.added([posterior for *_, posterior in update.layers], changes)
+        for (name, _, posterior), change, score, new in zip(
+            update.layers, changes, update.scores, added, strict=True
+        ):
+            slots = posterior.active
+            surgery.apply(posterior, change, context.optimiser, new)
+            context.pruned = context.pruned or posterior.active != slots
+            if context.watch:
+                record_change(context, name, posterior, change, score, self.scores(posterior))
+
+    def update_period(self) -> int | None:
+        return int(self.options.replace_every)
+
+    def training_flops(self, module: nn.Module, budget: Budget) -> float:
+        """As counted in training; under the allocation ``global`` the most that it can be."""
+        step = self._dearest_step(module)
+        update = sum(self.flops(module, event) for event in self.update_events())
+        slots, total = [posterior.active for *_, posterior in layers.sparse_layers(module)], 0.0
+        for stage in self.stages(budget):
+            updates = self._updates(slots, stage.epochs * budget.steps_per_epoch)
+            total += stage.epochs * step + budget.in_epochs(updates) * update
+        return total
+
+    def _dearest_step(self, module: nn.Module) -> float:
+        """FLOPs an example of a plain step; under ``global`` with all weights where they are used most."""
+        step = self.flops(module, "step")
+        if self.options.allocation != "global":
+            return step
+        found = {name: (layer, posterior) for name, layer, posterior in layers.sparse_layers(module)}
+        prices = {name: pruning.step_price(layer) for name, (layer, _) in found.items()}
+        sizes = {name: posterior.shape.numel() for name, (_, posterior) in found.items()}
+        slots = {name: posterior.active for name, (_, posterior) in found.items()}
+        counts = pruning.dearest(sizes, prices, sum(slots.values()))
+        return step + sum((counts[name] - slots[name]) * price for name, price in prices.items())
+
+    def _updates(self, slots: list[int], steps: int) -> range:
+        """Which of ``steps`` steps have an update: with the fraction, what there is to replace runs out."""
+        last, every = self._last_update(steps), self.options.replace_every
+        due = range(every, last, every) if self.options.sparsity > 0 else range(0)
+
+        def moves(step: int) -> bool:
+            fraction = surgery.replacement_fraction(step, last, self.options.replace_fraction)
+            return self._quotas(slots, fraction) is not None
+
+        return due[: bisect.bisect(due, False, key=lambda step: not moves(step))]
+
+    def _quotas(self, slots: list[int], fraction: float) -> list[int] | int | None:
+        """How many slots go, of each layer or of all layers together; None where none go."""
+        quotas: list[int] | int = [math.floor(count * fraction) for count in slots]
+        if self.options.allocation == "global":
+            quotas = math.floor(sum(slots) * fraction)
+        return quotas if (quotas if isinstance(quotas, int) else any(quotas)) else None
+
+    def _begin_update(self, found: list[SparseLayer], fraction: float) -> Update | None:
+        """The slots that go, ``fraction`` of each layer's or of all layers' together; None where none go."""
+        quotas = self._quotas([posterior.active for _, _, posterior in found], fraction)
+        if quotas is None:
+            return None
+        scores = [self.scores(posterior) for _, _, posterior in found]
+        indices = [posterior.index for _, _, posterior in found]
+        return Update(found, scores, Exchange(indices, scores, quotas, self.options.readmit))
+
+    def _last_update(self, steps: int) -> int:
+        """T_end of a stage of ``steps`` steps: no update at or after it."""
+        return math.floor(self.options.replace_until * steps)
+
+    @torch.no_grad()
+    def _rank(
+        self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
+    ) -> torch.Tensor:
+        return self.rank(posterior, removed, gradient, context)
+
+
+def offer_random(context: Context, offer: GradientConsumer) -> None:
+    """Magnitudes drawn uniformly, as in SET (Mocanu et al. 2018): the control for the gradient."""
+    for _, layer, posterior in layers.sparse_layers(context.module):
+        drawn: Any = torch.rand(posterior.shape, generator=context.streams["subspace"])
+        offer(layer, drawn.to(posterior.mean.device))

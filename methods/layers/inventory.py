@@ -1,0 +1,89 @@
+"""Which kernels a module has, converted or not: the weight tensors of its linear and convolutional layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from methods.layers.layer import VariationalLayer
+from methods.layers.posterior import Posterior
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+#: Attention reads its projections instead of calling layers; its output projection is a linear layer too.
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+@dataclass
+class Kernel:
+    """One weight tensor: its name in the plain network, where it is stored, the layers that use it."""
+
+    name: str
+    weight: nn.Parameter | Posterior
+    layers: list[nn.Module] = field(default_factory=list)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the weight tensor, whether all of it is stored or not."""
+        return self.weight.shape
+
+    @property
+    def active(self) -> int:
+        """Weights that are not zero by construction."""
+        return self.weight.active if isinstance(self.weight, Posterior) else self.weight.numel()
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """The parameters that describe it."""
+        if isinstance(self.weight, Posterior):
+            return tuple(getattr(self.weight, name) for name in self.weight.PARAMETERS)
+        return (self.weight,)
+
+
+def kernel_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every layer that has a kernel, by name."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, (VariationalLayer, nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)):
+            yield name, layer
+
+
+def kernels(module: nn.Module) -> list[Kernel]:
+    """Every kernel once, in the order of the module tree, however many layers share it.
+
+    A weight that is computed from other parameters (a parametrisation) is none.
+    """
+    found: dict[int, Kernel] = {}
+    for name, layer in kernel_layers(module):
+        for leaf, weight in _weights(layer):
+            kernel = found.setdefault(id(weight), Kernel(f"{name}.{leaf}" if name else leaf, weight))
+            kernel.layers.append(layer)
+    return list(found.values())
+
+
+def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """Put ``module`` where ``name`` is; returns the network, which is ``module`` where the name is empty."""
+    if not name:
+        return module
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
+    return network
+
+
+def tied(module: nn.Module) -> set[int]:
+    """The ``id`` of every parameter that is reached under more than one name."""
+    uses = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
+    return {parameter for parameter, count in uses.items() if count > 1}
+
+
+def _weights(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter | Posterior]]:
+    if isinstance(layer, VariationalLayer):
+        yield "weight", layer.posterior
+        return
+    own = dict(layer.named_parameters(recurse=False))
+    for name in _ATTENTION_WEIGHTS if isinstance(layer, nn.MultiheadAttention) else ("weight",):
+        if name in own:
+            yield name, own[name]

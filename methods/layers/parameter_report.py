@@ -1,0 +1,74 @@
+"""What became of every parameter tensor of a network: sparse, dense or deterministic, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from methods.layers.convert import obstacles
+from methods.layers.inventory import kernels
+from methods.layers.layer import VariationalLayer
+from methods.layers.posterior import Posterior, Slots
+
+Kind = Literal["sparse", "dense", "deterministic"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter tensor of the plain network (of a projection, where attention was separated).
+
+    kind: ``sparse`` and ``dense`` have a posterior over the active weights and over every weight.
+    active: weights that are not zero by construction. reason: why a kernel is not sparse; empty
+    for other parameters. is_kernel: whether ``density`` counts it.
+    """
+
+    name: str
+    shape: torch.Size
+    kind: Kind
+    active: int
+    reason: str
+    is_kernel: bool
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.shape.numel()
+
+
+def report(module: nn.Module) -> list[Row]:
+    """A row for each parameter tensor, in the order of the module; one that is shared has one row.
+
+    ``module`` is what a method built, or a plain network.
+    """
+    of_parameter = {id(parameter): kernel for kernel in kernels(module) for parameter in kernel.parameters}
+    barred = obstacles(module)
+    rows: dict[int, Row] = {}
+    for prefix, layer in module.named_modules():
+        for leaf, parameter in _parameters(layer):
+            kernel, name = of_parameter.get(id(parameter)), f"{prefix}.{leaf}" if prefix else leaf
+            if kernel is None:
+                row = Row(name, parameter.shape, "deterministic", parameter.numel(), "", False)
+            else:
+                kind, reason = _fate(kernel.layers[0])
+                reason = barred.get(kernel.name.rpartition(".")[0], reason)
+                row = Row(kernel.name, kernel.shape, kind, kernel.active, reason, True)
+            rows.setdefault(id(parameter), row)
+    return list(rows.values())
+
+
+def _parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """What ``layer`` itself has: of a posterior, which its layer has, the means stand for the weights."""
+    if isinstance(layer, VariationalLayer):
+        yield "weight", layer.posterior.mean
+    if not isinstance(layer, Posterior):
+        yield from layer.named_parameters(recurse=False)
+
+
+def _fate(layer: nn.Module) -> tuple[Kind, str]:
+    if not isinstance(layer, VariationalLayer):
+        return "deterministic", "the method does not convert it"
+    return ("sparse", "") if isinstance(layer.posterior, Slots) else ("dense", layer.why_dense)

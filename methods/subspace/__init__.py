@@ -1,0 +1,1 @@
+"""Which weights are active: surgery on slots, exchanges, pruning, allocation, and records of them."""

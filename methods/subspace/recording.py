@@ -1,0 +1,117 @@
+"""What is written down about a moving subspace: turnover, scores, and how criteria agree.
+
+The rows go to the run's ``layers`` and ``criteria_pairs`` tables; ``bench/columns.yaml``
+defines every field.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+
+from methods.base import Context
+from methods.criteria.criteria import CRITERIA, EQUIVALENT, Moments
+from methods.layers.posterior import Slots
+from methods.subspace import surgery
+
+#: Criteria are compared at about so many updates of a stage, and at fewer in a short one: a
+#: comparison costs as much as a step or two of a small network.
+SNAPSHOTS, STEPS_A_SNAPSHOT = 20, 40
+#: Rank correlations are taken on about so many slots, evenly spaced: standard error 0.04 at most.
+RANKED = 512
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+@cache
+def snapshots(updates: int, steps: int) -> frozenset[int]:
+    """Which of the updates 1..updates of ``steps`` steps are snapshots: spaced evenly in the logarithm."""
+    if updates < 1:
+        return frozenset()
+    count = min(SNAPSHOTS, max(2, steps // STEPS_A_SNAPSHOT))
+    return frozenset(np.geomspace(1, updates, count).round().astype(int).tolist())
+
+
+def record_change(
+    context: Context,
+    layer: str,
+    posterior: Slots,
+    change: surgery.Change,
+    score_before: torch.Tensor,
+    score_after: torch.Tensor,
+) -> None:
+    """One ``layers`` row for an update just made: slots, turnover, overlaps, score quantiles.
+
+    score_before: of the slots that ``change`` was made to; score_after: of those that it left.
+    """
+    slots, kept_slots, added = score_before.numel(), change.keep.numel(), change.add.numel()
+    kept = torch.zeros(slots, dtype=torch.bool, device=score_before.device)
+    kept[change.keep] = True
+    new = torch.searchsorted(posterior.index, change.add.to(torch.int32))
+    groups = {"kept": score_before[kept], "removed": score_before[~kept], "added": score_after[new]}
+    row: dict[str, Any] = {
+        **_position(context, layer),
+        "slots": posterior.active,
+        "replaced": added,
+        "removed": slots - kept_slots,
+        "iou_previous": kept_slots / (slots + added),
+        "iou_initial": surgery.overlap(
+            posterior.index, context.memory[f"initial/{layer}"], posterior.shape.numel()
+        ),
+    }
+    for group, values in groups.items():
+        row |= {f"{group}_q{round(100 * q)}": v for q, v in zip(QUANTILES, _quantiles(values), strict=True)}
+    context.record("layers", row)
+
+
+def record_criteria(context: Context, layer: str, moments: Moments, criterion: str, n: int) -> None:
+    """A ``criteria_pairs`` row for each pair of criteria: would they remove the same ``n`` slots?
+
+    moments: of the layer's slots. ``snr_abs`` is left out: its ranking is that of ``snr``.
+    """
+    if n == 0:
+        return
+    names = [c for c in CRITERIA if c not in EQUIVALENT]
+    score = torch.stack([moments.scores(c) for c in names])
+    removed = torch.stack([surgery.lowest(values, n) for values in score]).float()
+    shared = (removed @ removed.t()).tolist()
+    ranks = _centred_ranks(score[:, :: max(1, score.shape[1] // RANKED)])
+    products = ranks @ ranks.t()
+    correlation = (products / products[0, 0]).tolist()  # permutations of one set have one variance
+    position = _position(context, layer)
+    for a, b in combinations(range(len(names)), 2):
+        common, rank = shared[a][b], correlation[a][b]
+        context.record(
+            "criteria_pairs",
+            {
+                **position,
+                "criterion_used": criterion,
+                "criterion_a": names[a],
+                "criterion_b": names[b],
+                "iou": common / (2 * n - common),
+                "rank_correlation": rank if rank == rank else None,
+            },
+        )
+
+
+def _position(context: Context, layer: str) -> dict[str, Any]:
+    progress = context.progress
+    return {"stage": progress.stage, "epoch": progress.epoch, "step": progress.step, "layer": layer}
+
+
+def _quantiles(values: torch.Tensor) -> list[float | None]:
+    if values.numel() == 0:
+        return [None] * len(QUANTILES)
+    # the order statistic at or below the quantile: no interpolation, and one partial sort for all three
+    at = [int(q * (values.numel() - 1)) for q in QUANTILES]
+    return [float(v) for v in np.partition(values.cpu().numpy(), at)[at]]
+
+
+def _centred_ranks(score: torch.Tensor) -> torch.Tensor:
+    """Ranks within each row, of mean 0, as float64; ties in order of position."""
+    ranks = torch.arange(score.shape[1], dtype=torch.float64, device=score.device)
+    ranks -= (score.shape[1] - 1) / 2
+    return torch.empty_like(score).scatter_(1, score.argsort(1), ranks.expand_as(score))
