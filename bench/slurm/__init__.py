@@ -1,1 +1,0 @@
-"""Runs as jobs of SLURM: profiles of sites, what SLURM is asked, what was submitted, a job's life."""
