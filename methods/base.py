@@ -1,9 +1,9 @@
-"""The contract between a method and the benchmark, and the registry of methods.
+"""Define the contract between a method and the benchmark, and the registry of methods.
 
-A method never writes a training loop. It says what to build, in which stages to train,
-what the loss is, and reacts at a few points; ``bench.training.trainer`` does the rest. A new
-method is one file in this folder (or a package with an entry point in the group
-``ssvi_bench.methods``) that defines one subclass of ``Method``.
+A method never writes a training loop. It says what to build, in which stages to train and what
+the loss is, and its hooks are called at a few points; ``bench.training.trainer`` does the rest.
+A new method is one file in this folder, or a package with an entry point in the group
+``ssvi_bench.methods``, that defines one subclass of ``Method``.
 """
 
 from __future__ import annotations
@@ -41,17 +41,31 @@ _DOTTED = (
     *("hexagon2", "octagon", "star", "hexagram", "star-triangle-up", "star-triangle-down", "star-square"),
     *("star-diamond", "diamond-tall", "diamond-wide", "hash"),
 )
-#: What plotly can draw; each marker also with ``-open``, most with ``-dot`` and ``-open-dot``.
+#: Markers that plotly can draw. Each also exists with the suffix ``-open``; those in ``_DOTTED`` also with
+#: ``-dot`` and ``-open-dot``.
 MARKERS = (*_DOTTED, *_NEVER_DOTTED)
 DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
 
 
 @dataclass(frozen=True)
 class Style:
-    """How views show a method: the same label, hue, marker and dash on every page.
+    """How figures and tables show a method: label, colours, marker and dash are the same on every page.
 
-    hue: ``#rrggbb`` on a light ground; hue_dark the same identity on a dark one.
-    marker, dash: plotly names. order: position in legends and tables, smallest first.
+    Parameters
+    ----------
+    label
+        Name in legends and tables, 1 to 80 characters.
+    hue, hue_dark
+        Colour on a light and on a dark background, ``#rrggbb``.
+    marker, dash
+        Marker and dash by plotly's names, from ``MARKERS`` and ``DASHES``.
+    order
+        Position in legends and tables, smallest first.
+
+    Raises
+    ------
+    ValueError
+        If a field is not valid.
     """
 
     label: str
@@ -78,7 +92,17 @@ class Style:
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may know of the data: input shape (without batch), classes, training examples N."""
+    """What a method may know about the data.
+
+    Parameters
+    ----------
+    input_shape
+        Shape of one example, without the batch dimension.
+    classes
+        Number of classes.
+    examples
+        Number N of training examples.
+    """
 
     input_shape: tuple[int, ...]
     classes: int
@@ -87,9 +111,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Budget:
-    """The training length that stages are made from: epochs, and optimiser steps an epoch.
+    """Length of training, from which a method makes its stages.
 
-    last_batch: an epoch's last minibatch, as a share of a whole one.
+    Parameters
+    ----------
+    epochs
+        Number of passes over the training examples.
+    steps_per_epoch
+        Optimiser steps in an epoch.
+    last_batch
+        Size of an epoch's last minibatch, as a share of a full one, in (0, 1].
     """
 
     epochs: int
@@ -97,9 +128,9 @@ class Budget:
     last_batch: float = 1.0
 
     def in_epochs(self, steps: range) -> float:
-        """The minibatches ``steps`` of a stage (its first is 1) in passes over the data.
+        """Return how many passes over the data the minibatches ``steps`` of a stage make (its first is 1).
 
-        Exact: the smaller last ones among them are told apart.
+        The result is exact: it counts how many of ``steps`` are the smaller last minibatch of an epoch.
         """
         every = self.steps_per_epoch // math.gcd(self.steps_per_epoch, steps.step)
         first = (i for i in range(min(every, len(steps))) if steps[i] % self.steps_per_epoch == 0)
@@ -110,10 +141,19 @@ class Budget:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with an optimiser and a schedule of its own.
+    """Part of training that has an optimiser and a learning-rate schedule of its own.
 
-    start: the weights it begins with. ``fresh``: newly built; ``keep``: as the stage before
-    left them; ``rewind``: as they were after ``rewind_to`` epochs of the first stage.
+    Parameters
+    ----------
+    name
+        Name of the stage, unique within the method.
+    epochs
+        Length of the stage.
+    start
+        Weights at its beginning. ``fresh``: newly built; ``keep``: as the previous stage left them;
+        ``rewind``: as they were after ``rewind_to`` epochs of the first stage.
+    rewind_to
+        Epoch of the first stage that ``rewind`` returns to; 0 means the initial weights.
     """
 
     name: str
@@ -124,10 +164,21 @@ class Stage:
 
 @dataclass
 class Progress:
-    """Where training stands within a stage: epoch 1..epochs, step t 1..steps; N training examples.
+    """Position of training within a stage.
 
-    ``noise`` is the generator for training noise; ``step`` counts minibatches, skipped
-    optimiser steps included.
+    Parameters
+    ----------
+    stage
+        Name of the stage.
+    epoch, epochs
+        Current epoch, from 1, and number of epochs in the stage.
+    step, steps
+        Current minibatch, from 1, and number of minibatches in the stage. Minibatches whose
+        optimiser step was skipped count too.
+    examples
+        Number N of training examples.
+    noise
+        Generator for training noise.
     """
 
     stage: str
@@ -141,15 +192,34 @@ class Progress:
 
 @dataclass
 class Context:
-    """What hooks see and may do.
+    """What hooks can see and do.
 
-    module, optimiser, streams, progress: the live objects of the run. batch: the current one.
-    memory: a method's own state, tensors and plain numbers; it travels in checkpoints.
-    record: ``record(table, row)`` appends a row to the run's ``layers`` or ``criteria_pairs``.
-    scratch: what ``before_step`` leaves for ``after_step``; gone with the step. skip_step: set it
-    to forfeit the optimiser step. pruned: set it where layers have come to other numbers of weights.
-    arithmetic: the precision that losses are computed in. watch: whether what a method does is to be
-    recorded; not where steps are timed.
+    Parameters
+    ----------
+    module, optimiser, streams, progress
+        Live objects of the run.
+    task
+        What the method may know about the data.
+    memory
+        State of the method itself: tensors and plain numbers. Checkpoints store it.
+    record
+        ``record(table, row)`` appends a row to the run's table ``layers`` or ``criteria_pairs``.
+    arithmetic
+        Makes the context manager of the precision in which losses are computed.
+    watch
+        Whether to record what the method does; false where steps are timed.
+    batch
+        Inputs and labels of the current minibatch.
+    scratch
+        Values that ``before_step`` leaves for ``after_step``; emptied at each step.
+    skip_step
+        Set it in ``before_step`` to leave out the optimiser step.
+    pruned
+        Set it when the number of weights in a layer has changed.
+    gradient_consumer
+        Receives the dense gradients of this step; set by ``request_dense_gradients``.
+    events
+        Events of this step that cost FLOPs beside the step itself (see ``Method.flops``).
     """
 
     module: nn.Module
@@ -169,23 +239,34 @@ class Context:
     events: list[str] = field(default_factory=list)
 
     def begin_step(self, batch: Batch, step: int) -> None:
-        """For the training loop: forget the last step, face this one."""
+        """Clear the state of the last step and set the minibatch of this one; called by the training loop."""
         self.batch, self.progress.step = batch, step
         self.scratch, self.skip_step, self.pruned = {}, False, False
         self.gradient_consumer, self.events = None, []
 
     def request_dense_gradients(self, consumer: passes.GradientConsumer) -> None:
-        """In ``before_step``: hand ``consumer`` each sparse layer's dense mean-gradient of this step."""
+        """Hand ``consumer`` the dense mean-gradient of each sparse layer in this step.
+
+        Call it in ``before_step``. It adds the event ``dense_gradient`` to the step.
+        """
         self.gradient_consumer = consumer
         self.events.append("dense_gradient")
 
     def extra_pass(
         self, loss: Callable[[], torch.Tensor], consumer: passes.GradientConsumer, event: str
     ) -> None:
-        """One more forward and backward pass for its dense gradients alone.
+        """Run one more forward and backward pass, only for its dense gradients.
 
-        Parameter gradients, batch-norm statistics and the training noise stay as they are.
-        ``event`` (``"noisy_pass"`` or ``"mean_pass"``) is counted in the training FLOPs.
+        Parameter gradients, batch-norm statistics and the state of the training noise are left unchanged.
+
+        Parameters
+        ----------
+        loss
+            Computes the loss, a scalar, with the module of this context.
+        consumer
+            Receives each sparse layer and its dense mean-gradient.
+        event
+            ``"noisy_pass"`` or ``"mean_pass"``: how the pass is counted in the training FLOPs.
         """
         buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
         streams = {name: self.streams[name].get_state() for name in ("noise", "global")}
@@ -206,7 +287,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Equivalent:
-    """A configuration that means the same as another one, which is run instead."""
+    """Another configuration that gives the same result and is run instead.
+
+    Parameters
+    ----------
+    method, options
+        Name and options of that method.
+    reason
+        Why both are the same, in one line.
+    """
 
     method: str
     options: dict[str, Any]
@@ -219,13 +308,21 @@ class NoOptions:
 
 
 class Method:
-    """One way to train and predict: subclass it, set ``name``, ``style`` and ``Options``.
+    """A way to train and predict: subclass it, set ``name`` and ``style``, and override the hooks you need.
 
-    Every hook has a default that does nothing special.
+    A method object holds its options and nothing else. State belongs in the module, the optimiser or
+    ``context.memory``, because checkpoints store these.
 
-    version: raise it when a change alters results; it is part of the run id.
-    A method object holds its options and nothing else: state lives in the module, the
-    optimiser or ``context.memory``, which checkpoints carry.
+    Attributes
+    ----------
+    name
+        Name of the method in settings; lower-case letters, digits and ``_``.
+    version
+        Part of the run id. Raise it when a change of the code alters results.
+    style
+        How figures and tables show the method.
+    Options
+        Frozen dataclass of the method's options (see ``methods.core.options``).
     """
 
     name: ClassVar[str]
@@ -236,7 +333,7 @@ class Method:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "name" in vars(cls) and not isinstance(getattr(cls, "style", None), Style):
-            raise TypeError(f"method {cls.name}: needs a style, a Style, by which views show it")
+            raise TypeError(f"method {cls.name}: needs a style, an instance of Style")
 
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
@@ -245,74 +342,100 @@ class Method:
 
     @classmethod
     def equivalent(cls, options: Any) -> Equivalent | None:
-        """The configuration to run instead, when ``options`` mean the same as another one."""
+        """Return the configuration to run instead if ``options`` mean the same as another one, else None."""
         return None
 
     def members(self) -> int:
-        """How many networks, each with initial weights of its own, ``build`` is given."""
+        """Return how many networks ``build`` receives, each with its own initial weights."""
         return 1
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
-        """The module to train, made from a freshly initialised ``network``.
+        """Return the module to train, made from a freshly initialised ``network``.
 
-        Where ``members`` are several, ``network`` is an ``nn.ModuleList`` of them. The first is the one
-        that every other method of the same seed starts from.
+        Parameters
+        ----------
+        network
+            Network to build from; may be changed in place. If ``members()`` is above 1, an
+            ``nn.ModuleList`` of networks, whose first has the initial weights that all other methods of
+            the same seed start from.
+        streams
+            Random generators of the run.
+        task
+            What the method may know about the data.
         """
         return network
 
     def stages(self, budget: Budget) -> list[Stage]:
-        """The stages of training, in order; by default one over the whole budget."""
+        """Return the stages of training in order; by default one over the whole budget."""
         return [Stage("train", budget.epochs)]
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        """The minibatch loss, a scalar; by default the mean cross-entropy."""
+        """Return the loss of a minibatch, a scalar; by default the mean cross-entropy in nats.
+
+        Parameters
+        ----------
+        module
+            Module that ``build`` made.
+        batch
+            Inputs (n, *input_shape) and labels (n,).
+        progress
+            Position of training within the stage.
+        """
         inputs, labels = batch
         return F.cross_entropy(module(inputs), labels)
 
     def scale_parameters(self, module: nn.Module) -> list[nn.Parameter]:
-        """Parameters that take the learning rate for scales and no weight decay."""
+        """Return the parameters trained with the learning rate ``lr_scale`` and without weight decay."""
         return layers.scale_parameters(module)
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` when ``options`` do not fit ``network``; its weights may have no storage."""
+        """Check that ``options`` fit ``network``; by default they always do.
+
+        ``network`` may be on torch's meta device: its weights have shapes, but no storage.
+
+        Raises
+        ------
+        UserError
+            If they do not fit.
+        """
 
     # -- hooks ---------------------------------------------------------------------------
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
-        """At the start of a stage, after its weights are in place, before its first step."""
+        """React to the start of a stage: its weights are in place, its first step has not been taken."""
 
     def leave_stage(self, context: Context, stage: Stage) -> None:
-        """At the end of a stage, after its last step, before it is scored.
+        """React to the end of a stage: its last step has been taken, it has not been scored yet.
 
-        May be called again for the same end, when a run was stopped before it was scored.
+        If a run stops between this call and the scoring, the call is repeated when the run is resumed.
         """
 
     def before_step(self, context: Context) -> None:
-        """Before the forward pass of a step."""
+        """Act before the forward pass of a step."""
 
     def after_step(self, context: Context) -> None:
-        """After the optimiser step (or after backward, where ``context.skip_step`` was set)."""
+        """Act after the optimiser step, or after the backward pass if ``context.skip_step`` was set."""
 
     def rewind(self, module: nn.Module, snapshot: dict[str, torch.Tensor], stage: Stage) -> None:
-        """Restore all parameters and buffers from an earlier ``state_dict``, for ``stage``, which comes."""
+        """Restore all parameters and buffers from an earlier ``state_dict``, for the stage that begins."""
         module.load_state_dict(snapshot)
 
     def monitor(self, module: nn.Module, progress: Progress) -> dict[str, float]:
-        """Figures of the method's own for the training curves, taken at each epoch's end."""
+        """Return values of the method's own for the training curves, by name, at the end of each epoch."""
         return {}
 
     # -- prediction ----------------------------------------------------------------------
 
     def mean(self, module: nn.Module) -> Predictor | None:
-        """The mean network as a function from inputs to logits; None where there is no such thing."""
+        """Return the mean network as a function from inputs to logits; None if there is no mean network."""
         return module
 
     def draws(self, module: nn.Module, samples: int, generator: torch.Generator) -> Iterator[Predictor]:
-        """Functions from inputs to logits, each one fixed sample shared by all examples.
+        """Yield functions from inputs to logits; each is one fixed sample, shared by all examples.
 
-        By default ``samples`` fixed weight samples of the variational layers, or the one
-        network there is when these have no width.
+        By default these are ``samples`` weight samples of the variational layers, or the one network if
+        no layer has a variance.
         """
         found = layers.variational_layers(module)
         if not any(layer.is_random for layer in found):
@@ -325,24 +448,41 @@ class Method:
     # -- what it costs -------------------------------------------------------------------
 
     def counts(self, module: nn.Module) -> costs.Counts:
-        """Kernel weights in all and active, and the other parameters."""
+        """Count all kernel weights, the active ones among them, and the other parameters."""
         return costs.counts(module)
 
     def flops(self, module: nn.Module, event: str) -> float:
-        """FLOPs an example of one event, two a multiply-add, from the layers' real shapes.
+        """Return the FLOPs of one event for one example, from the real shapes of the layers.
 
-        Events: ``inference`` (one forward pass of the mean or of one weight sample), ``step``,
-        ``dense_gradient`` (what it adds to a step), ``noisy_pass``, ``mean_pass``.
+        A multiply-add counts as two FLOPs.
+
+        Parameters
+        ----------
+        module
+            Module that ``build`` made.
+        event
+            ``inference`` (one forward pass of the mean or of one weight sample), ``step``,
+            ``dense_gradient`` (what it adds to a step), ``noisy_pass`` or ``mean_pass``.
         """
         return costs.flops(module, event)
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """FLOPs of the whole training on ``budget``, an example: of E epochs of plain steps E times a step's.
+        """Return the FLOPs of a whole training on ``budget``, for one example.
 
-        module: as ``build`` made it. Times the training examples this is what will be counted, or a little
-        more: ``budget: flops`` finds by it how long a method may train. To be overridden where what
-        ``flops`` says of a step changes in training, and where there are other events than the dense gradient
-        every ``update_period``. It may depend on shapes, options and ``budget`` alone.
+        By default every step costs what the first one costs, and a dense gradient is added every
+        ``update_period()`` minibatches. Multiplied by the number of training examples, the result must be
+        what is counted during training, or a little more: ``budget: flops`` uses it to find how long a
+        method may train.
+
+        Override it if the cost of a step changes during training or if the method causes other events.
+        The result may depend on shapes, options and ``budget`` only.
+
+        Parameters
+        ----------
+        module
+            Module as ``build`` made it.
+        budget
+            Length of training.
         """
         step, period, total = self.flops(module, "step"), self.update_period(), 0.0
         for stage in self.stages(budget):
@@ -353,15 +493,15 @@ class Method:
         return total
 
     def update_period(self) -> int | None:
-        """Minibatches from one update of the active weights to the next; None where none are due."""
+        """Return the number of minibatches between updates of the active weights; None without updates."""
         return None
 
     def pack(self, module: nn.Module) -> dict[str, torch.Tensor]:
-        """What a stored model needs to predict, at its smallest: no gradients, no optimiser, no mask."""
+        """Return the smallest state that predictions need: no gradients, no optimiser state, no masks."""
         return costs.pack(module)
 
     def unpack(self, module: nn.Module, packed: dict[str, torch.Tensor]) -> None:
-        """Load what ``pack`` gave into a module that ``build`` made."""
+        """Load the result of ``pack`` into a module that ``build`` made."""
         costs.unpack(module, packed)
 
 
@@ -373,7 +513,7 @@ def _with_weights(module: nn.Module, draw: dict[nn.Module, torch.Tensor]) -> Pre
     return predict
 
 
-#: Methods from the files of this folder, from entry points, and from ``register``.
+#: All methods: from the files of this folder, from entry points, and from ``register``.
 METHODS: Registry[Method] = Registry("method", "methods", Method, "ssvi_bench.methods")
 register = METHODS.register
 names = METHODS.names

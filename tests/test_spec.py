@@ -322,8 +322,8 @@ def test_options_describe_themselves():
 @pytest.mark.parametrize(
     ("default", "declared", "words"),
     [
-        (0.1, {"within": "0..1"}, r"within='0\.\.1' is no interval"),
-        (0.1, {"within": "[0 1]"}, "is no interval"),
+        (0.1, {"within": "0..1"}, r"within='0\.\.1' is not an interval"),
+        (0.1, {"within": "[0 1]"}, "is not an interval"),
         (2.0, {"within": "[0, 1]"}, r"the default 2\.0 is not valid: \[0, 1\]"),
         ("c", {"choices": ("a", "b")}, "the default 'c' is not valid: a, b"),
     ],

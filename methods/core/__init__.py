@@ -1,1 +1,1 @@
-"""What every method is made with: options, the registry, errors, streams, passes, contractions."""
+"""What every method is made with: options, the registry, errors, random streams, passes, contractions."""

@@ -1,7 +1,7 @@
-"""The two bilinear maps of the networks, x and W to y, with their gradients.
+"""The two bilinear maps from x and W to y, linear and convolutional, with their gradients.
 
-A layer's geometry is a value; the mean and the variance of a variational layer are the
-same map applied to (x, W_mean) and (x^2, W_variance).
+The geometry of a layer is a value. A variational layer applies the same map twice: to
+(x, W_mean) for the mean and to (x^2, W_variance) for the variance.
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ from torch import nn
 
 
 class Contraction(Protocol):
-    """y = contract(x, W): linear in both. Shapes are those of the torch functions."""
+    """A map y = contract(x, W) that is linear in both arguments; shapes are those of the torch functions."""
 
     def forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """The map itself; ``bias`` has one entry an output channel."""
+        """Compute y; ``bias`` has one entry for each output channel."""
         ...
 
     def backward(
         self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, need_input: bool
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Gradients of sum(grad * y) with respect to ``x`` (if asked for) and ``weight`` (contiguous)."""
+        """Return the gradients of sum(grad * y) with respect to ``x`` and ``weight``.
+
+        The first is None unless ``need_input``; the second is contiguous.
+        """
         ...
 
     def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
-        """Gradient of sum(grad * y) with respect to the bias."""
+        """Return the gradient of sum(grad * y) with respect to the bias."""
         ...
 
 
 @dataclass(frozen=True)
 class Linear:
-    """x (..., in), W (out, in) to y (..., out)."""
+    """Map x (..., in) and W (out, in) to y (..., out)."""
 
     def forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return F.linear(x, weight, bias)
@@ -52,7 +55,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Conv2d:
-    """x (N, in, H, W), W (out, in/groups, h, w) to y (N, out, H', W'), zero padding."""
+    """Map x (N, in, H, W) and W (out, in/groups, h, w) to y (N, out, H', W') with zero padding."""
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -69,14 +72,14 @@ class Conv2d:
             grad, x, weight, None, self.stride, self.padding, self.dilation, False, (0, 0), self.groups,
             (need_input, True, False),
         )  # fmt: skip
-        return grad_input, grad_weight.contiguous()  # it is laid out as x is
+        return grad_input, grad_weight.contiguous()  # torch gives it the memory layout of x
 
     def bias_gradient(self, grad: torch.Tensor) -> torch.Tensor:
         return grad.sum((0, 2, 3))
 
 
 def even_padding(layer: nn.Conv2d) -> tuple[int, int] | None:
-    """The zeros on either side of each dimension; None where the sides differ or are no zeros."""
+    """Return the zero padding of height and width; None if it is not zeros or differs between sides."""
     if layer.padding_mode != "zeros":
         return None
     if not isinstance(layer.padding, str):
@@ -88,7 +91,7 @@ def even_padding(layer: nn.Conv2d) -> tuple[int, int] | None:
 
 
 def contraction_of(layer: nn.Linear | nn.Conv2d) -> Contraction:
-    """The map of a plain layer, which must have even zero padding."""
+    """Return the map of a plain layer; its padding must be zeros, the same on both sides."""
     if isinstance(layer, nn.Linear):
         return Linear()
     padding, stride, dilation = even_padding(layer), layer.stride, layer.dilation

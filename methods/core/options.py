@@ -1,12 +1,11 @@
-"""Options as frozen dataclasses whose fields document and check themselves.
+"""Define options as frozen dataclasses whose fields are documented and validated.
 
-Method options, data set and network options, the training recipe and the suite schema
-all use this one mechanism, so that a wrong key or value gives the same kind of one-line
-error wherever it was written.
+Options of methods, data sets and networks, training settings and suites all use this module, so
+that a wrong key or value gives the same kind of one-line error everywhere.
 
     @dataclass(frozen=True)
     class Options:
-        sparsity: float = option(0.9, "share of the sparsifiable set removed", within="[0, 1)")
+        sparsity: float = option(0.9, "share of the sparsifiable weights removed", within="[0, 1)")
 """
 
 from __future__ import annotations
@@ -38,11 +37,26 @@ def option(
     choices: tuple[str, ...] | None = None,
     neutral: Any = _NO_NEUTRAL,
 ) -> Any:
-    """A documented, validated dataclass field.
+    """Declare a dataclass field with documentation and a check of its value.
 
-    ``within`` is an interval in mathematical notation (``"[0, 1)"``, ``"(0, inf)"``);
-    ``choices`` the valid strings. ``neutral`` is for a field that was added after results
-    existed: the value that means the old behaviour; it is left out of the run id there.
+    Parameters
+    ----------
+    default
+        Default value; without one the option is required.
+    doc
+        One sentence that ``bench.list --options`` and the documentation show.
+    within
+        Interval of valid numbers in mathematical notation, for example ``"[0, 1)"`` or ``"(0, inf)"``.
+    choices
+        Valid strings.
+    neutral
+        For an option added when results already existed: the value that means the old behaviour.
+        An option with this value is left out of the run id, so that earlier runs keep their ids.
+
+    Raises
+    ------
+    TypeError
+        If ``within`` is not an interval, or ``default`` is not valid.
     """
     metadata: dict[str, Any] = {"doc": doc, "within": within, "choices": choices}
     _require_declared(default, within, choices)
@@ -54,9 +68,9 @@ def option(
 
 
 def _require_declared(default: Any, within: str | None, choices: tuple[str, ...] | None) -> None:
-    """Raise ``TypeError`` where a declaration is none: no interval, or a default that is not valid itself."""
+    """Raise ``TypeError`` if ``within`` is not an interval, or if the default is not valid."""
     if within is not None and not _INTERVAL.fullmatch(within):
-        raise TypeError(f"option: within={within!r} is no interval; written as in '[0, 1)' or '(0, inf)'")
+        raise TypeError(f"option: within={within!r} is not an interval such as '[0, 1)' or '(0, inf)'")
     for value in default if isinstance(default, tuple) else (default,):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if (within and number and not inside(value, within)) or (
@@ -68,9 +82,21 @@ def _require_declared(default: Any, within: str | None, choices: tuple[str, ...]
 
 
 def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
-    """Build the dataclass ``cls`` from ``mapping``, checking keys, types and ranges.
+    """Build an instance of the dataclass ``cls`` from ``mapping``, and check keys, types and ranges.
 
-    Raises ``UserError`` naming the key, ``where`` it stood and the valid choices.
+    Parameters
+    ----------
+    cls
+        Dataclass whose fields may be declared by ``option``.
+    mapping
+        Values by field name; fields that are missing take their defaults.
+    where
+        Place at which the mapping was written, for error messages.
+
+    Raises
+    ------
+    UserError
+        If a key is unknown or missing, or a value has the wrong type or is out of range.
     """
     prefix = f"{where}: " if where else ""
     if not isinstance(mapping, Mapping):
@@ -90,19 +116,22 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
 
 
 def names(cls: type) -> list[str]:
-    """The names of the options of ``cls``, in order of declaration."""
+    """Return the names of the options of ``cls``, in order of declaration."""
     return [field.name for field in dataclasses.fields(cls)]
 
 
 def to_dict(instance: Any) -> dict[str, Any]:
-    """The plain form of an options object: nested dicts, lists, numbers, strings, None."""
+    """Convert an options object to plain values: nested dicts, lists, numbers, strings, None."""
     plain = _plain(instance)
     assert isinstance(plain, dict)
     return plain
 
 
 def hashed_dict(instance: Any) -> dict[str, Any]:
-    """As ``to_dict``, without the fields that stand at their declared neutral value."""
+    """Convert an options object to the plain values that enter the run id.
+
+    Fields that have their declared neutral value are left out; otherwise as ``to_dict``.
+    """
     result = {}
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
@@ -114,7 +143,21 @@ def hashed_dict(instance: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class OptionInfo:
-    """One option as ``bench.list`` and the documentation show it."""
+    """One option as ``bench.list`` and the documentation show it.
+
+    Parameters
+    ----------
+    name
+        Key of the option.
+    type
+        Type in words.
+    default
+        Default value; ``REQUIRED`` if there is none.
+    doc
+        What the option means.
+    valid
+        Interval or list of valid values; empty if any value of the type is valid.
+    """
 
     name: str
     type: str
@@ -124,7 +167,7 @@ class OptionInfo:
 
 
 def describe(cls: type) -> list[OptionInfo]:
-    """Every option of ``cls`` in order of declaration; a required one has ``REQUIRED`` as default."""
+    """Return every option of ``cls`` in order of declaration."""
     rows = []
     for field in dataclasses.fields(cls):
         default = field.default if field.default_factory is REQUIRED else field.default_factory()
@@ -136,12 +179,12 @@ def describe(cls: type) -> list[OptionInfo]:
 
 @cache
 def field_types(cls: type) -> dict[str, Any]:
-    """The resolved type of every field of ``cls``."""
+    """Return the resolved type of every field of ``cls``."""
     return typing.get_type_hints(cls)
 
 
 def inside(value: float, interval: str) -> bool:
-    """Whether ``value`` lies in ``interval``, written as in mathematics; NaN never does."""
+    """Return whether ``value`` lies in ``interval`` (such as ``"[0, 1)"``); always false for NaN."""
     low, high = (float(part) for part in interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low
     below = value <= high if interval[-1] == "]" else value < high
@@ -158,7 +201,7 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
-    """``value`` as ``kind``, accepting only what loses nothing (1 for 1.0, a list for a tuple)."""
+    """Convert ``value`` to the type ``kind`` if nothing is lost (1 to 1.0, a list to a tuple)."""
     origin = get_origin(kind)
     if kind is Any or (
         origin is None and isinstance(kind, type) and isinstance(value, kind) and kind is not int
@@ -196,7 +239,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
 def _finite(value: Any, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: must be finite, got {value!r}")
-    # -0.0 equals 0.0, but would be hashed differently
+    # -0.0 becomes 0.0: the two are equal, but would give different run ids
     return 0.0 if isinstance(value, float) and value == 0 else value
 
 

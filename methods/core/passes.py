@@ -1,8 +1,8 @@
-"""What a forward pass through variational layers computes, chosen by context.
+"""Choose what a forward pass through variational layers computes, by a context manager.
 
-The three passes (local reparameterisation, the mean network, one fixed weight sample)
-are a property of the call, not of the layers: outside any context a layer computes its
-mean, and no flag is left behind when a context ends.
+There are three passes: local reparameterisation, the mean network, and one fixed weight sample.
+The choice belongs to the call, not to the layers. Outside any context a layer computes its mean,
+and no flag is left behind when a context ends.
 
     with passes.local_noise(generator): logits = network(x)     # training
     logits = network(x)                                          # the mean network
@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-#: Called during backward, once a layer, with the layer and the gradient of the loss with respect to
-#: its dense mean tensor (the layer's weight shape). The tensor may be overwritten by the callee.
+#: Called during the backward pass, once for each layer, with the layer and the gradient of the loss with
+#: respect to its dense mean tensor (of the weight's shape). The callee may overwrite the tensor.
 GradientConsumer = Callable[[nn.Module, torch.Tensor], None]
 
 
 class DenseGradients:
-    """Hands a layer's dense gradient to ``consumer`` when backward has been through all its uses.
+    """Collects the dense gradient of each layer and hands it to ``consumer`` once it is complete.
 
-    A layer that the forward pass calls several times has a gradient from each; they are summed.
+    If the forward pass calls a layer several times, its gradient is the sum over all calls.
     """
 
     def __init__(self, consumer: GradientConsumer) -> None:
@@ -37,11 +37,11 @@ class DenseGradients:
         self._sums: dict[nn.Module, torch.Tensor] = {}
 
     def expect(self, layer: nn.Module) -> None:
-        """In the forward pass: one more use of ``layer``."""
+        """Note one more call of ``layer`` in the forward pass."""
         self._uses[layer] += 1
 
     def deliver(self, layer: nn.Module, gradient: torch.Tensor) -> None:
-        """In the backward pass: the gradient of one use, which may be overwritten."""
+        """Add the gradient of one call in the backward pass; the tensor may be overwritten."""
         if layer in self._sums:
             gradient = self._sums.pop(layer).add_(gradient)
         self._uses[layer] -= 1
@@ -51,7 +51,10 @@ class DenseGradients:
             self._consumer(layer, gradient)
 
     def finish(self) -> None:
-        """After the backward pass: hand out what waited for a use that had no part in the loss."""
+        """Hand out the remaining gradients after the backward pass.
+
+        They remain where some call of a layer did not contribute to the loss.
+        """
         while self._sums:
             self._consumer(*self._sums.popitem())
 
@@ -60,9 +63,14 @@ class DenseGradients:
 class Pass:
     """How variational layers behave in the current forward pass.
 
-    noise: local reparameterisation draws from it; None computes the mean.
-    weights: fixed weight values (slots of a sparse layer, the full tensor of a dense one) by layer.
-    dense_gradients: handed the dense mean-gradient of each sparse layer, layer by layer.
+    Parameters
+    ----------
+    noise
+        Generator for the noise of local reparameterisation; None computes the mean.
+    weights
+        Fixed weight values by layer: the slots of a sparse layer, the full tensor of a dense one.
+    dense_gradients
+        Receives the dense mean-gradient of each sparse layer.
     """
 
     noise: torch.Generator | None = None
@@ -75,7 +83,7 @@ _current: ContextVar[Pass] = ContextVar("forward pass", default=MEAN)
 
 
 def current() -> Pass:
-    """The pass in force here."""
+    """Return the pass that is in force."""
     return _current.get()
 
 
@@ -89,38 +97,44 @@ def _altered(**changes: object) -> Iterator[None]:
 
 
 class PassModule(nn.Module):
-    """A module that asks for the pass in force: what it computes is not decided by its input alone.
+    """Base of modules whose output depends on the current pass, not on their input alone.
 
-    Compilers, which can't see the pass, have to leave it alone.
+    Compilers must leave such modules alone, because they cannot see the current pass.
     """
 
 
 def modules(module: nn.Module) -> list[PassModule]:
-    """What asks for the pass within ``module``, in the order of the module tree."""
+    """Return all ``PassModule`` parts of ``module``, in the order of the module tree."""
     return [part for part in module.modules() if isinstance(part, PassModule)]
 
 
 def local_noise(generator: torch.Generator) -> AbstractContextManager[None]:
-    """Local reparameterisation with noise from ``generator`` (Kingma et al. 2015)."""
+    """Use local reparameterisation with noise from ``generator`` (Kingma et al. 2015)."""
     return _altered(noise=generator, weights=None)
 
 
 def mean() -> AbstractContextManager[None]:
-    """The mean network: y = W_mu * x, no noise."""
+    """Compute the mean network: y = W_mu * x, without noise."""
     return _altered(noise=None, weights=None)
 
 
 def weights(draw: Mapping[nn.Module, torch.Tensor]) -> AbstractContextManager[None]:
-    """One fixed weight sample, shared by every example of every batch."""
+    """Use one fixed weight sample for every example of every batch.
+
+    Parameters
+    ----------
+    draw
+        Weight values by layer: the slots of a sparse layer, the full tensor of a dense one.
+    """
     return _altered(noise=None, weights=draw)
 
 
 @contextmanager
 def dense_gradients(consumer: GradientConsumer | None) -> Iterator[DenseGradients | None]:
-    """Hand ``consumer`` the dense mean-gradient of each sparse layer as backward reaches it.
+    """Hand ``consumer`` the dense mean-gradient of each sparse layer as the backward pass reaches it.
 
-    Forward passes within the block, of whatever kind, are affected; their backward may come later,
-    and ``finish`` of what the block is given after it.
+    All forward passes within the block are affected, of whatever kind. Their backward pass may come
+    after the block; then call ``finish`` of the yielded object. With None nothing is collected.
     """
     gradients = None if consumer is None else DenseGradients(consumer)
     with _altered(dense_gradients=gradients):

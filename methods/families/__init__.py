@@ -1,1 +1,1 @@
-"""What several methods share: variational, sparse, moving, pruned, adaptive and gradual ones."""
+"""Code that several methods share: variational, sparse, moving, pruned, adaptive and gradual families."""

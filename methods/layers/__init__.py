@@ -1,1 +1,1 @@
-"""Layers with posteriors: what a network is converted to, how it is computed, and what it costs."""
+"""Layers with posteriors: how networks are converted to them, how they are computed, what they cost."""

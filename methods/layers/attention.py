@@ -1,7 +1,7 @@
-"""Multi-head attention whose four projections are layers that are called, and so can be converted.
+"""Multi-head attention whose four projections are called as layers, and so can be converted.
 
-``nn.MultiheadAttention`` reads its weights without calling a layer, and in evaluation
-``nn.TransformerEncoderLayer`` reads those of its linear layers too (its "fast path").
+``nn.MultiheadAttention`` reads its weights without calling a layer. In evaluation,
+``nn.TransformerEncoderLayer`` also reads the weights of its linear layers (its "fast path").
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from methods.layers.inventory import exchange, tied
 
 
 class Attention(nn.Module):
-    """``nn.MultiheadAttention`` with linear layers ``query``, ``key``, ``value`` and ``out``.
+    """Computes ``nn.MultiheadAttention`` with linear layers ``query``, ``key``, ``value`` and ``out``.
 
-    Vaswani et al. 2017. The call has the signature, shapes and results of the original's.
+    A call has the signature, shapes and results of the original.
+
+    Parameters
+    ----------
+    original
+        Attention whose weights and settings are copied.
+
+    References
+    ----------
+    Vaswani et al. 2017.
     """
 
-    #: What ``nn.TransformerEncoderLayer`` looks at before it takes its fast path: None bars it.
+    #: ``nn.TransformerEncoderLayer`` does not take its fast path if this is None.
     in_proj_bias = None
 
     def __init__(self, original: nn.MultiheadAttention) -> None:
@@ -48,11 +57,30 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Outputs (N, L, E) and, if asked for, attention weights (N, L, S), or (N, heads, L, S) by head.
+        """Return outputs (N, L, E) and, if ``need_weights``, attention weights; otherwise None for these.
 
-        query (N, L, E), key (N, S, kdim), value (N, S, vdim); without ``batch_first`` the first two
-        dimensions are swapped, and all may come without N. A true entry of a mask bars a key, a
-        number is added to the score. ``is_causal`` is a hint that ``attn_mask`` is causal: the mask decides.
+        Attention weights are (N, L, S), averaged over heads, or (N, heads, L, S). Without ``batch_first``
+        the first two dimensions of inputs and outputs are swapped; all tensors may come without N.
+
+        Parameters
+        ----------
+        query, key, value
+            Inputs (N, L, E), (N, S, kdim) and (N, S, vdim).
+        key_padding_mask
+            (N, S). A true entry excludes a key; a number is added to its score.
+        need_weights
+            Whether to return attention weights.
+        attn_mask
+            (L, S) or (N * heads, L, S), with entries as above.
+        average_attn_weights
+            Whether to average attention weights over heads.
+        is_causal
+            Hint that ``attn_mask`` is causal. Only the mask has an effect.
+
+        Raises
+        ------
+        RuntimeError
+            If ``is_causal`` is given without ``attn_mask``.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask, which is missing")
@@ -85,7 +113,7 @@ class Attention(nn.Module):
     def _mask(
         self, attn_mask: torch.Tensor | None, padding: torch.Tensor | None, query: torch.Tensor
     ) -> torch.Tensor | None:
-        """What is added to the scores (N, heads, L, S), in a shape that broadcasts to theirs."""
+        """Return what is added to the scores, in a shape that broadcasts to (N, heads, L, S), or None."""
         masks = []
         if attn_mask is not None:
             by_head = attn_mask.dim() == 3  # (N * heads, L, S)
@@ -97,11 +125,15 @@ class Attention(nn.Module):
 
 
 def separate(network: nn.Module) -> nn.Module:
-    """Exchange, in place, every ``nn.MultiheadAttention`` for an ``Attention`` of the same weights.
+    """Replace every ``nn.MultiheadAttention`` by an ``Attention`` with the same weights, in place.
 
-    Attention that is used under several names, or shares a weight, stays as it is, and so does a
-    subclass with a forward of its own. The fast path of encoders is barred. Returns the network.
-    Raises ``UserError`` for attention with ``add_bias_kv`` or ``add_zero_attn``.
+    Attention stays as it is if it is used under several names, shares a weight, or belongs to a
+    subclass with its own forward. The fast path of encoders is switched off. Returns the network.
+
+    Raises
+    ------
+    UserError
+        For attention with ``add_bias_kv`` or ``add_zero_attn``.
     """
     shared = tied(network)
     for name, module in list(network.named_modules()):
@@ -118,7 +150,7 @@ def separate(network: nn.Module) -> nn.Module:
 
 
 def is_separable(module: nn.Module) -> bool:
-    """Whether ``module`` is ``nn.MultiheadAttention`` with that class's forward."""
+    """Return whether ``module`` is ``nn.MultiheadAttention`` with the forward of that class."""
     return (
         isinstance(module, nn.MultiheadAttention)
         and type(module).forward is nn.MultiheadAttention.forward
@@ -127,7 +159,10 @@ def is_separable(module: nn.Module) -> bool:
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    """A linear layer of copies of ``weight`` and ``bias``; draws no random number that others would miss."""
+    """Create a linear layer from copies of ``weight`` and ``bias``.
+
+    The random numbers that ``nn.Linear`` draws for its own weights do not advance torch's generator.
+    """
     with torch.random.fork_rng(devices=[]):
         layer = nn.Linear(1, 1, bias=bias is not None)
     layer.out_features, layer.in_features = weight.shape

@@ -1,7 +1,7 @@
-"""Any network to its variational twin: which kernels are sparsifiable, and the exchange of modules.
+"""Convert a network to its variational twin: which kernels can be sparse, and the exchange of layers.
 
-Every kernel is one of three kinds: deterministic (it cannot be converted), dense (a posterior
-over every weight) or sparse. What is not sparse has a reason.
+Every kernel is of one of three kinds: deterministic (it cannot be converted), dense (a posterior
+over every weight) or sparse. For every kernel that is not sparse there is a reason in words.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from methods.layers.inventory import CONVOLUTIONS, TRANSPOSED, exchange, kernel_
 from methods.layers.layer import VariationalLayer, variational_twin
 from methods.layers.posterior import Posterior, Slots
 
-#: Makes the posterior of a kernel from the layer's name and its freshly initialised weight.
+#: Makes the posterior of a kernel, given the layer's name and its freshly initialised weight.
 PosteriorFactory = Callable[[str, torch.Tensor], Posterior]
 
 
 def convertible(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers whose kernel can be variational, by name: Linear and Conv2d with zero padding."""
+    """Return the layers that can become variational, by name: Linear, and Conv2d with even zero padding."""
     barred = obstacles(network)
     return {
         name: layer
@@ -35,7 +35,7 @@ def convertible(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def obstacles(network: nn.Module) -> dict[str, str]:
-    """Why a kernel layer cannot be converted, by the names of those that cannot."""
+    """Return why kernel layers cannot be converted, by name; layers that can be converted are left out."""
     shared = tied(network)
     reasons = {}
     for name, layer in kernel_layers(network):
@@ -45,12 +45,12 @@ def obstacles(network: nn.Module) -> dict[str, str]:
             reasons[name] = "tied: used under several names"
         elif (reason := _obstacle(layer)) is not None:
             reasons[name] = reason
-        if isinstance(layer, nn.MultiheadAttention):  # which reads this one's weight too
+        if isinstance(layer, nn.MultiheadAttention):  # attention reads the weight of out_proj too
             reasons[f"{name}.out_proj".lstrip(".")] = reasons[name]
     return reasons
 
 
-#: Where torch keeps hooks of a module.
+#: Attributes in which torch keeps the hooks of a module.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -80,10 +80,20 @@ def _obstacle(layer: nn.Module) -> str | None:
 
 
 def dense_by_rule(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str, str]:
-    """Why a convertible layer is never sparse, by the names of those that are not.
+    """Return why convertible layers are never sparse, by name; layers that can be sparse are left out.
 
-    keep_dense: patterns of layer names (as for file names, ``*`` matches dots too) that the
-    configuration excepts. Raises ``UserError`` for a pattern that matches no sparsifiable layer.
+    Parameters
+    ----------
+    network
+        Network whose layers are considered.
+    keep_dense
+        Patterns of layer names that the configuration keeps dense. They are matched as file names
+        are, and ``*`` matches dots too.
+
+    Raises
+    ------
+    UserError
+        If a pattern matches no sparsifiable layer.
     """
     convolutions = (name for name, layer in kernel_layers(network) if isinstance(layer, CONVOLUTIONS))
     first = next(convolutions, None)
@@ -106,13 +116,13 @@ def dense_by_rule(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[st
 
 
 def sparsifiable(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str, torch.Size]:
-    """Kernel shapes of the layers that sparsity is about, by name; ``network`` is left as it is.
+    """Return the kernel shapes of the layers that sparsity applies to, by name; ``network`` is not changed.
 
-    All convertible ones but the first convolution, grouped ones and those that ``keep_dense``
-    names. The classifier belongs to it; an MLP has no convolution to leave out.
+    These are all convertible layers except the first convolution, grouped convolutions and layers that
+    match ``keep_dense``. The classifier is among them. An MLP has no convolution, so all its layers are.
     """
     if any(map(is_separable, network.modules())):
-        # the same tensors in other modules: nothing of their size is copied but projections
+        # the copy shares the tensors of the original: only attention projections are copied
         parts = [*network.parameters(), *network.buffers()]
         network = separate(copy.deepcopy(network, {id(part): part for part in parts}))
     dense = dense_by_rule(network, keep_dense)
@@ -126,10 +136,27 @@ def to_variational(
     keep_dense: Sequence[str] = (),
     why_dense: str = "the method keeps every weight",
 ) -> nn.Module:
-    """Exchange, in place, every convertible layer for its variational twin; returns the network.
+    """Replace every convertible layer by its variational twin, in place, and return the network.
 
-    Attention is first separated into layers (``attention.separate``). why_dense: why sparsifiable layers
-    have all their weights, where they have.
+    Attention is first separated into layers (``attention.separate``).
+
+    Parameters
+    ----------
+    network
+        Network to convert.
+    posterior
+        Makes the posterior of each kernel.
+    variance_floor
+        See ``VariationalLayer``.
+    keep_dense
+        Patterns of layer names to keep dense (see ``dense_by_rule``).
+    why_dense
+        Why sparsifiable layers have a posterior over all weights, if they have.
+
+    Raises
+    ------
+    UserError
+        If a pattern of ``keep_dense`` matches no sparsifiable layer, or attention is not supported.
     """
     network = separate(network)
     dense = dense_by_rule(network, keep_dense)

@@ -1,9 +1,9 @@
-"""What a module costs: weights, FLOPs from real shapes, and its packed form in bytes.
+"""Compute what a module costs: its weights, its FLOPs from real shapes, and its packed form.
 
-Conventions (RigL's, Evci et al. 2020): the backward pass costs twice the forward pass;
-only kernels of linear and convolutional layers count (attention's projections are linear), so
-neither normalisation nor the products within attention do; a multiply-add is two FLOPs. Local
-reparameterisation contracts twice a layer.
+The conventions are those of RigL (Evci et al. 2020): the backward pass costs twice the forward pass;
+only kernels of linear and convolutional layers count (attention's projections are linear layers), so
+normalisation and the products within attention do not; a multiply-add is two FLOPs. Local
+reparameterisation contracts twice in each layer.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ from methods.layers.posterior import Gaussian, Slots
 
 @dataclass(frozen=True)
 class Counts:
-    """Kernel weights of the network, those of them that are active, and all other parameters.
+    """Numbers of weights; a weight counts once, even if several numbers (mean, scale) describe it.
 
-    A weight counts once, however many numbers (mean, scale) describe it.
+    Parameters
+    ----------
+    kernel
+        Kernel weights of the network.
+    active
+        Kernel weights that are active.
+    other
+        All other parameters.
     """
 
     kernel: int
@@ -36,13 +43,25 @@ class Counts:
 
     @property
     def density(self) -> float:
-        """Active over all kernel weights."""
+        """Share of the kernel weights that are active."""
         return self.active / self.kernel
 
 
 @dataclass(frozen=True)
 class KernelCost:
-    """One layer: kernel size n, active weights, uses of a weight an example, contractions in training."""
+    """What one kernel costs.
+
+    Parameters
+    ----------
+    size
+        Number n of weights.
+    active
+        Active weights.
+    positions
+        How often each weight is used for one example.
+    contractions
+        Contractions in a training forward pass.
+    """
 
     size: int
     active: int
@@ -58,16 +77,25 @@ def trace(
 ) -> None:
     """Record how often each kernel weight is used for one example, by a forward pass of zeros.
 
-    Sets ``output_positions`` on every kernel layer: the uses within one pass, summed, of the last
-    of ``predictors`` (by default the module itself) that reaches the layer, or 0. Sets ``is_called``
-    too: false for a layer whose weight is read in place of calling it, or not used. Running
-    statistics are not touched.
+    Two attributes of every kernel layer are set. ``output_positions`` is the number of uses of each
+    weight in one pass, of the last predictor that reaches the layer, or 0. ``is_called`` is false if the
+    layer is not used, or if its weight is read without calling the layer. Running statistics of batch
+    normalisation do not change.
+
+    Parameters
+    ----------
+    module
+        Module to trace.
+    input_shape
+        Shape of one example.
+    predictors
+        Functions from inputs to outputs; by default the module itself.
     """
     uses: Counter[nn.Module] = Counter()
 
     def note(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
         if isinstance(layer, nn.MultiheadAttention):
-            # as for self-attention: every token is projected by each matrix once
+            # assume self-attention: each matrix projects every token once
             uses.update(dict.fromkeys((layer, layer.out_proj), output[0].numel() // layer.embed_dim))
         elif isinstance(layer, TRANSPOSED):
             uses[layer] += inputs[0].numel() // layer.in_channels
@@ -101,7 +129,7 @@ def trace(
 
 
 class _Reads(TorchFunctionMode):
-    """Counts the uses of every matrix in ``F.linear``, whoever calls it, by the ``id`` of the matrix."""
+    """Counts the uses of every matrix in ``F.linear``, inside and outside of layers, by its ``id``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +147,7 @@ def _set_uses(layer: Any, positions: int, called: bool) -> None:
 
 
 def kernel_costs(module: nn.Module) -> list[KernelCost]:
-    """The cost figures of every kernel, shared ones once; ``trace`` must have run."""
+    """Return the costs of every kernel, shared ones once; ``trace`` must have run."""
     costs = []
     for kernel in kernels(module):
         positions = sum(int(getattr(layer, "output_positions", 1)) for layer in kernel.layers)
@@ -129,7 +157,7 @@ def kernel_costs(module: nn.Module) -> list[KernelCost]:
 
 
 def largest_output(module: nn.Module) -> int:
-    """Numbers of one example in the largest output of a layer with a kernel; ``trace`` must have run."""
+    """Return the size of the largest output of a kernel layer for one example; ``trace`` must have run."""
     sizes = (
         kernel.shape[0] * int(getattr(layer, "output_positions", 1))
         for kernel in kernels(module)
@@ -139,7 +167,10 @@ def largest_output(module: nn.Module) -> int:
 
 
 def counts(module: nn.Module) -> Counts:
-    """Weights by kind. Means and scales of one weight are one weight; an index is none."""
+    """Count the weights of a module by kind.
+
+    Mean and scale of a weight count as one weight; indices do not count.
+    """
     found = kernels(module)
     in_kernels = {id(parameter) for kernel in found for parameter in kernel.parameters}
     other = sum(p.numel() for p in module.parameters() if id(p) not in in_kernels)
@@ -147,11 +178,11 @@ def counts(module: nn.Module) -> Counts:
 
 
 def flops(module: nn.Module, event: str) -> float:
-    """FLOPs an example of one event; see ``Method.flops`` for the events."""
+    """Return the FLOPs of one event for one example; ``Method.flops`` lists the events."""
     kernels = kernel_costs(module)
     once = sum(k.active * k.positions for k in kernels)
     sampled = sum(k.active * k.positions * k.contractions for k in kernels)
-    # an update needs the gradient of the mean, not of the variance, on the inactive coordinates too
+    # on the inactive coordinates an update needs the gradient of the mean only, not that of the variance
     dense_gradient = sum((k.size - k.active) * k.positions for k in kernels)
     multiply_adds = {
         "inference": once,
@@ -164,16 +195,23 @@ def flops(module: nn.Module, event: str) -> float:
 
 
 def rigl_ratio(sparse: float, dense: float, period: int) -> float:
-    """What RigL's formula gives for training FLOPs over those of a dense network (Evci et al. 2020).
+    """Return training FLOPs over those of a dense network by the formula of RigL (Evci et al. 2020).
 
-    sparse, dense: FLOPs of a forward pass. ``period`` steps of 3 sparse passes are followed by
-    one with the dense gradient, 2 sparse passes and a dense one.
+    Each ``period`` steps of 3 sparse passes are followed by one step with the dense gradient, which
+    costs 2 sparse passes and a dense one.
+
+    Parameters
+    ----------
+    sparse, dense
+        FLOPs of a forward pass of the sparse and of the dense network.
+    period
+        Plain steps between two steps with the dense gradient.
     """
     return (3 * period * sparse + 2 * sparse + dense) / ((period + 1) * 3 * dense)
 
 
 def pack(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The state of a module with each index as int32 or as a bitmap, whichever is smaller."""
+    """Return the state of a module, with each index stored as int32 or as a bitmap, whichever is smaller."""
     packed = dict(module.state_dict())
     for prefix, posterior in _slots(module):
         index = packed.pop(prefix + "index")
@@ -186,7 +224,7 @@ def pack(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def unpack(module: nn.Module, packed: dict[str, torch.Tensor]) -> None:
-    """Load what ``pack`` gave; which layers are sparse, and slot counts, are taken from it."""
+    """Load the result of ``pack``; it also determines which layers are sparse, and their numbers of slots."""
     state = dict(packed)
     for name, layer in module.named_modules():
         prefix = f"{name}.posterior." if name else "posterior."

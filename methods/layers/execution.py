@@ -1,9 +1,8 @@
-"""Which variational layers of a module are computed by sparse kernels: decided from a fixed model.
+"""Decide which variational layers of a module are computed by sparse kernels, from a fixed cost model.
 
-When the module is built, and again when its layers have come to other numbers of weights.
-
-No time is measured: the same configuration is computed the same way on every machine that has the
-kernels, and repeats its bits.
+The decision is made when the module is built, and again when layers have lost weights. It measures
+no time, so that the same configuration is computed in the same way on every machine that has the
+kernels, and gives the same bits again.
 """
 
 from __future__ import annotations
@@ -32,12 +31,31 @@ def choose(
     in_layout: bool = True,
     why_dense: str = "asked for",
 ) -> None:
-    """Give layers of ``module`` kernels: as ``how`` says, those that have one, or those that gain by it.
+    """Decide which layers of ``module`` a sparse kernel computes, and give them their kernels.
 
-    batch: examples in a training step. in_layout: whether activations may stay in the layout of the
-    kernels between layers. why_dense: what is said where ``how`` is ``"dense"``. ``costs.trace`` must have
-    run; ``report`` tells what was decided. Layers with all their weights get a kernel only beside sparse
-    ones, where they gain. Raises ``UserError`` where ``how`` is ``"sparse"`` and there are no kernels.
+    Layers with all their weights get a kernel only in a module that also has sparse layers, and only
+    where the kernel is faster. ``costs.trace`` must have run; ``report`` returns the decisions.
+
+    Parameters
+    ----------
+    module
+        Module that a method built.
+    how
+        ``dense``: no kernels; ``sparse``: a kernel for every sparse layer that can have one; ``auto``:
+        a kernel where the cost model says it is faster.
+    input_shape
+        Shape of one example.
+    batch
+        Examples in a training step.
+    in_layout
+        Whether activations may stay in the layout of the kernels between layers.
+    why_dense
+        Reason to report if ``how`` is ``dense``.
+
+    Raises
+    ------
+    UserError
+        If ``how`` is ``sparse`` and kernels cannot be used here.
     """
     found = variational_layers(module)
     kernels, kept_layout = by_kernels(module), [layer.keeps_layout for layer in found]
@@ -64,7 +82,7 @@ def choose(
         layer.runs = "sparse" if obstacle is None else f"dense: {obstacle}"
     if not in_layout or not by_kernels(module):
         return
-    if kernels == by_kernels(module):  # what a trial would show is known
+    if kernels == by_kernels(module):  # the same layers have kernels as before: no new trial is needed
         for layer, keeps in zip(found, kept_layout, strict=True):
             layer.keeps_layout = keeps
     else:
@@ -72,18 +90,18 @@ def choose(
 
 
 def report(module: nn.Module) -> dict[str, str]:
-    """For each variational layer by name ``"sparse"``, or why it is computed densely."""
+    """Return for each variational layer, by name, ``"sparse"`` or why it is computed densely."""
     return {name: m.runs for name, m in module.named_modules() if isinstance(m, VariationalLayer)}
 
 
 def by_kernels(module: nn.Module) -> list[str]:
-    """The names of the layers that kernels compute, in the order of the module tree."""
+    """Return the names of the layers that kernels compute, in the order of the module tree."""
     found = module.named_modules()
     return [name for name, m in found if isinstance(m, VariationalLayer) and m.kernel is not None]
 
 
 def summary(module: nn.Module) -> str:
-    """``sparse``, ``dense``, or ``mixed`` where some of the sparse layers have kernels."""
+    """Return how sparse layers are computed: ``sparse``, ``dense``, or ``mixed`` if only some have kernels."""
     sparse = [layer.kernel is not None for _, layer, _ in sparse_layers(module)]
     return "dense" if not any(sparse) else "sparse" if all(sparse) else "mixed"
 
@@ -99,7 +117,7 @@ def _is_sparse(layer: VariationalLayer) -> bool:
 
 
 def _unsuited(module: nn.Module) -> str | None:
-    """Why no layer of ``module`` can have a kernel here."""
+    """Return why no layer of ``module`` can have a kernel here; None if layers can."""
     parameter = next(module.parameters())
     if parameter.device.type != "cpu":
         return f"kernels are for CPUs, not for {parameter.device.type}"
@@ -109,7 +127,7 @@ def _unsuited(module: nn.Module) -> str | None:
 
 
 def _obstacle(layer: VariationalLayer) -> str | None:
-    """Why there is no kernel for ``layer``."""
+    """Return why ``layer`` cannot have a kernel; None if it can."""
     contraction = layer.contraction
     if isinstance(contraction, Conv2d) and contraction.groups != 1:
         return f"{contraction.groups} groups"
@@ -121,8 +139,10 @@ def _obstacle(layer: VariationalLayer) -> str | None:
 
 
 class _Prices(NamedTuple):
-    """Multiply-adds of torch's that an output takes: torch and a kernel for each weight it could have (the
-    kernel times density), and both for what is done once (noise, its derivative, memory).
+    """Costs in units of one multiply-add of torch.
+
+    The first two are per output and weight: of torch for every weight, of a kernel for every active
+    weight. The last two are per output, for noise, its derivative and memory.
     """
 
     torch_weight: float
@@ -131,15 +151,15 @@ class _Prices(NamedTuple):
     kernel_output: float
 
 
-#: Of mean and variance with noise, and of a mean alone; measured by ``kernels.py`` and ``point_layers.py``
-#: of ``tests/performance``.
+#: Prices of layers with mean, variance and noise, and of layers with a mean only; measured by ``kernels.py``
+#: and ``point_layers.py`` in ``tests/performance``.
 _RANDOM, _POINT = _Prices(1.0, 1.6, 300, 70), _Prices(0.5, 1.1, 60, 70)
 
 
 def dearer(layer: VariationalLayer, batch: int) -> str | None:
-    """Why a kernel would take longer than torch for ``layer``.
+    """Return why a kernel would take longer than torch for ``layer``; None if it would not.
 
-    Lanes that hold no example cost a kernel as much as others.
+    Kernels compute ``LANES`` examples at a time. Lanes without an example cost as much as others.
     """
     price = _RANDOM if layer.is_random else _POINT
     posterior = layer.posterior
@@ -153,16 +173,17 @@ def dearer(layer: VariationalLayer, batch: int) -> str | None:
 
 
 def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_shape: tuple[int, ...]) -> None:
-    """Have layers pass on what they compute in the layout of the kernels, if the network takes that.
+    """Let layers pass on their outputs in the layout of the kernels, if the network's results stay the same.
 
-    Networks of others may look into what they are given: passes must give what they give with plain tensors.
+    A network may do anything with its activations. So one pass with and one without the layout are
+    compared, and the layout is kept only if both give the same.
     """
     example = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0))
     modes = {part: part.training for part in module.modules()}
     buffers = {buffer: buffer.clone() for buffer in module.buffers()}
 
     def results() -> list[torch.Tensor]:
-        """In evaluation and in training, where dropout, whose draws depend on the layout, is left out."""
+        """Return the outputs in evaluation and in training; without dropout, as its draws depend on the layout."""
         tensors = []
         try:
             for trained in (False, True):
@@ -184,7 +205,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
     try:
         pairs = zip(results(), expected, strict=True)
         same = all(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max())) for a, b in pairs)
-    except Exception:  # whatever another's code makes of what it does not know
+    except Exception:  # the network's own code may fail in any way on an unknown type
         same = False
     for layer in found:
         layer.keeps_layout = same
@@ -193,7 +214,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:
-    """Every tensor of what a network gives, plain."""
+    """Return every tensor in the output of a network, in plain layout."""
     if isinstance(output, tuple | list):
         return [tensor for item in output for tensor in _tensors(item)]
     if isinstance(output, dict):

@@ -1,4 +1,4 @@
-"""Which kernels a module has, converted or not: the weight tensors of its linear and convolutional layers."""
+"""Find the kernels of a module: the weight tensors of its linear and convolutional layers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ from methods.layers.posterior import Posterior
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
-#: Attention reads its projections instead of calling layers; its output projection is a linear layer too.
+#: Attention reads these weights itself; its output projection is a linear layer, found as such.
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 @dataclass
 class Kernel:
-    """One weight tensor: its name in the plain network, where it is stored, the layers that use it."""
+    """One weight tensor of a network, converted or not.
+
+    Parameters
+    ----------
+    name
+        Name of the tensor in the plain network.
+    weight
+        Parameter or posterior that stores it.
+    layers
+        All layers that use it.
+    """
 
     name: str
     weight: nn.Parameter | Posterior
@@ -28,33 +38,33 @@ class Kernel:
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of the weight tensor, whether all of it is stored or not."""
+        """Shape of the weight tensor, also if only part of it is stored."""
         return self.weight.shape
 
     @property
     def active(self) -> int:
-        """Weights that are not zero by construction."""
+        """Number of weights that are not zero by construction."""
         return self.weight.active if isinstance(self.weight, Posterior) else self.weight.numel()
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
-        """The parameters that describe it."""
+        """Parameters that describe the weights: the weight itself, or the parameters of its posterior."""
         if isinstance(self.weight, Posterior):
             return tuple(getattr(self.weight, name) for name in self.weight.PARAMETERS)
         return (self.weight,)
 
 
 def kernel_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every layer that has a kernel, by name."""
+    """Yield every layer that has a kernel, with its name."""
     for name, layer in module.named_modules():
         if isinstance(layer, (VariationalLayer, nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)):
             yield name, layer
 
 
 def kernels(module: nn.Module) -> list[Kernel]:
-    """Every kernel once, in the order of the module tree, however many layers share it.
+    """Return every kernel once, in the order of the module tree, even if several layers share it.
 
-    A weight that is computed from other parameters (a parametrisation) is none.
+    A weight that is computed from other parameters (a parametrisation) is not a kernel.
     """
     found: dict[int, Kernel] = {}
     for name, layer in kernel_layers(module):
@@ -65,7 +75,10 @@ def kernels(module: nn.Module) -> list[Kernel]:
 
 
 def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
-    """Put ``module`` where ``name`` is; returns the network, which is ``module`` where the name is empty."""
+    """Put ``module`` in place of the submodule ``name`` and return the network.
+
+    An empty name stands for the network itself; then ``module`` is returned.
+    """
     if not name:
         return module
     parent, _, child = name.rpartition(".")
@@ -74,7 +87,7 @@ def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 
 
 def tied(module: nn.Module) -> set[int]:
-    """The ``id`` of every parameter that is reached under more than one name."""
+    """Return the ``id`` of every parameter that has more than one name."""
     uses = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
     return {parameter for parameter, count in uses.items() if count > 1}
 

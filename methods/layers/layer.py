@@ -1,7 +1,7 @@
 """Linear and convolutional layers with a posterior over their kernel.
 
-Which of the three forward passes is taken (local reparameterisation, the mean, fixed
-weights) is decided by ``methods.core.passes``. Biases are deterministic.
+``methods.core.passes`` decides which of the three forward passes is computed: local
+reparameterisation, the mean, or fixed weights. Biases are deterministic.
 """
 
 from __future__ import annotations
@@ -21,15 +21,34 @@ from methods.layers.posterior import Gaussian, Posterior, Slots
 
 
 class VariationalLayer(passes.PassModule):
-    """y = contract(x, W) + bias with W ~ posterior.
+    """Computes y = contract(x, W) + bias with W ~ posterior.
 
-    variance_floor is added to the variance of a pre-activation under local
-    reparameterisation: 0 makes v = 0 mean y = m exactly; the released SSVI code has 1e-8.
-    output_positions: how often each weight is used for one example (for counting FLOPs).
-    sparsifiable: whether its weights may be removed. why_dense: why the posterior is over every weight,
-    where it is (for ``methods.layers.parameter_report``).
-    kernel: by which the map is computed; None: by torch. ``execution`` decides, and says in ``runs``.
-    keeps_layout: whether what a kernel gives is passed on in its layout (``Blocks``).
+    Parameters
+    ----------
+    contraction
+        The bilinear map and its geometry.
+    posterior
+        Posterior over the kernel.
+    bias
+        Bias of one entry for each output channel; copied. None for no bias.
+    variance_floor
+        Added to the variance of a pre-activation under local reparameterisation. 0 makes v = 0
+        mean y = m exactly; the released SSVI code has 1e-8.
+
+    Attributes
+    ----------
+    output_positions
+        How often each weight is used for one example; needed to count FLOPs.
+    sparsifiable
+        Whether weights of the layer may be removed.
+    why_dense
+        Why the posterior covers every weight, if it does (for ``methods.layers.parameter_report``).
+    kernel
+        Sparse kernel that computes the map; None if torch does. ``execution`` chooses it.
+    runs
+        How the map is computed, in words, as ``execution`` decided.
+    keeps_layout
+        Whether the output of a kernel is passed on in the layout of the kernels (``Blocks``).
     """
 
     posterior: Posterior
@@ -62,7 +81,7 @@ class VariationalLayer(passes.PassModule):
         return self._by_torch(x)
 
     def _suits_kernel(self, x: torch.Tensor | Blocks) -> bool:
-        """Kernels know float32 on CPUs, images in batches and rows of features, and something to compute."""
+        """Return whether a kernel can take this input: float32 on a CPU, in batches, and not empty."""
         usual = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         usual = usual and self.posterior.mean.dtype == torch.float32
         some = self.posterior.active > 0 and x.shape.numel() > 0
@@ -88,7 +107,7 @@ class VariationalLayer(passes.PassModule):
         device = x.device.type
         if not torch.is_autocast_enabled(device):
             return self._map(x, values, variance, self.bias, now)
-        # cast here, where it is differentiable, as autocast knows neither our function nor x^2
+        # autocast handles neither our autograd function nor x^2, so we cast here, where it is differentiable
         lower = torch.get_autocast_dtype(device)
         x, values = x.to(lower), values.to(lower)
         variance, bias = (None if t is None else t.to(lower) for t in (variance, self.bias))
@@ -119,29 +138,29 @@ class VariationalLayer(passes.PassModule):
             now.dense_gradients.expect(self)
 
     def make_sparse(self, index: torch.Tensor) -> None:
-        """Keep the coordinates ``index`` (flat, sorted) of a dense posterior, and no others."""
+        """Keep only the coordinates ``index`` (flat, sorted) of a dense posterior."""
         fused, self.posterior = self.posterior.fused, self.posterior.at(index.long())
         self.posterior.fused = fused
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # what was pruned when it was stored is freshly built dense
+        # a layer that was pruned before it was stored is dense when newly built: make it sparse first
         stored = state_dict.get(f"{prefix}posterior.index")
         if stored is not None and not isinstance(self.posterior, Slots):
             self.make_sparse(stored.to(self.posterior.mean.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def sample_weights(self, generator: torch.Generator) -> torch.Tensor:
-        """One draw of the stored weights, for ``passes.weights``."""
+        """Draw the stored weights once, for ``passes.weights``."""
         return self.posterior.sample(generator)
 
     @property
     def is_random(self) -> bool:
-        """Whether its weights have any width."""
+        """Whether the weights have a variance."""
         return isinstance(self.posterior, Gaussian)
 
     @property
     def contractions(self) -> int:
-        """Contractions of a forward pass in training: of means, and of variances where there are any."""
+        """Contractions in a training forward pass: of the means, and of the variances if there are any."""
         return 2 if self.is_random else 1
 
     def extra_repr(self) -> str:
@@ -150,10 +169,10 @@ class VariationalLayer(passes.PassModule):
 
 
 class _SparseMap(torch.autograd.Function):
-    """The contraction over slots, with or without noise; keeps slots and activations only.
+    """Contraction over slots, with or without noise; saves only slots and activations for the backward pass.
 
-    The dense weight is scattered when it is needed and freed at once: between forward and
-    backward nothing of its size exists. ``methods.kernels`` has its counterpart.
+    The dense weight is scattered when it is needed and freed at once, so that between forward and
+    backward nothing of its size exists. ``methods.kernels.contraction`` does the same with kernels.
     """
 
     @staticmethod
@@ -191,7 +210,7 @@ class _SparseMap(torch.autograd.Function):
         grad_x, dense = contraction.backward(grad, x, posterior.scatter(values), need_input)
         grad_values = posterior.gather(dense)
         if ctx.consumer is not None:
-            # what is compared and summed is so in the precision of parameters
+            # gradients are compared and summed in the precision of the parameters
             ctx.consumer.deliver(layer, dense.to(posterior.mean.dtype))
         del dense
         grad_variance = None
@@ -208,7 +227,7 @@ class _SparseMap(torch.autograd.Function):
 
 
 class _Noise(torch.autograd.Function):
-    """sqrt(v + floor) * noise, with derivative 0 in v where v + floor = 0 (where it is infinite)."""
+    """sqrt(v + floor) * noise. Where v + floor = 0 its derivative is infinite; 0 is used instead."""
 
     @staticmethod
     def forward(ctx: Any, moment: torch.Tensor, noise: torch.Tensor, floor: float) -> torch.Tensor:
@@ -226,8 +245,8 @@ class _Noise(torch.autograd.Function):
 def _noise_and_slope(
     moment: torch.Tensor, noise: torch.Tensor, floor: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The perturbation sqrt(v + floor) * noise and its derivative in v."""
-    # A sum of squares may come out a hair below zero where a convolution is done by FFT or Winograd.
+    """Return the noise term sqrt(v + floor) * noise and its derivative in v."""
+    # convolutions by FFT or Winograd may round a sum of squares to slightly below zero
     root = (moment + floor).clamp_(min=0).sqrt_()
     return root * noise, torch.where(root > 0, noise / (2 * root), 0)
 
@@ -239,47 +258,47 @@ def _standard_normal(like: torch.Tensor, generator: torch.Generator) -> torch.Te
 def variational_twin(
     layer: nn.Linear | nn.Conv2d, posterior: Posterior, variance_floor: float
 ) -> VariationalLayer:
-    """The variational layer with the geometry and bias of a plain one."""
+    """Create the variational layer with the geometry and bias of a plain one."""
     return VariationalLayer(contraction_of(layer), posterior, layer.bias, variance_floor)
 
 
 # -- looking through a module -----------------------------------------------------------------
 
-#: Name, layer and posterior of a layer that stores slots.
+#: Name, layer and posterior of a layer that stores only its active weights (slots).
 SparseLayer = tuple[str, VariationalLayer, Slots]
 
 
 def variational_layers(module: nn.Module) -> list[VariationalLayer]:
-    """All variational layers, in the order of the module tree."""
+    """Return all variational layers, in the order of the module tree."""
     return [m for m in module.modules() if isinstance(m, VariationalLayer)]
 
 
 def sparse_layers(module: nn.Module) -> Iterator[SparseLayer]:
-    """Every layer that stores slots, in the order of the module tree."""
+    """Yield name, layer and posterior of every layer that stores slots, in the order of the module tree."""
     for name, layer in module.named_modules():
         if isinstance(layer, VariationalLayer) and isinstance(layer.posterior, Slots):
             yield name, layer, layer.posterior
 
 
 def gaussians(module: nn.Module) -> list[Gaussian]:
-    """The posteriors of a width, of all variational layers."""
+    """Return the posteriors of all variational layers that have a variance."""
     found = (layer.posterior for layer in variational_layers(module))
     return [posterior for posterior in found if isinstance(posterior, Gaussian)]
 
 
 def scale_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """All parameters of posteriors but means: scales rho, and what else describes their width."""
+    """Return all parameters of posteriors except the means: scales rho, and inclusion logits."""
     posteriors = [layer.posterior for layer in variational_layers(module)]
     return [getattr(p, name) for p in posteriors for name in p.PARAMETERS if name != "mean"]
 
 
 def mean_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The means of all posteriors."""
+    """Return the means of all posteriors."""
     return [layer.posterior.mean for layer in variational_layers(module)]
 
 
 def is_statistic(buffer: str) -> bool:
-    """Whether a buffer of that name is a running statistic of batch normalisation."""
+    """Return whether a buffer of this name is a running statistic of batch normalisation."""
     return buffer.rsplit(".", 1)[-1] in {"running_mean", "running_var", "num_batches_tracked"}
 
 

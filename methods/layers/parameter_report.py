@@ -1,4 +1,4 @@
-"""What became of every parameter tensor of a network: sparse, dense or deterministic, and why."""
+"""Report for every parameter tensor of a network whether it is sparse, dense or deterministic, and why."""
 
 from __future__ import annotations
 
@@ -19,11 +19,25 @@ Kind = Literal["sparse", "dense", "deterministic"]
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter tensor of the plain network (of a projection, where attention was separated).
+    """One parameter tensor of the plain network.
 
-    kind: ``sparse`` and ``dense`` have a posterior over the active weights and over every weight.
-    active: weights that are not zero by construction. reason: why a kernel is not sparse; empty
-    for other parameters. is_kernel: whether ``density`` counts it.
+    Where attention was separated into layers, each projection has its own row.
+
+    Parameters
+    ----------
+    name
+        Name of the tensor in the network.
+    shape
+        Shape of the tensor.
+    kind
+        ``sparse``: a posterior over the active weights; ``dense``: a posterior over every weight;
+        ``deterministic``: no posterior.
+    active
+        Number of weights that are not zero by construction.
+    reason
+        Why a kernel is not sparse; empty for other parameters.
+    is_kernel
+        Whether ``density`` counts the tensor.
     """
 
     name: str
@@ -40,9 +54,9 @@ class Row:
 
 
 def report(module: nn.Module) -> list[Row]:
-    """A row for each parameter tensor, in the order of the module; one that is shared has one row.
+    """Return a row for each parameter tensor, in the order of the module; shared tensors have one row.
 
-    ``module`` is what a method built, or a plain network.
+    ``module`` is a module that a method built, or a plain network.
     """
     of_parameter = {id(parameter): kernel for kernel in kernels(module) for parameter in kernel.parameters}
     barred = obstacles(module)
@@ -61,7 +75,7 @@ def report(module: nn.Module) -> list[Row]:
 
 
 def _parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """What ``layer`` itself has: of a posterior, which its layer has, the means stand for the weights."""
+    """Yield the parameters of ``layer`` itself; the means of a posterior stand for the layer's weights."""
     if isinstance(layer, VariationalLayer):
         yield "weight", layer.posterior.mean
     if not isinstance(layer, Posterior):

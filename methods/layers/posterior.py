@@ -1,9 +1,10 @@
-"""Posteriors over one weight tensor, Gaussian or of no width (points): dense, and sparse in slots.
+"""Posteriors over one weight tensor: Gaussian or points without variance, dense or sparse.
 
-A sparse posterior stores the sorted flat index of its active coordinates and, of the same
-length s, their means and, of a Gaussian, scale parameters. Parameters, gradients, optimiser state
-and checkpoints therefore have size s; the index *is* the mask gamma of SSVI (Li et al. 2024),
-and inactive weights are exactly zero because they are not there.
+A sparse posterior stores a sorted index of the flat coordinates that are active and, in vectors of
+the same length s, their means and (if Gaussian) scale parameters. Each position of these vectors is
+called a slot. Parameters, gradients, optimiser state and checkpoints therefore have size s. The
+index *is* the mask gamma of SSVI (Li et al. 2024); inactive weights are exactly zero because they
+are not stored.
 """
 
 from __future__ import annotations
@@ -23,11 +24,20 @@ SMALLEST_STD = 1e-12
 
 
 class Posterior(nn.Module):
-    """What is known of the stored coordinates of a weight tensor; by itself a point: their values alone.
+    """A posterior over the stored coordinates of a weight tensor; this base class holds their values only.
 
-    shape: that of the weight tensor. mean: a parameter, as every one that ``PARAMETERS`` names of its shape.
-    fused: whether variances and KL are computed by kernels, with parameters that these know;
-    ``methods.layers.execution`` decides.
+    Parameters
+    ----------
+    shape
+        Shape of the weight tensor.
+    mean
+        Initial values of the stored coordinates; copied. All parameters named in ``PARAMETERS``
+        have this shape.
+
+    Attributes
+    ----------
+    fused
+        Whether kernels compute variances and KL where they can; ``methods.layers.execution`` decides.
     """
 
     PARAMETERS: ClassVar[tuple[str, ...]] = ("mean",)
@@ -51,22 +61,31 @@ class Posterior(nn.Module):
 
     @property
     def variance(self) -> torch.Tensor | None:
-        """Variances of the stored coordinates, differentiable; None where there is no width."""
+        """Variances of the stored coordinates, differentiable; None if there are none."""
         return None
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
-        """One draw of the stored coordinates, detached."""
+        """Draw the stored coordinates once; detached."""
         return self.mean.detach()
 
     def at(self, index: torch.Tensor) -> Slots:
-        """Of a dense posterior the sparse one of the coordinates ``index`` (flat, sorted), as it is now."""
+        """Return the sparse posterior over the coordinates ``index`` (flat, sorted) of a dense one."""
         raise TypeError(f"{type(self).__name__} is not dense")
 
 
 class Gaussian(Posterior):
     """Independent q(w_i) = N(mean_i, std_i^2) over the stored coordinates of a weight tensor.
 
-    mean, rho: parameters of one shape; ``std`` is the scale map of ``rho``.
+    The parameters are ``mean`` and ``rho``, of one shape; ``std`` is the scale map of ``rho``.
+
+    Parameters
+    ----------
+    shape
+        Shape of the weight tensor.
+    mean, std
+        Initial means and standard deviations (> 0) of the stored coordinates.
+    scale_map
+        Map from ``rho`` to ``std``, a key of ``SCALE_MAPS``.
     """
 
     PARAMETERS: ClassVar[tuple[str, ...]] = ("mean", "rho")
@@ -79,10 +98,10 @@ class Gaussian(Posterior):
 
     @property
     def std(self) -> torch.Tensor:
-        """Standard deviations of the stored coordinates, > 0, detached.
+        """Standard deviations of the stored coordinates, at least ``SMALLEST_STD``, detached.
 
-        A scale parameter far below zero underflows to a standard deviation of 0, whose
-        logarithm is infinite: such a weight counts as certain to within ``SMALLEST_STD``.
+        A very negative scale parameter underflows to a standard deviation of 0, whose logarithm is
+        infinite; the lower bound prevents this.
         """
         return SCALE_MAPS[self.scale_map].std(self.rho.detach()).clamp_min(SMALLEST_STD)
 
@@ -97,7 +116,7 @@ class Gaussian(Posterior):
         return variance
 
     def kl(self, prior_std: float) -> torch.Tensor:
-        """KL(q || N(0, prior_std^2)) summed over the stored coordinates, in nats, a scalar.
+        """Return KL(q || N(0, prior_std^2)), summed over the stored coordinates, in nats, a scalar.
 
         sum_i log(prior_std/std_i) + (std_i^2 + mean_i^2) / (2 prior_std^2) - 1/2.
         """
@@ -112,7 +131,7 @@ class Gaussian(Posterior):
         return self.fused and self.scale_map in scales.KNOWN and readable(self.mean) and readable(self.rho)
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
-        """One draw of the stored coordinates, detached."""
+        """Draw the stored coordinates once; detached."""
         noise = torch.randn(
             self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
@@ -120,7 +139,11 @@ class Gaussian(Posterior):
 
 
 class _Variance(torch.autograd.Function):
-    """std^2 of rho. By hand, as ``_KL`` is: in small layers element-wise chains outweigh contractions."""
+    """std^2 as a function of rho.
+
+    It is one function, as ``_KL`` is, because in small layers a chain of element-wise operations would
+    cost more than the contractions.
+    """
 
     @staticmethod
     def forward(ctx: Any, rho: torch.Tensor, posterior: Gaussian) -> torch.Tensor:
@@ -158,14 +181,14 @@ class _KL(torch.autograd.Function):
 
 
 class DensePoint(Posterior):
-    """All coordinates are stored: ``mean`` has the shape of the weight tensor."""
+    """Stores the values of all coordinates: ``mean`` has the shape of the weight tensor."""
 
     def at(self, index: torch.Tensor) -> SparsePoint:
         return SparsePoint(self.shape, index, _gather(self.mean, index))
 
 
 class DenseGaussian(Gaussian):
-    """All coordinates are stored: ``mean`` and ``rho`` have the shape of the weight tensor."""
+    """Stores all coordinates: ``mean`` and ``rho`` have the shape of the weight tensor."""
 
     def at(self, index: torch.Tensor) -> SparseGaussian:
         mean, rho = _gather(self.mean, index), _gather(self.rho, index)
@@ -175,10 +198,10 @@ class DenseGaussian(Gaussian):
 
 
 class Slots(Posterior):
-    """Only the coordinates in ``index`` (sorted, flat, int32, length s) are stored.
+    """Stores only the coordinates in ``index`` (flat, sorted, int32, of length s).
 
-    A checkpoint with another number of slots loads: the parameters take its size, so load
-    before creating an optimiser.
+    A checkpoint with another number of slots can be loaded: the parameters take its size. Load it
+    before creating an optimiser, because the parameters become new objects.
     """
 
     index: torch.Tensor
@@ -191,19 +214,27 @@ class Slots(Posterior):
         self.register_buffer("index", index.to(torch.int32))
 
     def set_slots(self, index: torch.Tensor, **values: torch.Tensor) -> None:
-        """Replace all slots by ones of another number; every parameter, by name, becomes a new object."""
+        """Replace all slots by another number of slots; every parameter becomes a new object.
+
+        Parameters
+        ----------
+        index
+            Flat coordinates of the new slots, sorted.
+        values
+            New values (s,) of every parameter, by name.
+        """
         self.index = index.to(torch.int32)
         for name in self.PARAMETERS:
             setattr(self, name, nn.Parameter(values[name]))
 
     def scatter(self, values: torch.Tensor) -> torch.Tensor:
-        """The dense weight tensor with ``values`` (s,) at the active coordinates and zero elsewhere."""
+        """Return the dense weight tensor: ``values`` (s,) at the active coordinates and zero elsewhere."""
         dense = values.new_zeros(self.shape)
         dense.view(-1).scatter_(0, self.index.long(), values)
         return dense
 
     def gather(self, dense: torch.Tensor) -> torch.Tensor:
-        """The values (s,) of a dense tensor of the weight's shape at the active coordinates."""
+        """Return the values (s,) at the active coordinates of a dense tensor of the weight's shape."""
         return dense.reshape(-1).index_select(0, self.index)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -215,7 +246,7 @@ class Slots(Posterior):
 
 
 class SparsePoint(Slots):
-    """The values of the active coordinates, and no width."""
+    """Stores the values of the active coordinates, without variance."""
 
     def __init__(self, shape: torch.Size, index: torch.Tensor, mean: torch.Tensor) -> None:
         super().__init__(shape, mean)
@@ -223,7 +254,7 @@ class SparsePoint(Slots):
 
 
 class SparseGaussian(Slots, Gaussian):
-    """Means and scales of the active coordinates."""
+    """Stores means and scales of the active coordinates."""
 
     def __init__(
         self, shape: torch.Size, index: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, scale_map: str

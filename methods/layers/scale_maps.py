@@ -1,4 +1,4 @@
-"""How an unconstrained parameter rho becomes a standard deviation sigma > 0."""
+"""Maps from an unconstrained parameter rho to a standard deviation sigma > 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 
 class ScaleMap(NamedTuple):
-    """Element-wise ``std(rho)``, its inverse ``rho(std)``, and d std / d rho as ``slope(std)``."""
+    """Element-wise ``std(rho)``, its inverse ``rho(std)``, and the derivative dstd/drho as ``slope(std)``."""
 
     std: Callable[[torch.Tensor], torch.Tensor]
     rho: Callable[[torch.Tensor], torch.Tensor]
@@ -18,12 +18,12 @@ class ScaleMap(NamedTuple):
 
 
 def _softplus_inverse(std: torch.Tensor) -> torch.Tensor:
-    # log(expm1(std)), written so that it neither overflows for large nor cancels for small std
+    # log(expm1(std)), in a form that neither overflows for large std nor cancels for small std
     return std + torch.log(-torch.expm1(-std))
 
 
 def _softplus_slope(std: torch.Tensor) -> torch.Tensor:
-    # the logistic function of rho is 1 - exp(-softplus(rho))
+    # the derivative of softplus is the logistic function of rho, which is 1 - exp(-softplus(rho))
     return torch.expm1(-std).neg_()
 
 

@@ -1,4 +1,4 @@
-"""A posterior that includes each weight with a probability of its own: spike at zero and Gaussian slab."""
+"""A posterior that includes each weight with its own probability: a spike at zero and a Gaussian slab."""
 
 from __future__ import annotations
 
@@ -17,24 +17,36 @@ from methods.layers.scale_maps import SCALE_MAPS
 class SpikeAndSlab(DenseGaussian):
     """Independent w_i = gamma_i v_i with gamma_i ~ Bernoulli(a_i) and v_i ~ N(mean_i, std_i^2), all stored.
 
-    Hubin & Storvik 2024 (Mathematics 12(6), 788). logit: a parameter of the shape of ``mean``, a its logistic
-    function. mean, rho and ``std`` are those of the slab, and so is what ``at`` keeps: weights that are
-    included for certain.
+    ``mean``, ``rho`` and ``std`` describe the slab; the parameter ``logit`` has the shape of ``mean`` and
+    a is its logistic function. ``at`` returns a Gaussian posterior that keeps the slab: the weights at
+    these coordinates are included for certain.
+
+    Parameters
+    ----------
+    slab
+        Gaussian posterior whose parameters become the slab.
+    inclusion
+        Initial inclusion probability of every weight, in (0, 1).
+    prior_inclusion
+        Inclusion probability pi of the prior in ``kl``, in (0, 1).
+
+    References
+    ----------
+    Hubin & Storvik 2024, Mathematics 12(6), 788.
     """
 
     PARAMETERS = ("mean", "rho", "logit")
     logit: nn.Parameter
 
     def __init__(self, slab: DenseGaussian, inclusion: float, prior_inclusion: float) -> None:
-        """slab: with probability ``inclusion`` it is included at first; ``prior_inclusion``: for ``kl``."""
         super().__init__(slab.shape, slab.mean, slab.std, slab.scale_map)
-        self.rho.data.copy_(slab.rho)  # to the bit, not by way of std
+        self.rho.data.copy_(slab.rho)  # std and back would round
         self.logit = nn.Parameter(torch.full_like(slab.mean, _logit(inclusion)))
         self.prior_inclusion = prior_inclusion
 
     @property
     def inclusion(self) -> torch.Tensor:
-        """The probabilities a, differentiable in ``logit``."""
+        """Inclusion probabilities a, differentiable in ``logit``."""
         return self.logit.sigmoid()
 
     @property
@@ -49,26 +61,30 @@ class SpikeAndSlab(DenseGaussian):
         return inclusion * (super().variance + (1 - inclusion) * self.mean.square())
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
-        """One draw of the weights, zero where they are not included; detached."""
+        """Draw the weights once, zero where they are not included; detached."""
         slab, inclusion = super().sample(generator), self.inclusion.detach()
         uniform = torch.rand(slab.shape, generator=generator, device=slab.device, dtype=slab.dtype)
         return slab.mul_(uniform < inclusion)
 
     def kl(self, prior_std: float) -> torch.Tensor:
-        """KL from the prior of the same form, of weights and inclusions jointly; summed, in nats, a scalar.
+        """Return the joint KL of weights and inclusions from a prior of the same form, in nats, a scalar.
 
-        sum_i a_i KL(N(mean_i, std_i^2) || N(0, prior_std^2)) + KL(Bernoulli(a_i) || Bernoulli(pi)), with pi
-        the prior's inclusion probability: Skaaret-Lund, Storvik & Hubin 2024 (TMLR, arXiv 2305.03395).
+        sum_i a_i KL(N(mean_i, std_i^2) || N(0, prior_std^2)) + KL(Bernoulli(a_i) || Bernoulli(pi)), with
+        pi = ``prior_inclusion``.
+
+        References
+        ----------
+        Skaaret-Lund, Storvik & Hubin 2024, TMLR, arXiv 2305.03395.
         """
         kl: torch.Tensor = _KL.apply(self.mean, self.rho, self.logit, self, prior_std)
         return kl
 
 
 class _KL(torch.autograd.Function):
-    """The closed form above and its gradients, by hand as those of ``Gaussian.kl`` are.
+    """The closed form of ``SpikeAndSlab.kl`` and its gradients, written by hand for speed.
 
-    With g the KL of the slab and p its prior's width: a mean/p^2, a (std/p^2 - 1/std) dstd/drho, and
-    a (1 - a) (g + logit(a) - logit(pi)).
+    With g the KL of the slab and p the standard deviation of its prior, the gradients are a mean/p^2 in
+    the mean, a (std/p^2 - 1/std) dstd/drho in rho, and a (1 - a) (g + logit(a) - logit(pi)) in the logit.
     """
 
     @staticmethod
@@ -87,7 +103,7 @@ class _KL(torch.autograd.Function):
         slab = (std.square() + mean.square()).mul_(0.5 * ctx.precision).sub_(std.log())
         slab.add_(math.log(prior_std) - 0.5)
         ctx.save_for_backward(mean, std, logit, slab)
-        # by the logit, as logarithms of a and 1 - a are lost where these are rounded to 0
+        # logarithms are taken of the logit: a or 1 - a may round to 0, whose logarithm is infinite
         included = F.logsigmoid(logit).add_(slab).sub_(math.log(prior)).mul_(logit.sigmoid())
         excluded = F.logsigmoid(-logit).sub_(math.log1p(-prior)).mul_(torch.sigmoid(-logit))
         return (included + excluded).sum()

@@ -1,1 +1,1 @@
-"""Which weights are active: surgery on slots, exchanges, pruning, allocation, and records of them."""
+"""Which weights are active: removing and adding slots, pruning, allocation to layers, and records of it."""
