@@ -8,8 +8,8 @@ from methods.base import Method, Style
 class Deterministic(Method):
     """One set of weights, trained on the cross-entropy: the network without its Bayesian part.
 
-    Weight decay, where the recipe has it, makes the weights a MAP estimate. The mean network is the
-    network, and so is the only draw: predictions have no mutual information.
+    With weight decay, if the recipe has it, the weights are a MAP estimate. The mean network is the network
+    itself, and so is the only draw; predictions therefore have no mutual information.
     """
 
     name = "deterministic"

@@ -19,14 +19,17 @@ from methods.layers import costs
 class EnsembleOptions:
     """Options of an ensemble."""
 
-    members: int = option(5, "networks, each trained for the whole budget", within="[1, inf)")
+    members: int = option(5, "number of networks, each trained for the whole budget", within="[1, inf)")
 
 
 class Members(nn.ModuleList):
-    """The networks of an ensemble, in the order of their training.
+    """Networks of an ensemble, in the order of their training.
 
-    in_use: a buffer, how many of them predict: all, until training begins with the first. It is in
-    checkpoints and in the stored model.
+    Attributes
+    ----------
+    in_use
+        Number of members that predict: all until training begins, then those that have been trained,
+        with the one in training. It is a buffer, so that checkpoints and stored models have it.
     """
 
     in_use: torch.Tensor
@@ -37,12 +40,16 @@ class Members(nn.ModuleList):
 
 
 class Ensemble(Method):
-    """Networks that differ in initial weights and data order, trained alone; probabilities are averaged.
+    """Networks with different initial weights and data orders, trained separately; averages probabilities.
 
-    Each member is a stage of the whole budget on the plain cross-entropy: all examples, without the
-    paper's adversarial ones, which it finds to matter less. A stage is scored as the ensemble of the
-    members so far; the training curves are those of the member in training. FLOPs of a step and of
-    inference are those of one member; weights and bytes are counted of all.
+    Each member is trained in a stage that has the whole budget, on the cross-entropy of all examples. The
+    adversarial examples of the paper are left out; it finds that they matter less. A stage is scored as
+    the ensemble of the members so far; training curves are those of the member in training. FLOPs of a step
+    and of inference are those of one member; weights and bytes are those of all members.
+
+    References
+    ----------
+    Lakshminarayanan, Pritzel & Blundell, NeurIPS 2017, arXiv 1612.01474.
     """
 
     name = "ensemble"
@@ -62,7 +69,8 @@ class Ensemble(Method):
         return Members(network if isinstance(network, nn.ModuleList) and self.members() > 1 else [network])
 
     def stages(self, budget: Budget) -> list[Stage]:
-        # the first is called as that of other methods: evaluation has a random stream for each name
+        # the first stage has the same name as in other methods, because evaluation draws from a random
+        # stream of that name
         return [Stage(name, budget.epochs, start="keep") for name in self._stage_names()]
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
@@ -70,7 +78,7 @@ class Ensemble(Method):
         context.module.in_use.fill_(self._stage_names().index(stage.name) + 1)
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        # the others get no gradient, so that nothing moves them: no decay, no momentum, no statistics
+        # the other members get no gradient, so that neither weight decay nor momentum changes them
         assert isinstance(module, Members)
         return super().loss(module[self._stage_names().index(progress.stage)], batch, progress)
 
@@ -79,7 +87,7 @@ class Ensemble(Method):
         return module[0] if self.members() == 1 else None
 
     def draws(self, module: nn.Module, samples: int, generator: torch.Generator) -> Iterator[Predictor]:
-        """One function for each member trained so far, the newest first, whatever ``samples`` is."""
+        """Yield one function for each member trained so far, the newest first, for any ``samples``."""
         assert isinstance(module, Members)
         yield from reversed(list(module)[: int(module.in_use)])
 

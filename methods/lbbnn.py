@@ -1,7 +1,7 @@
 """Latent binary Bayesian neural networks (Hubin & Storvik 2024, Mathematics 12(6), 788, arXiv 1903.07594).
 
-Trained by local reparameterisation, as in Skaaret-Lund, Storvik & Hubin 2024 (TMLR, arXiv 2305.03395),
-without the normalising flows of theirs.
+They are trained by local reparameterisation, as in Skaaret-Lund, Storvik & Hubin 2024 (TMLR, arXiv
+2305.03395), but without the normalising flows of that paper.
 """
 
 from __future__ import annotations
@@ -27,24 +27,31 @@ class LBBNNOptions(AdaptiveOptions, VariationalOptions):
 
     prior_std: float = option(
         0.1,
-        "standard deviation of the Gaussian prior of each included weight, the slab; 1 in the authors' code",
+        "standard deviation of the slab, the Gaussian prior of included weights; 1 in the authors' code",
         within="(0, inf)",
     )
     prior_inclusion: float = option(0.1, "prior probability that a weight is included", within="(0, 1)")
     initial_inclusion: float = option(
         0.9,
-        "inclusion probability of each weight at first; the authors draw it, from 0.82 to 0.92 for one",
+        "initial inclusion probability of each weight; the authors draw it, in one model from 0.82 to 0.92",
         within="(0, 1)",
     )
 
 
 class LBBNN(AdaptiveVI):
-    """Latent binary BNN: spike-and-slab VI with learnt inclusion probabilities; those above one half stay.
+    """Latent binary BNN: spike-and-slab VI with learnt inclusion probabilities; keeps those above one half.
 
-    What stays is the median probability model (Barbieri & Berger 2004), with its Gaussian slabs; ``finetune``
-    trains it on. Layers that sparsity is not about have Gaussian posteriors, as in dense VI. Inclusion logits
-    take the learning rate for scales. At a small ``kl_factor`` their gradients are small, and SGD may leave
-    them where they start: Adam, which the authors use, with ten times the learning rate for logits, does not.
+    The weights that stay form the median probability model (Barbieri & Berger 2004), with the Gaussian slabs
+    as posteriors; ``finetune`` trains them on. Layers that sparsity does not apply to have Gaussian
+    posteriors, as in dense VI.
+
+    Inclusion logits are trained with the learning rate for scales. At a small ``kl_factor`` their gradients
+    are small, and SGD may leave them near their initial values. Adam with ten times the learning rate for
+    logits, which the authors use, does not.
+
+    References
+    ----------
+    Hubin & Storvik 2024, Mathematics 12(6), 788; Skaaret-Lund, Storvik & Hubin 2024, TMLR.
     """
 
     name = "lbbnn"
@@ -70,5 +77,5 @@ class LBBNN(AdaptiveVI):
         figures = super().monitor(module, progress)
         found = [layer.posterior for layer in pruning.prunable(module).values()]
         inclusions = [p.inclusion.reshape(-1) for p in found if isinstance(p, SpikeAndSlab)]
-        # after the pruning there is none
+        # after the pruning there are no inclusion probabilities
         return figures | ({"inclusion": float(torch.cat(inclusions).mean())} if inclusions else {})

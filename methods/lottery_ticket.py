@@ -1,7 +1,7 @@
-"""The lottery-ticket hypothesis for Bayesian networks: train, prune, rewind, again (cf. arXiv 2602.18825).
+"""Lottery tickets for Bayesian networks: train, prune, rewind, repeat (cf. arXiv 2602.18825).
 
-Iterative magnitude pruning with rewinding is of Frankle & Carbin 2019 and Frankle et al. 2020; here means and
-scales are rewound.
+Iterative magnitude pruning with rewinding is due to Frankle & Carbin 2019 and Frankle et al. 2020. Here
+means and scales are rewound.
 """
 
 from __future__ import annotations
@@ -23,21 +23,26 @@ from methods.subspace import pruning
 
 @dataclass(frozen=True)
 class LotteryTicketOptions(SparseOptions):
-    """How the ticket is found. Under the allocation ``global`` all layers rank together, as is usual."""
+    """Options for how the ticket is found. Usual is the allocation ``global``: all layers rank together."""
 
     criterion: str = option("abs_mean", "weights of lowest score are pruned after a level", choices=CRITERIA)
-    level_share: float = option(0.2, "share of the weights left that each level removes", within="(0, 1)")
+    level_share: float = option(0.2, "share of the remaining weights that a level removes", within="(0, 1)")
     rewind_to: int = option(
-        0, "epoch of the first training whose means and scales survivors return to; 0: the initial ones",
+        0, "epoch of the first training to whose means and scales weights are rewound; 0: the initial ones",
         within="[0, inf)",
     )  # fmt: skip
     level_length: float = option(
-        1.0, "epochs of each training, as a share of the budget: 1 spends it at each level", within="(0, 1]"
+        1.0, "epochs of each level, as a share of the budget; 1: each level has the whole", within="(0, 1]"
     )
 
 
 class LotteryTicket(SparseVariationalMethod):
-    """Lottery-ticket BNN: dense VI, pruned level by level, survivors rewound and trained again each time."""
+    """Lottery-ticket BNN: dense VI, pruned level by level; survivors are rewound and trained again each time.
+
+    References
+    ----------
+    Frankle & Carbin 2019; Frankle et al. 2020; for Bayesian networks cf. arXiv 2602.18825.
+    """
 
     name = "lottery_ticket"
     style = Style(
@@ -51,7 +56,7 @@ class LotteryTicket(SparseVariationalMethod):
 
     @property
     def sparsities(self) -> list[float]:
-        """The sparsity of each level, the dense one first; the last is the one asked for."""
+        """Sparsity of each level, from 0 to the requested one."""
         left, wanted = 1 - self.options.level_share, self.options.sparsity
         levels = math.ceil(math.log1p(-wanted) / math.log(left) - 1e-9) if wanted else 0
         return [1 - left**level for level in range(levels)] + [wanted]
@@ -67,7 +72,7 @@ class LotteryTicket(SparseVariationalMethod):
         return [Stage("train", epochs), *later]
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; under the allocation ``global`` the most that it can be."""
+        """As counted in training; under the allocation ``global`` the largest possible value."""
         dense = self.flops(module, "step")
         steps = (
             pruning.step_flops(module, dense, self._quota(module, sparsity)) if sparsity else dense
@@ -76,7 +81,7 @@ class LotteryTicket(SparseVariationalMethod):
         return sum(stage.epochs * step for stage, step in zip(self.stages(budget), steps, strict=True))
 
     def rewind(self, module: nn.Module, snapshot: dict[str, torch.Tensor], stage: Stage) -> None:
-        """Prune by what the level before has learnt, then return the survivors to ``snapshot``."""
+        """Prune by what the previous level has learnt, then return the survivors to ``snapshot``."""
         sparsity = self.sparsities[int(stage.name.removeprefix("level "))]
         pruning.prune(
             module, self._quota(module, sparsity), pruning.by_criterion(self.options.criterion), None

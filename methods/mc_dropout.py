@@ -23,19 +23,19 @@ class MCDropoutOptions:
     """Options of Monte Carlo dropout."""
 
     rate: float = option(
-        0.1, "share of the units that enter a weight layer which are dropped", within="[0, 1)"
+        0.1, "share of the input units of each weight layer that are dropped", within="[0, 1)"
     )
     input_rate: float = option(
-        0.0, "the same for the first weight layer, which reads the network's input", within="[0, 1)"
+        0.0, "the same for the first weight layer, whose input is the network's", within="[0, 1)"
     )
 
 
 class Dropout(passes.PassModule):
-    """A linear or convolutional layer behind dropout of what enters it: y = contract(x * mask, W) + bias.
+    """A linear or convolutional layer with dropout of its input: y = contract(x * mask, W) + bias.
 
-    A unit is a feature of a linear layer, in all positions of an example (tokens), and a whole channel
-    of a convolution. Masks hold 0 with probability ``rate`` and 1 / (1 - rate) elsewhere, so that their
-    mean is the layer without dropout. The first dimension of a linear layer's input is the batch.
+    A unit is a feature of a linear layer (dropped at all positions, or tokens, of an example) or a whole
+    channel of a convolution. Masks hold 0 with probability ``rate`` and 1 / (1 - rate) elsewhere, so that
+    their mean is the layer without dropout. The first dimension of a linear layer's input is the batch.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, rate: float) -> None:
@@ -52,19 +52,19 @@ class Dropout(passes.PassModule):
         return out
 
     def sample_mask(self, generator: torch.Generator) -> torch.Tensor:
-        """One mask for all examples, for ``passes.weights``: (features) or (channels, 1, 1)."""
+        """Draw one mask for all examples, for ``passes.weights``: (features) or (channels, 1, 1)."""
         if isinstance(self.layer, nn.Conv2d):
             return self._mask((self.layer.in_channels, 1, 1), generator)
         return self._mask((self.layer.in_features,), generator)
 
     def _each(self, shape: torch.Size) -> tuple[int, ...]:
-        """The shape of a mask for each example of an input of ``shape``."""
+        """Return the shape of the masks of an input of ``shape``, one mask for each example."""
         if isinstance(self.layer, nn.Conv2d):
             return (*shape[:-2], 1, 1)
         return (*shape[:-1][:1], *(1 for _ in shape[1:-1]), shape[-1])
 
     def _mask(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-        # in the type of the weights: in that of bfloat16 inputs 1 / (1 - rate) would be rounded
+        # masks have the type of the weights: in bfloat16, as inputs may be, 1 / (1 - rate) would be rounded
         weight = self.layer.weight
         mask = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         return mask.bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
@@ -74,12 +74,16 @@ class Dropout(passes.PassModule):
 
 
 class MCDropout(Method):
-    """Dropout before every weight layer, kept on for prediction: samples are dropout masks.
+    """Dropout before every weight layer, also in prediction: posterior samples are dropout masks.
 
-    Training is on the cross-entropy with a mask for each example; with weight decay it is variational
-    inference with a Bernoulli posterior over the rows of each kernel (their section 3). A posterior
-    sample is one mask a layer, shared by all examples, which fixes a set of weights. The mean network
-    is the one without dropout (weight scaling), an approximation of the samples' average.
+    Training minimises the cross-entropy, with a mask for each example. With weight decay this is variational
+    inference with a Bernoulli posterior over the rows of each kernel (section 3 of the paper). A posterior
+    sample is one mask for each layer, shared by all examples, which fixes a set of weights. The mean network
+    is the one without dropout (weight scaling), which approximates the average of the samples.
+
+    References
+    ----------
+    Gal & Ghahramani, ICML 2016, arXiv 1506.02142.
     """
 
     name = "mc_dropout"
@@ -94,12 +98,18 @@ class MCDropout(Method):
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` where no layer of ``network`` would have dropout, though a rate is not 0."""
+        """Check that some layer of ``network`` can have dropout, unless all rates are 0.
+
+        Raises
+        ------
+        UserError
+            If no layer can.
+        """
         method = cls(options)
         if cls.equivalent(options) is None and not method._rates(network):
             raise UserError(
-                f"rate: {options.rate!r} is for layers behind the first, and this network has none that can "
-                f"have dropout; input_rate: {options.input_rate!r} is for the first"
+                f"rate: {options.rate!r} is for layers after the first, but none of these can have dropout "
+                f"in this network; input_rate: {options.input_rate!r} is for the first layer"
             )
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
@@ -122,7 +132,7 @@ class MCDropout(Method):
             yield _with_masks(module, {layer: layer.sample_mask(generator) for layer in layers})
 
     def _rates(self, network: nn.Module) -> dict[str, float]:
-        """Dropout rates that are not 0, by the names of the layers of ``network``."""
+        """Return the dropout rates that are not 0, by the names of the layers of ``network``."""
         first = next((name for name, _ in kernel_layers(network)), None)
         rates = {
             name: self.options.input_rate if name == first else self.options.rate

@@ -20,17 +20,23 @@ from methods.layers.posterior import DensePoint, Posterior, Slots, SparsePoint
 
 @dataclass(frozen=True)
 class RigLOptions(MovingOptions):
-    """Options of RigL; ``replace_fraction`` 0 makes it a static sparse network."""
+    """Options of RigL; with ``replace_fraction`` 0 it is a static sparse network."""
 
     growth: str = option(
         "gradient",
-        "which weights come, at zero: those of largest |gradient|, or random ones (SET, Mocanu et al. 2018)",
+        "which weights are added, with value 0: those of largest |gradient|, or random ones (SET, Mocanu et "
+        "al. 2018)",
         choices=("gradient", "random"),
     )
 
 
 class RigL(MovingSubspace):
-    """Deterministic sparse training: weights of smallest magnitude go, those of largest gradient come."""
+    """Deterministic sparse training: removes weights of smallest magnitude, adds those of largest gradient.
+
+    References
+    ----------
+    Evci et al. 2020, arXiv 1911.11134.
+    """
 
     name = "rigl"
     style = Style("RigL", hue="#3099BA", hue_dark="#32A4A9", marker="cross", dash="dot", order=60)
@@ -44,7 +50,13 @@ class RigL(MovingSubspace):
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
+        """Check that ``options`` leave every layer of ``network`` a weight.
+
+        Raises
+        ------
+        UserError
+            If a layer would be left without a weight.
+        """
         slot_counts(options, network, torch.Generator().manual_seed(0))
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
@@ -54,7 +66,7 @@ class RigL(MovingSubspace):
             if name not in counts:
                 return DensePoint(weight.shape, weight)
             index = random_index(weight.numel(), counts[name], streams["subspace"])
-            # enlarged, so that a layer's outputs keep their variance, as for the variational methods
+            # initial values are enlarged, so that a layer's outputs keep their variance, as in sparse VI
             values = weight.reshape(-1)[index] / (counts[name] / weight.numel()) ** 0.5
             return SparsePoint(weight.shape, index, values)
 

@@ -15,30 +15,34 @@ from methods.families.variational import PosteriorOptions
 from methods.layers.posterior import Gaussian
 from methods.layers.scale_maps import SCALE_MAPS
 
-# The fit of their equation 14, -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1/alpha) / 2 - K1.
+# Constants of equation 14 of the paper, -KL = K1 sigmoid(K2 + K3 log alpha) - log(1 + 1/alpha) / 2 - K1.
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
-# Below this |mean|/std the second term of the KL is nothing beside the first in any precision; at mean 0 the
-# form of its derivative is 0/0, and its value 0.
+# Smallest |mean|/std that is told apart from 0. Below it the sigmoid term of the KL is negligible in any
+# precision. At mean 0 the formula of the derivative is 0/0; its value is 0.
 _NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
 class SparseVDOptions(AdaptiveOptions, PosteriorOptions):
-    """Options of sparse variational dropout; its prior, log-uniform, has no width to choose."""
+    """Options of sparse variational dropout; its log-uniform prior has no width to choose."""
 
     log_alpha_max: float = option(
         3.0,
-        "weights of a larger log alpha = log(std^2 / mean^2) go at the end of training; 3, the paper's, is a "
-        "dropout rate of alpha / (1 + alpha) = 0.95",
+        "weights of a larger log alpha = log(std^2 / mean^2) are removed at the end of training; the paper's "
+        "value 3 means a dropout rate of alpha / (1 + alpha) = 0.95",
         within="(-inf, inf)",
     )
 
 
 class SparseVD(AdaptiveVI):
-    """Sparse variational dropout: Gaussian VI under a log-uniform prior; weights that drown in noise go.
+    """Sparse variational dropout: Gaussian VI under a log-uniform prior; removes weights lost in noise.
 
-    Means and scales are trained by themselves (the paper's additive parameterisation, its section 4.1) under
+    Means and scales are separate parameters (the additive parameterisation of section 4.1), trained under
     local reparameterisation. The paper has ``kl_factor`` 1 after a warm-up, and no fine-tuning.
+
+    References
+    ----------
+    Molchanov, Ashukha & Vetrov, ICML 2017, arXiv 1701.05369.
     """
 
     name = "sparse_vd"
@@ -56,22 +60,23 @@ class SparseVD(AdaptiveVI):
 
 
 def log_uniform_kl(posterior: Gaussian) -> torch.Tensor:
-    """KL(q || log-uniform), summed over the stored coordinates, in nats, a scalar: the paper's fit.
+    """Return KL(q || log-uniform) by the paper's fit, summed over stored coordinates, in nats, a scalar.
 
-    The prior, p(log |w|) = constant, is improper, and the KL known up to a constant; here it is 0 where mean
-    is 0. With t = |mean|/std, so that alpha = 1/t^2, a weight has
-    log(1 + t^2) / 2 + K1 sigmoid(2 K3 log t - K2): equation 14 in terms that neither cancel nor overflow.
-    It is within 0.0095 nats of the exact KL, which goes from 0 to infinity; farthest at log alpha = -3.5.
+    The prior, p(log |w|) = constant, is improper, so the KL is known up to a constant only; here it is 0 at
+    mean 0. With t = |mean|/std, so that alpha = 1/t^2, the KL of a weight is
+    log(1 + t^2) / 2 + K1 sigmoid(2 K3 log t - K2). This is equation 14 in a form that neither cancels nor
+    overflows. It is within 0.0095 nats of the exact KL, which goes from 0 to infinity; the error is largest
+    at log alpha = -3.5.
     """
     kl: torch.Tensor = _LogUniformKL.apply(posterior.mean, posterior.rho, posterior)
     return kl
 
 
 class _LogUniformKL(torch.autograd.Function):
-    """The KL above and its gradients, by hand as those of ``Gaussian.kl`` are.
+    """The KL of ``log_uniform_kl`` and its gradients, written by hand as those of ``Gaussian.kl`` are.
 
-    With h(t) = t dKL/dt = t^2 / (1 + t^2) + 2 K1 K3 s (1 - s), s the sigmoid, they are h / mean and
-    -h/std dstd/drho. As t goes to 0, h does faster, so the first ends in 0.
+    With h(t) = t dKL/dt = t^2 / (1 + t^2) + 2 K1 K3 s (1 - s), where s is the sigmoid, the gradients are
+    h / mean and -h/std dstd/drho. As t goes to 0, h falls faster than t, so the first gradient goes to 0.
     """
 
     @staticmethod

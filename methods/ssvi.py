@@ -22,7 +22,7 @@ from methods.subspace import surgery
 from methods.subspace.recording import record_criteria, snapshots
 
 ADDITIONS = {
-    "grad_sampled": "largest |gradient of the mean| in the training step's own noisy pass (released)",
+    "grad_sampled": "largest |gradient of the mean| in the training step's own noisy pass, as released",
     "grad_mean": "largest |gradient of the mean| in an extra pass of the mean network",
     "grad_averaged": "largest |gradient of the mean| averaged over addition_draws noisy passes",
     "random": "uniformly at random (as in SET), the control for the gradient",
@@ -32,27 +32,33 @@ TINY_STD = 1e-6
 
 @dataclass(frozen=True)
 class SSVIOptions(MovingOptions, SparseOptions):
-    """Options of SSVI. The released behaviours are named values; the defaults are ours."""
+    """Options of SSVI. All behaviours of the released code can be chosen; the defaults are ours."""
 
-    criterion: str = option("snr", "removal criterion: slots of lowest score go", choices=CRITERIA)
+    criterion: str = option("snr", "removal criterion: slots of lowest score are removed", choices=CRITERIA)
     lam: float = option(1.0, "lambda of the criteria mean_exp and snr_exp", within="(0, inf)")
-    addition: str = option("grad_sampled", "which coordinates come", choices=tuple(ADDITIONS))
+    addition: str = option("grad_sampled", "how coordinates to add are chosen", choices=tuple(ADDITIONS))
     addition_draws: int = option(4, "noisy passes averaged by grad_averaged", within="[1, inf)")
     added_scale: str = option(
         "layer_mean",
-        "scale of a new slot: that of the mean scale parameter of the layer's surviving slots; or 1e-6",
+        "scale of a new slot; layer_mean: that of the mean scale parameter rho of the layer's slots that "
+        "stay; tiny: 1e-6",
         choices=("layer_mean", "tiny"),
     )
     removed_gradient: str = option(
         "likelihood",
-        "what a removed slot competes with: its likelihood gradient, as all others; or with the KL's "
-        "gradient added, as released",
+        "gradient by which a removed slot competes for addition; likelihood: that of the likelihood, as for "
+        "all other coordinates; likelihood_and_kl: that of the KL is added, as in the released code",
         choices=("likelihood", "likelihood_and_kl"),
     )
 
 
 class SSVI(MovingSubspace, SparseVariationalMethod):
-    """Mean-field VI that trains on a subspace of fixed size and moves it: sparse from first step to last."""
+    """Mean-field VI that trains on a subspace of fixed size and moves it: sparse from first step to last.
+
+    References
+    ----------
+    Li, Miao, Qiu & Zhang, ICLR 2024, arXiv 2402.11025.
+    """
 
     name = "ssvi"
     style = Style("SSVI", hue="#414AAF", hue_dark="#3767DB", marker="circle", dash="solid", order=0)
@@ -103,7 +109,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
     ) -> torch.Tensor:
         if self.options.removed_gradient == "likelihood_and_kl":
-            # KL contributes a gradient to stored coordinates only, so only to those just given up
+            # the KL has a gradient at stored coordinates only; among candidates these are the removed slots
             slope = self.kl_weight(context.progress) / self.options.prior_std**2
             coordinates = posterior.index[removed].long()
             gradient.view(-1)[coordinates] += slope * posterior.mean[removed]
@@ -113,7 +119,10 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
     def added(
         self, posteriors: Sequence[Slots], changes: Sequence[surgery.Change]
     ) -> list[Mapping[str, torch.Tensor]]:
-        """The scale parameter of each layer's new slots; a layer where none survive takes the mean of all."""
+        """Return the scale parameter of each layer's new slots.
+
+        With ``layer_mean``, a layer in which no slot stays takes the mean over all layers.
+        """
         gaussians = [p for p in posteriors if isinstance(p, SparseGaussian)]
         tiny = [{"rho": SCALE_MAPS[p.scale_map].rho(p.rho.new_tensor(TINY_STD))} for p in gaussians]
         surviving = [p.rho[change.keep] for p, change in zip(gaussians, changes, strict=True)]
@@ -126,7 +135,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         return Moments(posterior.mean, posterior.std, self.options.lam)
 
     def _request_averaged(self, context: Context, decide: GradientConsumer) -> None:
-        """The training pass is one of the draws; the others are extra passes with noise of their own."""
+        """Average the gradients of the training pass and of extra passes that have their own noise."""
         sums: dict[nn.Module, torch.Tensor] = {}
 
         def accumulate(layer: nn.Module, gradient: torch.Tensor) -> None:

@@ -218,7 +218,7 @@ def test_which_layers_have_dropout():
 
 def test_a_rate_that_reaches_no_layer_is_refused():
     run = parse_spec(nest({"dataset": "digits", "network": "mlp", "hidden": [], "method": "mc_dropout"}))
-    with pytest.raises(UserError, match=r"rate: 0\.1 is for layers behind the first"):
+    with pytest.raises(UserError, match=r"rate: 0\.1 is for layers after the first"):
         preflight.check(run)
     preflight.check(replace(run, method=("mc_dropout", MCDropoutOptions(rate=0.1, input_rate=0.1))))
 

@@ -372,7 +372,7 @@ def test_options_that_do_not_fit_are_refused():
 
     for options, words in [
         ({"method": "magnitude_vi", "prune_from": 0.9}, "prune_from: 0.9 comes after prune_until, 0.75"),
-        ({"method": "magnitude_vi", "pruning": "one_shot", "epochs": 1}, "takes two epochs at least"),
+        ({"method": "magnitude_vi", "pruning": "one_shot", "epochs": 1}, "needs at least two epochs"),
         ({"method": "lottery_ticket", "rewind_to": 9, "epochs": 5}, "rewind_to: 9 comes after the 5 epochs"),
     ]:
         with pytest.raises(UserError, match=words):

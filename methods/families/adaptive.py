@@ -1,7 +1,7 @@
-"""Dense VI whose weights go by what it has learnt of each: a rule says which, so how many is an outcome.
+"""Base of methods that learn which weights to remove (``sparse_vd``, ``lbbnn``).
 
-No sparsity is asked for; the density that comes out is measured. What the methods that share this differ
-in is the posterior, its KL divergence and the rule.
+No sparsity is requested: a rule decides which weights to remove, and the resulting density is
+measured. The methods differ in the posterior, its KL divergence and the rule.
 """
 
 from __future__ import annotations
@@ -26,32 +26,38 @@ from methods.subspace import pruning
 
 @dataclass(frozen=True)
 class AdaptiveOptions(KeepDense):
-    """What comes after the rule."""
+    """Option for training on after the rule has removed weights."""
 
     finetune: float = option(
         0.0,
-        "share of the epochs, one at least, in which the weights that are left are trained on, with the "
-        "learning rate begun anew, and batch normalisation gets to know them; 0, as the authors have it: "
-        "what training ended with is pruned and scored",
+        "share of the epochs (at least one) in which the remaining weights are trained on after pruning, "
+        "with a restarted learning rate and updated batch-norm statistics; 0, as in the papers: the network "
+        "is scored as it was pruned",
         within="[0, 1)",
     )
 
 
 class AdaptiveVI(VariationalMethod):
-    """Dense training, at the end of which the weights go whose ``margin`` is not above 0.
+    """Base of methods that train densely and then remove the weights whose ``margin`` is not above 0.
 
-    Counted as dense until then, as dense VI is. Layers that sparsity is not about keep every weight.
+    Until then FLOPs are counted as for dense VI. Layers that sparsity does not apply to keep every weight.
     """
 
-    why_dense = "what goes is an outcome of training"
+    why_dense = "training decides which weights go"
 
     def margin(self, posterior: Gaussian) -> torch.Tensor:
-        """By how much each weight of a dense posterior passes the rule, of its shape; detached."""
+        """Return by how much each weight of a dense posterior passes the rule; of its shape, detached."""
         raise NotImplementedError
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` when ``network`` has no layer to make sparse."""
+        """Check that ``network`` has a layer to make sparse.
+
+        Raises
+        ------
+        UserError
+            If it has none.
+        """
         if not convert.sparsifiable(network, options.keep_dense):
             raise UserError("there is no layer to make sparse")
 
@@ -74,7 +80,7 @@ class AdaptiveVI(VariationalMethod):
         return super().monitor(module, progress) | {"density_if_pruned": share}
 
     def _kept(self, module: nn.Module) -> Mapping[str, tuple[VariationalLayer, torch.Tensor]]:
-        """Of each layer that sparsity is about which of its stored weights stay, boolean, flat."""
+        """Return each prunable layer, by name, with the stored weights that stay, boolean and flat."""
         found = {}
         for name, layer in pruning.prunable(module).items():
             posterior = layer.posterior
@@ -84,6 +90,6 @@ class AdaptiveVI(VariationalMethod):
             else:
                 margin = self.margin(posterior).reshape(-1)
                 kept = margin > 0
-                kept[margin.argmax()] = True  # a layer of no weight would cut the network in two
+                kept[margin.argmax()] = True  # a layer without weights would cut the network in two
             found[name] = layer, kept
         return found

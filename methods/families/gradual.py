@@ -10,17 +10,27 @@ from torch import nn
 from methods.base import Budget, Context
 from methods.subspace import pruning
 
-#: Prunings that a plan of a training's FLOPs tells apart; of more, some count as done with a later one.
+#: Most prunings that ``training_flops`` tells apart. If there are more, some count as done with a later one.
 _TOLD_APART = 200
 
 
 @dataclass(frozen=True)
 class Gradual:
-    """What goes after which step of a stage; methods call it in their hooks.
+    """Prunes a module step by step within a stage; methods call it in their hooks.
 
-    allocation: one of ``allocation.RULES``. sparsity: what there is in the end. begin, end: shares of the
-    steps; where ``end`` does not come after ``begin``, all goes there at once. every: minibatches from one
-    pruning to the next. scores: what weights are kept by.
+    Parameters
+    ----------
+    allocation
+        One of ``allocation.RULES``.
+    sparsity
+        Sparsity at the end.
+    begin, end
+        Shares of the steps between which pruning happens. If ``end`` does not come after ``begin``,
+        everything is pruned at ``end``.
+    every
+        Minibatches from one pruning to the next.
+    scores
+        Scores the weights; the lowest are removed.
     """
 
     allocation: str
@@ -31,20 +41,29 @@ class Gradual:
     scores: pruning.Scores
 
     def after_step(self, context: Context) -> None:
-        """Remove what is due after this step."""
+        """Remove the weights that are due after this step."""
         step, (first, last) = context.progress.step, self._span(context.progress.steps)
         if self._is_due(step, first, last):
             self._prune(context, pruning.cubic(step, first, last, self.sparsity))
 
     def leave_stage(self, context: Context) -> None:
-        """Remove the rest: a training that is cut short may not have come to the end."""
+        """Remove the rest, because a training that is cut short may not have reached the last pruning."""
         self._prune(context, self.sparsity)
 
     def training_flops(self, module: nn.Module, budget: Budget, dense: float) -> float:
-        """As counted in a training of one stage, or in one of many prunings a little more.
+        """Return the FLOPs of a training of one stage, for one example.
 
-        Under the allocation ``global`` the most that it can be. dense: FLOPs an example of a step of the
-        dense ``module``.
+        They equal what is counted in training, or are a little more if there are many prunings. Under the
+        allocation ``global`` they are the largest possible value.
+
+        Parameters
+        ----------
+        module
+            Dense module.
+        budget
+            Length of training.
+        dense
+            FLOPs of a training step of the dense module for one example.
         """
         steps = budget.epochs * budget.steps_per_epoch
         first, last = self._span(steps)
@@ -58,7 +77,7 @@ class Gradual:
         return total + cost * budget.in_epochs(range(begun + 1, steps + 1))
 
     def _span(self, steps: int) -> tuple[int, int]:
-        """The first and the last step of pruning, of ``steps``."""
+        """Return the first and the last of ``steps`` steps at which weights are pruned."""
         last = max(math.floor(self.end * steps), 1)
         return min(math.floor(self.begin * steps), last - 1), last
 

@@ -1,7 +1,8 @@
-"""A subspace of fixed size that moves while it is trained on: when, and in which order, for ssvi and rigl.
+"""Base of methods that move a subspace of fixed size during training (``ssvi``, ``rigl``).
 
-Every ``replace_every`` minibatches the slots of lowest score go and the best candidates come (Evci et al.
-2020; Li et al. 2024). A method says what slots and candidates are scored by, and what added slots start with.
+Every ``replace_every`` minibatches the slots of lowest score are removed and the best candidates are
+added (Evci et al. 2020; Li et al. 2024). A method defines the scores of slots, the ranks of candidates,
+and the values that added slots start with. This module decides when updates happen.
 """
 
 from __future__ import annotations
@@ -29,18 +30,38 @@ from methods.subspace.recording import record_change
 
 @dataclass(frozen=True)
 class MovingOptions(SparsityOptions):
-    """When and how much of a subspace is exchanged."""
+    """Options for when a subspace is updated, and how much of it."""
 
     replace_every: int = option(20, "minibatches from one subspace update to the next", within="[1, inf)")
-    replace_fraction: float = option(0.3, "share of slots up for replacement at the start", within="[0, 1]")
-    replace_until: float = option(0.75, "share of the steps after which the subspace rests", within="[0, 1]")
-    readmit: bool = option(True, "slots just removed compete for addition; those that win stay as they were")
-    step_on_update: bool = option(True, "take the optimiser step on updates too; the released code skips it")
+    replace_fraction: float = option(
+        0.3,
+        "share of the slots that an update may replace, at the start of training; falls to 0 on a cosine",
+        within="[0, 1]",
+    )
+    replace_until: float = option(
+        0.75, "share of the steps after which the subspace stays as it is", within="[0, 1]"
+    )
+    readmit: bool = option(
+        True, "removed slots compete with the candidates for addition; those that win stay as they were"
+    )
+    step_on_update: bool = option(
+        True, "take the optimiser step at updates too; the released SSVI code skips it"
+    )
 
 
 @dataclass
 class Update:
-    """One subspace update between its two halves: scores (s,) by layer, and what goes and comes."""
+    """One subspace update that has begun: before the backward pass, until after the optimiser step.
+
+    Parameters
+    ----------
+    layers
+        Name, layer and posterior of every sparse layer.
+    scores
+        Scores (s,) of each layer's slots.
+    exchange
+        Chooses the slots to remove and the coordinates to add.
+    """
 
     layers: list[SparseLayer]
     scores: list[torch.Tensor]
@@ -48,41 +69,73 @@ class Update:
 
 
 class MovingSubspace(Method):
-    """Exchanges slots of all sparse layers; its options are ``MovingOptions`` and more."""
+    """Base of methods that exchange slots of all sparse layers; their options extend ``MovingOptions``."""
 
     Options: ClassVar[type] = MovingOptions
 
     def scores(self, posterior: Slots) -> torch.Tensor:
-        """What slots are removed by, (s,): the lowest go."""
+        """Return the scores (s,) of the slots of a layer; the lowest are removed."""
         raise NotImplementedError
 
     def request_magnitudes(self, context: Context, offer: GradientConsumer) -> None:
-        """Arrange that ``offer`` gets what additions are ranked by, for every sparse layer, within the step.
+        """Arrange that ``offer`` receives, within this step, a tensor for every sparse layer.
 
-        A tensor of the weight's shape, which may be overwritten: the largest magnitudes come.
+        The tensor has the weight's shape and may be overwritten; ``rank`` turns it into ranks.
         """
         raise NotImplementedError
 
     def rank(
         self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
     ) -> torch.Tensor:
-        """What candidates are ranked by, from what ``offer`` was given; may overwrite ``gradient``."""
+        """Return the ranks of candidates, from the tensor that ``offer`` received; largest are added.
+
+        Parameters
+        ----------
+        posterior
+            Posterior of the layer.
+        removed
+            Slots to remove, boolean (s,).
+        gradient
+            Tensor that ``offer`` received, of the weight's shape; may be overwritten.
+        context
+            Context of the step.
+        """
         return gradient.abs_()
 
     def added(
         self, posteriors: Sequence[Slots], changes: Sequence[surgery.Change]
     ) -> list[Mapping[str, torch.Tensor]]:
-        """What the parameters of each layer's new slots are, by name; 0 where not named."""
+        """Return the parameter values of each layer's new slots, by name; 0 if not named.
+
+        Parameters
+        ----------
+        posteriors
+            Posterior of each layer.
+        changes
+            Change of each layer.
+        """
         return [{} for _ in posteriors]
 
     def update_events(self) -> list[str]:
-        """What ``request_magnitudes`` adds to the events of a step."""
+        """Return the events that an update adds to a step (see ``Method.flops``)."""
         return ["dense_gradient"]
 
     def observe(
         self, context: Context, layer: str, posterior: Slots, removed: torch.Tensor, updates: int
     ) -> None:
-        """Called for each layer before it moves, where that is watched; the stage has ``updates`` of them."""
+        """Look at a layer before its update, if updates are recorded.
+
+        Parameters
+        ----------
+        context
+            Context of the step.
+        layer, posterior
+            Name and posterior of the layer.
+        removed
+            Slots to remove, boolean (s,).
+        updates
+            Number of updates in the stage.
+        """
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
         context.memory["updates"] = 0
@@ -93,7 +146,7 @@ class MovingSubspace(Method):
         step, last = context.progress.step, self._last_update(context.progress.steps)
         if step % self.options.replace_every or step >= last:
             return
-        if self.options.sparsity == 0:  # nothing to move to; and no step forfeited: this is dense
+        if self.options.sparsity == 0:  # dense: nothing to exchange, and no step to skip
             return
         context.skip_step = not self.options.step_on_update
         fraction = surgery.replacement_fraction(step, last, self.options.replace_fraction)
@@ -120,7 +173,7 @@ class MovingSubspace(Method):
         if update is None:
             return
         surgery.check_optimiser(context.optimiser)
-        for number in update.exchange.missing:  # no gradient came this way: it is zero
+        for number in update.exchange.missing:  # the loss does not depend on this layer: its gradient is zero
             _, _, posterior = update.layers[number]
             update.exchange.offer(number, posterior.mean.new_zeros(posterior.shape))
         changes = [update.exchange.change(number) for number in range(len(update.layers))]
@@ -138,7 +191,7 @@ class MovingSubspace(Method):
         return int(self.options.replace_every)
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; under the allocation ``global`` the most that it can be."""
+        """As counted in training; under the allocation ``global`` the largest possible value."""
         step = self._dearest_step(module)
         update = sum(self.flops(module, event) for event in self.update_events())
         slots, total = [posterior.active for *_, posterior in layers.sparse_layers(module)], 0.0
@@ -148,7 +201,10 @@ class MovingSubspace(Method):
         return total
 
     def _dearest_step(self, module: nn.Module) -> float:
-        """FLOPs an example of a plain step; under ``global`` with all weights where they are used most."""
+        """Return the FLOPs of a plain step for one example.
+
+        Under the allocation ``global`` all weights are assumed to be where they are used most.
+        """
         step = self.flops(module, "step")
         if self.options.allocation != "global":
             return step
@@ -160,7 +216,10 @@ class MovingSubspace(Method):
         return step + sum((counts[name] - slots[name]) * price for name, price in prices.items())
 
     def _updates(self, slots: list[int], steps: int) -> range:
-        """Which of ``steps`` steps have an update: with the fraction, what there is to replace runs out."""
+        """Return which of ``steps`` steps have an update.
+
+        Updates end early if the falling fraction leaves no slot to replace.
+        """
         last, every = self._last_update(steps), self.options.replace_every
         due = range(every, last, every) if self.options.sparsity > 0 else range(0)
 
@@ -171,14 +230,14 @@ class MovingSubspace(Method):
         return due[: bisect.bisect(due, False, key=lambda step: not moves(step))]
 
     def _quotas(self, slots: list[int], fraction: float) -> list[int] | int | None:
-        """How many slots go, of each layer or of all layers together; None where none go."""
+        """Return how many slots to remove, in each layer or in all together; None if there are none."""
         quotas: list[int] | int = [math.floor(count * fraction) for count in slots]
         if self.options.allocation == "global":
             quotas = math.floor(sum(slots) * fraction)
         return quotas if (quotas if isinstance(quotas, int) else any(quotas)) else None
 
     def _begin_update(self, found: list[SparseLayer], fraction: float) -> Update | None:
-        """The slots that go, ``fraction`` of each layer's or of all layers' together; None where none go."""
+        """Choose the slots to remove, ``fraction`` of each layer's or of all together; None if none go."""
         quotas = self._quotas([posterior.active for _, _, posterior in found], fraction)
         if quotas is None:
             return None
@@ -187,7 +246,7 @@ class MovingSubspace(Method):
         return Update(found, scores, Exchange(indices, scores, quotas, self.options.readmit))
 
     def _last_update(self, steps: int) -> int:
-        """T_end of a stage of ``steps`` steps: no update at or after it."""
+        """Return T_end of a stage of ``steps`` steps: there is no update at or after this step."""
         return math.floor(self.options.replace_until * steps)
 
     @torch.no_grad()
@@ -198,7 +257,7 @@ class MovingSubspace(Method):
 
 
 def offer_random(context: Context, offer: GradientConsumer) -> None:
-    """Magnitudes drawn uniformly, as in SET (Mocanu et al. 2018): the control for the gradient."""
+    """Offer magnitudes drawn uniformly, as in SET (Mocanu et al. 2018): the control for the gradient."""
     for _, layer, posterior in layers.sparse_layers(context.module):
         drawn: Any = torch.rand(posterior.shape, generator=context.streams["subspace"])
         offer(layer, drawn.to(posterior.mean.device))

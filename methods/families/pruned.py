@@ -1,7 +1,7 @@
-"""Dense VI that is pruned to a requested sparsity in one shot or step by step: what its variants share.
+"""Base of methods that train dense VI and prune it to a requested sparsity (``magnitude_vi``, ``snr_vi``).
 
-Schedules: at once, followed by fine-tuning with the learning rate begun anew (Renda et al. 2020), or the
-cubic one of Zhu & Gupta 2017, within one training.
+There are two schedules: at once, followed by fine-tuning with a restarted learning rate (Renda et al.
+2020), or the cubic schedule of Zhu & Gupta 2017 within one training.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from methods.subspace import pruning
 
 @dataclass(frozen=True)
 class PrunedOptions(SparseOptions):
-    """When weights go. Under the allocation ``global`` all layers are ranked together."""
+    """Options for when weights are pruned. Under the allocation ``global`` all layers are ranked together."""
 
     pruning: str = option(
         "cubic",
-        "cubic: little by little between prune_from and prune_until (Zhu & Gupta 2017); one_shot: all at "
-        "prune_until, the rest of the epochs being fine-tuning with the learning rate begun anew",
+        "cubic: step by step between prune_from and prune_until (Zhu & Gupta 2017); one_shot: all at "
+        "prune_until, followed by fine-tuning with a restarted learning rate",
         choices=("cubic", "one_shot"),
     )
     prune_from: float = option(0.2, "share of the steps at which cubic pruning begins", within="[0, 1]")
     prune_until: float = option(
-        0.75, "share of the steps, or epochs, after which it is done", within="[0, 1]"
+        0.75, "share of the steps (one_shot: epochs) after which pruning is done", within="[0, 1]"
     )
     prune_every: int = option(20, "minibatches from one cubic pruning to the next", within="[1, inf)")
 
 
 class PrunedVI(SparseVariationalMethod):
-    """Dense VI, pruned by ``criterion`` and trained on."""
+    """Base of methods that train dense VI, prune by ``criterion`` and train on."""
 
     Options = PrunedOptions
     criterion: ClassVar[str]
@@ -47,7 +47,13 @@ class PrunedVI(SparseVariationalMethod):
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` when ``options`` do not fit ``network`` or each other."""
+        """Check that ``options`` fit ``network`` and each other.
+
+        Raises
+        ------
+        UserError
+            If they do not.
+        """
         super().validate(options, network)
         if options.pruning == "cubic" and options.prune_from > options.prune_until:
             raise UserError(
@@ -76,7 +82,7 @@ class PrunedVI(SparseVariationalMethod):
             self._gradual.leave_stage(context)
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; under the allocation ``global`` the most that it can be."""
+        """As counted in training; under the allocation ``global`` the largest possible value."""
         if self.options.sparsity == 0:
             return super().training_flops(module, budget)
         dense, stages = self.flops(module, "step"), self.stages(budget)

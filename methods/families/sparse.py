@@ -1,4 +1,4 @@
-"""What sparse methods share: layers that stay dense, requested weights of each layer, a random subspace."""
+"""Options and helpers of all sparse methods: requested sparsity, layers kept dense, random subspaces."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from methods.subspace import allocation
 
 @dataclass(frozen=True)
 class RequestedSparsity:
-    """How many weights are active."""
+    """Options for how many weights are active."""
 
-    sparsity: float = option(0.9, "share of the sparsifiable weights removed", within="[0, 1)")
+    sparsity: float = option(0.9, "share of the sparsifiable weights to remove", within="[0, 1)")
     allocation: str = option(
         "uniform",
         "; ".join(f"{name}: {doc}" for name, doc in allocation.RULES.items()),
@@ -27,32 +27,43 @@ class RequestedSparsity:
 
 @dataclass(frozen=True)
 class KeepDense:
-    """What sparsity is not about."""
+    """Option for layers that sparsity does not apply to."""
 
     keep_dense: tuple[str, ...] = option(
-        (), "patterns of names of layers that stay dense, as in [classifier, layer1.*]", neutral=()
+        (), "patterns of the names of layers that stay dense, such as [classifier, layer1.*]", neutral=()
     )
 
 
 @dataclass(frozen=True)
 class SparsityOptions(KeepDense, RequestedSparsity):
-    """How many weights are active, and where."""
+    """Options for how many weights are active, and where."""
 
 
 def slot_counts(options: SparsityOptions, network: nn.Module, generator: torch.Generator) -> dict[str, int]:
-    """Active weights a sparse layer of ``network``, by name; layers not named are dense.
+    """Return the number of active weights of each sparse layer, by name; other layers are dense.
 
-    ``generator`` decides under the allocation ``global``. Raises ``UserError`` when a layer would be left
-    without a weight, or there is no layer.
+    Parameters
+    ----------
+    options
+        Sparsity, allocation rule, and layers to keep dense.
+    network
+        Network to make sparse; not changed.
+    generator
+        Draws the numbers of the allocation ``global``.
+
+    Raises
+    ------
+    UserError
+        If there is no layer to make sparse, or a layer would be left without a weight.
     """
     kernels = convert.sparsifiable(network, options.keep_dense)
     counts = allocation.allocate(options.allocation, kernels, options.sparsity, generator)
-    if options.allocation == "erk":  # what it leaves whole never moves: plain dense code
+    if options.allocation == "erk":  # layers that keep all weights never change: treat them as dense
         counts = {name: count for name, count in counts.items() if count < kernels[name].numel()}
     return counts
 
 
 def random_index(size: int, count: int, generator: torch.Generator) -> torch.Tensor:
-    """``count`` of ``size`` coordinates, drawn uniformly, sorted, int64."""
+    """Draw ``count`` of ``size`` coordinates uniformly; sorted, int64."""
     order = torch.randperm(size, generator=generator, dtype=torch.int32)
     return order[:count].sort().values.long()

@@ -1,7 +1,7 @@
-"""What methods with Gaussian posteriors share: options, the objective, building posteriors.
+"""Base of methods with Gaussian posteriors: options, the objective, and the initial posteriors.
 
-The objective is Li et al. 2024: the mean negative log-likelihood of a minibatch under
-local reparameterisation plus kappa * w(e) / N times the KL of all active coordinates.
+The objective is that of Li et al. 2024: the mean negative log-likelihood of a minibatch under local
+reparameterisation plus kappa * w(e) / N times the KL of all active coordinates.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from methods.families.sparse import SparsityOptions, random_index, slot_counts
 from methods.layers import convert, layer
 from methods.layers.posterior import DenseGaussian, Gaussian, SparseGaussian
 
-# What the released SSVI code draws initial means and scales from, for every layer.
+# Initial means and scales in the released SSVI code, the same for every layer: standard deviation of the
+# means, and mean and standard deviation of the scales.
 RELEASED_MEAN_STD = 0.01
 RELEASED_SCALE = (6e-4, 5e-4)
 
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """The Gaussian prior."""
+    """Option of the Gaussian prior."""
 
     prior_std: float = option(
         0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)"
@@ -40,29 +41,31 @@ class PriorOptions:
 
 @dataclass(frozen=True)
 class PosteriorOptions:
-    """Options of every method that trains Gaussian posteriors, whatever the prior."""
+    """Options of every method that trains Gaussian posteriors, under any prior."""
 
     kl_factor: float = option(
-        0.02, "factor kappa of the KL term (a cold posterior below 1)", within="[0, inf)"
+        0.02, "factor kappa of the KL term; below 1 the posterior is a cold one", within="[0, inf)"
     )
     kl_warmup: float = option(
-        0.5, "share of the epochs over which the KL weight rises to its full value", within="[0, 1]"
+        0.5, "share of the epochs in which the weight of the KL rises to its full value", within="[0, 1]"
     )
     mean_init: str = option(
         "network",
-        "initial means: the network's own initial weights, enlarged by 1/sqrt(density) so that a layer's "
-        "outputs keep their variance; or N(0, 0.01^2) in every layer, as released",
+        "initial means; network: the network's own initial weights, divided by sqrt(density) so that the "
+        "outputs of a layer keep their variance; released: N(0, 0.01^2), as in the released SSVI code",
         choices=("network", "released"),
     )
     scale_init: str = option(
         "constant",
-        "initial scales: initial_std everywhere; or |N(6e-4, 5e-4^2)|, as released",
+        "initial scales; constant: initial_std; released: |N(6e-4, 5e-4^2)|, as in the released SSVI code",
         choices=("constant", "released"),
     )
     initial_std: float = option(0.02, "initial scale when scale_init is constant", within="(0, inf)")
-    scale_map: str = option("softplus", "from parameter to scale", choices=("softplus", "exp"))
+    scale_map: str = option(
+        "softplus", "function from the parameter rho to the scale", choices=("softplus", "exp")
+    )
     variance_floor: float = option(
-        0.0, "added to pre-activation variances; the released code has 1e-8", within="[0, inf)"
+        0.0, "added to the variance of pre-activations; the released SSVI code has 1e-8", within="[0, inf)"
     )
 
 
@@ -76,20 +79,35 @@ class SparseOptions(SparsityOptions, VariationalOptions):
     """Options of methods whose posteriors live on a subspace of fixed size."""
 
 
-#: The stage of training that goes on with what has been pruned.
+#: Name of the stage that trains the network on after pruning.
 FINETUNE = "finetune"
 
 
 def with_finetuning(budget: Budget, share: float, option: str) -> list[Stage]:
-    """Two stages, the second a ``share`` of the epochs and one at least; ``option`` asks for it."""
+    """Return two stages, of which the second is fine-tuning after pruning.
+
+    Parameters
+    ----------
+    budget
+        Length of training.
+    share
+        Share of the epochs for fine-tuning; at least one epoch is taken.
+    option
+        Option that asks for fine-tuning, for the error message.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two epochs.
+    """
     if budget.epochs < 2:
-        raise UserError(f"{option} takes two epochs at least: one to train, one to fine-tune")
+        raise UserError(f"{option} needs at least two epochs: one to train, one to fine-tune")
     after = min(max(round(share * budget.epochs), 1), budget.epochs - 1)
     return [Stage("train", budget.epochs - after), Stage(FINETUNE, after, start="keep")]
 
 
 class VariationalMethod(Method):
-    """Gaussian posteriors over all kernels, trained on the objective above."""
+    """Base of methods that train Gaussian posteriors over all kernels, on the objective of this module."""
 
     Options: ClassVar[type] = VariationalOptions
 
@@ -111,7 +129,7 @@ class VariationalMethod(Method):
             network, posterior, self.options.variance_floor, self.keep_dense, self.why_dense
         )
 
-    #: Why layers begin with all their weights, for the report of what becomes of each.
+    #: Why layers start with all their weights, for the report of each parameter tensor.
     why_dense: ClassVar[str] = "the method keeps every weight"
 
     @property
@@ -121,7 +139,10 @@ class VariationalMethod(Method):
         return keep
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
-        """Slots a sparse layer, by name; layers not named are dense. ``generator`` is for what is drawn."""
+        """Return the number of slots of each sparse layer, by name; other layers are dense.
+
+        ``generator`` draws whatever the numbers depend on.
+        """
         return {}
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
@@ -130,19 +151,22 @@ class VariationalMethod(Method):
         return data + self.kl_weight(progress) * self.kl(module)
 
     def kl(self, module: nn.Module) -> torch.Tensor:
-        """KL divergence from the prior, summed over every stored coordinate, in nats."""
+        """Return the KL divergence from the prior, summed over all stored coordinates, in nats, a scalar."""
         return torch.stack([self.kl_of(posterior) for posterior in layer.gaussians(module)]).sum()
 
     def kl_of(self, posterior: Gaussian) -> torch.Tensor:
-        """KL divergence from the prior of one kernel's stored coordinates, in nats, a scalar."""
+        """Return the KL divergence of one kernel's stored coordinates from the prior, in nats, a scalar."""
         return posterior.kl(self.options.prior_std)
 
     def kl_weight(self, progress: Progress) -> float:
-        """kappa * w(e) / N, with w a staircase over epochs that reaches 1 after the warm-up."""
+        """Return the weight of the KL, kappa * w(e) / N, in epoch e of N training examples."""
         return float(self.options.kl_factor * self.kl_rise(progress) / progress.examples)
 
     def kl_rise(self, progress: Progress) -> float:
-        """w(e): the share of its full weight that the KL has in an epoch; all of it in fine-tuning."""
+        """Return w(e), which rises in equal steps from epoch to epoch and is 1 after the warm-up.
+
+        In fine-tuning it is 1 from the start.
+        """
         if progress.stage == FINETUNE:
             return 1.0
         warmup = self.options.kl_warmup * progress.epochs
@@ -155,7 +179,7 @@ class VariationalMethod(Method):
     def _initial(
         self, weight: torch.Tensor, density: float, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Initial means and scales of a whole kernel, of its shape."""
+        """Return initial means and scales of a whole kernel, both of its shape."""
         if self.options.mean_init == "network":
             mean = weight / density**0.5
         else:
@@ -164,12 +188,12 @@ class VariationalMethod(Method):
             return mean, torch.full_like(weight, self.options.initial_std)
         centre, spread = RELEASED_SCALE
         std = (centre + spread * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)).abs()
-        # exactly 0, whose rho is infinite, is drawn again in the released code; the next float is as good
+        # a scale of exactly 0 has an infinite rho: the released code draws again, we take the smallest float
         return mean, std.clamp_(min=torch.finfo(weight.dtype).tiny)
 
 
 class SparseVariationalMethod(VariationalMethod):
-    """Posteriors on a random subspace of each sparsifiable layer."""
+    """Base of methods whose posteriors live on a random subspace of each sparsifiable layer."""
 
     Options = SparseOptions
 
@@ -186,7 +210,13 @@ class SparseVariationalMethod(VariationalMethod):
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Raise ``UserError`` when ``options`` do not fit ``network`` (a layer without a weight)."""
+        """Check that ``options`` leave every layer of ``network`` a weight.
+
+        Raises
+        ------
+        UserError
+            If a layer would be left without a weight.
+        """
         slot_counts(options, network, torch.Generator().manual_seed(0))
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
@@ -194,6 +224,6 @@ class SparseVariationalMethod(VariationalMethod):
 
 
 def data_loss(module: nn.Module, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy of a minibatch in the forward pass in force."""
+    """Return the mean cross-entropy of a minibatch, in nats, in the forward pass that is in force."""
     inputs, labels = batch
     return F.cross_entropy(module(inputs), labels)

@@ -83,7 +83,7 @@ class Attention(nn.Module):
             If ``is_causal`` is given without ``attn_mask``.
         """
         if is_causal and attn_mask is None:
-            raise RuntimeError("is_causal is a hint about attn_mask, which is missing")
+            raise RuntimeError("is_causal needs attn_mask, which is missing")
         batched = query.dim() == 3
         inputs = [query, key, value]
         if not batched:

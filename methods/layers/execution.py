@@ -101,7 +101,7 @@ def by_kernels(module: nn.Module) -> list[str]:
 
 
 def summary(module: nn.Module) -> str:
-    """Return how sparse layers are computed: ``sparse``, ``dense``, or ``mixed`` if only some have kernels."""
+    """Return whether sparse layers are computed ``sparse``, ``dense``, or ``mixed`` (some have kernels)."""
     sparse = [layer.kernel is not None for _, layer, _ in sparse_layers(module)]
     return "dense" if not any(sparse) else "sparse" if all(sparse) else "mixed"
 
@@ -183,7 +183,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
     buffers = {buffer: buffer.clone() for buffer in module.buffers()}
 
     def results() -> list[torch.Tensor]:
-        """Return the outputs in evaluation and in training; without dropout, as its draws depend on the layout."""
+        """Return the outputs in evaluation and training, without dropout: its draws depend on the layout."""
         tensors = []
         try:
             for trained in (False, True):

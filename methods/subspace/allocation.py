@@ -1,6 +1,6 @@
-"""How many weights each layer of the sparsifiable set keeps.
+"""Decide how many weights each sparsifiable layer keeps.
 
-Every rule gives the same total: what is left when floor(sparsity * n) of each layer's n go.
+Every rule gives the same total: the sum of n - floor(sparsity * n) over layers of n weights.
 """
 
 from __future__ import annotations
@@ -15,19 +15,33 @@ import torch
 from methods.core.errors import UserError
 
 RULES = {
-    "uniform": "the same share of every layer (released)",
-    "erk": "Erdős–Rényi kernel: a layer's density in proportion to the sum of its kernel's dimensions over "
+    "uniform": "the same share of every layer, as in the released SSVI code",
+    "erk": "Erdős–Rényi kernel: a layer's density is proportional to the sum of its kernel's dimensions over "
     "their product",
-    "global": "one budget for the whole network: drawn or ranked jointly, and moved between layers",
+    "global": "one budget for the whole network: weights of all layers are drawn or ranked together",
 }
 
 
 def allocate(
     rule: str, kernels: Mapping[str, torch.Size], sparsity: float, generator: torch.Generator
 ) -> dict[str, int]:
-    """Active weights a layer, by name, under one of ``RULES``; ``generator`` decides in ``global``.
+    """Return the number of active weights of each layer, by name, under one of ``RULES``.
 
-    Raises ``UserError`` when a layer would be left without a weight, or there is no layer.
+    Parameters
+    ----------
+    rule
+        Key of ``RULES``.
+    kernels
+        Kernel shapes, by layer name.
+    sparsity
+        Share of the weights to remove, in [0, 1).
+    generator
+        Draws the numbers of the rule ``global``; other rules do not use it.
+
+    Raises
+    ------
+    UserError
+        If there is no layer, or a layer would be left without a weight.
     """
     if not kernels:
         raise UserError(f"sparsity {sparsity}: there is no layer to make sparse")
@@ -37,9 +51,14 @@ def allocate(
 
 
 def uniform(kernels: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
-    """Active weights a layer when floor(sparsity * n) of its n are removed (the released SSVI code).
+    """Return the number of active weights of each layer if floor(sparsity * n) of its n are removed.
 
-    Raises ``UserError`` when a layer would be left without a weight.
+    This is what the released SSVI code does.
+
+    Raises
+    ------
+    UserError
+        If a layer would be left without a weight.
     """
     counts = {name: _left(shape.numel(), sparsity) for name, shape in kernels.items()}
     _require_one(counts, kernels, sparsity)
@@ -47,17 +66,26 @@ def uniform(kernels: Mapping[str, torch.Size], sparsity: float) -> dict[str, int
 
 
 def erk(kernels: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
-    """Densities of an Erdős–Rényi kernel: epsilon * sum(dimensions) / product(dimensions), 1 at most.
+    """Return the number of active weights of each layer under an Erdős–Rényi kernel.
 
-    Mocanu et al. 2018, Evci et al. 2020 (appendix). A layer that would exceed 1 is dense, and
-    epsilon is solved for again; counts are rounded by largest remainder, the earlier layer first.
-    Raises ``UserError`` when a layer would be left without a weight.
+    The density of a layer is epsilon * sum(dimensions) / product(dimensions), at most 1. Layers that would
+    exceed 1 are dense, and epsilon is computed again. Counts are rounded by largest remainder, the earlier
+    layer first.
+
+    Raises
+    ------
+    UserError
+        If a layer would be left without a weight.
+
+    References
+    ----------
+    Mocanu et al. 2018; Evci et al. 2020, appendix.
     """
     budget, full = total(kernels, sparsity), set[str]()
     while True:
         scaled = {name: sum(shape) for name, shape in kernels.items() if name not in full}
         rest = budget - sum(kernels[name].numel() for name in full)
-        # of integers, so that no rounding decides; epsilon * sum(dimensions) is the count itself
+        # fractions, so that rounding decides nothing; epsilon * sum(dimensions) is the number of weights
         epsilon = Fraction(rest, sum(scaled.values())) if scaled else Fraction(0)
         above = {name for name, dimensions in scaled.items() if epsilon * dimensions > kernels[name].numel()}
         if not above:
@@ -76,10 +104,14 @@ def erk(kernels: Mapping[str, torch.Size], sparsity: float) -> dict[str, int]:
 
 
 def joint(kernels: Mapping[str, torch.Size], sparsity: float, generator: torch.Generator) -> dict[str, int]:
-    """What falls to each layer when the total is drawn uniformly from all coordinates of all layers.
+    """Return the number of active weights of each layer if all are drawn uniformly from all coordinates.
 
-    A layer without a weight is given one of the layer that has most. Raises ``UserError`` when there
-    are fewer weights than layers.
+    A layer that would have no weight gets one from the layer that has most.
+
+    Raises
+    ------
+    UserError
+        If there are fewer weights than layers.
     """
     budget, sizes = total(kernels, sparsity), [shape.numel() for shape in kernels.values()]
     if budget < len(sizes):
@@ -93,12 +125,12 @@ def joint(kernels: Mapping[str, torch.Size], sparsity: float, generator: torch.G
 
 
 def total(kernels: Mapping[str, torch.Size], sparsity: float) -> int:
-    """The weights that are active in all layers together, whatever the rule."""
+    """Return the number of active weights of all layers together, the same under every rule."""
     return sum(_left(shape.numel(), sparsity) for shape in kernels.values())
 
 
 def _left(size: int, sparsity: float) -> int:
-    # 0.9 * 10 is 9.000000000000002 in some roundings of the product: not 10 removed
+    # sparsity * size may be rounded to just below a whole number: floor would then be one too small
     return size - math.floor(sparsity * size + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""One update of the subspace over all layers: slots go at once, coordinates come as gradients arrive."""
+"""One update of the subspace over all layers: choose slots to remove and coordinates to add."""
 
 from __future__ import annotations
 
@@ -11,18 +11,32 @@ from methods.subspace import surgery
 
 
 class Exchange:
-    """Which slots each layer gives up, and which coordinates it gains.
+    """Chooses which slots each layer loses, and which coordinates it gains.
 
-    indices: active coordinates (s,) of each layer, sorted. scores: (s,) of each layer, larger is
-    kept. quotas: slots to exchange in each layer, or one number for all layers together: then
-    scores and magnitudes are compared across layers, and the sizes of layers change while their
-    sum stays. Ties go to the earlier layer, then to the lower position. ``removed`` are the slots
-    given up, boolean (s,) of each layer, some of which may be taken back: candidates are all inactive
-    coordinates and, with ``readmit``, those slots, which then stay as they were. When there are fewer
-    candidates than slots given up, the best of these stay.
+    Slots to remove are chosen at once. Candidates for addition are all inactive coordinates and, with
+    ``readmit``, the removed slots; a removed slot that is chosen stays as it was. If there are fewer
+    candidates than removed slots, the best of these stay. Ties go to the earlier layer, then to the lower
+    position.
 
-    Magnitudes are offered a layer at a time, in any order; of these the best so far are kept, so
-    that memory is that of the slots and of the exchange beside one layer's magnitudes.
+    Magnitudes are offered one layer at a time, in any order. Only the best ones so far are kept, so that
+    memory is that of the slots and of one layer's magnitudes.
+
+    Parameters
+    ----------
+    indices
+        Active coordinates (s,) of each layer, sorted.
+    scores
+        Scores (s,) of each layer; the lowest are removed.
+    quotas
+        Slots to exchange in each layer, or one number for all layers together. With one number, scores
+        and magnitudes are compared across layers, and layers may grow or shrink while their sum stays.
+    readmit
+        Whether removed slots are candidates.
+
+    Attributes
+    ----------
+    removed
+        Slots chosen for removal, boolean (s,) of each layer; some may be taken back.
     """
 
     def __init__(
@@ -43,11 +57,11 @@ class Exchange:
 
     @property
     def missing(self) -> list[int]:
-        """The layers that have made no offer."""
+        """Numbers of the layers that have not made an offer."""
         return list(self._missing)
 
     def offer(self, layer: int, magnitude: torch.Tensor) -> None:
-        """The magnitudes of every coordinate of ``layer``, of any shape, overwritten."""
+        """Take the magnitudes of every coordinate of a layer, of any shape; they are overwritten."""
         self._missing.pop(layer, None)
         index, removed = self._indices[layer], self.removed[layer]
         ranks = surgery.candidates(index, removed, magnitude, self._readmit)
@@ -55,20 +69,20 @@ class Exchange:
         self._pools[layer].offer(layer, ranks, available)
 
     def change(self, layer: int) -> surgery.Change:
-        """What happens to ``layer``, once all layers have made their offers."""
+        """Return the change of a layer, after all layers have made their offers."""
         index = self._indices[layer]
         return surgery.settle(index, self.removed[layer], self._pools[layer].chosen(layer, index.device))
 
 
 class Pool:
-    """The ``n`` candidates of largest rank among those offered; ties go to the earlier layer and position."""
+    """Keeps the ``n`` candidates of largest rank among all offers; ties: the earlier layer and position."""
 
     def __init__(self, n: int) -> None:
         self.n = n
         self._best: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def offer(self, layer: int, ranks: torch.Tensor, available: int) -> None:
-        """``ranks`` of every coordinate of ``layer``, of which the largest ``available`` are candidates."""
+        """Take the ranks of every coordinate of ``layer``; the ``available`` largest are candidates."""
         coordinates = surgery.strongest(ranks, min(self.n, available))
         self._best[layer] = coordinates, ranks[coordinates]
         parts = [self._best[number] for number in sorted(self._best)]
@@ -84,17 +98,17 @@ class Pool:
         }
 
     def chosen(self, layer: int, device: torch.device) -> torch.Tensor:
-        """The coordinates of ``layer`` that are in the pool, sorted."""
+        """Return the coordinates of ``layer`` that are in the pool, sorted."""
         if layer not in self._best:
             return torch.empty(0, dtype=torch.long, device=device)
         return self._best[layer][0]
 
 
 def lowest_of_all(scores: Sequence[torch.Tensor], n: int) -> list[torch.Tensor]:
-    """Which are the ``n`` lowest scores over all layers, boolean; ties to the earlier layer and position.
+    """Mark the ``n`` lowest scores over all layers, as boolean tensors.
 
-    NaN counts as lowest. No layer loses its last slot: of each the best one (of equals the last)
-    stays, and when no others are left, fewer than ``n`` go.
+    NaN is lowest; ties go to the earlier layer and position. Every layer keeps its best slot (the last one
+    of equals), so that fewer than ``n`` slots are marked if there are no others.
     """
     may_go = []
     for layer in scores:

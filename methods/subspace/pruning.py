@@ -1,7 +1,7 @@
-"""Pruning: weights of lowest score go for good, from parameters, gradients, optimiser and checkpoints.
+"""Prune: remove the weights of lowest score from parameters, gradients, optimiser and checkpoints.
 
-A layer that was dense becomes sparse, one that was sparse gets fewer slots; what stays keeps its values and
-its momentum. Which weights may go is said by ``VariationalLayer.sparsifiable``.
+A dense layer becomes sparse; a sparse layer gets fewer slots. Weights that stay keep their values and
+their momentum. Only layers with ``VariationalLayer.sparsifiable`` lose weights.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from methods.layers.posterior import Gaussian, Posterior, Slots
 from methods.subspace import allocation, surgery
 from methods.subspace.exchange import lowest_of_all
 
-#: What the stored weights of a posterior are kept by: one number each, flat; larger is kept.
+#: Scores the stored weights of a posterior; weights of larger score are kept.
 Scores = Callable[[Posterior], torch.Tensor]
-#: Weights to keep: in each layer by name, or in all of them together.
+#: Numbers of weights to keep, in each layer by name, or one number for all layers together.
 Quota = Mapping[str, int] | int
 
 
 def prunable(module: nn.Module) -> dict[str, VariationalLayer]:
-    """The layers whose weights may be removed, by name."""
+    """Return the layers whose weights may be removed, by name."""
     return {
         name: layer
         for name, layer in module.named_modules()
@@ -34,20 +34,29 @@ def prunable(module: nn.Module) -> dict[str, VariationalLayer]:
 
 
 def quota(module: nn.Module, rule: str, sparsity: float, final: float) -> Quota:
-    """What is left of ``module`` at ``sparsity``, on the way to ``final``, under one of ``allocation.RULES``.
+    """Return how many weights of ``module`` to keep.
 
-    Under ``global`` that is one number: all layers are ranked together.
+    Parameters
+    ----------
+    module
+        Module to prune.
+    rule
+        One of ``allocation.RULES``. ``global`` gives one number, because all layers are ranked together.
+    sparsity
+        Sparsity to reach now.
+    final
+        Sparsity at the end of training.
     """
     kernels = {name: layer.posterior.shape for name, layer in prunable(module).items()}
     if rule == "global":
         return allocation.total(kernels, sparsity)
     now, end = (allocation.allocate(rule, kernels, share, torch.Generator()) for share in (sparsity, final))
-    # shares of a layer are rounded: on the way none may fall below what it has in the end
+    # counts are rounded: no layer may have fewer weights on the way than at the end
     return {name: max(count, end[name]) for name, count in now.items()}
 
 
 def by_criterion(criterion: str) -> Scores:
-    """The scores of a Gaussian's stored weights by one of ``criteria.CRITERIA``."""
+    """Return the function that scores the weights of a Gaussian posterior by a removal criterion."""
 
     def scores(posterior: Posterior) -> torch.Tensor:
         assert isinstance(posterior, Gaussian)
@@ -57,14 +66,18 @@ def by_criterion(criterion: str) -> Scores:
 
 
 def by_magnitude(posterior: Posterior) -> torch.Tensor:
-    """The scores |mean| of stored weights, of points too."""
+    """Score stored weights by |mean|; works without variance too."""
     return posterior.mean.detach().abs()
 
 
 def cubic(step: int, first: int, last: int, final: float) -> float:
-    """Sparsity at ``step``: 0 at ``first``, ``final`` from ``last`` on; Zhu & Gupta 2017, equation 1.
+    """Return the sparsity at ``step``: 0 up to step ``first``, ``final`` from step ``last`` on.
 
     s_t = s_f (1 - (1 - (t - t_0) / (t_n - t_0))^3).
+
+    References
+    ----------
+    Zhu & Gupta 2017, equation 1.
     """
     if step >= last:
         return final
@@ -73,10 +86,26 @@ def cubic(step: int, first: int, last: int, final: float) -> float:
 
 @torch.no_grad()
 def prune(module: nn.Module, keep: Quota, scores: Scores, optimiser: torch.optim.Optimizer | None) -> None:
-    """Remove the weights of lowest score until ``keep`` are left; layers that have no more are left alone.
+    """Remove the weights of lowest score until ``keep`` are left.
 
-    Of equals those stay that come last. Ranked together, each layer keeps its best weight. Optimisers whose
-    state is not per element are refused (``subspace.check_optimiser``); None where there is none yet.
+    Layers that have no more than that are not changed. Of equal scores the last ones stay. If layers are
+    ranked together, each keeps its best weight.
+
+    Parameters
+    ----------
+    module
+        Module to prune, in place.
+    keep
+        Numbers of weights to keep.
+    scores
+        Scores the weights; the lowest are removed.
+    optimiser
+        Optimiser of the parameters; None if there is none yet.
+
+    Raises
+    ------
+    UserError
+        If the optimiser has state that is not per element (``surgery.check_optimiser``).
     """
     found = prunable(module)
     ranked = {name: scores(layer.posterior).reshape(-1) for name, layer in found.items()}
@@ -97,7 +126,7 @@ def prune(module: nn.Module, keep: Quota, scores: Scores, optimiser: torch.optim
 
 @torch.no_grad()
 def remove(layer: VariationalLayer, removed: torch.Tensor, optimiser: torch.optim.Optimizer | None) -> None:
-    """Take the weights ``removed`` (boolean, flat) out of ``layer``, and their state out of ``optimiser``."""
+    """Remove the weights marked in ``removed`` (boolean, flat) from ``layer`` and from ``optimiser``."""
     kept, before = (~removed).nonzero().view(-1), layer.posterior
     if isinstance(before, Slots):
         nothing = torch.empty(0, dtype=torch.long, device=kept.device)
@@ -110,7 +139,7 @@ def remove(layer: VariationalLayer, removed: torch.Tensor, optimiser: torch.opti
 
 
 def prune_in_training(context: Context, keep: Quota, scores: Scores) -> None:
-    """``prune`` in a hook, with the optimiser of the stage at hand."""
+    """Prune within a hook, with the optimiser of the stage; set ``context.pruned`` if weights went."""
     before = sum(layer.posterior.active for layer in prunable(context.module).values())
     prune(context.module, keep, scores, context.optimiser)
     after = sum(layer.posterior.active for layer in prunable(context.module).values())
@@ -118,9 +147,19 @@ def prune_in_training(context: Context, keep: Quota, scores: Scores) -> None:
 
 
 def step_flops(module: nn.Module, dense: float, keep: Quota) -> float:
-    """FLOPs an example of a training step of the dense ``module``, which has ``dense``, once it has ``keep``.
+    """Return the FLOPs of a training step for one example after pruning ``module`` to ``keep``.
 
-    Ranked together, the most that it can be: what stays is in the layers where a weight is used most.
+    If layers are ranked together, the largest possible value is returned: the weights that stay are
+    then assumed to be in the layers that use a weight most often.
+
+    Parameters
+    ----------
+    module
+        Dense module.
+    dense
+        FLOPs of its training step for one example.
+    keep
+        Numbers of weights to keep.
     """
     found = prunable(module)
     prices = {name: step_price(layer) for name, layer in found.items()}
@@ -130,12 +169,24 @@ def step_flops(module: nn.Module, dense: float, keep: Quota) -> float:
 
 
 def step_price(layer: VariationalLayer) -> int:
-    """FLOPs an example that one weight of ``layer`` adds to a training step (``methods.layers.costs``)."""
+    """Return the FLOPs that one weight of ``layer`` adds to a training step for one example."""
     return 2 * 3 * layer.output_positions * layer.contractions
 
 
 def dearest(sizes: Mapping[str, int], prices: Mapping[str, float], keep: int) -> dict[str, int]:
-    """How ``keep`` weights lie in layers of ``sizes``, one in each, where they cost most at ``prices``."""
+    """Distribute ``keep`` weights over layers so that they cost as much as possible.
+
+    Every layer gets at least one weight.
+
+    Parameters
+    ----------
+    sizes
+        Number of weights of each layer, by name.
+    prices
+        Cost of one weight of each layer, by name.
+    keep
+        Number of weights to distribute.
+    """
     counts = dict.fromkeys(sizes, 1)
     left = keep - len(sizes)
     for name in sorted(sizes, key=lambda name: -prices[name]):
@@ -145,7 +196,7 @@ def dearest(sizes: Mapping[str, int], prices: Mapping[str, float], keep: int) ->
 
 
 def survivors(module: nn.Module, snapshot: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Of a ``state_dict`` from when ``module`` was dense, the part that it has weights for now."""
+    """Reduce the ``state_dict`` of a dense module to the weights that ``module`` still has."""
     state = dict(snapshot)
     for name, _, posterior in sparse_layers(module):
         for parameter in posterior.PARAMETERS:

@@ -1,7 +1,7 @@
-"""What is written down about a moving subspace: turnover, scores, and how criteria agree.
+"""Record a moving subspace: how many slots change, their scores, and how far criteria agree.
 
-The rows go to the run's ``layers`` and ``criteria_pairs`` tables; ``bench/columns.yaml``
-defines every field.
+The rows go to the run's tables ``layers`` and ``criteria_pairs``; ``bench/columns.yaml`` defines
+every column.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from methods.criteria.criteria import CRITERIA, EQUIVALENT, Moments
 from methods.layers.posterior import Slots
 from methods.subspace import surgery
 
-#: Criteria are compared at about so many updates of a stage, and at fewer in a short one: a
-#: comparison costs as much as a step or two of a small network.
+#: Criteria are compared at about ``SNAPSHOTS`` updates of a stage; in a short stage at one update for every
+#: ``STEPS_A_SNAPSHOT`` steps, but at least at two. A comparison costs as much as a step or two of a small
+#: network.
 SNAPSHOTS, STEPS_A_SNAPSHOT = 20, 40
-#: Rank correlations are taken on about so many slots, evenly spaced: standard error 0.04 at most.
+#: Rank correlations use about this many slots, evenly spaced; their standard error is then at most 0.04.
 RANKED = 512
 QUANTILES = (0.1, 0.5, 0.9)
 
 
 @cache
 def snapshots(updates: int, steps: int) -> frozenset[int]:
-    """Which of the updates 1..updates of ``steps`` steps are snapshots: spaced evenly in the logarithm."""
+    """Return which of the updates 1..updates are snapshots; they are evenly spaced on a logarithmic scale.
+
+    ``steps`` is the number of steps in the stage.
+    """
     if updates < 1:
         return frozenset()
     count = min(SNAPSHOTS, max(2, steps // STEPS_A_SNAPSHOT))
@@ -43,9 +47,20 @@ def record_change(
     score_before: torch.Tensor,
     score_after: torch.Tensor,
 ) -> None:
-    """One ``layers`` row for an update just made: slots, turnover, overlaps, score quantiles.
+    """Record a row of ``layers`` for an update just made: slots, turnover, overlaps, quantiles of scores.
 
-    score_before: of the slots that ``change`` was made to; score_after: of those that it left.
+    Parameters
+    ----------
+    context
+        Context of the hook.
+    layer
+        Name of the layer.
+    posterior
+        Posterior after the update.
+    change
+        The change that was made.
+    score_before, score_after
+        Scores of the slots before and after the change.
     """
     slots, kept_slots, added = score_before.numel(), change.keep.numel(), change.add.numel()
     kept = torch.zeros(slots, dtype=torch.bool, device=score_before.device)
@@ -68,9 +83,22 @@ def record_change(
 
 
 def record_criteria(context: Context, layer: str, moments: Moments, criterion: str, n: int) -> None:
-    """A ``criteria_pairs`` row for each pair of criteria: would they remove the same ``n`` slots?
+    """Record a row of ``criteria_pairs`` for each pair of criteria: would they remove the same slots?
 
-    moments: of the layer's slots. ``snr_abs`` is left out: its ranking is that of ``snr``.
+    ``snr_abs`` is left out, because it ranks as ``snr``.
+
+    Parameters
+    ----------
+    context
+        Context of the hook.
+    layer
+        Name of the layer.
+    moments
+        Moments of the layer's slots.
+    criterion
+        Criterion that the method uses.
+    n
+        Number of slots to remove.
     """
     if n == 0:
         return
@@ -80,7 +108,7 @@ def record_criteria(context: Context, layer: str, moments: Moments, criterion: s
     shared = (removed @ removed.t()).tolist()
     ranks = _centred_ranks(score[:, :: max(1, score.shape[1] // RANKED)])
     products = ranks @ ranks.t()
-    correlation = (products / products[0, 0]).tolist()  # permutations of one set have one variance
+    correlation = (products / products[0, 0]).tolist()  # all rows rank the same numbers: equal variances
     position = _position(context, layer)
     for a, b in combinations(range(len(names)), 2):
         common, rank = shared[a][b], correlation[a][b]
@@ -105,13 +133,13 @@ def _position(context: Context, layer: str) -> dict[str, Any]:
 def _quantiles(values: torch.Tensor) -> list[float | None]:
     if values.numel() == 0:
         return [None] * len(QUANTILES)
-    # the order statistic at or below the quantile: no interpolation, and one partial sort for all three
+    # take the order statistic at or below each quantile: one partial sort gives all three
     at = [int(q * (values.numel() - 1)) for q in QUANTILES]
     return [float(v) for v in np.partition(values.cpu().numpy(), at)[at]]
 
 
 def _centred_ranks(score: torch.Tensor) -> torch.Tensor:
-    """Ranks within each row, of mean 0, as float64; ties in order of position."""
+    """Return the ranks within each row, shifted to mean 0, as float64; ties rank in order of position."""
     ranks = torch.arange(score.shape[1], dtype=torch.float64, device=score.device)
     ranks -= (score.shape[1] - 1) / 2
     return torch.empty_like(score).scatter_(1, score.argsort(1), ranks.expand_as(score))

@@ -1,7 +1,8 @@
-"""Moving the subspace: which slots go, which coordinates come, and the surgery on state.
+"""Change which weights are active: choose slots to remove and coordinates to add, and update the state.
 
-Selection is a pure function of scores and a dense gradient; surgery carries parameters
-and optimiser state over. Both treat one layer at a time; ``methods.subspace.exchange`` selects across layers.
+A slot is a stored weight; a coordinate is the flat position of a weight in its tensor. The choice is a
+pure function of scores and a dense gradient. ``apply`` then carries parameters and optimiser state
+over. Both treat one layer at a time; ``methods.subspace.exchange`` chooses across layers.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from methods.layers.posterior import Slots
 
 
 class Change(NamedTuple):
-    """A change of the active set.
+    """A change of the active set of one layer.
 
-    keep: positions in the slot vectors that stay, sorted. add: flat coordinates that come, sorted.
+    Parameters
+    ----------
+    keep
+        Positions in the slot vectors that stay, sorted.
+    add
+        Flat coordinates to add, sorted.
     """
 
     keep: torch.Tensor
@@ -30,15 +36,19 @@ class Change(NamedTuple):
 
 
 def replacement_fraction(step: int, last: int, initial: float) -> float:
-    """The share of slots to replace at ``step``: cosine from ``initial`` at 0 to 0 at ``last``.
+    """Return the share of slots to replace at ``step``, on a cosine from ``initial`` to 0 at step ``last``.
 
-    r_t = (alpha/2)(1 + cos(pi t / T_end)), Dettmers & Zettlemoyer 2019, Evci et al. 2020.
+    r_t = (alpha/2)(1 + cos(pi t / T_end)).
+
+    References
+    ----------
+    Dettmers & Zettlemoyer 2019; Evci et al. 2020.
     """
     return initial / 2 * (1 + math.cos(math.pi * min(step / last, 1.0)))
 
 
 def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
-    """Which are the ``n`` lowest scores, boolean; ties go to the lowest position. NaN counts as lowest."""
+    """Mark the ``n`` lowest scores, as a boolean tensor; NaN is lowest, and ties go to the lower position."""
     if n == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     scores = torch.nan_to_num(scores, nan=-math.inf, posinf=math.inf, neginf=-math.inf)
@@ -47,7 +57,10 @@ def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
-    """Positions of the ``n`` largest magnitudes, sorted; ties go to the lowest position. None is NaN."""
+    """Return the positions of the ``n`` largest magnitudes, sorted; ties go to the lower position.
+
+    Magnitudes must not be NaN.
+    """
     if n == 0:
         return torch.empty(0, dtype=torch.long, device=magnitude.device)
     if magnitude.is_cpu and magnitude.dtype == torch.float32 and absent() is None:
@@ -55,7 +68,7 @@ def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
         threads = torch.get_num_threads()
         if library().largest(pointer(magnitude), magnitude.numel(), n, pointer(chosen), threads):
             return chosen
-    # topk needs no sort of all of it, unlike kthvalue, but breaks ties as it likes
+    # topk does not sort everything, unlike kthvalue; it breaks ties arbitrarily, so only its minimum is used
     threshold = magnitude.topk(n, sorted=False).values.min()
     return _with_first(magnitude > threshold, magnitude == threshold, n).nonzero().view(-1)
 
@@ -63,21 +76,41 @@ def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
 def candidates(
     index: torch.Tensor, removed: torch.Tensor, magnitude: torch.Tensor, readmit: bool
 ) -> torch.Tensor:
-    """What every coordinate of a layer ranks by for addition, flat; overwrites ``magnitude``. NaN ranks as 0.
+    """Return the rank of every coordinate of a layer for addition, flat; larger is added first.
 
-    Survivors are no candidates: -1. Without ``readmit`` slots just given up come below all others.
+    Parameters
+    ----------
+    index
+        Active coordinates (s,), sorted.
+    removed
+        Slots to remove, boolean (s,).
+    magnitude
+        Magnitudes of the weight's shape; overwritten with the ranks. NaN becomes 0.
+    readmit
+        Whether removed slots compete with their magnitude. If false, they rank below all others (-0.5).
+        Slots that stay are not candidates (-1).
     """
     index = index.long()
     ranks = magnitude.view(-1).nan_to_num_(nan=0.0)
     ranks[index[~removed]] = -1
     if not readmit:
-        # above the survivors: taken only when nothing else is left
+        # above the slots that stay, below all others: taken only if there are no other candidates
         ranks[index[removed]] = -0.5
     return ranks
 
 
 def settle(index: torch.Tensor, removed: torch.Tensor, chosen: torch.Tensor) -> Change:
-    """The change when ``removed`` slots (boolean) go and ``chosen`` coordinates (sorted) come, or stay."""
+    """Return the change that removes slots and adds coordinates; slots in both stay.
+
+    Parameters
+    ----------
+    index
+        Active coordinates (s,), sorted.
+    removed
+        Slots to remove, boolean (s,).
+    chosen
+        Coordinates to add, sorted.
+    """
     chosen = chosen.to(index.dtype)
     slot = torch.searchsorted(index, chosen).clamp_(max=index.numel() - 1)
     back = index[slot] == chosen
@@ -92,10 +125,22 @@ def apply(
     optimiser: torch.optim.Optimizer | None,
     added: Mapping[str, torch.Tensor | float] = MappingProxyType({}),
 ) -> None:
-    """Make ``change``; the parameters of added slots, by name, take ``added`` (0 by default), no momentum.
+    """Make ``change`` in ``posterior`` and in the state of ``optimiser``.
 
-    The slots stay sorted by coordinate. At an equal number of slots this happens in place; else
-    the parameters are new objects, which take the place of the old ones in ``optimiser``, if there is one.
+    Slots stay sorted by coordinate. If their number does not change, the parameters change in place.
+    Otherwise they are new objects, which replace the old ones in ``optimiser``. Added slots start
+    without momentum.
+
+    Parameters
+    ----------
+    posterior
+        Posterior to change.
+    change
+        Slots that stay and coordinates to add.
+    optimiser
+        Optimiser of the parameters, if there is one.
+    added
+        Values of the parameters of added slots, by name; 0 if not named.
     """
     order, index = _merged_order(posterior.index, change)
     before = {name: getattr(posterior, name) for name in posterior.PARAMETERS}
@@ -120,7 +165,10 @@ def move_state(
     after: torch.nn.Parameter,
     rearrange: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    """Have ``optimiser`` train ``after`` in place of ``before``; ``rearrange`` is for state of its shape."""
+    """Let ``optimiser`` train ``after`` in place of ``before``.
+
+    ``rearrange`` is applied to every state tensor of the parameter's shape.
+    """
     if optimiser is None:
         return
     state = optimiser.state.pop(before, None)
@@ -153,7 +201,7 @@ def check_optimiser(optimiser: torch.optim.Optimizer) -> None:
 
 
 def overlap(first: torch.Tensor, second: torch.Tensor, size: int) -> float:
-    """Intersection over union of two sets of coordinates below ``size``; 1 when both are empty."""
+    """Return intersection over union of two sets of coordinates below ``size``; 1 if both are empty."""
     marked = torch.zeros(size, dtype=torch.bool, device=first.device)
     marked[first] = True
     common = int(marked[second].sum())
@@ -162,19 +210,19 @@ def overlap(first: torch.Tensor, second: torch.Tensor, size: int) -> float:
 
 
 def _nth_lowest(values: torch.Tensor, n: int) -> float | torch.Tensor:
-    if values.device.type == "cpu":  # numpy's selection is vectorised, and several times as fast
+    if values.device.type == "cpu":  # numpy's selection is several times as fast as torch's
         return float(np.partition(values.numpy(), n - 1)[n - 1])
     return values.kthvalue(n).values
 
 
 def _with_first(chosen: torch.Tensor, ties: torch.Tensor, n: int) -> torch.Tensor:
-    """``chosen``, in place, with the first of ``ties`` added to make ``n`` in all."""
+    """Add the first of ``ties`` to ``chosen`` until it has ``n`` entries; changes ``chosen`` in place."""
     chosen[ties.nonzero().view(-1)[: n - int(chosen.sum())]] = True
     return chosen
 
 
 def _merged_order(index: torch.Tensor, change: Change) -> tuple[torch.Tensor, torch.Tensor]:
-    """How kept slots followed by added ones must be permuted to be sorted, and the sorted index."""
+    """Return the permutation that sorts kept slots followed by added ones, and the sorted index."""
     merged, order = torch.cat([index[change.keep].long(), change.add]).sort()
     return order, merged.to(torch.int32)
 
