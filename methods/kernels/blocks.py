@@ -1,9 +1,9 @@
 """Activations in blocks of 16 examples whose numbers lie side by side: the layout of the kernels.
 
-``Blocks`` stands in for a tensor (examples, channels, height, width) or (examples, features) on its
-way through a network. What networks do between layers (normalise, rectify, add, pool, flatten) is
-done in the layout; every other function is given the plain tensor. Its numbers are those of the plain
-tensor, and gradients pass through.
+``Blocks`` replaces a tensor (examples, channels, height, width) or (examples, features) on its way
+through a network. The usual operations between layers (normalise, rectify, add, pool, flatten) work in
+this layout; every other function receives the plain tensor. The numbers are those of the plain tensor,
+and gradients pass through.
 """
 
 from __future__ import annotations
@@ -24,34 +24,39 @@ LANES = 16
 class Blocks:
     """A tensor in the layout of the kernels.
 
-    values: (ceil(examples / 16), channels, …, 16), contiguous; lanes beyond the last example are
-    zero. It may come as a batch normalisation that is still to be computed: an addition and a ReLU
-    that follow are then done in the same pass.
+    Parameters
+    ----------
+    values
+        Tensor (ceil(examples / 16), channels, …, 16), contiguous; lanes beyond the last example are
+        zero. Or a batch normalisation that has not been computed yet: an addition and a ReLU that follow
+        it are then computed in the same pass.
+    examples
+        Number of examples.
     """
 
     def __init__(self, values: torch.Tensor | Normalisation, examples: int) -> None:
-        self._values: torch.Tensor | Normalisation | None = values  # None: the plain tensor alone is true
+        self._values: torch.Tensor | Normalisation | None = values  # None: only the plain tensor is current
         self._plain: torch.Tensor | None = None
-        self._version = 0  # of the plain tensor, when the two were the same
-        self._with_gradients = torch.is_grad_enabled()  # what is computed later, is so as if it were now
+        self._version = 0  # version counter of the plain tensor at which both had the same numbers
+        self._with_gradients = torch.is_grad_enabled()  # later computations use the gradient mode of now
         self.examples = examples
 
     @classmethod
     def of(cls, tensor: torch.Tensor | Blocks) -> Blocks:
-        """``tensor``, laid out in blocks where it is not."""
+        """Return ``tensor`` in blocks; a ``Blocks`` is returned as it is."""
         if isinstance(tensor, Blocks):
             return tensor
         return cls(_ToBlocks.apply(tensor), len(tensor))
 
     def _true_values(self) -> torch.Tensor | Normalisation | None:
-        """The numbers in the layout; None where the plain tensor was changed in place since."""
+        """Return the numbers in the layout; None if the plain tensor was changed in place since."""
         if self._plain is not None and self._plain._version != self._version:
             self._values, self._version = None, self._plain._version
         return self._values
 
     @property
     def values(self) -> torch.Tensor:
-        """The numbers, in the layout."""
+        """The numbers in the layout."""
         values = self._true_values()
         if isinstance(values, torch.Tensor):
             return values
@@ -61,14 +66,14 @@ class Blocks:
         return found
 
     def waiting(self) -> Normalisation | None:
-        """The normalisation that is still to be computed, and may be so with what is asked for now."""
+        """Return the normalisation that is still to be computed, if the gradient mode allows it; else None."""
         values = self._true_values()
         now = self._with_gradients == torch.is_grad_enabled()
         return values if isinstance(values, Normalisation) and now else None
 
     @property
     def shape(self) -> torch.Size:
-        """That of the plain tensor."""
+        """Shape of the plain tensor."""
         values = self._true_values()
         if values is None:
             return self.plain().shape
@@ -79,9 +84,9 @@ class Blocks:
     device = torch.device("cpu")
 
     def plain(self) -> torch.Tensor:
-        """The tensor that this stands for."""
+        """Return the plain tensor."""
         if self._plain is None:
-            # outside of inference mode, in which tensors do not count their changes
+            # leave inference mode, because its tensors have no version counter
             with torch.inference_mode(False), torch.set_grad_enabled(self._with_gradients):
                 self._plain = _FromBlocks.apply(self.values, self.examples)
             self._version = self._plain._version
@@ -91,7 +96,7 @@ class Blocks:
         return Blocks(values, self.examples)
 
     def _become(self, other: Blocks) -> Blocks:
-        """What a function that works in place leaves behind."""
+        """Take over the contents of ``other``, as functions that work in place do."""
         self._values, self._plain, self._with_gradients = other._values, None, other._with_gradients
         return self
 
@@ -100,7 +105,7 @@ class Blocks:
         kwargs = kwargs or {}
         known = _FUNCTIONS.get(func)
         if known is not None:
-            first = (kwargs["input"],) if "input" in kwargs else ()  # as built-in functions call it
+            first = (kwargs["input"],) if "input" in kwargs else ()  # built-in functions name it so
             rest = {name: value for name, value in kwargs.items() if name != "input"}
             result = known(*first, *args, **rest)
             if result is not NotImplemented:
@@ -123,28 +128,28 @@ class Blocks:
         return _in_place("__iadd__")(self, other) if result is NotImplemented else self._become(result)
 
     def size(self, dim: int | None = None) -> Any:
-        """As of a tensor."""
+        """As ``torch.Tensor.size``."""
         return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> int:
-        """As of a tensor."""
+        """As ``torch.Tensor.dim``."""
         return len(self.shape)
 
     def relu(self) -> Blocks:
-        """As of a tensor."""
+        """As ``torch.Tensor.relu``."""
         return _relu(self)
 
     def relu_(self) -> Blocks:
-        """As of a tensor."""
+        """As ``torch.Tensor.relu_``."""
         return _relu(self, inplace=True)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
-        """As of a tensor."""
+        """As ``torch.Tensor.flatten``."""
         result = _flatten(self, start_dim, end_dim)
         return self.plain().flatten(start_dim, end_dim) if result is NotImplemented else result
 
     def mean(self, *args: Any, **kwargs: Any) -> Any:
-        """As of a tensor."""
+        """As ``torch.Tensor.mean``."""
         result = _mean(self, *args, **kwargs)
         return self.plain().mean(*args, **kwargs) if result is NotImplemented else result
 
@@ -176,7 +181,7 @@ Blocks.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
 def plain_of(value: Any) -> Any:
-    """``value`` with every ``Blocks`` in it as the tensor that it stands for."""
+    """Return ``value`` with every ``Blocks`` in it replaced by its plain tensor."""
     if isinstance(value, Blocks):
         return value.plain()
     if isinstance(value, tuple | list):
@@ -214,7 +219,7 @@ class _FromBlocks(torch.autograd.Function):
 
 
 def to_blocks(plain: torch.Tensor) -> torch.Tensor:
-    """(N, …), float32, to (ceil(N/16), …, 16); lanes beyond N are zero."""
+    """Convert a float32 tensor (N, …) to (ceil(N/16), …, 16); lanes beyond N are zero."""
     plain = plain.contiguous()
     n, rest = len(plain), plain.shape[1:]
     out = plain.new_empty((-(-n // LANES), *rest, LANES))
@@ -223,7 +228,7 @@ def to_blocks(plain: torch.Tensor) -> torch.Tensor:
 
 
 def from_blocks(values: torch.Tensor, examples: int) -> torch.Tensor:
-    """The inverse of ``to_blocks``."""
+    """Convert blocks back to a plain tensor of ``examples`` examples; the inverse of ``to_blocks``."""
     values = values.contiguous()
     rest = values.shape[1:-1]
     out = values.new_empty((examples, *rest))
@@ -231,7 +236,7 @@ def from_blocks(values: torch.Tensor, examples: int) -> torch.Tensor:
     return out
 
 
-# -- functions that keep the layout; NotImplemented where one is not of the usual kind ---------
+# -- functions that keep the layout; they return NotImplemented for arguments they cannot handle --
 
 
 def _same(*values: Any) -> bool:
@@ -255,7 +260,7 @@ def _relu(x: Blocks, inplace: bool = False) -> Blocks:
 
 
 def _elementwise(function: Any) -> Any:
-    """A function that maps 0 to 0, so that lanes without an example stay zero."""
+    """Return a version of ``function`` for blocks. It must map 0 to 0, so that empty lanes stay zero."""
 
     def apply(x: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
         if not isinstance(x, Blocks):
@@ -324,7 +329,7 @@ def _avg_pool2d(
 
 
 def _windows(kernel_size: Any, stride: Any) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Size and stride of windows that hold one lane."""
+    """Return size and stride of pooling windows that cover one lane."""
     size = _pair(kernel_size)
     step = size if stride is None or stride == [] else _pair(stride)
     return (*size, 1), (*step, 1)

@@ -1,4 +1,4 @@
-"""A variational layer's map by sparse kernels: means and variances in one pass, noise included."""
+"""Compute the map of a variational layer with sparse kernels: mean and variance in one pass, with noise."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from methods.kernels.library import Layer, Pattern, library, pointer
 
 
 class Kernel:
-    """The kernels of one layer: its geometry for each size of input, and its weights arranged for them.
+    """The kernel of one layer: plans for each input size, and the weights arranged for them.
 
-    shape: that of the weight. Arrangements are made anew when ``index`` (sorted, flat, int32) has changed.
+    Weights are arranged again when the index of the layer has changed.
+
+    Parameters
+    ----------
+    contraction
+        Geometry of the layer.
+    shape
+        Shape of the weight tensor.
     """
 
     def __init__(self, contraction: Contraction, shape: torch.Size) -> None:
@@ -29,7 +36,15 @@ class Kernel:
         self._version = -1
 
     def arranged(self, index: torch.Tensor | None, in_size: tuple[int, ...]) -> Arranged:
-        """The weights at ``index`` (None: all) arranged for inputs of a height and width, or ()."""
+        """Return the weights arranged for inputs of a given size.
+
+        Parameters
+        ----------
+        index
+            Active coordinates, flat and sorted, int32; None for all.
+        in_size
+            Height and width of the input, or ``()`` for a linear layer.
+        """
         if index is None:
             if self._every is None:
                 self._every = torch.arange(self._shape.numel(), dtype=torch.int32)
@@ -45,11 +60,17 @@ class Kernel:
         return arranged
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Kernel, (self._contraction, self._shape)  # copies make arrangements of their own
+        return Kernel, (self._contraction, self._shape)  # a copy arranges its own weights
 
 
 def geometry(contraction: Contraction, shape: torch.Size, in_size: tuple[int, ...]) -> Layer:
-    """How the kernels cut a layer. Raises ``ValueError`` where offsets or sizes are none that they have."""
+    """Plan how the kernels cut a layer into tasks.
+
+    Raises
+    ------
+    ValueError
+        If the kernels cannot compute a layer of these sizes.
+    """
     layer = Layer(in_channels=shape[1], out_channels=shape[0])
     spatial: tuple[tuple[int, ...], ...] = ((1, 1), (1, 1), (1, 1), (0, 0), (1, 1))
     if isinstance(contraction, Conv2d):
@@ -62,7 +83,13 @@ def geometry(contraction: Contraction, shape: torch.Size, in_size: tuple[int, ..
 
 
 class Arranged:
-    """The weights at ``index`` of one layer, in the orders in which the kernels pass through them."""
+    """The weights at ``index`` of one layer, in the orders in which the two directions read them.
+
+    Raises
+    ------
+    IndexError
+        If the index is not sorted or not within the weight.
+    """
 
     def __init__(self, layer: Layer, index: torch.Tensor) -> None:
         self.layer, self.count = layer, index.numel()
@@ -81,8 +108,8 @@ class Arranged:
         )
         if not valid:
             size = layer.in_channels * layer.out_channels * layer.kernel[0] * layer.kernel[1]
-            raise IndexError(f"an index of active weights is not sorted within 0…{size - 1}")
-        if layer.forward.blocks == 1:  # rows are in the order of slots
+            raise IndexError(f"the index of active weights must be sorted and within 0…{size - 1}")
+        if layer.forward.blocks == 1:  # weights are read in the order of slots: no permutation is needed
             self._memory[0].pop()
             self.forward.slots = None
 
@@ -90,9 +117,25 @@ class Arranged:
 def sparse_map(
     x: Blocks, values: torch.Tensor, variance: torch.Tensor | None, layer: Any, now: passes.Pass
 ) -> Blocks:
-    """y = contract(x, W) + bias of a variational layer, W given by its slots.
+    """Return y = contract(x, W) + bias of a variational layer, with W given by its slots.
 
-    values, variance: (s,); without ``now.noise`` the map of ``values`` alone.
+    Parameters
+    ----------
+    x
+        Input in blocks.
+    values
+        Means or sampled weights (s,).
+    variance
+        Variances (s,); used only if ``now.noise`` is given.
+    layer
+        The ``VariationalLayer``.
+    now
+        Pass that is in force.
+
+    Raises
+    ------
+    RuntimeError
+        If the input has another number of channels than the layer takes.
     """
     inside = layer.posterior.shape[1]
     if x.shape[1] != inside:
@@ -106,7 +149,7 @@ def sparse_map(
 
 
 class _SparseMap(torch.autograd.Function):
-    """Keeps the input, the slots and the derivative of the output in its variance."""
+    """Saves the input, the slots and the derivative of the output in its variance for the backward pass."""
 
     @staticmethod
     def forward(
@@ -163,9 +206,9 @@ class _SparseMap(torch.autograd.Function):
 
 
 def _dense_gradient(layer: Any, grad: torch.Tensor, x: torch.Tensor, examples: int) -> torch.Tensor:
-    """The gradient with respect to every mean, active or not: one ordinary contraction."""
+    """Return the gradient with respect to every mean, active or not, by an ordinary contraction."""
     shape = layer.posterior.shape
-    weight = x.new_zeros(()).expand(shape)  # only its shape is asked for
+    weight = x.new_zeros(()).expand(shape)  # only the shape of the weight matters
     _, dense = layer.contraction.backward(
         from_blocks(grad, examples), from_blocks(x, examples), weight, False
     )

@@ -1,7 +1,7 @@
-"""The compiled kernels: which build of them this machine runs, and their functions.
+"""Load the compiled kernels: choose the build that this machine can run, and declare its functions.
 
-They are compiled when the package is installed (``setup.py``), once for each of ``LEVELS``. Where
-there is no build that this machine can run, ``absent`` says why, and layers are computed densely.
+The kernels are compiled when the package is installed (``setup.py``), once for each of ``LEVELS``. If
+there is no build that this machine can run, ``absent`` returns the reason, and layers are computed densely.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from methods.kernels.digest import digest
 _HERE = Path(__file__).parent
 _KNOWN = (torch.float32, torch.int32, torch.int64)
 _AGAIN = "install this package again (in a checkout: make clean, then make)"
-#: Instruction sets, by what torch calls the machine's.
+#: Instruction set of the build to load, by torch's name for the capability of the machine.
 LEVELS = {"AVX512": "x86_64_v4", "AVX2": "x86_64_v3"}
 
 
 class Cut(ctypes.Structure):
-    """``cut`` of contraction.h."""
+    """The structure ``cut`` of contraction.h."""
 
     _fields_ = (
         ("rows", ctypes.c_int32),
@@ -37,7 +37,7 @@ class Cut(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """``layer`` of contraction.h; ``plan`` fills in what follows ``dilation``."""
+    """The structure ``layer`` of contraction.h; ``plan`` fills in the fields after ``dilation``."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("in_channels", "out_channels")),
@@ -55,13 +55,13 @@ class Layer(ctypes.Structure):
 
 
 class Pattern(ctypes.Structure):
-    """``pattern`` of contraction.h."""
+    """The structure ``pattern`` of contraction.h."""
 
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("starts", "offsets", "slots"))
 
 
 class Normalised(ctypes.Structure):
-    """``shape`` of normalise.c."""
+    """The structure ``shape`` of normalise.c."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("blocks", "channels", "positions")),
@@ -73,7 +73,7 @@ class Normalised(ctypes.Structure):
 
 _POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 _COUNT, _FLOAT, _SEED = ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
-#: Result and arguments of each function.
+#: Types of the result and of the arguments of each function.
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "plan": (_INT, (_POINTER,)),
     "arrange": (_INT, (_POINTER, _POINTER, _COUNT, _POINTER, _POINTER)),
@@ -98,13 +98,19 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 def absent() -> str | None:
-    """Why there are no kernels here, in one line; None where there are."""
+    """Return why there are no kernels on this machine, in one line; None if there are."""
     found = _load()
     return found if isinstance(found, str) else None
 
 
 def library() -> Any:
-    """The functions. Raises ``RuntimeError`` where there are none."""
+    """Return the library of compiled functions.
+
+    Raises
+    ------
+    RuntimeError
+        If there are no kernels on this machine.
+    """
     found = _load()
     if isinstance(found, str):
         raise RuntimeError(found)
@@ -125,7 +131,7 @@ def _load() -> ctypes.CDLL | str:
         return f"sparse kernels are not compiled ({path.name} is missing): {reason}"
     if lacking := _lacking(capability):
         return f"sparse kernels need the instructions {' '.join(sorted(lacking))}, which this processor hides"
-    told = path.with_suffix(".sha256")  # what is cut short would end the process when it is loaded
+    told = path.with_suffix(".sha256")  # loading an incomplete file would kill the process
     if not told.exists() or told.read_text().strip() != hashlib.sha256(path.read_bytes()).hexdigest():
         return f"sparse kernels ({path.name}) are damaged: {_AGAIN}"
     try:
@@ -143,7 +149,11 @@ def _load() -> ctypes.CDLL | str:
 
 
 def _lacking(capability: str) -> set[str]:
-    """What a build may use beside what torch looks for, and a virtual machine may hide."""
+    """Return the instructions that a build may use and the processor does not list.
+
+    torch does not check all of them, and a virtual machine may hide some. Empty if the processor cannot be
+    asked.
+    """
     needed = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
     if capability == "AVX512":
         needed |= {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -156,7 +166,7 @@ def _lacking(capability: str) -> set[str]:
 
 
 def build() -> str | None:
-    """Which build runs here: instruction set and source; None where there is none."""
+    """Return which build runs here, instruction set and digest of the source; None if there is none."""
     found = _load()
     if isinstance(found, str):
         return None
@@ -168,17 +178,23 @@ def _stale(path: Path) -> str:
 
 
 def file_of(level: str, folder: Path = _HERE) -> Path:
-    """Where the build for an instruction set lies."""
+    """Return the path of the build for an instruction set."""
     return folder / "compiled" / f"{level}.so"
 
 
 def readable(tensor: torch.Tensor | None) -> bool:
-    """Whether the kernels can read a tensor of parameters or activations: float32, contiguous, on the CPU."""
+    """Return whether kernels can read a tensor: float32, contiguous, on the CPU. None counts as readable."""
     return tensor is None or (tensor.dtype == torch.float32 and tensor.is_cpu and tensor.is_contiguous())
 
 
 def pointer(tensor: torch.Tensor | None) -> int | None:
-    """Where the numbers of a tensor lie, which must outlive the call; ``TypeError`` for others."""
+    """Return the address of a tensor's numbers, or None for None; the tensor must outlive the call.
+
+    Raises
+    ------
+    TypeError
+        If the tensor is not contiguous, not on the CPU or of a type that kernels do not know.
+    """
     if tensor is None:
         return None
     if not (tensor.is_contiguous() and tensor.is_cpu and tensor.dtype in _KNOWN):

@@ -14,12 +14,22 @@ from methods.kernels.library import Normalised, library, pointer
 
 @dataclass(frozen=True, eq=False)
 class Normalisation:
-    """A batch normalisation that is still to be computed, and what is added to it.
+    """A batch normalisation that has not been computed yet, so that an addition and a ReLU can join it.
 
-    x, residual: (blocks, channels, …, 16). The rest is as ``torch.nn.functional.batch_norm`` has it;
-    without ``training`` no gradients are kept. seen: whether running statistics have taken this batch in,
-    shared by all that is made of one normalisation: what a network uses twice is computed twice, and what
-    it does not use not at all.
+    Parameters
+    ----------
+    x
+        Input (blocks, channels, …, 16).
+    examples
+        Number of examples in ``x``.
+    running_mean, running_var, weight, bias, training, momentum, eps
+        As in ``torch.nn.functional.batch_norm``. Gradients are available only with ``training``.
+    residual
+        Tensor to add after the normalisation, of the shape of ``x``.
+    seen
+        Not empty once the running statistics have been updated. Copies of a normalisation share it,
+        because a result that a network uses twice is computed twice. (A result that is never used is
+        never computed, and leaves no trace in the running statistics.)
     """
 
     x: torch.Tensor
@@ -35,11 +45,11 @@ class Normalisation:
     seen: list[bool] = field(default_factory=list)
 
     def plus(self, residual: torch.Tensor) -> Normalisation:
-        """This, with ``residual`` added."""
+        """Return a copy that also adds ``residual``."""
         return replace(self, residual=residual)
 
     def compute(self, relu: bool = False) -> torch.Tensor:
-        """The result, rectified where ``relu``; running statistics are updated in training."""
+        """Return the result, rectified if ``relu``; updates running statistics in training."""
         result: torch.Tensor = _Normalise.apply(self.x, self.residual, self.weight, self.bias, self, relu)
         return result
 
@@ -86,7 +96,7 @@ class _Normalise(torch.autograd.Function):
         x, y, weight, mean, variance = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x = torch.empty_like(x)
-        # a ReLU's gradient is that of what was added, and else needs no place of its own
+        # the gradient before the ReLU is also that of the residual; without a residual it needs no own memory
         apart = y is not None and ctx.has_residual
         before = torch.empty_like(grad) if apart else grad_x if y is not None else grad
         grad_weight = None if weight is None else torch.empty_like(weight)

@@ -9,12 +9,12 @@ from torch.autograd.function import once_differentiable
 
 from methods.kernels.library import library, pointer
 
-#: Scale maps that the kernels know.
+#: Scale maps that the kernels can compute.
 KNOWN = ("softplus", "exp")
 
 
 class Variance(torch.autograd.Function):
-    """The squares of the scales of ``rho``, float32, contiguous; ``softplus`` or the exponential function."""
+    """Squares of the scales of ``rho`` (float32, contiguous); the scale map is ``softplus`` or exp."""
 
     @staticmethod
     def forward(ctx: Any, rho: torch.Tensor, softplus: bool) -> torch.Tensor:
@@ -36,7 +36,7 @@ class Variance(torch.autograd.Function):
 
 
 class KL(torch.autograd.Function):
-    """KL(q || N(0, prior_std^2)), in nats, a scalar."""
+    """KL(q || N(0, prior_std^2)), summed over the coordinates, in nats, a scalar."""
 
     @staticmethod
     def forward(

@@ -1,7 +1,8 @@
-/* Sparse convolutions and linear maps of means and variances, forwards and backwards.
+/* Compute sparse convolutions and linear maps of means and variances, forwards and backwards.
 
-   Examples lie 16 side by side (layout.c), so that a weight multiplies whole vectors whatever the pattern is. A tile is
-   up to TILE output positions of one channel whose sums stay in registers while the weights of the channel pass by:
+   Examples lie 16 side by side (layout.c), so that a weight multiplies whole vectors, for any pattern of weights. A
+   tile is up to TILE output positions of one channel. Their sums stay in registers while we go through the weights of
+   the channel:
 
        m += mean * x,   v += variance * x^2        x: the input at the position, moved by the weight's offset.
 
@@ -9,8 +10,8 @@
 
        dx = sum(mean * g) + 2 x sum(variance * r),   dmean = sum(x * g),   dvariance = sum(x^2 * r).
 
-   Offsets count vectors and lead into a slab: the zero-padded rows that a task needs, of a block of channels that
-   fits the second-level cache. Every sum has an order that does not depend on the number of threads. */
+   Inputs are read from a slab: a zero-padded copy of the rows that a task needs, for a block of channels that fits the
+   second-level cache. Offsets into it count vectors. The order of every sum is independent of the number of threads. */
 #include "contraction.h"
 #include "normal.h"
 #include "threads.h"
@@ -18,15 +19,15 @@
 #include <stdatomic.h>
 
 #ifdef __AVX512F__
-#define TILE 8 /* 2 x 8 sums and what is multiplied fill 32 registers */
-/* Keeps a sum in its register and the order of the loads: else all loads come first, and spill. */
+#define TILE 8 /* 2 x 8 sums and their factors fill the 32 registers */
+/* Keep a sum in its register, and the order of the loads: otherwise the compiler loads everything first, and spills. */
 #define PIN(v) __asm__ volatile("" : "+v"(v));
 #else
 #define TILE 2
 #define PIN(v)
 #endif
 
-#define AHEAD 3 /* channels of a tile lie far apart: they are fetched so many before their turn */
+#define AHEAD 3 /* prefetch this many channels ahead, because the channels of a tile lie far apart in memory */
 #define LARGEST_SLAB (640 * 1024) /* bytes */
 #define FEWEST_ROWS 4
 
@@ -34,12 +35,12 @@ static int32_t floor_div(int32_t a, int32_t b) { return a / b - (a % b < 0); }
 static int32_t ceil_div(int32_t a, int32_t b) { return -floor_div(-a, b); }
 static int32_t least(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
 
-/* -- how a layer is cut ----------------------------------------------------------------------------------- */
+/* -- how a layer is cut into tasks ------------------------------------------------------------------------ */
 
-/* Blocks of examples that a group of positions takes, so that a tile is filled where a block has few of them. */
+/* Blocks of examples in a group of positions: several if one block has too few positions to fill a tile. */
 static int32_t blocks_of(int32_t height, int32_t width) { return ceil_div(TILE, height * width); }
 
-/* Rows a task and channels a block, such that their slab fits: fewer rows first, then fewer channels. */
+/* Choose rows per task and channels per block so that their slab fits the cache: reduce rows first, then channels. */
 static void fit(cut *c, int32_t rows, int32_t channels, int32_t stride, int32_t span, int64_t row_bytes) {
     c->rows = rows;
     while (c->rows > FEWEST_ROWS && channels * ((c->rows - 1) * stride + span) * row_bytes > LARGEST_SLAB) c->rows--;
@@ -50,13 +51,14 @@ static void fit(cut *c, int32_t rows, int32_t channels, int32_t stride, int32_t 
     c->blocks = ceil_div(channels, c->channels);
 }
 
+/* Fill in the derived fields of a layer. Returns 0 if the output would be empty or offsets would overflow. */
 EXPORT int plan(layer *l) {
     for (int i = 0; i < 2; i++) {
         int32_t s = l->stride[i], p = l->padding[i], d = l->dilation[i], span = (l->kernel[i] - 1) * d + 1;
         l->out_size[i] = floor_div(l->in_size[i] + 2 * p - span, s) + 1;
         if (l->out_size[i] < 1) return 0;
         l->forward.slab[i] = (l->out_size[i] - 1) * s + span;
-        /* an input position s*i + phase meets the output position i + (phase + p - k*d)/s, where that is whole */
+        /* kernel position k connects input s*i + phase to output i + (phase + p - k*d)/s, if that is an integer */
         int32_t low = INT32_MAX, high = INT32_MIN;
         for (int32_t phase = 0; phase < s; phase++)
             for (int32_t k = 0; k < l->kernel[i]; k++)
@@ -72,7 +74,7 @@ EXPORT int plan(layer *l) {
     l->phases = l->stride[0] * l->stride[1];
     l->direct = !l->padding[0] && !l->padding[1];
     int32_t span = (l->kernel[0] - 1) * l->dilation[0] + 1;
-    if (l->direct) { /* nothing is padded: the input itself is the slab */
+    if (l->direct) { /* without padding the input itself serves as the slab */
         l->forward = (cut){l->out_size[0], l->in, 1, {l->in_size[0], l->in_size[1]}};
     } else
         fit(&l->forward, l->out_size[0], l->in, l->stride[0], span,
@@ -85,6 +87,7 @@ EXPORT int plan(layer *l) {
            (int64_t)l->backward.channels * l->backward.slab[0] * l->backward.slab[1] < INT32_MAX / LANES / 2;
 }
 
+/* Where a weight belongs in both directions: its row of weights, and the offset of what it multiplies. */
 typedef struct { int32_t forward_row, forward_offset, backward_row, backward_offset; } place;
 
 static place placed(const layer *l, int32_t coordinate) {
@@ -105,9 +108,9 @@ static place placed(const layer *l, int32_t coordinate) {
     };
 }
 
-/* Arrange the weights at `coordinates` (flat, sorted, n) for either direction: where each row of weights starts
-   (rows + 1), their offsets (n), and which slot each is (n). Returns 0, and writes nothing, where coordinates are not
-   sorted or not of the weight. */
+/* Arrange the weights at `coordinates` (flat, sorted, n) for both directions. Each pattern gets the start of every row
+   of weights (rows + 1), the weights' offsets (n) and their slots (n). Returns 0, and writes nothing, if coordinates
+   are not sorted or outside of the weight. */
 EXPORT int arrange(const layer *l, const int32_t *coordinates, int32_t n, pattern *forward, pattern *backward) {
     const int64_t size = (int64_t)l->in * l->out * l->kernel[0] * l->kernel[1];
     for (int32_t i = 0; i < n; i++)
@@ -127,7 +130,7 @@ EXPORT int arrange(const layer *l, const int32_t *coordinates, int32_t n, patter
         int32_t here = backward->starts[row];
         backward->starts[row] = sum, sum += here;
     }
-    for (int32_t i = 0; i < n; i++) { /* a row's start moves to the next one's */
+    for (int32_t i = 0; i < n; i++) { /* this advances the start of every row to that of the next row */
         place at = placed(l, coordinates[i]);
         int32_t f = forward->starts[at.forward_row]++, b = backward->starts[at.backward_row]++;
         forward->offsets[f] = at.forward_offset, forward->slots[f] = i;
@@ -139,6 +142,7 @@ EXPORT int arrange(const layer *l, const int32_t *coordinates, int32_t n, patter
     return 1;
 }
 
+/* Copy the values of all slots into the order of the pattern; NULL if there is no memory. */
 static const float *arranged(const pattern *p, int32_t n, const float *values, int slot) {
     float *to = scratch(slot, n * sizeof(float));
     if (to)
@@ -146,7 +150,7 @@ static const float *arranged(const pattern *p, int32_t n, const float *values, i
     return to;
 }
 
-/* Groups of positions: some rows of one block of examples, or, where a block has few positions, several blocks. */
+/* Groups of positions: some rows of one block of examples, or all rows of several blocks if they have few positions. */
 typedef struct { int32_t rows, height, blocks, strips, groups; } grouping;
 
 static grouping grouped(int32_t batch_blocks, int32_t rows, int32_t height, int32_t width) {
@@ -166,10 +170,10 @@ typedef struct {
     float floor, *y, *slope;
     uint64_t seed;
     int32_t batch_blocks, last_lanes, parts;
-    atomic_int *lacking; /* set where a task found no memory */
+    atomic_int *lacking; /* set if a task got no memory */
 } forward_job;
 
-/* A tile: where its positions read, and which output vector of channel 0 they write. */
+/* A tile: for each position the address it reads from, its output vector in channel 0, and its number of examples. */
 typedef struct { const float *from[TILE]; int64_t at[TILE]; int32_t lanes[TILE]; } tile;
 
 INLINE void forward_tile(const int T, const int noise, const forward_job *j, const tile *tile, int32_t block,
@@ -293,8 +297,8 @@ INLINE void forward_task(const int noise, const forward_job *j, int64_t task) {
 static void forward_noise(void *context, int64_t task) { forward_task(1, context, task); }
 static void forward_mean(void *context, int64_t task) { forward_task(0, context, task); }
 
-/* y (batch blocks, out, out_size, 16) of x (batch blocks, in, in_size, 16) and slots (n). With variances: y is drawn
-   and slope is dy/dv; without: slope is not written. Returns 0 where memory is lacking. */
+/* Compute y (batch blocks, out, out_size, 16) from x (batch blocks, in, in_size, 16) and slots (n). With variances y is
+   drawn and slope is dy/dv; without them slope is not written. Returns 0 if there is not enough memory. */
 EXPORT int forward(const layer *l, const pattern *p, int32_t n, int64_t examples, const float *x, const float *means,
                    const float *variances, const float *bias, float floor, uint64_t seed, float *y, float *slope,
                    int threads) {
@@ -302,7 +306,7 @@ EXPORT int forward(const layer *l, const pattern *p, int32_t n, int64_t examples
     atomic_int lacking = 0;
     forward_job j = {l, p, grouped(blocks, l->forward.rows, l->out_size[0], l->out_size[1]), x, means, variances, bias,
                      floor, y, slope, seed, blocks, (int32_t)(examples - (blocks - 1) * LANES), 1, &lacking};
-    if (l->forward.blocks > 1) { /* else slots are in the order of rows */
+    if (l->forward.blocks > 1) { /* with one block the slots are already in the order of the rows */
         j.means = arranged(p, n, means, MEANS);
         if (variances) j.variances = arranged(p, n, variances, VARIANCES);
         if (!j.means || (variances && !j.variances)) return 0;
@@ -324,7 +328,7 @@ typedef struct {
     atomic_int *lacking;
 } backward_job;
 
-typedef struct { float *means, *variances; } sums_of; /* of one set of groups, in the order of the pattern */
+typedef struct { float *means, *variances; } sums_of; /* sums of one set of groups, in the order of the pattern */
 
 INLINE void add(float *to, vec v, int n) {
     if (n == LANES) store(to, load(to) + v);
@@ -337,7 +341,7 @@ INLINE void backward_tile(const int T, const int noise, const int input, const b
     const int64_t plane = (int64_t)j->l->in_size[0] * j->l->in_size[1];
     const int32_t *offsets = j->p->offsets;
     const float *means = j->means, *variances = j->variances;
-    vec d[LANES], e[LANES]; /* the last weights' products, summed sixteen at a time */
+    vec d[LANES], e[LANES]; /* products of the latest weights, summed over lanes for sixteen weights at a time */
     int held = 0;
     for (int32_t c = begin; c < end; c++) {
         vec m[TILE], v[TILE];
@@ -353,7 +357,7 @@ INLINE void backward_tile(const int T, const int noise, const int input, const b
             in.square[t] = in.x[t] * in.x[t];
             m[t] = v[t] = all(0);
         }
-        __asm__ volatile("" ::"r"(&in) : "memory"); /* these stay in memory: registers are for the sums */
+        __asm__ volatile("" ::"r"(&in) : "memory"); /* keep the inputs in memory: registers are for the sums */
         for (int32_t k = starts[c], stop = starts[c + 1]; k < stop; k++) {
             const int64_t offset = (int64_t)offsets[k] * (noise ? 2 * LANES : LANES);
             const vec mean = all(means[k]), variance = all(noise ? variances[k] : 0);
@@ -395,14 +399,14 @@ INLINE void backward_tile(const int T, const int noise, const int input, const b
     }
 }
 
-/* Rows of (g, r), or of g alone, zero where there is no output. */
+/* Fill the slab with rows of pairs (g, r), or of g alone without noise; zero where there is no output. */
 INLINE void fill_backward_slab(const int noise, const backward_job *j, int32_t b, int32_t channel, int32_t row,
                                float *to) {
     const layer *l = j->l;
     const int32_t height = l->out_size[0], width = l->out_size[1], size = noise ? 2 * LANES : LANES;
     const int32_t wide = l->backward.slab[1];
     const int64_t from = ((int64_t)b * l->out + channel) * height * width;
-    const int64_t ahead = channel + 1 < l->out ? (int64_t)height * width * LANES : 0; /* the next channel's */
+    const int64_t ahead = channel + 1 < l->out ? (int64_t)height * width * LANES : 0; /* to the next channel */
     for (int32_t r = 0; r < l->backward.slab[0]; r++) {
         const int32_t h = row + l->low[0] + r, begin = h < 0 || h >= height ? wide : least(wide, -(int64_t)l->low[1]);
         int32_t c = 0;
@@ -479,8 +483,8 @@ static void backward_mean_input(void *context, int64_t task) { backward_task(0, 
 static void backward_noise(void *context, int64_t task) { backward_task(1, 0, context, task); }
 static void backward_mean(void *context, int64_t task) { backward_task(0, 0, context, task); }
 
-/* Gradients of sum(grad * y): grad_x as x, or NULL where it is not asked for; grad_means and grad_variances (n) by
-   slot, the latter where slope is given. Returns 0 where memory is lacking. */
+/* Compute the gradients of sum(grad * y): grad_x, of the shape of x, or NULL if not wanted; grad_means (n) by slot, and
+   with a slope grad_variances (n). Returns 0 if there is not enough memory. */
 EXPORT int backward(const layer *l, const pattern *p, int32_t n, int64_t examples, const float *x, const float *grad,
                     const float *slope, const float *means, const float *variances, float *grad_x, float *grad_means,
                     float *grad_variances, int threads) {
@@ -488,7 +492,7 @@ EXPORT int backward(const layer *l, const pattern *p, int32_t n, int64_t example
     atomic_int lacking = 0;
     backward_job j = {l, p, grouped(blocks, l->backward.rows, l->phase_size[0], l->phase_size[1]), x, grad, slope,
                       means, variances, grad_x, NULL, NULL, n, blocks, 1, 1, &lacking};
-    /* two sets of groups have sums of their own, however many threads there are: these share out the channels */
+    /* at most two sets of groups have sums of their own, for any number of threads; threads divide the channels */
     j.sets = j.g.groups > 1 ? 2 : 1;
     j.parts = least(ceil_div(threads, j.sets), l->in);
     const size_t bytes = (size_t)j.sets * n * sizeof(float);
@@ -515,7 +519,7 @@ EXPORT void threefry_2x32(uint32_t counter[2], uint32_t k0, uint32_t k1) {
     counter[0] = x[0], counter[1] = y[0];
 }
 
-/* The normals of output vectors first..first+n-1, as `forward` draws them: out (n, 16). */
+/* Write the normals of output vectors first..first+n-1, as `forward` draws them: out (n, 16). */
 EXPORT void standard_normals(uint64_t seed, int64_t first, int64_t n, float *out) {
     for (int64_t i = 0; i < n; i++) {
         vec z[2];

@@ -1,4 +1,4 @@
-/* Which source this was compiled from, so that a build that is older is not called. */
+/* Tell which source a build was compiled from, so that Python does not call an outdated one. */
 #include "vector.h"
 
 EXPORT const char *source_digest(void) { return SOURCE_DIGEST; }

@@ -1,14 +1,14 @@
-/* From rows of numbers, one an example, to blocks of 16 examples whose numbers lie side by side, and back. */
+/* Convert rows of numbers, one for each example, to blocks of 16 examples that lie side by side, and back. */
 #include "threads.h"
 #include "vector.h"
 
-#define STRETCH 4096 /* numbers of an example that a task moves */
+#define STRETCH 4096 /* numbers of each example that a task moves */
 
 typedef struct { const float *from; float *to; int64_t examples, size, stretches; } job;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* What a task moves: numbers start..end of the examples of a block, of which there are `here`. */
+/* What a task moves: numbers start..end-1 of the `here` examples of a block. */
 typedef struct { int64_t block, start, end, here; } stretch;
 
 INLINE stretch stretch_of(const job *j, int64_t task) {
@@ -43,12 +43,13 @@ static void from_blocks(void *context, int64_t task) {
     }
 }
 
-/* rows: examples x size. blocks: ceil(examples / 16) x size x 16; lanes beyond the last example are zero. */
+/* Convert rows (examples, size) to blocks (ceil(examples / 16), size, 16); lanes beyond the last example are zero. */
 EXPORT void block(const float *rows, int64_t examples, int64_t size, float *blocks, int threads) {
     job j = {rows, blocks, examples, size, (size + STRETCH - 1) / STRETCH};
     parallel(threads, (examples + LANES - 1) / LANES * j.stretches, to_blocks, &j);
 }
 
+/* Convert blocks to rows; the inverse of `block`. */
 EXPORT void unblock(const float *blocks, int64_t examples, int64_t size, float *rows, int threads) {
     job j = {blocks, rows, examples, size, (size + STRETCH - 1) / STRETCH};
     parallel(threads, (examples + LANES - 1) / LANES * j.stretches, from_blocks, &j);

@@ -1,8 +1,8 @@
-/* Standard normal numbers that are functions of a seed and a position: the same whatever thread draws them. */
+/* Draw standard normal numbers as functions of a seed and a position, so that they do not depend on the thread. */
 #pragma once
 #include "logarithm.h"
 
-/* Threefry-2x32 of 13 rounds, the fewest that pass BigCrush (Salmon et al. 2011). */
+/* Apply Threefry-2x32 with 13 rounds, the fewest that pass BigCrush (Salmon et al. 2011), to the counters (x, y). */
 INLINE void threefry(const int n, ivec *x, ivec *y, uint32_t k0, uint32_t k1) {
     const uint32_t key[3] = {k0, k1, 0x1BD11BDAu ^ k0 ^ k1};
     static const int turns[8] = {13, 15, 26, 6, 17, 29, 16, 24};
@@ -16,15 +16,16 @@ INLINE void threefry(const int n, ivec *x, ivec *y, uint32_t k0, uint32_t k1) {
     }
 }
 
-/* 1/sqrt(a) to about 2 ulp for normal a > 0; finite for a = 0. A first guess from the exponent, and Newton's steps. */
+/* Compute 1/sqrt(a) to about 2 ulp for normal a > 0, and a finite number for a = 0: a first guess from the exponent,
+   then Newton's method. */
 INLINE void inverse_root(const int n, const vec *a, vec *y) {
     EACH y[i] = as_vec(0x5f375a86 - (as_bits(a[i]) >> 1));
 #pragma clang loop unroll(full)
     for (int step = 0; step < 3; step++) EACH y[i] *= 1.5f - 0.5f * a[i] * y[i] * y[i];
 }
 
-/* out[2n]: the normals of output vectors at[2n], lane by lane. Box-Muller: the first and the second half of a vector
-   are the two numbers of eight pairs; counter of a pair: 8 at + lane. */
+/* Draw the normals out[2n] of the output vectors at[2n] by Box-Muller. The first and the second half of a vector are
+   the two numbers of eight pairs; the counter of a pair is 8 at + lane. */
 INLINE void normals(const int n, uint64_t seed, const int64_t *at, vec *out) {
     ivec x[n], y[n], quarter[n];
     svec odd[n];
@@ -42,7 +43,7 @@ INLINE void normals(const int n, uint64_t seed, const int64_t *at, vec *out) {
     EACH u[i] *= -2.0f;
     inverse_root(n, u, r);
     EACH r[i] *= u[i];
-    /* the angle is `quarter` quarters of a turn and t in [-pi/4, pi/4) */
+    /* the angle is `quarter` quarter turns plus t, with t in [-pi/4, pi/4) */
     EACH quarter[i] = (y[i] + 0x20000000u) >> 30;
     EACH t[i] = __builtin_convertvector((svec)(y[i] - (quarter[i] << 30)), vec) * 1.46291807927e-9f;
     EACH f[i] = t[i] * t[i];

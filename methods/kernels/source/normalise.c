@@ -1,5 +1,5 @@
-/* Batch normalisation of blocks, with an addition and a ReLU in the same pass. A channel's numbers fit a core's
-   cache, so that the second look at them is free. */
+/* Compute batch normalisation of blocks, with an addition and a ReLU in the same pass. The numbers of a channel fit the
+   cache of a core, so that reading them twice costs little. */
 #include "threads.h"
 #include "vector.h"
 #include <math.h>
@@ -13,7 +13,7 @@ typedef struct {
 typedef struct {
     const shape *s;
     const float *x, *residual, *weight, *bias;
-    float *mean, *variance; /* of each channel: read, or written where batch_statistics */
+    float *mean, *variance; /* of each channel: written if batch_statistics, otherwise read */
     float *y;
     int batch_statistics;
 } forward_job;
@@ -25,7 +25,7 @@ INLINE double count(const shape *s) { return (double)((s->blocks - 1) * LANES + 
 
 static void statistics(const shape *s, const float *x, int64_t channel, float *mean, float *variance) {
     double total = 0, squares = 0;
-    for (int64_t b = 0; b < s->blocks; b++) { /* padded lanes are zero */
+    for (int64_t b = 0; b < s->blocks; b++) { /* lanes without an example are zero and do not change the sum */
         const float *from = x + (b * s->channels + channel) * s->positions * LANES;
         vec partial[4] = {all(0), all(0), all(0), all(0)};
         for (int64_t p = 0; p < s->positions; p++) partial[p & 3] += load(from + p * LANES);
@@ -57,7 +57,7 @@ static void forward_channel(void *context, int64_t c) {
         for (int64_t end = at + s->positions * LANES; at < end; at += LANES) {
             vec y = load(j->x + at) * scale + shift;
             if (j->residual) y += load(j->residual + at);
-            if (s->relu) y = where(~(y <= 0), y); /* NaN stays */
+            if (s->relu) y = where(~(y <= 0), y); /* this form keeps NaN */
             store(j->y + at, where(in, y));
         }
     }
@@ -75,7 +75,7 @@ typedef struct {
     float *grad_x, *grad_residual, *grad_weight, *grad_bias;
 } backward_job;
 
-/* Gradients under batch statistics. Where there is a ReLU, grad_residual holds the gradient before it. */
+/* Compute the gradients under batch statistics. With a ReLU, grad_residual holds the gradient before the ReLU. */
 static void backward_channel(void *context, int64_t c) {
     const backward_job *j = context;
     const shape *s = j->s;

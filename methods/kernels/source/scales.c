@@ -1,20 +1,20 @@
-/* Variances and KL divergences of Gaussian posteriors whose scale is a function of a parameter rho: softplus or exp.
-   Every function passes once through its numbers; what backward needs is computed again rather than kept. */
+/* Compute variances and KL divergences of Gaussian posteriors whose scale is a function of a parameter rho: softplus or
+   exp. Every function reads its numbers once; the backward pass computes scales again instead of storing them. */
 #include "logarithm.h"
 #include "threads.h"
 #include <math.h>
 
-#define STRETCH 16384 /* numbers a task */
-#define SMALLEST 1e-12f /* as methods/posterior.py has it */
+#define STRETCH 16384 /* numbers in a task */
+#define SMALLEST 1e-12f /* SMALLEST_STD of methods/layers/posterior.py */
 
 INLINE vec choose(svec condition, vec a, vec b) {
     return as_vec(as_bits(where(condition, a)) | as_bits(where(~condition, b)));
 }
 
-/* e^x to about 2 ulp; 0 below -87, infinity above 88.7 */
+/* Compute e^x to about 2 ulp; 0 below -87, infinity above 88. */
 INLINE vec exponential(vec x) {
     const vec clipped = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
-    const vec turns = clipped * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the whole part is in the lowest bits */
+    const vec turns = clipped * 1.44269504f + 12582912.0f; /* adding 1.5 * 2^23 leaves an integer in the lowest bits */
     const vec n = turns - 12582912.0f;
     const vec r = (clipped - n * 0.693145752f) - n * 1.42860677e-6f;
     vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -27,18 +27,18 @@ INLINE vec exponential(vec x) {
     return choose(x > 88.0f, all(INFINITY), result);
 }
 
-/* log x for normal x > 0; NaN stays */
+/* Compute log x for normal x > 0; NaN stays NaN. */
 INLINE vec logarithm(vec x) {
     vec result;
     logarithms(1, &x, &result);
     return choose(x == x, result, x);
 }
 
-/* The scale and its derivative in rho. */
+/* Compute the scale and its derivative in rho. */
 INLINE void scale(const int softplus, vec rho, vec *std, vec *slope) {
     if (softplus) {
         const vec e = exponential(as_vec(as_bits(rho) | 0x80000000u)), u = 1.0f + e;
-        /* log1p(e): the rounding of 1 + e is taken back */
+        /* log1p(e), corrected for the rounding of 1 + e */
         const vec rest = u - 1.0f, small = choose(rest == 0.0f, e, logarithm(u) * (e / choose(rest == 0.0f, u, rest)));
         *std = choose(rho > 0.0f, rho + small, small);
         *slope = choose(rho > 0.0f, all(1), e) / u;
@@ -112,19 +112,19 @@ static void kl_backward_task(void *context, int64_t task) {
     }
 }
 
-/* out (n): squares of the scales of rho (n). */
+/* Write the squares of the scales of rho (n) to out (n). */
 EXPORT void variance(int64_t n, int softplus, const float *rho, float *out, int threads) {
     job j = {.n = n, .softplus = softplus, .rho = rho, .out = out};
     parallel(threads, tasks(n), variance_task, &j);
 }
 
-/* out (n): the gradient in rho, of the gradient in the variance. */
+/* Write the gradient in rho to out (n), given the gradient in the variance. */
 EXPORT void variance_backward(int64_t n, int softplus, const float *rho, const float *grad, float *out, int threads) {
     job j = {.n = n, .softplus = softplus, .rho = rho, .grad = grad, .out = out};
     parallel(threads, tasks(n), variance_backward_task, &j);
 }
 
-/* sum of log(prior/std) + (std^2 + mean^2) / (2 prior^2) - 1/2, in nats; NaN where memory is lacking. */
+/* Return the sum of log(prior/std) + (std^2 + mean^2) / (2 prior^2) - 1/2, in nats; NaN if there is no memory. */
 EXPORT double kl(int64_t n, int softplus, const float *mean, const float *rho, double prior_std, int threads) {
     job j = {.n = n, .softplus = softplus, .mean = mean, .rho = rho};
     j.sums = scratch(KL_SUMS, 2 * (tasks(n) + 1) * sizeof(double));
@@ -135,7 +135,7 @@ EXPORT double kl(int64_t n, int softplus, const float *mean, const float *rho, d
     return squares / (2 * prior_std * prior_std) - logs + (double)n * (log(prior_std) - 0.5);
 }
 
-/* Gradients in mean and rho (n), times factor. */
+/* Write the gradients of the KL in mean and rho (n), times factor. */
 EXPORT void kl_backward(int64_t n, int softplus, const float *mean, const float *rho, float precision, float factor,
                         float *grad_mean, float *grad_rho, int threads) {
     job j = {.n = n, .softplus = softplus, .mean = mean, .rho = rho, .precision = precision, .factor = factor,

@@ -1,18 +1,19 @@
-/* The largest of many numbers, by counting rather than sorting: two passes, whatever the numbers are. */
+/* Find the largest of many numbers by counting instead of sorting: the number of passes is always the same. */
 #include "threads.h"
 #include "vector.h"
 #include <stdlib.h>
 
-#define STRETCH 65536 /* numbers a task */
-#define DIGITS 2048   /* values of the leading eleven bits */
+#define STRETCH 65536 /* numbers in a task */
+#define DIGITS 2048   /* possible values of eleven bits, one digit */
 
-/* Unsigned integers in the order of the floats. */
+/* Map a float to an unsigned integer, so that integers have the order of the floats. */
 INLINE uint32_t ordered(float f) {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
     return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
 }
 
+/* Map such an integer back to its float. */
 INLINE float number(uint32_t order) {
     float f;
     order ^= order >> 31 ? 0x80000000u : 0xffffffffu;
@@ -23,8 +24,9 @@ INLINE float number(uint32_t order) {
 typedef struct {
     const float *values;
     int64_t n;
-    uint32_t *histograms;   /* of each task */
-    int64_t *above, *equal; /* of each task: numbers above the threshold, and equal to it; then where they go */
+    uint32_t *histograms;   /* one for each task */
+    int64_t *above, *equal; /* for each task: how many numbers are above the threshold, and equal to it; later where
+                               the task writes, and how many equal numbers earlier tasks have */
     float threshold;
     int64_t ties, *chosen;
 } job;
@@ -57,7 +59,7 @@ static void choose(void *context, int64_t task) {
     }
 }
 
-/* The digit of the wanted-th largest; `wanted` becomes its rank among those of that digit. */
+/* Return the digit of the wanted-th largest number; `wanted` becomes its rank among the numbers with that digit. */
 static uint32_t leading(const uint32_t *histogram, uint32_t digits, int64_t *wanted) {
     while (digits-- > 0) {
         if (histogram[digits] >= *wanted) return digits;
@@ -66,8 +68,8 @@ static uint32_t leading(const uint32_t *histogram, uint32_t digits, int64_t *wan
     return 0;
 }
 
-/* chosen (k): positions of the k largest of values (n), 0 < k <= n, ascending; of equals those at the lowest positions.
-   There must be no NaN. Returns 0 where memory is lacking. */
+/* Write the positions of the k largest of values (n) to chosen (k), ascending; 0 < k <= n. Of equal numbers those at
+   the lowest positions are taken. There must be no NaN. Returns 0 if there is not enough memory. */
 EXPORT int largest(const float *values, int64_t n, int64_t k, int64_t *chosen, int threads) {
     const int64_t tasks = (n + STRETCH - 1) / STRETCH;
     job j = {.values = values, .n = n, .chosen = chosen};
@@ -79,7 +81,7 @@ EXPORT int largest(const float *values, int64_t n, int64_t k, int64_t *chosen, i
         for (int d = 0; d < DIGITS; d++) j.histograms[d] += j.histograms[task * DIGITS + d];
     int64_t wanted = k;
     uint32_t threshold = leading(j.histograms, DIGITS, &wanted);
-    /* those that share the first eleven bits are few, unless the numbers are alike */
+    /* only the numbers that share the threshold's first eleven bits are still open: few, unless numbers are alike */
     const int64_t here = j.histograms[threshold];
     uint32_t *same = malloc(here * sizeof *same);
     if (!same) {
@@ -88,7 +90,7 @@ EXPORT int largest(const float *values, int64_t n, int64_t k, int64_t *chosen, i
     }
     for (int64_t i = 0, held = 0; held < here; i++)
         if (ordered(values[i]) >> 21 == threshold) same[held++] = ordered(values[i]);
-    for (int shift = 10; shift >= 0; shift -= 10) { /* eleven bits more, and the last ten */
+    for (int shift = 10; shift >= 0; shift -= 10) { /* the next eleven bits, then the last ten */
         const uint32_t digits = shift ? DIGITS : DIGITS / 2;
         memset(j.histograms, 0, DIGITS * sizeof *j.histograms);
         for (int64_t i = 0; i < here; i++)

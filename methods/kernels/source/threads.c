@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 static struct {
-    pthread_mutex_t busy; /* held by the caller whose job runs; others meanwhile work alone */
+    pthread_mutex_t busy; /* held by the caller whose job runs; other callers meanwhile work without helpers */
     pthread_mutex_t lock;
     pthread_cond_t start, done;
     int started, wanted, active;
@@ -39,7 +39,7 @@ static void *helper(void *number) {
     return NULL;
 }
 
-/* A forked child has none of its parent's threads: it starts its own when it needs them. */
+/* Reset the pool in a forked child: it has none of its parent's threads, and starts its own when it needs them. */
 static void forget(void) {
     pool.started = pool.wanted = pool.active = 0;
     pool.round = 0;
@@ -91,7 +91,7 @@ static void make_key(void) { pthread_key_create(&leaving, release); }
 
 void *scratch(int slot, size_t bytes) {
     pthread_once(&once, make_key);
-    pthread_setspecific(leaving, kept); /* any value: a thread that has one releases its memory as it ends */
+    pthread_setspecific(leaving, kept); /* a thread with any value set releases its memory when it ends */
     if (kept[slot].bytes < bytes) {
         free(kept[slot].memory);
         bytes = (bytes + 63) / 64 * 64;

@@ -1,4 +1,4 @@
-/* Vectors of 16 floats, whatever the machine's width: the compiler splits them where it is less. */
+/* Vectors of 16 floats on every machine; the compiler splits them where registers are smaller. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -40,7 +40,7 @@ INLINE float sum(vec v) {
 #define EVEN_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define ODD_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
 
-/* Lane i of the result is the sum of the lanes of v[i]. */
+/* Return a vector whose lane i is the sum of the lanes of v[i]. */
 INLINE vec sums(const vec *v) {
     vec a[8], b[4], c[2];
     for (int i = 0; i < 8; i++) a[i] = PICK(v[2 * i], v[2 * i + 1], EVEN_1) + PICK(v[2 * i], v[2 * i + 1], ODD_1);
@@ -49,7 +49,7 @@ INLINE vec sums(const vec *v) {
     return PICK(c[0], c[1], EVEN_8) + PICK(c[0], c[1], ODD_8);
 }
 
-/* Rows become columns, in place. */
+/* Transpose 16 vectors in place. */
 INLINE void transpose(vec *v) {
     vec a[16], b[16];
     for (int i = 0; i < 16; i += 2) a[i] = PICK(v[i], v[i + 1], EVEN_1), a[i + 1] = PICK(v[i], v[i + 1], ODD_1);
