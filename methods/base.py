@@ -92,7 +92,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may know about the data.
+    """Facts about the data that a method may use.
 
     Parameters
     ----------
@@ -192,14 +192,14 @@ class Progress:
 
 @dataclass
 class Context:
-    """What hooks can see and do.
+    """State of the run that hooks can read and change.
 
     Parameters
     ----------
     module, optimiser, streams, progress
         Live objects of the run.
     task
-        What the method may know about the data.
+        Facts about the data.
     memory
         State of the method itself: tensors and plain numbers. Checkpoints store it.
     record
@@ -219,7 +219,7 @@ class Context:
     gradient_consumer
         Receives the dense gradients of this step; set by ``request_dense_gradients``.
     events
-        Events of this step that cost FLOPs beside the step itself (see ``Method.flops``).
+        Events that add FLOPs to this step (see ``Method.flops``).
     """
 
     module: nn.Module
@@ -338,7 +338,7 @@ class Method:
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
 
-    # -- what is trained -----------------------------------------------------------------
+    # -- training ------------------------------------------------------------------------
 
     @classmethod
     def equivalent(cls, options: Any) -> Equivalent | None:
@@ -361,7 +361,7 @@ class Method:
         streams
             Random generators of the run.
         task
-            What the method may know about the data.
+            Facts about the data.
         """
         return network
 
@@ -445,7 +445,7 @@ class Method:
             draw: dict[nn.Module, torch.Tensor] = {layer: layer.sample_weights(generator) for layer in found}
             yield _with_weights(module, draw)
 
-    # -- what it costs -------------------------------------------------------------------
+    # -- costs ---------------------------------------------------------------------------
 
     def counts(self, module: nn.Module) -> costs.Counts:
         """Count all kernel weights, the active ones among them, and the other parameters."""

@@ -78,7 +78,8 @@ class Ensemble(Method):
         context.module.in_use.fill_(self._stage_names().index(stage.name) + 1)
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        # the other members get no gradient, so that neither weight decay nor momentum changes them
+        # the other members are not called and get no gradient, so that nothing changes them: neither weight
+        # decay nor momentum nor running statistics
         assert isinstance(module, Members)
         return super().loss(module[self._stage_names().index(progress.stage)], batch, progress)
 

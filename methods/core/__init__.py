@@ -1,1 +1,1 @@
-"""What every method is made with: options, the registry, errors, random streams, passes, contractions."""
+"""Basics of every method: options, the registry, errors, random streams, forward passes, contractions."""

@@ -133,8 +133,8 @@ def weights(draw: Mapping[nn.Module, torch.Tensor]) -> AbstractContextManager[No
 def dense_gradients(consumer: GradientConsumer | None) -> Iterator[DenseGradients | None]:
     """Hand ``consumer`` the dense mean-gradient of each sparse layer as the backward pass reaches it.
 
-    All forward passes within the block are affected, of whatever kind. Their backward pass may come
-    after the block; then call ``finish`` of the yielded object. With None nothing is collected.
+    All forward passes within the block are affected. Their backward pass may come after the block; when it
+    is done, call ``finish`` of the yielded object. If ``consumer`` is None, nothing is collected.
     """
     gradients = None if consumer is None else DenseGradients(consumer)
     with _altered(dense_gradients=gradients):

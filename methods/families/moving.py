@@ -51,7 +51,7 @@ class MovingOptions(SparsityOptions):
 
 @dataclass
 class Update:
-    """One subspace update that has begun: before the backward pass, until after the optimiser step.
+    """A subspace update in progress: it begins before the forward pass and ends after the optimiser step.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ class Blocks:
         self._values: torch.Tensor | Normalisation | None = values  # None: only the plain tensor is current
         self._plain: torch.Tensor | None = None
         self._version = 0  # version counter of the plain tensor at which both had the same numbers
-        self._with_gradients = torch.is_grad_enabled()  # later computations use the gradient mode of now
+        self._with_gradients = torch.is_grad_enabled()  # gradient mode of later computations
         self.examples = examples
 
     @classmethod
@@ -66,7 +66,7 @@ class Blocks:
         return found
 
     def waiting(self) -> Normalisation | None:
-        """Return the normalisation that is still to be computed, if the gradient mode allows it; else None."""
+        """Return the normalisation still to be computed, if the gradient mode allows it; else None."""
         values = self._true_values()
         now = self._with_gradients == torch.is_grad_enabled()
         return values if isinstance(values, Normalisation) and now else None

@@ -27,9 +27,9 @@ class Normalisation:
     residual
         Tensor to add after the normalisation, of the shape of ``x``.
     seen
-        Not empty once the running statistics have been updated. Copies of a normalisation share it,
-        because a result that a network uses twice is computed twice. (A result that is never used is
-        never computed, and leaves no trace in the running statistics.)
+        Not empty once the running statistics include this batch. Copies of a normalisation share it:
+        a result that a network uses twice is computed twice, but must update the statistics once. A
+        result that is never used is never computed, and does not update them.
     """
 
     x: torch.Tensor

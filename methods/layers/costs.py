@@ -49,7 +49,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class KernelCost:
-    """What one kernel costs.
+    """Costs of one kernel.
 
     Parameters
     ----------

@@ -262,7 +262,7 @@ def variational_twin(
     return VariationalLayer(contraction_of(layer), posterior, layer.bias, variance_floor)
 
 
-# -- looking through a module -----------------------------------------------------------------
+# -- finding layers and parameters of a module ------------------------------------------------
 
 #: Name, layer and posterior of a layer that stores only its active weights (slots).
 SparseLayer = tuple[str, VariationalLayer, Slots]

@@ -40,7 +40,7 @@ class SpikeAndSlab(DenseGaussian):
 
     def __init__(self, slab: DenseGaussian, inclusion: float, prior_inclusion: float) -> None:
         super().__init__(slab.shape, slab.mean, slab.std, slab.scale_map)
-        self.rho.data.copy_(slab.rho)  # std and back would round
+        self.rho.data.copy_(slab.rho)  # converting std back to rho would round
         self.logit = nn.Parameter(torch.full_like(slab.mean, _logit(inclusion)))
         self.prior_inclusion = prior_inclusion
 
