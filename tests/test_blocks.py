@@ -620,7 +620,7 @@ def test_memory_that_kernels_would_misread_is_refused(tensor):
 
 @pytest.mark.parametrize("index", [[3, 1], [1, 1], [-1, 2], [0, 24], [0, 400_000]])
 def test_an_index_that_is_not_sorted_within_the_weight_is_refused(index):
-    with pytest.raises(IndexError, match="not sorted within 0…23"):
+    with pytest.raises(IndexError, match="must be sorted and within 0…23"):
         Arranged(geometry(Linear(), torch.Size((4, 6)), ()), torch.tensor(index, dtype=torch.int32))
 
 
