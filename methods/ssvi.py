@@ -135,7 +135,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         return Moments(posterior.mean, posterior.std, self.options.lam)
 
     def _request_averaged(self, context: Context, decide: GradientConsumer) -> None:
-        """Average the gradients of the training pass and of extra passes that have their own noise."""
+        """Rank by the summed gradients of the training pass and of extra passes that have their own noise."""
         sums: dict[nn.Module, torch.Tensor] = {}
 
         def accumulate(layer: nn.Module, gradient: torch.Tensor) -> None:

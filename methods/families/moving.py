@@ -1,8 +1,8 @@
 """Base of methods that move a subspace of fixed size during training (``ssvi``, ``rigl``).
 
 Every ``replace_every`` minibatches the slots of lowest score are removed and the best candidates are
-added (Evci et al. 2020; Li et al. 2024). A method defines the scores of slots, the ranks of candidates,
-and the values that added slots start with. This module decides when updates happen.
+added (Evci et al. 2020; Li et al. 2024). A method defines the scores of slots, the magnitudes that rank
+candidates, and the initial values of added slots. This module decides when updates happen.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class MovingSubspace(Method):
     def request_magnitudes(self, context: Context, offer: GradientConsumer) -> None:
         """Arrange that ``offer`` receives, within this step, a tensor for every sparse layer.
 
-        The tensor has the weight's shape and may be overwritten; ``rank`` turns it into ranks.
+        The tensor has the weight's shape and may be overwritten; ``rank`` turns it into magnitudes.
         """
         raise NotImplementedError
 
     def rank(
         self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
     ) -> torch.Tensor:
-        """Return the ranks of candidates, from the tensor that ``offer`` received; largest are added.
+        """Return the magnitudes by which candidates are ranked; the largest are added.
 
         Parameters
         ----------

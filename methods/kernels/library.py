@@ -151,8 +151,8 @@ def _load() -> ctypes.CDLL | str:
 def _lacking(capability: str) -> set[str]:
     """Return the instructions that a build may use and the processor does not list.
 
-    torch does not check all of them, and a virtual machine may hide some. Empty if the processor cannot be
-    asked.
+    torch does not check all of them, and a virtual machine may hide some. The result is empty if
+    ``/proc/cpuinfo`` cannot be read.
     """
     needed = {"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
     if capability == "AVX512":

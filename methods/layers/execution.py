@@ -1,8 +1,8 @@
 """Decide which variational layers of a module are computed by sparse kernels, from a fixed cost model.
 
-The decision is made when the module is built, and again when layers have lost weights. It measures
-no time, so that the same configuration is computed in the same way on every machine that has the
-kernels, and gives the same bits again.
+The decision is made when the module is built, and again when the numbers of weights in its layers have
+changed. It measures no time, so that the same configuration is computed in the same way on every machine
+that has the kernels, and gives the same bits again.
 """
 
 from __future__ import annotations

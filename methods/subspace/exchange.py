@@ -75,14 +75,14 @@ class Exchange:
 
 
 class Pool:
-    """Keeps the ``n`` candidates of largest rank among all offers; ties: the earlier layer and position."""
+    """Keeps the ``n`` largest candidates among all offers; ties go to the earlier layer and position."""
 
     def __init__(self, n: int) -> None:
         self.n = n
         self._best: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def offer(self, layer: int, ranks: torch.Tensor, available: int) -> None:
-        """Take the ranks of every coordinate of ``layer``; the ``available`` largest are candidates."""
+        """Take the numbers by which the coordinates of ``layer`` rank; the ``available`` largest compete."""
         coordinates = surgery.strongest(ranks, min(self.n, available))
         self._best[layer] = coordinates, ranks[coordinates]
         parts = [self._best[number] for number in sorted(self._best)]

@@ -76,7 +76,7 @@ def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
 def candidates(
     index: torch.Tensor, removed: torch.Tensor, magnitude: torch.Tensor, readmit: bool
 ) -> torch.Tensor:
-    """Return the rank of every coordinate of a layer for addition, flat; larger is added first.
+    """Return the numbers by which all coordinates of a layer are ranked for addition, flat; largest first.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def candidates(
     removed
         Slots to remove, boolean (s,).
     magnitude
-        Magnitudes of the weight's shape; overwritten with the ranks. NaN becomes 0.
+        Magnitudes of the weight's shape; overwritten with the result. NaN becomes 0.
     readmit
         Whether removed slots compete with their magnitude. If false, they rank below all others (-0.5).
         Slots that stay are not candidates (-1).
@@ -100,7 +100,7 @@ def candidates(
 
 
 def settle(index: torch.Tensor, removed: torch.Tensor, chosen: torch.Tensor) -> Change:
-    """Return the change that removes slots and adds coordinates; slots in both stay.
+    """Return the change that removes slots and adds coordinates; a slot that is in both stays.
 
     Parameters
     ----------
