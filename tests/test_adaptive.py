@@ -508,7 +508,7 @@ def test_stages_of_few_epochs():
     method, _ = built("lbbnn", finetune=0.01)
     assert [(s.name, s.epochs) for s in method.stages(Budget(10, 5))] == [("train", 9), ("finetune", 1)]
     assert [s.epochs for s in built("lbbnn", finetune=0.99)[0].stages(Budget(10, 5))] == [1, 9]
-    with pytest.raises(UserError, match="two epochs at least"):
+    with pytest.raises(UserError, match="at least two epochs"):
         method.stages(Budget(1, 5))
 
 
