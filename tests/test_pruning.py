@@ -23,6 +23,7 @@ from methods.core import passes
 from methods.core.errors import UserError
 from methods.core.streams import Streams
 from methods.criteria.criteria import Moments
+from methods.families.prior_and_kl import kl_rise
 from methods.layers import convert
 from methods.layers.layer import scale_parameters, variational_layers
 from methods.layers.posterior import DenseGaussian, DensePoint, Slots, SparseGaussian, SparsePoint
@@ -362,8 +363,8 @@ def test_the_last_level_keeps_no_dense_weights_in_its_checkpoint(tmp_path):
 def test_fine_tuning_has_the_kl_at_full_weight():
     method = METHODS.get("magnitude_vi")(METHODS.get("magnitude_vi").Options(pruning="one_shot"))
     noise = torch.Generator()
-    assert method.kl_rise(Progress("finetune", 1, 10, 1, 100, 50, noise)) == 1
-    assert method.kl_rise(Progress("train", 1, 10, 1, 100, 50, noise)) == pytest.approx(0.2)
+    assert kl_rise(method.options, Progress("finetune", 1, 10, 1, 100, 50, noise)) == 1
+    assert kl_rise(method.options, Progress("train", 1, 10, 1, 100, 50, noise)) == pytest.approx(0.2)
 
 
 def test_options_that_do_not_fit_are_refused():

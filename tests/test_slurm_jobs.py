@@ -250,7 +250,9 @@ def test_last_words_are_the_last_line_that_says_something(store):
 
 
 def test_a_job_of_a_version_with_other_modules_is_told_in_one_line(store):
-    (task,) = submitted(store, RUNS[:1], said="Traceback\nModuleNotFoundError: No module named 'bench.slurm'\n")
+    (task,) = submitted(
+        store, RUNS[:1], said="Traceback\nModuleNotFoundError: No module named 'bench.slurm'\n"
+    )
     assert slurm_queue.in_vain(task) == (
         "job 7_0 was submitted by another version of ssvi-bench, whose modules lie elsewhere; "
         "the same command submits its runs anew"

@@ -16,8 +16,9 @@ from torch import nn
 from methods.base import Budget, Context, Progress, Stage
 from methods.core.errors import UserError
 from methods.core.options import option
+from methods.families.finetuning import with_finetuning
 from methods.families.sparse import KeepDense
-from methods.families.variational import VariationalMethod, with_finetuning
+from methods.families.variational import VariationalMethod
 from methods.layers import convert
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Gaussian, Slots

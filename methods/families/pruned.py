@@ -16,8 +16,9 @@ from torch import nn
 from methods.base import Budget, Context, Stage
 from methods.core.errors import UserError
 from methods.core.options import option
+from methods.families.finetuning import FINETUNE, with_finetuning
 from methods.families.gradual import Gradual
-from methods.families.variational import FINETUNE, SparseOptions, SparseVariationalMethod, with_finetuning
+from methods.families.variational import SparseOptions, SparseVariationalMethod
 from methods.subspace import pruning
 
 

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods.base import Batch, Budget, Equivalent, Method, Progress, Stage, Task
+from methods.base import Batch, Equivalent, Method, Progress, Task
 from methods.core import passes
-from methods.core.errors import UserError
 from methods.core.options import option, to_dict
 from methods.core.streams import Streams
 from methods.criteria.criteria import EQUIVALENT
+from methods.families.prior_and_kl import KLOptions, PriorOptions, kl_weight
 from methods.families.sparse import SparsityOptions, random_index, slot_counts
 from methods.layers import convert, layer
 from methods.layers.posterior import DenseGaussian, Gaussian, SparseGaussian
@@ -31,24 +31,9 @@ RELEASED_SCALE = (6e-4, 5e-4)
 
 
 @dataclass(frozen=True)
-class PriorOptions:
-    """Option of the Gaussian prior."""
-
-    prior_std: float = option(
-        0.1, "standard deviation of the Gaussian prior of each weight", within="(0, inf)"
-    )
-
-
-@dataclass(frozen=True)
-class PosteriorOptions:
+class PosteriorOptions(KLOptions):
     """Options of every method that trains Gaussian posteriors, under any prior."""
 
-    kl_factor: float = option(
-        0.02, "factor kappa of the KL term; below 1 the posterior is a cold one", within="[0, inf)"
-    )
-    kl_warmup: float = option(
-        0.5, "share of the epochs in which the weight of the KL rises to its full value", within="[0, 1]"
-    )
     mean_init: str = option(
         "network",
         "initial means; network: the network's own initial weights, divided by sqrt(density) so that the "
@@ -77,33 +62,6 @@ class VariationalOptions(PosteriorOptions, PriorOptions):
 @dataclass(frozen=True)
 class SparseOptions(SparsityOptions, VariationalOptions):
     """Options of methods whose posteriors live on a subspace of fixed size."""
-
-
-#: Name of the stage that trains the network on after pruning.
-FINETUNE = "finetune"
-
-
-def with_finetuning(budget: Budget, share: float, option: str) -> list[Stage]:
-    """Return two stages, of which the second is fine-tuning after pruning.
-
-    Parameters
-    ----------
-    budget
-        Length of training.
-    share
-        Share of the epochs for fine-tuning; at least one epoch is taken.
-    option
-        Option that asks for fine-tuning, for the error message.
-
-    Raises
-    ------
-    UserError
-        If there are fewer than two epochs.
-    """
-    if budget.epochs < 2:
-        raise UserError(f"{option} needs at least two epochs: one to train, one to fine-tune")
-    after = min(max(round(share * budget.epochs), 1), budget.epochs - 1)
-    return [Stage("train", budget.epochs - after), Stage(FINETUNE, after, start="keep")]
 
 
 class VariationalMethod(Method):
@@ -159,18 +117,8 @@ class VariationalMethod(Method):
         return posterior.kl(self.options.prior_std)
 
     def kl_weight(self, progress: Progress) -> float:
-        """Return the weight of the KL, kappa * w(e) / N, in epoch e of N training examples."""
-        return float(self.options.kl_factor * self.kl_rise(progress) / progress.examples)
-
-    def kl_rise(self, progress: Progress) -> float:
-        """Return w(e), which rises in equal steps from epoch to epoch and is 1 after the warm-up.
-
-        In fine-tuning it is 1 from the start.
-        """
-        if progress.stage == FINETUNE:
-            return 1.0
-        warmup = self.options.kl_warmup * progress.epochs
-        return min(progress.epoch / warmup, 1.0) if warmup > 0 else 1.0
+        """Return the weight of the KL term in the epoch of ``progress``."""
+        return kl_weight(self.options, progress)
 
     @torch.no_grad()
     def monitor(self, module: nn.Module, progress: Progress) -> dict[str, float]:
