@@ -52,10 +52,10 @@ def test_every_hook_of_the_contract_is_in_its_table():
 
 def test_what_it_says_is_there_is_there():
     """Names beside a file of ``methods/``, as in ``methods/families/sparse.py``: ``SparsityOptions``."""
-    found = re.findall(r"`(methods)/(\w+)\.py`: ((?:`\w+`(?:, )?)+)", DOCUMENT)
+    found = re.findall(r"`(methods/[\w/]+)\.py`: ((?:`\w+`(?:, )?)+)", DOCUMENT)
     assert len(found) == 7
-    for package, name, names in found:
-        module = importlib.import_module(f"{package}.{name}")
+    for path, names in found:
+        module = importlib.import_module(path.replace("/", "."))
         assert [each for each in re.findall(r"\w+", names) if not hasattr(module, each)] == []
 
 

@@ -273,7 +273,7 @@ def test_other_code_reads_anew(tmp_path, reads, monkeypatch):
     store = grid(tmp_path)
     store.update_tables(SUITE)
     reads.clear()
-    monkeypatch.setattr(update, "_DECIDING", ("rows",))
+    monkeypatch.setattr(update, "_DECIDING", ("tables/arrow",))
     store.update_tables(SUITE)
     assert len(reads) == len(EVERY)
 

@@ -26,7 +26,7 @@ def repository(tmp_path, monkeypatch):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name}\n" * 20)
     (folder / ".gitignore").write_text("*.so\n__pycache__/\n")
-    monkeypatch.setattr(git_state, "__file__", str(folder / "bench" / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(folder / "bench" / "runner" / "git_state.py"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     git(folder, "init", "-q")
     git(folder, "add", ".")
@@ -45,13 +45,13 @@ def code():
 
 def change(folder):
     """A change of every kind there is."""
-    (folder / "bench" / "checkout.py").write_text("changed\n")
+    (folder / "bench" / "runner" / "git_state.py").write_text("changed\n")
     (folder / "methods" / "one.py").unlink()
     (folder / "methods" / "añadido uno.py").write_text("new\n")
     (folder / "bench" / "table.npz").write_bytes(bytes(range(256)))
     (folder / "setup.py").chmod(0o755)
     git(folder, "add", "bench/runner/git_state.py")
-    (folder / "bench" / "checkout.py").write_text("changed again, after it was staged\n")
+    (folder / "bench" / "runner" / "git_state.py").write_text("changed again, after it was staged\n")
 
 
 def content(folder):
@@ -122,8 +122,8 @@ def test_a_worktree_is_a_checkout_too(repository, tmp_path, monkeypatch):
     git(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "other"))
     change(repository)
     (tmp_path / "other" / "methods" / "two.py").write_text("two\n")
-    monkeypatch.setattr(git_state, "__file__", str(tmp_path / "other" / "bench" / "checkout.py"))
-    assert b"two.py" in code().patch and b"checkout.py" not in code().patch
+    monkeypatch.setattr(git_state, "__file__", str(tmp_path / "other" / "bench" / "runner" / "git_state.py"))
+    assert b"two.py" in code().patch and b"git_state.py" not in code().patch
 
 
 def test_changes_that_can_not_be_read_are_marked(repository):
@@ -135,14 +135,14 @@ def test_changes_that_can_not_be_read_are_marked(repository):
 def test_a_repository_around_an_installed_package_is_not_ours(repository, monkeypatch):
     inside = repository / "site-packages" / "bench"
     inside.mkdir(parents=True)
-    monkeypatch.setattr(git_state, "__file__", str(inside / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(inside / "runner" / "git_state.py"))
     assert code() is None
 
 
 @pytest.mark.parametrize("path", [os.defpath, ""])
 def test_without_a_repository_or_without_git_there_is_none(tmp_path, monkeypatch, path):
     monkeypatch.setenv("PATH", path)
-    monkeypatch.setattr(git_state, "__file__", str(tmp_path / "bench" / "checkout.py"))
+    monkeypatch.setattr(git_state, "__file__", str(tmp_path / "bench" / "runner" / "git_state.py"))
     (tmp_path / "bench").mkdir()
     assert code() is None
 

@@ -68,7 +68,8 @@ def test_it_is_read_without_torchvision_and_stands_beside_its_licence():
     code = """
 import sys
 from bench.experiment.problem import make_problem
-from bench.experiment.spec import nest, parse_spec
+from bench.experiment.settings import nest
+from bench.experiment.spec import parse_spec
 spec = parse_spec(nest({"dataset": "fashion_mnist_sample", "network": "mlp", "method": "ssvi"}))
 print(make_problem(spec).task.examples, "torchvision" in sys.modules)
 """

@@ -542,7 +542,7 @@ def test_a_whole_search_on_digits_and_what_it_changes(write, call, here):
 
 def test_an_interrupted_search_writes_nothing_and_goes_on(write, call, here, monkeypatch):
     write(DIGITS)
-    module = importlib.import_module("bench.run")
+    module = importlib.import_module("bench.runner.execute")
     execute, calls = module.execute, []
 
     def twice(*arguments):
