@@ -1,6 +1,7 @@
-"""Who works on a run: one claim file a run, created in one step, kept alive by being touched.
+"""Claim runs, so that two processes do not compute the same run.
 
-Whoever computes a run claims it first: two at once would do no harm, but the work twice.
+A claim is a file in the run folder. It is created in one step, and touched regularly as long as its process
+works. Two processes on one run would do no harm, but they would do the work twice.
 """
 
 from __future__ import annotations
@@ -23,17 +24,29 @@ from bench.results.files import StoreError, read_json, write_json
 from bench.results.run_folder import RunFolder
 
 NAME = "claim.json"
-#: Seconds between two touches of a claim, and without one until it is void on other machines.
+#: Seconds between two touches of a claim, and seconds without a touch after which other machines ignore it.
 HEARTBEAT, EXPIRY = 20.0, 120.0
-# a process's start time is derived from the clock, which may be set meanwhile
+# start times of a process may differ by this many seconds, since they follow the clock, which may be set
 _CLOCK_STEP = 2.0
-#: Seconds since 1970 that no process started after: what is larger is no time.
+#: Latest valid start time of a process, in seconds since 1970; larger numbers are not times.
 _LATEST = 1e11
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, told apart from a later one of the same number. job: of SLURM, where it is all of that."""
+    """Identify a process, also against a later process with the same id.
+
+    Parameters
+    ----------
+    host
+        Name of the machine.
+    pid
+        Process id on that machine.
+    started
+        Start time in seconds since 1970.
+    job
+        SLURM job that exists only for this process; None for a process that merely runs within a job.
+    """
 
     host: str
     pid: int
@@ -42,11 +55,11 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        """This process."""
+        """Return the process that calls this."""
         return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), _own_job)
 
     def lives(self) -> bool | None:
-        """Whether it runs; None for a process of another machine, where that can't be seen."""
+        """Tell whether the process runs; None if it is on another machine, where this cannot be seen."""
         if self.host != socket.gethostname():
             return None
         try:
@@ -58,7 +71,7 @@ class Process:
 
 
 def current_job() -> str | None:
-    """The job of SLURM that this process is in, as ``squeue`` has it: ``12``, or ``12_3`` of an array."""
+    """Return the SLURM job of this process as ``squeue`` writes it: ``12``, or ``12_3`` in an array."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
 
@@ -67,53 +80,68 @@ _own_job: str | None = None
 
 
 def work_for_job() -> None:
-    """Say that this process is the one that the job of SLURM around it is about.
+    """Declare that the SLURM job around this process exists only for this process.
 
-    A claim of an earlier life of that job is then void. Processes that merely run within a job (a grid in an
-    interactive one) have claims like any other's.
+    Claims that the same job made before it was requeued are then void. Do not call this in processes that
+    merely run within a job, such as a grid in an interactive job: their claims are like those on any machine.
     """
     global _own_job
     _own_job = current_job()
 
 
 class Claim:
-    """A run that this process works on, until ``release``."""
+    """Hold the claim of this process on a run until ``release``."""
 
     def __init__(self, path: Path, token: str) -> None:
         self.path, self.token = path, token
 
     def beat(self) -> bool:
-        """Say that the work goes on; whether it is still this process's to do.
+        """Touch the claim, and tell whether this process may go on.
 
-        It is not once another process took the claim over. A claim that vanished or was damaged is nobody's,
-        and not brought back.
+        It may not if another process has taken the claim over. If the claim has vanished or is damaged, no
+        other process holds it, so this process goes on; the claim is not restored.
         """
         found = _read(self.path) or {}
         if _process(found) is not None and found.get("token") != self.token:
             return False
         with contextlib.suppress(OSError):
-            os.utime(self.path, follow_symlinks=False)  # a link is not what this process wrote
+            os.utime(self.path, follow_symlinks=False)  # a link here is not this claim
         return True
 
     def release(self) -> None:
-        """Give the run free, unless another process took it over."""
+        """Remove the claim, unless another process has taken it over."""
         if (_read(self.path) or {}).get("token") == self.token:
             self.path.unlink(missing_ok=True)
 
 
 def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
-    """Claim a run; None while another process has it. A claim whose process is gone is taken over.
+    """Claim a run, taking over a claim whose process is gone.
 
-    over: jobs of SLURM that are known to have ended: their claims on other machines are void at once. An
-    earlier life of the own job, which was requeued, is over.
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    over
+        SLURM jobs that are known to have ended; their claims are void at once, also on other machines. Claims
+        that this process's own job made before it was requeued are always void.
+
+    Returns
+    -------
+    Claim or None
+        None if another process works on the run.
+
+    Raises
+    ------
+    StoreError
+        The claim cannot be written.
     """
     path, token = run.made() / NAME, secrets.token_hex(8)
     mine = path.with_name(f".{NAME}.{token}")
     write_json(mine, {**asdict(Process.current()), "token": token})
     try:
-        now = mine.stat().st_mtime  # the clock of the file system, which dates the other claims
+        now = mine.stat().st_mtime  # by the clock of the file system, as the times of other claims are
         for _ in range(2):
-            # a hard link is created in one step, with its content, and fails where there is one already
+            # a hard link appears in one step with its content, and creating it fails if the name is taken
             with contextlib.suppress(FileExistsError):
                 os.link(mine, path)
                 return Claim(path, token)
@@ -128,7 +156,15 @@ def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
 
 @contextlib.contextmanager
 def held(claim: Claim, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Keep ``claim`` alive, and release it in the end. ``lost`` is called when another process took it."""
+    """Touch ``claim`` regularly during the block and release it afterwards.
+
+    Parameters
+    ----------
+    claim
+        A claim of this process.
+    lost
+        Called once, from another thread, when another process has taken the claim over.
+    """
     over = threading.Event()
 
     def beat() -> None:
@@ -146,18 +182,27 @@ def held(claim: Claim, lost: Callable[[], None] = lambda: None) -> Iterator[None
 
 
 def holder(run: RunFolder, over: Container[str] = ()) -> Process | None:
-    """The process that works on a run, as far as can be told; None if nobody does. over: see ``acquire``."""
+    """Return the process that works on a run, as far as this machine can see; None if no process does.
+
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    over
+        SLURM jobs that are known to have ended, as in ``acquire``.
+    """
     path = run.path / NAME
     found = _read(path)
     return None if found is None or _is_void(path, found, time.time(), over) else _process(found)
 
 
 def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
-    """Whether ``path`` is free now: it was void and is gone, or nothing was there."""
+    """Remove a void claim, and tell whether ``path`` is free now."""
     found = _read(path)
     if found is not None and not _is_void(path, found, now, over):
         return False
-    # rename decides between several that find it void; what was renamed may be newer than what was read
+    # of several processes that find the claim void, one succeeds in renaming it; the renamed file may be
+    # newer than the one that was read, and is then put back
     aside = path.with_name(f".{NAME}.void-{secrets.token_hex(8)}")
     try:
         os.rename(path, aside)
@@ -167,7 +212,7 @@ def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
     if renamed != found:
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
-    if aside.is_dir() and not aside.is_symlink():  # which somebody made; no claim is a folder
+    if aside.is_dir() and not aside.is_symlink():  # a folder was made by hand, since claims are files
         shutil.rmtree(aside, ignore_errors=True)
     else:
         aside.unlink(missing_ok=True)
@@ -175,6 +220,7 @@ def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
 
 
 def _is_void(path: Path, claim: dict[str, Any], now: float, over: Container[str]) -> bool:
+    """Tell whether the process of a claim is gone, or shows no sign of life on another machine."""
     process = _process(claim)
     if process is not None and process.job is not None:
         me = Process.current()
@@ -191,6 +237,7 @@ def _is_void(path: Path, claim: dict[str, Any], now: float, over: Container[str]
 
 
 def _process(claim: dict[str, Any]) -> Process | None:
+    """Return the process that a claim names; None if the claim is broken."""
     host, pid, started = (claim.get(key) for key in ("host", "pid", "started"))
     job = claim.get("job")
     if not isinstance(host, str) or type(pid) is not int or not 0 < pid < 2**31:
@@ -201,7 +248,7 @@ def _process(claim: dict[str, Any]) -> Process | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a claim file says; None where there is none; nothing ({}) where it is broken."""
+    """Return the content of a claim file; None if there is no file, ``{}`` if it is broken."""
     if not path.exists():
         return None
     try:

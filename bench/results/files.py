@@ -1,12 +1,12 @@
-"""Reading and writing the small files of a results folder.
+"""Read and write the small files of a results folder safely.
 
-Whatever another process may read is written under a temporary name in the same folder and
-renamed, so a reader sees the old file or the new one. Nothing is fsynced: after a power cut
-the last files of a run may be lost or empty, which reading reports and the launcher repairs
-by running again; a killed process loses nothing that was written.
+A file that another process may read is written under a temporary name in the same folder and then renamed,
+so that a reader sees either the old file or the new one. Files are not fsynced: after a power cut the last
+files of a run may be lost or empty. Reading reports this, and the launcher repairs it by running the run
+again. A killed process loses nothing that it has written.
 
-A results folder may come from elsewhere. Reading follows no link, opens regular files only,
-refuses sizes no run produces, and turns every fault into a ``StoreError`` that names the file.
+A results folder may come from somebody else. Reading follows no links, opens regular files only, refuses
+files larger than any run produces, and turns every fault into a ``StoreError`` that names the file.
 """
 
 from __future__ import annotations
@@ -22,34 +22,45 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
-#: Larger files are refused; the largest that a run writes are far smaller.
+#: Larger files are refused. The largest that a run writes are far smaller.
 MAX_BYTES = 512 * 2**20
-#: The same for a document of JSON, of which a byte can take dozens in memory.
+#: The limit for JSON documents, where one byte of the file can take dozens of bytes in memory.
 MAX_DOCUMENT = 64 * 2**20
-#: Of the end of a log so much is read.
+#: The last lines of a log are searched in this many bytes at its end.
 _TAIL_BYTES = 2**16
 
-#: How the names of files end that are being written, and how long nobody takes to write one.
+#: Suffix of files that are being written. Files with it that are older than this are left over from a crash.
 _TEMPORARY, _LEFT_SECONDS = ".tmp", 3600.0
 
-# No link is followed, and opening a named pipe does not wait for its other end.
+# Links are not followed, and opening a named pipe does not wait for its other end.
 _GUARDS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class StoreError(Exception):
-    """A results folder that cannot be read or written as asked; the message is one line."""
+    """Report a results folder that cannot be read or written as asked; the message is one line."""
 
 
 class WriteError(StoreError):
-    """A file that can't be written now, for a reason that lies in the disk or its permissions."""
+    """Report a file that cannot be written because of the disk or its permissions."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
-    """A file that takes the place of ``path`` in one step, once the block has ended without an error.
+    """Open a new file that replaces ``path`` in one step when the block ends without an error.
 
-    A link at ``path`` is replaced, not followed. keep: where what was at ``path`` goes. Raises
-    ``WriteError`` where it can't be written; then everything is as it was.
+    A link at ``path`` is replaced, not followed.
+
+    Parameters
+    ----------
+    path
+        The file to replace.
+    keep
+        Where the previous file at ``path`` is moved; it is lost if this is None.
+
+    Raises
+    ------
+    WriteError
+        The file cannot be written; ``path`` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
     file = None
@@ -62,7 +73,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
                 os.replace(path, keep)
         os.replace(temporary, path)
     except Exception as error:
-        # torch tells of a write that failed in words of its own
+        # torch hides the operating system's error behind one of its own
         cause = file.error if file is not None and file.error is not None else error
         if not isinstance(cause, OSError):
             raise
@@ -73,7 +84,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
 
 
 class _Noted:
-    """A file for writing that remembers which error it had."""
+    """Wrap a file for writing and remember its first error."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -91,13 +102,13 @@ class _Noted:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` in one step. Raises as ``replacing``."""
+    """Replace ``path`` by ``data`` in one step; raises ``WriteError`` as ``replacing`` does."""
     with replacing(path) as file:
         file.write(data)
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add ``text`` to the end of a file, which is made where there is none."""
+    """Append ``text`` to a file; make the file if it is missing."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _GUARDS
     try:
         with open(os.open(path, flags, 0o666), "ab", buffering=0) as file:
@@ -108,7 +119,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left in ``folder`` long ago."""
+    """Remove temporary files older than an hour, which killed processes have left in ``folder``."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") and entry.name.endswith(_TEMPORARY):
@@ -118,7 +129,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """``StoreError`` where files can't be created in ``folder``: permissions don't tell, so it tries."""
+    """Raise ``StoreError`` if no file can be created in ``folder``.
+
+    It creates one and removes it, since permissions do not tell (network mounts, root).
+    """
     probe = folder / f".probe-{secrets.token_hex(4)}"
     try:
         probe.touch()
@@ -129,7 +143,10 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time, where the file system has locks. The file ``path`` is made, or left as it is."""
+    """Let one process at a time run the block, by a lock on the file ``path``, which is made if missing.
+
+    File systems without locks let all processes through.
+    """
     import fcntl
 
     try:
@@ -145,8 +162,14 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(path: Path, limit: int = MAX_BYTES) -> Iterator[BinaryIO]:
-    """A regular file of at most ``limit`` bytes, open for reading. Raises ``FileNotFoundError``, else
-    ``StoreError``.
+    """Open a regular file of at most ``limit`` bytes for reading.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    StoreError
+        The file cannot be read, is not a regular file, or is too large.
     """
     try:
         with open(os.open(path, os.O_RDONLY | _GUARDS), "rb", buffering=0) as file:
@@ -159,7 +182,13 @@ def opened(path: Path, limit: int = MAX_BYTES) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes | None:
-    """The content of a regular file of at most ``limit`` bytes; None where there is no file."""
+    """Return the content of a regular file of at most ``limit`` bytes; None if there is no file.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read, is not a regular file, or is too large.
+    """
     try:
         with opened(path, limit) as file:
             return file.read()
@@ -168,9 +197,21 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes | None:
 
 
 def to_json(obj: Any, where: str) -> str:
-    """``obj`` as one line of standard JSON; NaN and infinities, which JSON has not, become null.
+    """Convert ``obj`` to one line of standard JSON; NaN and infinities, which JSON lacks, become null.
 
-    Half a surrogate pair (names of files that are not UTF-8 have such) becomes ``?``.
+    Half a surrogate pair, as in file names that are not UTF-8, becomes ``?``.
+
+    Parameters
+    ----------
+    obj
+        The value.
+    where
+        Start of the message of an error: the file or field that is written.
+
+    Raises
+    ------
+    StoreError
+        JSON cannot represent ``obj``.
     """
     try:
         try:
@@ -186,11 +227,17 @@ def to_json(obj: Any, where: str) -> str:
 
 
 def parse_json(data: bytes, where: str) -> Any:
-    """The value that ``data`` holds; ``StoreError`` naming ``where`` unless it is standard JSON."""
+    """Parse standard JSON.
+
+    Raises
+    ------
+    StoreError
+        ``data`` is not standard JSON (which has no NaN and no infinity); the message starts with ``where``.
+    """
     try:
         text = data.decode()
         obj = json.loads(text, parse_constant=_refuse_constant)
-        if "\\ud" in text or "\\uD" in text:  # half a surrogate pair is no text that can be stored again
+        if "\\ud" in text or "\\uD" in text:  # text with half a surrogate pair cannot be stored again
             json.dumps(obj, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{where}: not JSON: {error}") from None
@@ -203,7 +250,13 @@ def write_json(path: Path, obj: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; ``StoreError`` naming the file when it is missing or broken."""
+    """Return the value in a JSON file.
+
+    Raises
+    ------
+    StoreError
+        The file is missing or broken; the message names it.
+    """
     data = read_bytes(path, MAX_DOCUMENT)
     if data is None:
         raise StoreError(f"{path}: no such file")
@@ -211,7 +264,7 @@ def read_json(path: Path) -> Any:
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log that are not empty; none where there is none."""
+    """Return the last ``lines`` non-empty lines of a log; an empty list if it cannot be read."""
     with contextlib.suppress(OSError, StoreError), opened(log) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _TAIL_BYTES, 0))
@@ -221,19 +274,22 @@ def tail(log: Path, lines: int) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, without what would steer a terminal: files may come from elsewhere."""
+    """Put ``text`` on one line and replace control characters, which could steer the reader's terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def complete_lines(data: bytes) -> bytes:
-    """``data`` up to its last newline: what follows is a row whose writer was killed."""
+    """Return ``data`` up to its last newline; bytes after it belong to a row whose writer was killed."""
     return data[: data.rfind(b"\n") + 1]
 
 
 def parse_rows(data: bytes, where: str) -> list[dict[str, Any]]:
-    """The rows of JSON lines, one object a line; an unfinished last line is no row.
+    """Parse JSON lines, one object a line; an unfinished last line is left out.
 
-    Anything else that is not an object raises ``StoreError`` naming ``where`` and the line.
+    Raises
+    ------
+    StoreError
+        A complete line is not a JSON object; the message names ``where`` and the line.
     """
     rows = []
     for number, line in enumerate(complete_lines(data).split(b"\n")[:-1], start=1):

@@ -1,4 +1,4 @@
-"""The end of a run: its status says ``done``, and by size and digest which files it consists of."""
+"""Seal finished runs: record the size and digest of every file of a run, and check them later."""
 
 from __future__ import annotations
 
@@ -9,21 +9,36 @@ from collections.abc import Callable
 from bench.results.files import StoreError, WriteError, opened
 from bench.results.run_folder import CANCEL, RunFolder
 
-#: How the names of files begin that a finished run does not consist of.
+#: Files whose names start with one of these do not belong to a finished run and are not sealed.
 _PASSING = (".", "status.json", "claim.json", CANCEL, "checkpoint.", "run.log")
-#: A model may be larger than what tables are made of.
+#: Larger files are refused. A stored model may be larger than the files that tables are made of.
 _MAX_BYTES = 2**36
 _TRIES = 20
 
+#: Size in bytes and digest of each file, by name.
 Digests = dict[str, tuple[int, str]]
 
 
 def seal(run: RunFolder, write_tables: Callable[[], None], done: Callable[[Digests], None]) -> None:
-    """Have ``done`` write the status, with the digests of what lies in the folder then.
+    """Mark a run done: record the size and digest of every file in its status.
 
-    Another process may be at the same run, where a claim was lost, and anywhere in it: what it wrote into
-    tables meanwhile is only part of them. So ``write_tables`` writes them first, and all is done again where
-    a file was exchanged before the status was there.
+    If a claim was lost, a second process may compute the same run and write incomplete tables at any time.
+    Therefore the tables are written again first, and everything is repeated if a file changed before the
+    status was written.
+
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    write_tables
+        Writes the complete tables of the run.
+    done
+        Writes the status ``done`` with the digests that it is given.
+
+    Raises
+    ------
+    WriteError
+        Files changed during each of 20 attempts.
     """
     for _ in range(_TRIES):
         write_tables()
@@ -32,13 +47,13 @@ def seal(run: RunFolder, write_tables: Callable[[], None], done: Callable[[Diges
             done(digests(run))
             if _stamps(run) == before:
                 return
-        except FileNotFoundError:  # exchanged at this very moment
+        except FileNotFoundError:  # the other process is replacing a file at this moment
             continue
     raise WriteError(f"cannot write {run.path}: another process goes on writing there")
 
 
 def is_sealed(run: RunFolder) -> bool:
-    """Whether a run is done and its files are those that it says it wrote."""
+    """Tell whether a run is done and its files have the recorded sizes and digests."""
     try:
         status = run.read("status") or {}
         if status.get("status") != "done":
@@ -49,10 +64,10 @@ def is_sealed(run: RunFolder) -> bool:
 
 
 def digests(run: RunFolder) -> Digests:
-    """Bytes and BLAKE2b digest (128 bits, in hexadecimal) of each file that a finished run consists of.
+    """Compute size in bytes and BLAKE2b digest (128 bits, hexadecimal) of each file of a finished run.
 
-    That is every regular file but the status, which they are for, the log, to which another process may add,
-    what is gone when the run is over, and hidden ones.
+    Left out are the status (it stores the digests), the log (another process may append to it), hidden
+    files, and files that exist only while the run is computed (claim, checkpoints, request to cancel).
     """
     found = {}
     for name in _contents(run):
@@ -65,7 +80,7 @@ def digests(run: RunFolder) -> Digests:
 
 
 def _stamps(run: RunFolder) -> dict[str, tuple[int, ...]]:
-    """What differs when one of the files was written again."""
+    """Return size, time and inode of each file; they differ after a file was written again."""
     stats = {name: os.lstat(run.path / name) for name in _contents(run)}
     return {name: (found.st_size, found.st_mtime_ns, found.st_ino) for name, found in stats.items()}
 

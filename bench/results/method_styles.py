@@ -1,4 +1,4 @@
-"""How views show methods: ``methods.json`` beside a suite's tables, and what may stand in it."""
+"""Read and check ``methods.json``, the names, colours and markers of methods beside the tables of a suite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HUE = re.compile(r"#[0-9A-Fa-f]{6}")
 _PLOTLY = re.compile(r"[a-z0-9-]{1,40}")
 _LONGEST = 1000
 _MOST_METHODS = 10_000
-#: Each field with its type and what a text must match in full.
+#: The type of each field, and the pattern that its whole text must match.
 _FIELDS: dict[str, tuple[type, re.Pattern[str]]] = {
     "label": (str, re.compile(r".{1,80}")),
     "hue": (str, _HUE),
@@ -28,10 +28,26 @@ _FIELDS: dict[str, tuple[type, re.Pattern[str]]] = {
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """Of every method: label, hue, hue_dark, marker, dash, order, doc (a line), version; by name.
+    """Read the styles of methods from the folder of a suite.
 
-    The folder may come from elsewhere: ``StoreError`` naming what is wrong unless all of them are of
-    their types, short, printable, and hues ``#rrggbb``. Other fields are left out.
+    The folder may come from somebody else, so that every field is checked.
+
+    Parameters
+    ----------
+    folder
+        Folder of the suite.
+
+    Returns
+    -------
+    dict
+        By name of the method: label, hue and hue_dark (``#rrggbb``), marker, dash, order, doc (one line) and
+        version. Other fields are left out.
+
+    Raises
+    ------
+    StoreError
+        The file is missing, or a field has the wrong type, is too long or is not printable; the message
+        names it.
     """
     path = folder / FILE
     found = read_json(path)
@@ -41,7 +57,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def one_line(text: str | None) -> str:
-    """The first line of a docstring, as long as ``read`` allows."""
+    """Return the first line of a docstring, cut to the length that ``read`` allows."""
     return (text or "").strip().partition("\n")[0][:_LONGEST]
 
 

@@ -1,4 +1,7 @@
-"""Plans as the store keeps them: what was asked for, so that what is missing can be seen."""
+"""Check, merge and read stored plans.
+
+A plan lists the runs that a suite asks for, so that missing runs can be seen.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,37 @@ from typing import Any
 from bench.results.files import StoreError, read_json
 from bench.results.run_folder import RUN_ID
 
+#: Version of the format of a plan.
 SCHEMA = 1
-#: Lines of a plan that are kept, the latest ones.
+#: A plan keeps this many command lines, the latest ones.
 _MOST_COMMANDS = 50
-#: Suites and scales name folders and files.
+#: The form of names of suites and scales, which become names of folders and files.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
-#: Labels of what makes scores of different runs not comparable.
+#: Labels that must be equal for two scores to be comparable.
 _SETTING = ("dataset", "network")
-#: Folders of a results folder that are no suite; ``all`` means every suite to commands.
+#: Names that a suite cannot have: other folders of a results folder, and ``all``, which means every suite.
 RESERVED = ("runs", "corrupted", "patches", "reference", "all")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that a suite asks for, with what the plan alone says of it; ``tuned`` is None in older plans."""
+    """Describe a run that a suite asks for.
+
+    Parameters
+    ----------
+    run_id, suite, scale
+        Id of the run, and names of the suite and the scale that ask for it.
+    config_id
+        Id of the configuration: the run's settings without the seed.
+    label
+        Name of the configuration for readers.
+    recipe
+        Name of the recipe.
+    labels
+        Short keys and values that set the run apart, ``seed`` included.
+    tuned
+        Whether a search chose settings of the run; None in older plans, which do not say it.
+    """
 
     run_id: str
     suite: str
@@ -38,7 +58,13 @@ class Planned:
 
 
 def check_suite(name: object, where: str = "") -> str:
-    """``name`` if it can name a suite; ``StoreError`` otherwise."""
+    """Return ``name`` if it is a valid name of a suite.
+
+    Raises
+    ------
+    StoreError
+        It is not; the message starts with ``where``.
+    """
     if isinstance(name, str) and NAME.fullmatch(name) and name not in RESERVED:
         return name
     place = f"{where}: " if where else ""
@@ -46,7 +72,13 @@ def check_suite(name: object, where: str = "") -> str:
 
 
 def check_plan(plan: object, where: str) -> dict[str, Any]:
-    """``plan`` if it is one that this version reads; ``StoreError`` saying what is wrong otherwise."""
+    """Return ``plan`` if it is a plan that this version can read.
+
+    Raises
+    ------
+    StoreError
+        It is not; the message starts with ``where`` and says what is wrong.
+    """
     if not isinstance(plan, dict):
         raise StoreError(f"{where}: not a plan")
     schema = plan.get("schema")
@@ -64,7 +96,7 @@ def check_plan(plan: object, where: str) -> dict[str, Any]:
 
 
 def is_newer(path: Path) -> bool:
-    """Whether a plan that cannot be read is one of a later version."""
+    """Tell whether a plan file that cannot be read was written by a later version."""
     try:
         plan = read_json(path)
     except StoreError:
@@ -74,11 +106,23 @@ def is_newer(path: Path) -> bool:
 
 
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """``new`` with the cells of ``old`` that it has not, in front and in their order.
+    """Merge an earlier plan into a new one: old cells that ``new`` lacks come first, in their order.
 
-    Cells are the same when run id and label are; the new one then stands in the old one's place. A label
-    stands for one configuration: where ``new`` has another one under a label (settings were chosen since, or
-    the suite was edited), the old cells of that label, whatever their seeds, are left out.
+    Two cells with the same run id and label are one cell; the new one takes the place of the old one. A label
+    stands for one configuration. If ``new`` has another configuration under a label (a search has chosen
+    settings since, or the suite was edited), the old cells of that label are left out for all seeds.
+
+    Parameters
+    ----------
+    old
+        The earlier plan; None if there is none.
+    new
+        A checked plan of the same suite and scale.
+
+    Returns
+    -------
+    dict
+        The merged plan, with the latest 50 command lines of both.
     """
     now: dict[str, set[str]] = {}
     for cell in new["cells"]:
@@ -92,16 +136,16 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
 
 
 def commands(plan: Mapping[str, Any]) -> list[str]:
-    """The lines that asked for the cells of a plan, oldest first; what is no line of text is none."""
+    """Return the command lines that asked for the cells of a plan, oldest first, without invalid ones."""
     found = plan.get("commands")
     lines = [*(found if isinstance(found, list) else []), plan.get("command")]
     return list(dict.fromkeys(line for line in lines if isinstance(line, str) and line))
 
 
 def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
-    """Every run that ``plans`` ask for, once a suite and scale, in their order; omitted cells are none."""
+    """Return every run that ``plans`` ask for, once per suite and scale, in order, without omitted cells."""
     found: dict[tuple[str, str, str], Planned] = {}
-    # the latest, whatever was launched when: one label a configuration, and whether its settings were chosen
+    # each configuration gets the label and `tuned` of its last cell, since launches may differ in these
     labels: dict[tuple[str, str, str], str] = {}
     tuned: dict[tuple[str, str, str], bool | None] = {}
     for plan in plans:
@@ -126,11 +170,18 @@ def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
 
 
 def references(plan: Mapping[str, Any]) -> dict[str, str]:
-    """The configuration that each one of a plan is compared with, by ``config_id``; those that have one.
+    """Find the reference of each configuration of a plan: the configuration that it is compared with.
 
-    It has the labels of the plan's ``reference`` and, beside these, its own (the same sparsity, recipe, data
-    and network); where no single one does, it is the one with the labels of ``reference`` on the same data
-    and network, in the same recipe where there are several.
+    The reference of a configuration has the labels in the plan's ``reference`` and otherwise the labels of
+    the configuration (the same sparsity, data set and network, for example). If not exactly one
+    configuration fits, it is the only one with the labels in ``reference`` on the same data set and network;
+    if there are several of these, the only one of them with the same recipe.
+
+    Returns
+    -------
+    dict
+        ``config_id`` of the reference by ``config_id`` of the configuration; configurations without a
+        reference are left out.
     """
     wanted = plan.get("reference")
     if not isinstance(wanted, dict) or not wanted:
@@ -161,6 +212,7 @@ def _without_seed(labels: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_superseded(cell: Mapping[str, Any], now: Mapping[str, set[str]]) -> bool:
+    """Tell whether the new plan has another configuration under the label of ``cell``."""
     config_id = cell.get("config_id")
     return config_id is not None and config_id not in now.get(cell["label"], {config_id})
 

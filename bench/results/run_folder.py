@@ -1,4 +1,4 @@
-"""The folder of one run: a few JSON documents, a few tables of JSON lines."""
+"""Read and write the folder of one run: JSON documents, tables of JSON lines, and a log."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from bench.results.files import (
     write_json,
 )
 
-#: Where a run may stand; ``pending`` is one that nobody has begun, or that was asked for again.
+#: The states of a run. A ``pending`` run has not started, or was asked for again.
 STATUSES = ("pending", "queued", "running", "preempted", "done", "failed", "cancelled")
 
-#: Those in which a run is left alone until it is asked for again.
+#: The states in which a run stays until somebody asks for it again.
 SETTLED = ("done", "failed", "cancelled")
 
-#: In a run folder: somebody has asked for its end.
+#: File in a run folder that asks for the end of the run.
 CANCEL = "cancel.json"
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z_]{1,40}")
 
 
 class RunFolder:
-    """``DIR/runs/<run_id>``. It need not exist: the first thing written makes it.
+    """Access the folder ``DIR/runs/<run_id>`` of one run. The first write makes the folder.
 
-    Documents (``spec``, ``status``, ``metrics``, ``costs``, ``provenance``) are JSON objects, tables
-    (``history``, ``layers``, ``criteria_pairs``) JSON lines. Both are replaced as a whole, so that each is
-    one process's own, and are named without suffix. Every fault raises ``StoreError`` with the file's name.
+    Documents (``spec``, ``status``, ``metrics``, ``costs``, ``provenance``) are JSON objects; tables
+    (``history``, ``layers``, ``criteria_pairs``) are JSON lines. Methods take their names without suffix.
+    A write replaces the whole file, so that a file never mixes the output of two processes. Every fault
+    raises ``StoreError`` with the name of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +53,7 @@ class RunFolder:
         write_json(self._for_writing(name, ".json"), obj)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """The document ``name``; None where there is none yet."""
+        """Return the document ``name``; None if it does not exist yet."""
         path = self._file(name, ".json")
         data = read_bytes(path, MAX_DOCUMENT)
         if data is None:
@@ -63,34 +64,34 @@ class RunFolder:
         return obj
 
     def write_lines(self, name: str, lines: bytes) -> None:
-        """Replace the table ``name``, rows as JSON lines, atomically."""
+        """Replace the table ``name`` atomically by ``lines``, one JSON object a line."""
         write_bytes(self._for_writing(name, ".jsonl"), lines)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The rows of the table ``name``; none where there is no such file."""
+        """Return the rows of the table ``name``; an empty list if the file does not exist."""
         return parse_rows(self.lines(name), str(self._file(name, ".jsonl")))
 
     def lines(self, name: str) -> bytes:
-        """The table ``name`` as it is stored; what follows the last line's end is no row."""
+        """Return the bytes of the table ``name`` up to its last newline, without an unfinished last row."""
         return complete_lines(read_bytes(self._file(name, ".jsonl")) or b"")
 
     def status(self) -> str:
-        """One of ``STATUSES``."""
+        """Return the state of the run, one of ``STATUSES``."""
         return status_of(self.read("status"), f"{self.path / 'status.json'}")
 
     def is_done(self) -> bool:
-        """Whether the run finished and has results."""
+        """Tell whether the run finished and has results."""
         return self.status() == "done"
 
     def is_settled(self) -> bool:
-        """Whether the run is left alone until it is asked for again; one that can't be read is not."""
+        """Tell whether the state is one of ``SETTLED``; false if it cannot be read."""
         try:
             return self.status() in SETTLED
         except StoreError:
             return False
 
     def made(self) -> Path:
-        """The path of the folder, which exists now."""
+        """Make the folder if it is missing, and return its path."""
         if self.path.is_symlink():
             raise StoreError(f"{self.path}: is a link")
         try:
@@ -100,25 +101,28 @@ class RunFolder:
         return self.path
 
     def log(self, text: str) -> None:
-        """Add ``text`` to ``run.log``, after the time."""
+        """Append the time and ``text`` to ``run.log``."""
         append_text(self.made() / "run.log", f"{now()} {text.rstrip()}\n")
 
     def tail(self, lines: int) -> list[str]:
-        """The last lines of ``run.log``, without what would steer a terminal; none where there is no log."""
+        """Return the last ``lines`` lines of ``run.log`` without terminal control characters.
+
+        The list is empty if there is no log.
+        """
         if self.path.is_symlink():
             raise StoreError(f"{self.path}: is a link")
         return [printable(line) for line in tail(self.path / "run.log", lines)]
 
     def ask_cancel(self) -> None:
-        """Ask whoever computes the run, now or next, to end it as ``cancelled``."""
+        """Ask the process that computes the run, now or later, to end it as ``cancelled``."""
         write_json(self.made() / CANCEL, {"asked_at": now()})
 
     def is_cancel_asked(self) -> bool:
-        """Whether somebody has asked for that."""
+        """Tell whether cancelling the run was asked for."""
         return (self.path / CANCEL).exists()
 
     def forget_cancel(self) -> None:
-        """Forget that somebody has; nothing where nobody has."""
+        """Withdraw the request to cancel the run, if there is one."""
         try:
             (self.path / CANCEL).unlink(missing_ok=True)
         except OSError as error:
@@ -138,7 +142,13 @@ class RunFolder:
 
 
 def status_of(document: Mapping[str, Any] | None, where: str = "status.json") -> str:
-    """The status that a run's document ``status`` tells; ``pending`` when there is none."""
+    """Return the state in a run's document ``status``; ``pending`` if ``document`` is None.
+
+    Raises
+    ------
+    StoreError
+        The state is not one of ``STATUSES``; the message starts with ``where``.
+    """
     status = "pending" if document is None else document.get("status")
     if not isinstance(status, str) or status not in STATUSES:
         raise StoreError(f"{where}: unknown status {repr(status)[:60]}")
@@ -146,7 +156,7 @@ def status_of(document: Mapping[str, Any] | None, where: str = "status.json") ->
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the millisecond."""
+    """Return the time in UTC in ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

@@ -1,13 +1,13 @@
-"""The results folder: run folders, the plans of suites, and the tables made from both.
+"""Read and write a results folder: run folders, the plans of suites, and the tables made from both.
 
-    DIR/schema.json                marks a results folder and says which version wrote it
-    DIR/runs/<run_id>/             one run, whichever suites ask for it
-    DIR/corrupted/<name>-<n>/      run folders and plans that could not be trusted, with the reason
-    DIR/<suite>/plan-<scale>.json  what a suite asks for
-    DIR/<suite>/*.parquet          its tables
-    DIR/<suite>/methods.json       how views show methods
+    DIR/schema.json                marks a results folder and holds the version of its format
+    DIR/runs/<run_id>/             one run; several suites may share it
+    DIR/corrupted/<name>-<n>/      run folders and plans that were damaged, with the reason
+    DIR/<suite>/plan-<scale>.json  the runs that a suite asks for
+    DIR/<suite>/*.parquet          the tables of a suite
+    DIR/<suite>/methods.json       names, colours and markers of methods in figures
 
-Nothing here imports torch or a method, and nothing that is read is executed or unpickled.
+This module imports neither torch nor methods. Files are only read as data: none is executed or unpickled.
 """
 
 from __future__ import annotations
@@ -28,21 +28,31 @@ from bench.results.tables.columns import TABLES
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Version of the format of a results folder.
 SCHEMA = 1
 _MARK = "schema.json"
-#: What may lie in a folder that is to become a results folder.
+#: Entries that a folder may already hold when it becomes a results folder.
 _HARMLESS = ("runs", "corrupted", "patches", "reference", "README.md")
 
 
 class Store:
-    """A results folder.
+    """Access a results folder.
 
-    create: make it where it is missing, and check that it can be written. Raises
-    ``StoreError`` when it is no folder, was written by a newer version, holds something
-    else, or (without ``create``) does not exist.
+    Parameters
+    ----------
+    root
+        Path of the folder.
+    create
+        Make the folder if it is missing, and check that files can be written there.
+
+    Raises
+    ------
+    StoreError
+        The path is not a folder, a newer version wrote the folder, the folder holds other things than
+        results, or it does not exist and ``create`` is false.
     """
 
-    #: Whether it holds tables alone, of runs that are elsewhere: see ``bench.publish``.
+    #: Whether the folder holds only tables, without the folders of their runs: see ``bench.publish``.
     published = False
 
     def __init__(self, root: str | Path, create: bool = False) -> None:
@@ -53,7 +63,7 @@ class Store:
         if not create and not exists:
             raise StoreError(f"results folder {self.root}: does not exist")
         if (self.root / "runs").is_symlink():
-            # what lies elsewhere would be changed; the results folder itself may be a link
+            # writing would change files outside the results folder; the results folder itself may be a link
             raise StoreError(f"{self.root / 'runs'}: is a link")
         marked = self._check_schema(create)
         if create:
@@ -62,9 +72,12 @@ class Store:
 
     @classmethod
     def publishing(cls, root: str | Path) -> Store:
-        """A folder for tables without runs; made where it is missing.
+        """Open a folder for tables without runs; make it if it is missing.
 
-        Raises ``StoreError`` where it holds runs, or something else, or can't be written.
+        Raises
+        ------
+        StoreError
+            The folder holds runs or other things, or cannot be written.
         """
         root = Path(root)
         try:
@@ -84,39 +97,53 @@ class Store:
     # -- runs ----------------------------------------------------------------------------
 
     def run(self, run_id: str) -> RunFolder:
-        """The folder of a run, which need not exist."""
+        """Return the folder of a run; the folder need not exist.
+
+        Parameters
+        ----------
+        run_id
+            12 hexadecimal digits.
+
+        Raises
+        ------
+        StoreError
+            ``run_id`` does not have this form.
+        """
         if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} is no run id (12 hexadecimal digits)")
         return RunFolder(self.root / "runs" / run_id)
 
     def run_ids(self) -> list[str]:
-        """The runs that have a folder, in the order of their ids."""
+        """Return the sorted ids of the runs that have a folder."""
         entries = _entries(self.root / "runs")
         return sorted(e.name for e in entries if RUN_ID.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
 
     def check(self, run_id: str) -> str | None:
-        """Why the folder of a run can't be trusted, in one line; None when it can, or is not there."""
+        """Return in one line what is wrong with the folder of a run; None if it is sound or missing."""
         return self.faults([run_id]).get(run_id)
 
     def faults(self, run_ids: Iterable[str]) -> dict[str, str]:
-        """What ``check`` says of several runs, by their ids; nothing of those that can be trusted."""
+        """Return what is wrong with each damaged run folder, by run id, without sound and missing ones."""
         from bench.results.tables import batches
 
         return batches.faults([self.run(run_id) for run_id in run_ids])
 
     def set_aside(self, run_id: str, reason: str) -> Path:
-        """Move the folder of a run to ``corrupted/``, beside a ``reason.json``, so that the run starts anew.
+        """Move the folder of a run to ``corrupted/`` and add a ``reason.json``, so that the run starts anew.
 
-        Returns where it lies now.
+        Returns
+        -------
+        Path
+            The new place of the folder.
         """
         return self._set_aside(self.run(run_id).path, run_id, {"run_id": run_id, "reason": reason})
 
     # -- plans and tables ----------------------------------------------------------------
 
     def merge_plan(self, plan: Mapping[str, Any]) -> None:
-        """Store a plan, with the cells that earlier launches of its suite and scale have and it has not.
+        """Store a plan and keep the cells that only earlier launches of the same suite and scale asked for.
 
-        One that is there and is none (a power cut emptied it) is moved to ``corrupted/``.
+        A stored plan that cannot be read (a power cut may have emptied it) is moved to ``corrupted/``.
         """
         new = planfile.check_plan(dict(plan), "plan")
         folder = self._suite_folder(new["suite"])
@@ -129,7 +156,7 @@ class Store:
             raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
 
     def plans(self, suite: str | None = None) -> list[dict[str, Any]]:
-        """The stored plans, of one suite or all, in the order of suite and scale."""
+        """Return the stored plans of one suite, or of all if ``suite`` is None, sorted by suite and scale."""
         suites = self.suites() if suite is None else [suite]
         found = []
         for name in suites:
@@ -138,32 +165,47 @@ class Store:
         return found
 
     def suites(self) -> list[str]:
-        """The suites that have a plan here, by name."""
+        """Return the sorted names of the suites that have a plan here."""
         folders = [entry for entry in _entries(self.root) if entry.is_dir(follow_symlinks=False)]
         named = [e for e in folders if planfile.NAME.fullmatch(e.name) and e.name not in planfile.RESERVED]
         return sorted(e.name for e in named if any(_is_plan(file.name) for file in _entries(Path(e.path))))
 
     def scales(self, suite: str) -> list[str]:
-        """The scales at which a suite has a plan here, by name; a plan may be broken all the same."""
+        """Return the sorted names of the scales for which a suite has a plan file, readable or not."""
         names = [entry.name for entry in _entries(self._suite_folder(suite)) if _is_plan(entry.name)]
         return sorted(name.removeprefix("plan-").removesuffix(".json") for name in names)
 
     def plan(self, suite: str, scale: str) -> dict[str, Any]:
-        """The stored plan of a suite at one scale; ``StoreError`` where there is none that can be read."""
+        """Return the stored plan of a suite at one scale.
+
+        Raises
+        ------
+        StoreError
+            The suite was not launched at this scale, or its plan cannot be read.
+        """
         if scale not in self.scales(suite):
             raise StoreError(f"{self.root}: suite {suite} was not launched at scale {scale}")
         return self._plan(self.root / suite / f"plan-{scale}.json")
 
     def references(self, suite: str, scale: str) -> dict[str, str]:
-        """What each configuration of a suite is compared with, by ``config_id``; those that have one."""
+        """Map the ``config_id`` of each configuration of a suite to the ``config_id`` of its reference.
+
+        Configurations without a reference are left out.
+        """
         return planfile.references(self.plan(suite, scale))
 
     def commands(self, suite: str, scale: str) -> list[str]:
-        """The lines that asked for the runs of a suite, oldest first."""
+        """Return the command lines that asked for the runs of a suite, oldest first."""
         return planfile.commands(self.plan(suite, scale))
 
     def planned(self, suite: str) -> list[planfile.Planned]:
-        """The runs that a suite asks for; ``StoreError`` where it was never launched."""
+        """Return the runs that a suite asks for.
+
+        Raises
+        ------
+        StoreError
+            The suite was never launched in this results folder.
+        """
         plans = self.plans(suite)
         if not plans:
             there = ", ".join(self.suites()) or "none"
@@ -171,20 +213,39 @@ class Store:
         return planfile.planned(plans)
 
     def tables(self, suite: str) -> dict[str, pd.DataFrame]:
-        """The tables of a suite, made anew from its plans and the run folders; live runs are in them.
+        """Build the tables of a suite in memory from its plans and run folders, running runs included.
 
-        ``runs`` (a row a run and scale, planned runs without a folder included), ``metrics``,
-        ``history``, ``layers``, ``criteria_pairs``, ``calibration``, ``selective``, ``stages``:
-        ``bench/columns.yaml`` defines every column.
+        Returns
+        -------
+        dict
+            Data frames by name: ``runs`` (one row per run and scale, also for planned runs without a folder),
+            ``metrics``, ``history``, ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and
+            ``stages``. ``bench/columns.yaml`` defines every column.
         """
         from bench.results.tables import build
 
         return build.build(self.planned(suite), self.run)
 
     def update_tables(self, suite: str, recompute: bool = False) -> dict[str, Path]:
-        """Bring the files of a suite's tables, and ``runs.csv``, up to date; returns their paths by name.
+        """Bring the stored tables of a suite and ``runs.csv`` up to date.
 
-        What runs contributed is taken over where their files are as they were; recompute: from nothing.
+        Parameters
+        ----------
+        suite
+            Name of a suite that has a plan here.
+        recompute
+            Read every run again. By default the rows of runs whose files did not change are kept.
+
+        Returns
+        -------
+        dict
+            The paths of the files, by name of the table.
+
+        Raises
+        ------
+        StoreError
+            The folder holds only published tables, or the stored tables have results and all run folders
+            are missing.
         """
         from bench.results.tables import parquet, update
 
@@ -192,42 +253,58 @@ class Store:
         where = self._suite_folder(suite)
         planned = self.planned(suite)
         if not any(self.run(run.run_id).path.is_dir() for run in planned) and self._has_results(suite):
-            # a copy without its run folders, say
+            # for example a copy of a results folder that left out the run folders
             raise StoreError(f"{where}: its tables have results, and none of its runs is here: they are kept")
         update.update(where, planned, self.run, recompute)
         return parquet.paths(where)
 
     def read_tables(self, suite: str, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
-        """The tables that ``update_tables`` wrote last; names: of them only these.
+        """Read the tables that ``update_tables`` wrote last, only those in ``names``.
 
-        ``selective`` is empty where a version that did not have it wrote the others.
+        ``selective`` is empty if the tables were written by an older version that did not have it.
         """
         from bench.results.tables import parquet
 
         return parquet.read(self._suite_folder(suite), names)
 
     def write_styles(self, suite: str, known: Mapping[str, Mapping[str, Any]]) -> Path:
-        """Write how views show methods, by name: ``known``, and those that were known before.
+        """Store the styles of methods: those in ``known``, and earlier ones of other methods.
 
-        A method of a package that is not installed here keeps its style. Returns the file's path.
+        A method whose package is not installed here keeps its style.
+
+        Parameters
+        ----------
+        suite
+            Name of the suite whose folder gets the file.
+        known
+            The fields that ``read_styles`` lists, by name of the method.
+
+        Returns
+        -------
+        Path
+            The path of the file.
         """
         self.require_runs()
         path = self._suite_folder(suite) / method_styles.FILE
         before: Mapping[str, Mapping[str, Any]] = {}
-        with contextlib.suppress(StoreError):  # none yet, or one that is of no use
+        with contextlib.suppress(StoreError):  # there is no file yet, or it is damaged
             before = self.read_styles(suite)
         if (every := {**before, **known}) != before:
             write_json(path, every)
         return path
 
     def read_styles(self, suite: str) -> dict[str, dict[str, Any]]:
-        """How views show methods: label, hue, hue_dark, marker, dash, order, doc and version, by name.
+        """Read the styles of methods: label, hue, hue_dark, marker, dash, order, doc and version, by name.
 
-        ``StoreError`` where ``write_styles`` wrote none, or what is there is not valid.
+        Raises
+        ------
+        StoreError
+            The file does not exist or is not valid.
         """
         return method_styles.read(self._suite_folder(suite))
 
     def _has_results(self, suite: str) -> bool:
+        """Tell whether the stored table ``runs`` has a finished run."""
         with contextlib.suppress(StoreError):
             return bool((self.read_tables(suite, ["runs"])["runs"]["status"] == "done").any())
         return False
@@ -235,9 +312,9 @@ class Store:
     # -- inside --------------------------------------------------------------------------
 
     def _check_schema(self, mending: bool) -> bool:
-        """Whether the folder is marked as one that this version reads.
+        """Tell whether the folder has the mark of a results folder that this version can read.
 
-        mending: whether a mark that was cut off is none, where there are runs.
+        With ``mending``, a damaged mark counts as missing if the folder holds runs: it is written anew.
         """
         path = self.root / _MARK
         try:
@@ -255,7 +332,7 @@ class Store:
         return True
 
     def require_runs(self) -> None:
-        """Raise ``StoreError`` for a published folder: what is computed there would end its tables."""
+        """Raise ``StoreError`` if the folder is a published one, since new runs would replace its tables."""
         if self.published:
             raise StoreError(f"{self.root}: holds published tables alone; choose another --results")
 
@@ -267,7 +344,7 @@ class Store:
             if not marked and foreign and "runs" not in names:
                 raise StoreError(f"{self.root}: no results folder, and not empty (it holds {foreign[0]!r})")
             (self.root / "runs").mkdir(exist_ok=True)
-            # permissions don't tell (network mounts, root): try
+            # permissions do not tell whether a network mount can be written, or root can write: try it
             probe = self.root / "runs" / f".probe-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
@@ -290,11 +367,11 @@ class Store:
         return plan
 
     def _earlier(self, path: Path) -> dict[str, Any] | None:
-        """The plan that ``path`` holds; None where there is none, or what is there is moved away."""
+        """Return the plan in ``path``; None if there is none. A damaged plan is moved to ``corrupted/``."""
         if not os.path.lexists(path):
             return None
         if path.is_file() and not path.is_symlink():
-            read_bytes(path)  # a disk that fails says nothing about the plan
+            read_bytes(path)  # raises if the disk fails, which does not mean that the plan is damaged
         try:
             return self._plan(path)
         except StoreError as error:
@@ -319,7 +396,7 @@ class Store:
         return target
 
     def _next_corrupted(self, name: str) -> Path:
-        """A new empty folder ``corrupted/<name>-<n>``."""
+        """Make a new empty folder ``corrupted/<name>-<n>``."""
         shelf = self.root / "corrupted"
         if shelf.is_symlink():
             raise StoreError(f"{shelf}: is a link")
@@ -333,14 +410,14 @@ class Store:
 
 
 def _mark(path: Path) -> dict[str, Any]:
-    """What the mark ``path`` says; nothing where there is none, or none that can be."""
+    """Return the content of the mark ``path``; an empty mapping if it is missing or is not a mapping."""
     data = read_bytes(path)
     mark = {} if data is None else parse_json(data, str(path))
     return mark if isinstance(mark, dict) else {}
 
 
 def _schema(path: Path) -> int | None:
-    """The version that the mark ``path`` tells, None where there is none."""
+    """Return the format version in the mark ``path``; None if there is no file."""
     if read_bytes(path) is None:
         return None
     schema = _mark(path).get("schema")
@@ -354,7 +431,7 @@ def _is_plan(name: str) -> bool:
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:
-    """The entries of a folder, none where it does not exist."""
+    """Return the entries of a folder; an empty list if it does not exist."""
     try:
         with os.scandir(path) as entries:
             return list(entries)

@@ -1,4 +1,4 @@
-"""Whether runs were computed alike: by one version of the code and of torch, on one kind of device."""
+"""Find out whether runs were computed by the same version of the code and of torch and on the same device."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ _SHA = re.compile(r"([0-9a-f]{7})[0-9a-f]{33}(\+[0-9a-f]{0,8})?")
 
 
 def differences(runs: pd.DataFrame) -> list[str]:
-    """What was not the same for all finished runs of a scale: a line each for people, none where all was.
+    """Describe how the finished runs of a scale differ in code, version of torch or kind of device.
 
-    runs: the table ``runs``. Scales are not compared with each other, as no summary mixes them.
+    Scales are not compared with each other, since no summary mixes them.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+
+    Returns
+    -------
+    list
+        One line for readers per difference; empty if there is none.
     """
     done = runs[runs["status"] == "done"]
     several = done["scale"].nunique() > 1
     lines = []
     for scale, group in done.groupby("scale"):
-        # which of several GPUs it was is no difference
+        # "cuda:0" and "cuda:1" are the same kind of device
         devices = group["device"].str.partition(":")[0]
         for words, column in (
             ("by {} versions of the code", group["git_sha"].map(_short, na_action="ignore")),
@@ -37,13 +47,13 @@ def differences(runs: pd.DataFrame) -> list[str]:
 
 
 def _short(sha: str) -> str:
-    """A commit as git abbreviates it, with what says that files differed from it."""
+    """Abbreviate a commit as git does; keep the suffix that marks files changed since the commit."""
     found = _SHA.fullmatch(sha)
     return f"{found[1]}{found[2] or ''}" if found else sha[:20]
 
 
 def _listed(counts: pd.Series) -> str:
-    """The most frequent with their numbers of runs, and how many others there are."""
+    """List the most frequent values with their numbers of runs, and how many other values there are."""
     named = [f"{name} ({count})" for name, count in counts.head(_MOST_NAMED).items()]
     more = len(counts) - len(named)
     return ", ".join([*named, *([f"{more} more"] if more else [])])

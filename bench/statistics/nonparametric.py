@@ -1,7 +1,8 @@
-"""What needs no normal distribution: superiority, signed ranks, bootstraps, ranks over data sets, shares.
+"""Compute statistics that assume no normal distribution.
 
-What a few seeds or data sets can't carry is refused in words: ``TooFew``. Intervals have the level ``LEVEL``;
-what is random in them starts from ``seed``, so that the same numbers give the same interval.
+These are the probability of superiority, the signed-rank test, bootstrap intervals, ranks over data sets and
+intervals of shares. A statistic that too few seeds or data sets cannot support raises ``TooFew``. Intervals
+have the level ``LEVEL``. Random draws start from ``seed``, so that the same numbers give the same interval.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
-#: Fewest seeds of a signed-rank test or a bootstrap, and fewest data sets of average ranks.
+#: Least number of seeds for a signed-rank test or a bootstrap, and of data sets for average ranks.
 FEWEST_SEEDS, FEWEST_DATASETS = 10, 5
 _RESAMPLES = 4999
 
 
 class TooFew(ValueError):
-    """A statistic was asked of fewer seeds or data sets than it needs; the text is for readers."""
+    """Report that a statistic needs more seeds or data sets than it was given; the message is for readers."""
 
 
 class Interval(NamedTuple):
-    """An estimate with the limits of its interval, in the unit of what was estimated."""
+    """Hold an estimate and the limits of its interval, all in the same unit."""
 
     value: float
     low: float
@@ -38,9 +39,16 @@ class Interval(NamedTuple):
 
 
 class AverageRanks(NamedTuple):
-    """ranks: mean rank by configuration, 1 is best; two further apart than ``critical_difference`` differ.
+    """Hold the result of ``average_ranks``.
 
-    p: of Friedman's test that all configurations rank alike.
+    Parameters
+    ----------
+    ranks
+        Mean rank by configuration; 1 is the best.
+    critical_difference
+        Two configurations differ significantly if their mean ranks differ by more than this.
+    p
+        p value of Friedman's test that all configurations rank alike.
     """
 
     ranks: pd.Series[float]
@@ -49,14 +57,32 @@ class AverageRanks(NamedTuple):
 
 
 def superiority(x: ArrayLike, y: ArrayLike, better: str = "higher", paired: bool = False) -> Interval:
-    """Probability that a run of ``x`` is better than one of ``y``, ties counted half.
+    """Estimate the probability that a run of ``x`` is better than a run of ``y``, counting ties half.
 
-    That is P(X > Y) + P(X = Y) / 2. x, y: values of runs, NaN is absent. paired: of equal length, the same
-    seed at the same place, and only those are compared, with Wilson's interval of the share; else every x
-    with every y, with the interval of Newcombe (2006, part 2, method 5). NaN without a comparison.
+    This is P(X > Y) + P(X = Y) / 2. Coverage of the intervals: without pairing 90 to 97 % from 3 runs on each
+    side (simulated with normal values); with pairing 95 % averaged over probabilities, but as little as 83 %
+    for a few pairs with a probability near 0 or 1 (exact, without ties).
 
-    Coverage: unpaired 90 to 97 % from 3 runs a side up (simulated, normal values); paired 95 % averaged
-    over probabilities, and as little as 83 % of a few pairs where it is near 0 or 1 (exact, without ties).
+    Parameters
+    ----------
+    x, y
+        Values of runs; NaN is ignored.
+    better
+        ``higher`` or ``lower``: which values are better.
+    paired
+        Compare only values at the same place, which belong to the same seed; ``x`` and ``y`` then have the
+        same length, and the interval is Wilson's. Otherwise every ``x`` is compared with every ``y``, and the
+        interval is Newcombe's.
+
+    Returns
+    -------
+    Interval
+        All NaN if there is nothing to compare.
+
+    References
+    ----------
+    Newcombe, Confidence intervals for an effect size measure based on the Mann–Whitney statistic, part 2,
+    method 5, 2006.
     """
     sign = direction(better)
     mine, theirs = (sign * np.asarray(values, dtype=np.float64) for values in (x, y))
@@ -77,9 +103,17 @@ def superiority(x: ArrayLike, y: ArrayLike, better: str = "higher", paired: bool
 
 
 def wilcoxon(x: ArrayLike, y: ArrayLike) -> float:
-    """Two-sided p value of the signed-rank test of differences; the same seed at the same place.
+    """Compute the two-sided p value of the Wilcoxon signed-rank test of paired differences.
 
-    Pairs with a NaN are absent. Raises ``TooFew`` below 10 pairs.
+    Parameters
+    ----------
+    x, y
+        Shape (n,); values at the same place belong to the same seed. Pairs with a NaN are ignored.
+
+    Raises
+    ------
+    TooFew
+        There are fewer than 10 pairs.
     """
     from scipy import stats
 
@@ -92,10 +126,24 @@ def wilcoxon(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> Interval:
-    """``statistic`` of the values of seeds with its percentile bootstrap interval.
+    """Compute ``statistic`` over seeds with its percentile bootstrap interval.
 
-    statistic: takes an array and ``axis``. NaN is absent. Raises ``TooFew`` below 10 values. Of 10 normal
-    values the interval of the mean covers 90 %, of 10 exponential ones 86 %, and BCa no more (simulated).
+    With 10 values the interval of the mean covers 90 % if they are normal and 86 % if they are exponential;
+    BCa intervals do not cover more (simulated).
+
+    Parameters
+    ----------
+    values
+        One value per seed; NaN is ignored.
+    statistic
+        A function of an array and ``axis``.
+    seed
+        Seed of the resampling.
+
+    Raises
+    ------
+    TooFew
+        There are fewer than 10 values.
     """
     from scipy import stats
 
@@ -110,11 +158,27 @@ def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mea
 
 
 def interquartile_mean(scores: Mapping[str, ArrayLike], seed: int = 0) -> Interval:
-    """Mean of the middle half of all runs, with a stratified percentile bootstrap (Agarwal et al. 2021).
+    """Compute the mean of the middle half of all runs of a method, with a stratified percentile bootstrap.
 
-    scores: by data set, on a scale that data sets share (a ratio, a rank), of one method's seeds; NaN is
-    absent. Seeds are drawn anew within each data set. Raises ``TooFew`` where one has fewer than 10. Of 10
-    normal values in each of 4 data sets it covers 92 % (simulated).
+    Seeds are resampled within each data set. With 10 normal values in each of 4 data sets the interval covers
+    92 % (simulated).
+
+    Parameters
+    ----------
+    scores
+        Values of one method's seeds by data set, on a scale that data sets share (a ratio or a rank); NaN is
+        ignored.
+    seed
+        Seed of the resampling.
+
+    Raises
+    ------
+    TooFew
+        A data set has fewer than 10 seeds.
+
+    References
+    ----------
+    Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021.
     """
     from scipy import stats
 
@@ -130,11 +194,26 @@ def interquartile_mean(scores: Mapping[str, ArrayLike], seed: int = 0) -> Interv
 
 
 def average_ranks(scores: pd.DataFrame, better: str) -> AverageRanks:
-    """Mean ranks over data sets, Friedman's test and Nemenyi's critical difference (Demšar 2006, 3.2.2).
+    """Compute mean ranks over data sets, Friedman's test and Nemenyi's critical difference.
 
-    scores: a row a data set, a column a configuration, equal scores share their mean rank; rows with
-    a null are left out. p is from chi-squared, corrected for ties: cautious for few data sets. Raises
-    ``TooFew`` below 5 data sets or 3 configurations.
+    The p value is from the chi-squared distribution, corrected for ties; it is cautious for few data sets.
+
+    Parameters
+    ----------
+    scores
+        One row per data set, one column per configuration; rows with a null are left out. Equal scores share
+        their mean rank.
+    better
+        ``higher`` or ``lower``: which scores are better.
+
+    Raises
+    ------
+    TooFew
+        There are fewer than 5 complete data sets or fewer than 3 configurations.
+
+    References
+    ----------
+    Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, section 3.2.2, 2006.
     """
     from scipy import stats
 
@@ -143,7 +222,7 @@ def average_ranks(scores: pd.DataFrame, better: str) -> AverageRanks:
     _check(datasets, FEWEST_DATASETS, "data sets", "A critical difference of average ranks")
     _check(configurations, 3, "configurations", "A critical difference of average ranks")
     ranks = whole.rank(axis="columns").mean()
-    apart = bool(np.ptp(ranks) > 0)  # else the statistic is 0, or 0 / 0 where every rank is tied
+    apart = bool(np.ptp(ranks) > 0)  # with equal mean ranks the statistic is 0, or 0 / 0 if all ranks are tied
     p = float(stats.friedmanchisquare(*whole.to_numpy(np.float64).T).pvalue) if apart else 1.0
     quantile = stats.studentized_range.ppf(1 - ALPHA, configurations, np.inf) / math.sqrt(2)
     error = math.sqrt(configurations * (configurations + 1) / (6 * datasets))
@@ -151,9 +230,21 @@ def average_ranks(scores: pd.DataFrame, better: str) -> AverageRanks:
 
 
 def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Numbers, Numbers]:
-    """Limits of Wilson's score interval (1927) of ``successes`` out of ``n``, which broadcast.
+    """Compute the limits of Wilson's score interval of a share.
 
-    NaN where ``n`` is 0.
+    Parameters
+    ----------
+    successes, n
+        Number of successes and of trials, of shapes that broadcast.
+
+    Returns
+    -------
+    tuple
+        Lower and upper limits; NaN where ``n`` is 0.
+
+    References
+    ----------
+    Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927.
     """
     from scipy import stats
 
@@ -163,7 +254,7 @@ def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Numbers, Numbers]:
     share = np.asarray(successes, dtype=np.float64) / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # at no or only successes the limit is 0 or 1, which rounding misses
+    # with no success the lower limit is exactly 0, with only successes the upper one 1; rounding misses this
     low, high = np.where(share == 0, 0, centre - half), np.where(share == 1, 1, centre + half)
     return low, high
 
@@ -174,7 +265,7 @@ def _check(has: int, needs: int, unit: str, what: str) -> None:
 
 
 def _newcombe_low(share: float, mine: int, theirs: int) -> float:
-    """The θ below ``share`` with share - θ = z sqrt(V(θ)): V is Hanley and McNeil's, of halved sizes."""
+    """Solve share - θ = z sqrt(V(θ)) for θ below ``share``; V is Hanley and McNeil's, with halved sizes."""
     from scipy import optimize, stats
 
     z, size = stats.norm.ppf((1 + LEVEL) / 2), (mine + theirs) / 2 - 1
@@ -185,4 +276,4 @@ def _newcombe_low(share: float, mine: int, theirs: int) -> float:
 
     if share == 0:
         return 0.0
-    return float(optimize.brentq(gap, 0, min(share, 1 - 1e-9)))  # 1 is a root too, and not the one meant
+    return float(optimize.brentq(gap, 0, min(share, 1 - 1e-9)))  # θ = 1 solves it too, but is not the limit

@@ -1,8 +1,9 @@
-"""What runs say and how sure it is: means over seeds, differences paired by seed, ranks, Pareto fronts.
+"""Compute statistics over seeds: means with intervals, differences paired by seed, ranks, Pareto fronts.
 
-A run counts once however many suites hold it, one that isn't done and a metric that is null count as
-absent, and scales are never mixed. Intervals have the level ``LEVEL``; over seeds of one data split they are
-over training randomness alone. What no normal distribution is needed for is in ``nonparametric``.
+A run counts once, however many suites hold it. Runs that are not done and metrics that are null are left
+out, and scales are never mixed. Intervals have the level ``LEVEL`` and assume normal values; if all seeds
+share one data split, they cover the randomness of training only. Statistics that do not assume normal values
+are in ``nonparametric``.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.float64]
 
+#: Confidence level of all intervals.
 LEVEL = 0.95
-#: Two configurations are separable where the adjusted p value of their difference is below this.
+#: Two configurations are separable if the adjusted p value of their difference is below this.
 ALPHA = 0.05
-#: What describes a configuration; carried along where all runs of a group agree.
+#: Columns that describe a configuration; a group of runs keeps a value on which all its runs agree.
 _DESCRIPTION = ("config_label", "recipe", "method", "dataset", "network", "sparsity", "criterion", "addition")
 _TEST_SET = ("dataset", "network")
 
@@ -34,12 +36,24 @@ _TEST_SET = ("dataset", "network")
 def summarise(
     runs: pd.DataFrame, by: str = "config_id", metrics: Sequence[str] = ("accuracy", "nll", "ece")
 ) -> pd.DataFrame:
-    """Mean, half width of the 95 % t-interval and number of finished runs for each of ``metrics``.
+    """Compute mean, half width of the 95 % t-interval and number of finished runs for each of ``metrics``.
 
-    runs: the table ``runs``, of several suites if need be. One row a scale and value of ``by``,
-    in order of first appearance. Columns: ``scale``, ``by``, what describes the configuration (null
-    where the runs of the group differ), then ``<metric>_mean``, ``<metric>_half_width`` (NaN below two
-    runs, where no interval exists) and ``<metric>_n`` (runs that are done and have the metric).
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one or more suites.
+    by
+        Column whose values form the groups.
+    metrics
+        Columns of ``runs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each scale and value of ``by``, in order of first appearance. Columns: ``scale``, ``by``,
+        the columns that describe the configuration (null if the runs of the group differ), and for each
+        metric ``<metric>_mean``, ``<metric>_half_width`` (NaN below two runs) and ``<metric>_n`` (number of
+        finished runs that have the metric).
     """
     import pandas as pd
 
@@ -57,9 +71,18 @@ def summarise(
 
 
 def by_seed(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Finished values of ``metric``: a row a seed, a column a ``config_id`` in order of appearance.
+    """Arrange the values of ``metric`` of finished runs by seed and configuration.
 
-    NaN where a configuration lacks the seed. Raises ``ValueError`` where runs are of several scales.
+    Returns
+    -------
+    pandas.DataFrame
+        One row per seed, one column per ``config_id`` in order of appearance; NaN where a configuration has
+        no run with this seed.
+
+    Raises
+    ------
+    ValueError
+        The finished runs have different scales.
     """
     done = _done(runs)
     if done["scale"].nunique() > 1:
@@ -73,13 +96,25 @@ def by_seed(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def paired(runs: pd.DataFrame, metric: str, references: Mapping[str, str]) -> pd.DataFrame:
-    """Differences of ``metric`` to a reference configuration, seed by seed, averaged.
+    """Compute the mean difference of ``metric`` to a reference configuration, paired by seed.
 
-    references: ``config_id`` to that of its reference. One row a scale and ``config_id`` that shares
-    a seed with its reference: ``difference`` (configuration less reference), ``half_width`` of the 95 %
-    t-interval, ``n`` pairs, ``p`` of the paired t-test and ``p_holm``, adjusted for all configurations here
-    of the same scale, data set and network; widths and p are NaN below two pairs. A configuration that is
-    its own reference is no comparison and isn't counted as one.
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one or more suites.
+    metric
+        Column of ``runs``.
+    references
+        ``config_id`` of the reference by ``config_id`` of the configuration.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each scale and ``config_id`` that shares a seed with its reference: ``difference``
+        (configuration minus reference), ``half_width`` of its 95 % t-interval, ``n`` (number of pairs), ``p``
+        of the paired t-test, and ``p_holm``, adjusted for all comparisons at the same scale, data set and
+        network. ``half_width`` and ``p`` are NaN below two pairs. A configuration that is its own reference
+        has a row, but is not counted as a comparison.
     """
     done = _done(runs)
     test_set = [column for column in _TEST_SET if column in done]
@@ -106,9 +141,21 @@ def paired(runs: pd.DataFrame, metric: str, references: Mapping[str, str]) -> pd
 
 
 def holm(p: ArrayLike) -> Numbers:
-    """Adjusted p values of a family by Holm's step-down procedure (1979), at most 1.
+    """Adjust p values for multiple tests by Holm's step-down procedure.
 
-    p: of any shape, taken as one family; NaN is no test and stays.
+    Parameters
+    ----------
+    p
+        p values of any shape, all of one family of tests. NaN means that there was no test.
+
+    Returns
+    -------
+    ndarray
+        Adjusted p values of the same shape, at most 1; NaN stays NaN.
+
+    References
+    ----------
+    Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
     values = np.asarray(p, dtype=np.float64)
     flat = values.ravel()
@@ -121,18 +168,37 @@ def holm(p: ArrayLike) -> Numbers:
 
 
 def ranking(runs: pd.DataFrame, metric: str, better: str | None = None) -> pd.DataFrame:
-    """Configurations, best mean of ``metric`` first, with the ranks that can't be ruled out.
+    """Sort configurations by the mean of ``metric``, best first, with the range of their possible ranks.
 
-    better: ``higher`` or ``lower``; what ``bench/columns.yaml`` says unless given. Of each scale, data set
-    and network a row a configuration with the metric: ``scale``, ``config_id``, ``n``; ``rank_low``, 1 + how
-    many are significantly better, and ``rank_high``, all less how many are significantly worse;
-    ``p_holm`` of the difference to the best mean (NaN for that itself, and where either has one seed) and
-    ``separable``, whether the best is significantly better.
+    All pairs of configurations of a scale, data set and network are compared, by the paired t-test if they
+    share at least two seeds and by Welch's t-test otherwise, and are one family for Holm's correction.
+    Correcting only for comparisons with the best mean would be wrong, since the same data decide which mean
+    is best: with 10 equal configurations and 5 seeds, 13 % of such tables called some of them different.
 
-    All pairs are compared, by the paired t-test where they share two seeds and Welch's elsewhere, and make
-    one family of Holm's. Comparisons with the best mean alone would be a smaller one, but which it is
-    the same data chose: among 10 equals over 5 seeds, 13 % of such tables told some of them apart.
-    Takes memory for seeds times pairs of numbers.
+    Memory grows with the number of seeds times the number of pairs.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one or more suites.
+    metric
+        Column of ``runs``.
+    better
+        ``higher`` or ``lower``; by default as ``bench/columns.yaml`` says.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each scale, data set and network, one row per configuration with the metric: ``scale``,
+        ``config_id``, ``n`` (number of seeds); ``rank_low``, 1 plus the number of configurations that are
+        significantly better; ``rank_high``, the number of all configurations minus that of those
+        significantly worse; ``p_holm`` of the difference to the best mean (NaN for the best itself, and if
+        either has only one seed); ``separable``, whether the best is significantly better.
+
+    Raises
+    ------
+    ValueError
+        Neither ``better`` nor ``bench/columns.yaml`` says which direction is better.
     """
     import pandas as pd
 
@@ -145,10 +211,21 @@ def ranking(runs: pd.DataFrame, metric: str, better: str | None = None) -> pd.Da
 
 
 def pareto_front(costs: ArrayLike, values: ArrayLike, better: str) -> NDArray[np.bool_]:
-    """Which points no other dominates: none is at least as good in both and better in one.
+    """Find the points of the Pareto front: those that no other point dominates.
 
-    costs, values: of one length; a lower cost is better, and of values what ``better`` says. Equal points are
-    on the front together; one with a NaN never is.
+    A point dominates another if it is at least as good in cost and value and better in one of them.
+
+    Parameters
+    ----------
+    costs, values
+        Shape (n,); lower costs are better. A point with a NaN is never on the front.
+    better
+        ``higher`` or ``lower``: which values are better.
+
+    Returns
+    -------
+    ndarray
+        Shape (n,): whether each point is on the front. Equal points are on it together.
     """
     cost = np.asarray(costs, dtype=np.float64)
     value = direction(better) * np.asarray(values, dtype=np.float64)
@@ -156,14 +233,14 @@ def pareto_front(costs: ArrayLike, values: ArrayLike, better: str) -> NDArray[np
     levels, level = np.unique(cost[front], return_inverse=True)
     best = np.full(len(levels), -np.inf)
     np.maximum.at(best, level, value[front])
-    rises = np.ones(len(levels), dtype=bool)  # whether a level's best is above that of all cheaper ones
+    rises = np.ones(len(levels), dtype=bool)  # whether a cost's best value beats those of all lower costs
     rises[1:] = best[1:] > np.maximum.accumulate(best)[:-1]
     front[front] = (value[front] == best[level]) & rises[level]
     return front
 
 
 def direction(better: str | None, metric: str = "it") -> int:
-    """1 where ``better`` is ``higher``, -1 where it is ``lower``; of anything else ``ValueError``."""
+    """Return 1 if ``better`` is ``higher`` and -1 if it is ``lower``; anything else raises ``ValueError``."""
     if better not in ("higher", "lower"):
         raise ValueError(f"whether higher or lower is better of {metric} has to be said, not {better!r}")
     return 1 if better == "higher" else -1
@@ -173,21 +250,23 @@ def direction(better: str | None, metric: str = "it") -> int:
 
 
 def _done(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs, each once per scale."""
     return runs[runs["status"] == "done"].drop_duplicates(["scale", "run_id"])
 
 
 def _moments_of(groups: Any) -> tuple[Numbers, Numbers, Numbers]:
-    """Mean, standard deviation (NaN below two) and count of each group of a grouped column."""
+    """Compute mean, standard deviation (NaN below two values) and count of each group of a grouped column."""
     found = groups.agg(["mean", "std", "count"])
     mean, std, count = (found[name].to_numpy(np.float64, na_value=np.nan) for name in found)
     return mean, std, count
 
 
 def _moments(values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Mean, variance (NaN below two) and count of each column, NaN absent."""
+    """Compute mean, variance (NaN below two values) and count of each column, ignoring NaN."""
     count = (~np.isnan(values)).sum(axis=0).astype(np.float64)
     lowest = np.fmin.reduce(values, axis=0, initial=np.inf)
-    # less their minimum, equal numbers are exactly 0: else rounding of the mean would be their variance
+    # with their minimum subtracted, equal numbers are exactly 0; otherwise rounding of the mean would give
+    # them a variance
     above = values - lowest
     count = np.where(count > 0, count, np.nan)
     mean = np.nansum(above, axis=0) / count
@@ -196,30 +275,30 @@ def _moments(values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def _half_width(std: Numbers, count: Numbers) -> Numbers:
-    """Of the t-interval of a mean: NaN below two values, as ``std`` is."""
-    from scipy import stats  # slow to import, and most readers of tables never need it
+    """Compute the half width of the t-interval of a mean; NaN below two values, as ``std`` is."""
+    from scipy import stats  # imported here: it is slow to load, and most readers of tables do not need it
 
     return np.asarray(std * stats.t.ppf((1 + LEVEL) / 2, count - 1) / np.sqrt(count))
 
 
 def _p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> Numbers:
-    """Two-sided p value of Student's t; without any error 1 for a mean of 0, and 0 for another."""
+    """Compute the two-sided p value of Student's t; if ``error`` is 0, it is 1 for a mean of 0 and else 0."""
     from scipy import stats
 
     exact = error == 0
-    with np.errstate(invalid="ignore"):  # infinite figures, of which there is no t
+    with np.errstate(invalid="ignore"):  # infinite values have no t statistic
         t = np.abs(mean) / np.where(exact, np.nan, error)
     return np.asarray(np.where(exact, mean == 0, 2 * stats.t.sf(t, freedom)))
 
 
 def _pairwise(values: Numbers) -> tuple[Numbers, Numbers]:
-    """Differences of means and p values of all pairs of columns, in the order of ``triu_indices``."""
+    """Compute differences of means and p values of all pairs of columns, in the order of ``triu_indices``."""
     one, other = np.triu_indices(values.shape[1], 1)
     mean, variance, shared = _moments(values[:, one] - values[:, other])
     means, variances, counts = _moments(values)
     squares = variances / counts
     unpaired = squares[one] + squares[other]
-    # Welch and Satterthwaite's degrees of freedom, in shares: no square can underflow to 0 / 0
+    # Welch–Satterthwaite degrees of freedom from shares of the variance: no square underflows to 0 / 0
     share = squares[one] / np.where(unpaired > 0, unpaired, np.nan)
     left = np.where(counts > 1, counts - 1, np.nan)
     welch = 1 / (share**2 / left[one] + (1 - share) ** 2 / left[other])
@@ -230,7 +309,7 @@ def _pairwise(values: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _ranks(runs: pd.DataFrame, metric: str, sign: int) -> pd.DataFrame:
-    """Rows of ``ranking`` for runs of one scale and test set."""
+    """Compute the rows of ``ranking`` for runs of one scale, data set and network."""
     import pandas as pd
 
     table = by_seed(runs, metric)
@@ -247,7 +326,7 @@ def _ranks(runs: pd.DataFrame, metric: str, sign: int) -> pd.DataFrame:
     config_id = table.columns.astype(runs["config_id"].dtype)
     found = pd.DataFrame({"scale": scale, "config_id": config_id, "n": table.count().to_numpy()})
     found["rank_low"], found["rank_high"] = 1 + beaten, size - beats
-    # the best is the first column, without a pair of its own; the first pairs are those with it, in order
+    # the best configuration is the first column; the first pairs are those of it with all others, in order
     itself = min(size, 1)
     found["p_holm"] = np.concatenate([[np.nan] * itself, adjusted[: size - itself]])
     found["separable"] = np.concatenate([[False] * itself, first[: size - itself]])

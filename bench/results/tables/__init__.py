@@ -1,1 +1,1 @@
-"""Tables of a suite: their columns, what is read of each run, and how they are built, stored and updated."""
+"""The tables of a suite: define columns, read run folders, and build, store and update the tables."""

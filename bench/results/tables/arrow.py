@@ -1,7 +1,8 @@
-"""Long tables from the run folders' JSON lines and lists: checked columns in arrow.
+"""Parse the JSON lines and lists of run folders into checked arrow tables.
 
-``checked`` says what a row may hold. Thousands of runs have millions of rows, so plain
-ones are parsed by arrow, many runs at once; whatever is unusual goes through ``checked``.
+``checked`` defines which values a column may hold. Thousands of runs have millions of rows, so that arrow
+parses plainly written rows of many runs at once; Python parses unusual ones, which then go through
+``checked``.
 """
 
 from __future__ import annotations
@@ -32,29 +33,46 @@ _PANDAS = {
     pa.bool_(): pd.BooleanDtype(),
 }
 _LARGEST = 2**63
-#: Bytes that arrow parses at a time; it needs a line to be shorter than two of them.
+#: Bytes that arrow parses at a time; a line must be shorter than two such blocks.
 _BLOCK = 2**20
 #: Longer strings are refused.
 LONGEST = 10_000
-#: Rows of one run in one table: no run has nearly as many, and an empty row takes far more memory than bytes.
+#: More rows of one run in one table are refused. No run has nearly as many, and an empty row takes far more
+#: bytes in memory than in the file.
 MOST_ROWS = 2**22
 NEWLINE = b"\n"
 
+#: The values of each column, by name.
 Columns = dict[str, list[Any]]
 
 
 def arrow_type(kind: str) -> pa.DataType:
-    """How the type of a column is stored."""
+    """Return the arrow type for the type of a column in ``bench/columns.yaml``."""
     return _ARROW[kind]
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """The data frame of ``table``: nullable integers and truth values, NaN for a missing number or text."""
+    """Convert to a data frame: integers and truth values are nullable, missing numbers and texts are NaN."""
     return table.to_pandas(types_mapper=_PANDAS.get)
 
 
 def checked(values: Sequence[Any], kind: str, where: str) -> list[Any]:
-    """``values`` (None allowed) as the Python values of a column type; ``StoreError`` for a wrong one."""
+    """Convert ``values`` to the Python values of a column type.
+
+    Parameters
+    ----------
+    values
+        Values from JSON; None means null.
+    kind
+        A type of ``bench/columns.yaml``.
+    where
+        Start of the message of an error.
+
+    Raises
+    ------
+    StoreError
+        A value is not of this type; the message shows it.
+    """
     found = _converted(values, kind)
     if found is None:
         wrong = next(value for value in values if _converted([value], kind) is None)
@@ -63,7 +81,15 @@ def checked(values: Sequence[Any], kind: str, where: str) -> list[Any]:
 
 
 def columns(rows: Sequence[Any], table: str, where: str) -> Columns:
-    """The columns of ``table`` but ``run_id`` from rows; a missing key is null, others are ignored."""
+    """Convert rows to the columns of ``table`` except ``run_id``.
+
+    Missing keys become null, unknown keys are ignored.
+
+    Raises
+    ------
+    StoreError
+        A row is not a mapping or a value has the wrong type; the message starts with ``where``.
+    """
     if not all(type(row) is dict for row in rows):
         raise StoreError(f"{where}: not a list of rows")
     return {
@@ -74,7 +100,7 @@ def columns(rows: Sequence[Any], table: str, where: str) -> Columns:
 
 
 def table_of(parts: Mapping[str, Columns], table: str) -> pa.Table:
-    """One arrow table, ``run_id`` first, from the columns of several runs."""
+    """Join the columns of several runs, given by run id, into one arrow table with ``run_id`` first."""
     kept = {name: kind for name, kind in kinds(table).items() if name != "run_id"}
     arrays = [
         pa.array([value for part in parts.values() for value in part[name]], _parsed_type(kind))
@@ -85,7 +111,20 @@ def table_of(parts: Mapping[str, Columns], table: str) -> pa.Table:
 
 
 def parse_lines(blobs: Mapping[str, bytes], table: str) -> tuple[pa.Table, dict[str, str]]:
-    """The table of several runs from their complete JSON lines, and why each broken one is left out."""
+    """Parse the complete JSON lines of several runs into one table.
+
+    Parameters
+    ----------
+    blobs
+        The lines of each run, by run id.
+    table
+        Name of the table.
+
+    Returns
+    -------
+    tuple
+        The table, and for each broken run, which is left out of it, the reason by run id.
+    """
     broken = {
         run_id: f"{table}.jsonl: {blob.count(NEWLINE)} rows; the limit is {MOST_ROWS}"
         for run_id, blob in blobs.items()
@@ -106,9 +145,20 @@ def parse_lines(blobs: Mapping[str, bytes], table: str) -> tuple[pa.Table, dict[
 
 
 def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, pa.Table] | None:
-    """The tables of several runs from the lists of rows in one JSON object of each, by arrow's own parser.
+    """Parse the lists of rows in the JSON document of each of several runs by arrow's own parser.
 
-    None where it finds fault with any of them, or where they are not as plainly written as runs write them.
+    Parameters
+    ----------
+    blobs
+        One JSON object of each run, by run id, with a list of rows for each table.
+    tables
+        Names of the tables.
+
+    Returns
+    -------
+    dict or None
+        The table of all runs by name; None if arrow refuses a document, or if one is not written as plainly
+        as runs write it, so that arrow might read it differently from Python.
     """
     if not all(map(_is_one_line, blobs.values())):
         return None
@@ -121,7 +171,7 @@ def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, 
         return None
     lists = {table: parsed.column(table).combine_chunks() for table in tables}
     rows = sum(len(part.flatten()) for part in lists.values())
-    # so that nothing else is nested in the objects, whatever other keys they have
+    # the numbers of braces and brackets show that other keys of the objects hold no nested values
     whole = data.count(b"{") == len(blobs) + rows
     if not whole or data.count(b"[") != sum(len(part) - part.null_count for part in lists.values()):
         return None
@@ -136,14 +186,14 @@ def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, 
 
 
 def empty(table: str) -> pa.Table:
-    """``table`` without a row."""
+    """Return ``table`` without rows."""
     return pa.schema([(name, arrow_type(kind)) for name, kind in kinds(table).items()]).empty_table()
 
 
 def _is_plain(blob: bytes) -> bool:
-    """Whether every line begins the only object on it, in ASCII, without what is unusual.
+    """Tell whether every line starts with the only object on it, in ASCII, without lists or unusual content.
 
-    All parsers read such lines alike; that each is complete shows in the number of rows they give.
+    All parsers read such lines alike. The number of parsed rows shows later whether each line was complete.
     """
     if not blob:
         return True
@@ -155,14 +205,14 @@ def _is_plain(blob: bytes) -> bool:
 
 
 def _is_one_line(blob: bytes) -> bool:
-    """Whether it is a line of ASCII without what is unusual, lists apart."""
+    """Tell whether ``blob`` is one line of ASCII without unusual content; lists are allowed."""
     return blob[:1] == b"{" and blob.find(b"\n") == len(blob) - 1 and not _is_unusual(blob)
 
 
 def _is_unusual(blob: bytes) -> bool:
-    """Whether there are escapes, signs beyond ASCII, or numbers that are not standard JSON though arrow reads
-    them."""
-    # a single letter is looked for many times as fast
+    """Tell whether there are escapes, characters beyond ASCII, or NaN or Inf, which arrow reads though
+    standard JSON has neither."""
+    # searching for a single letter first is many times as fast
     return (
         not blob.isascii()
         or b"\\" in blob
@@ -172,12 +222,12 @@ def _is_unusual(blob: bytes) -> bool:
 
 
 def _fields(table: str) -> list[tuple[str, pa.DataType]]:
-    """The columns of ``table`` but ``run_id``, as they are parsed."""
+    """Return the columns of ``table`` except ``run_id``, with the types for parsing."""
     return [(name, _parsed_type(kind)) for name, kind in kinds(table).items() if name != "run_id"]
 
 
 def _read_json(data: bytes, schema: pa.Schema, longest: int) -> pa.Table | None:
-    """What arrow reads in lines of JSON, none longer than ``longest``; None where it finds fault with any."""
+    """Parse lines of JSON, none longer than ``longest`` bytes, by arrow; None if it refuses one."""
     parse = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     read = pa.json.ReadOptions(block_size=max(_BLOCK, longest))
     try:
@@ -187,7 +237,7 @@ def _read_json(data: bytes, schema: pa.Schema, longest: int) -> pa.Table | None:
 
 
 def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
-    """The table of plain lines by arrow's own parser; None where it finds fault with any of them."""
+    """Parse plain lines by arrow's own parser; None if it refuses one or a value is unusual."""
     data = b"".join(blobs.values())
     if not data:
         return empty(table)
@@ -199,12 +249,12 @@ def _parse_plain(blobs: Mapping[str, bytes], table: str) -> pa.Table | None:
 
 
 def _parsed_type(kind: str) -> pa.DataType:
-    """The type before names become dictionaries."""
+    """Return the arrow type for parsing, in which names are not dictionaries yet."""
     return arrow_type("string" if kind == "name" else kind)
 
 
 def _is_usual(column: pa.ChunkedArray) -> bool:
-    """Whether every number is finite, no text too long."""
+    """Tell whether every number is finite and no text is too long."""
     if pa.types.is_floating(column.type):
         return pc.all(pc.is_finite(column)).as_py() in (True, None)
     if pa.types.is_string(column.type):
@@ -213,7 +263,7 @@ def _is_usual(column: pa.ChunkedArray) -> bool:
 
 
 def _with_run_ids(parsed: pa.Table, table: str, run_ids: list[str], lengths: list[int]) -> pa.Table:
-    """``parsed``, whose rows are ``lengths`` of each run in turn, with ``run_id`` and dictionaries."""
+    """Add ``run_id`` to ``parsed``, which has ``lengths`` rows of each run in turn, and encode names."""
     filled = [(run_id, length) for run_id, length in zip(run_ids, lengths, strict=True) if length]
     indices = np.repeat(np.arange(len(filled), dtype=np.int32), [length for _, length in filled])
     names = pa.DictionaryArray.from_arrays(pa.array(indices), pa.array([r for r, _ in filled], pa.string()))
@@ -226,6 +276,7 @@ def _with_run_ids(parsed: pa.Table, table: str, run_ids: list[str], lengths: lis
 
 
 def _converted(values: Sequence[Any], kind: str) -> list[Any] | None:
+    """Convert ``values`` to the type ``kind``; None if one does not fit."""
     present = [value for value in values if value is not None]
     types = set(map(type, present))
     if kind in ("string", "name"):

@@ -1,8 +1,8 @@
-"""Run folders as tables, many at a time: the facts of each run in a row, and the rows of the long tables.
+"""Read many run folders at a time: one row of facts per run, and the rows of the long tables.
 
-The table of facts is what becomes of a folder whichever plan asks for it. Its columns are those of ``runs``
-that a run itself decides, ``.config`` and ``.circumstances`` (JSON), ``.has_spec``, and how many rows the run
-has in each long table (``.rows.history``, …).
+The facts of a run are what its folder says, whichever plan asks for the run. Their columns are those of
+``runs`` that do not depend on a plan or on other runs, ``.config`` and ``.circumstances`` (JSON),
+``.has_spec``, and the number of rows that the run has in each long table (``.rows.history``, …).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bench.results.tables.columns import TABLES, kinds
 from bench.results.tables.metrics_reader import parse_results
 from bench.results.tables.run_reader import LINES, Facts, Stored, check_sizes, read_run
 
-#: Runs that are read at once.
+#: Number of runs that are read at once.
 SIZE = 256
-#: The tables that have many rows of a run.
+#: The tables that have many rows per run.
 LONG = TABLES[1:]
 
 _LONGEST_ERROR = 1000
-#: Columns of ``runs`` that the plan tells, or other runs.
+#: Columns of ``runs`` that come from the plan or from other runs.
 NOT_FACTS = (
     "config_label",
     "suite",
@@ -42,22 +42,35 @@ NOT_FACTS = (
 
 @dataclass(frozen=True)
 class Batch:
-    """Several runs, in order. facts: a row each. tables: the rows of the long tables."""
+    """Hold what was read of several runs, in order.
+
+    Parameters
+    ----------
+    facts
+        One row per run.
+    tables
+        The rows of the long tables, by name.
+    """
 
     facts: pa.Table
     tables: dict[str, pa.Table]
 
 
 def batches(folders: Sequence[RunFolder]) -> Iterator[Batch]:
-    """All of ``folders``, ``SIZE`` at a time."""
+    """Read all of ``folders``, ``SIZE`` at a time."""
     for start in range(0, len(folders), SIZE):
         yield read(folders[start : start + SIZE])
 
 
 def faults(folders: Sequence[RunFolder]) -> dict[str, str]:
-    """Why folders of runs can't be trusted, a line for each by run id; none for those that can.
+    """Find damaged run folders.
 
-    A folder that is not there can be trusted. Many at once take a fraction of what each takes alone.
+    Checking many folders in one call takes a fraction of the time of checking each alone.
+
+    Returns
+    -------
+    dict
+        One line by run id that says what is wrong; sound and missing folders are left out.
     """
     found: dict[str, str] = {}
     for start in range(0, len(folders), SIZE):
@@ -73,7 +86,7 @@ def faults(folders: Sequence[RunFolder]) -> dict[str, str]:
 
 
 def read(folders: Sequence[RunFolder]) -> Batch:
-    """Read several run folders; one that cannot be trusted is a failed run with the reason, without rows."""
+    """Read several run folders; a damaged one becomes a failed run with the reason and has no rows."""
     stored: dict[str, Stored] = {}
     reasons: dict[str, str] = {}
     for folder in folders:
@@ -84,7 +97,7 @@ def read(folders: Sequence[RunFolder]) -> Batch:
     tables, views, broken = _parse(stored)
     reasons |= broken
     if broken:
-        # anew: what a broken run calls things is no name of any column
+        # parse again without the broken runs, so that none of their names stays in a dictionary of names
         tables, views, _ = _parse({run_id: run for run_id, run in stored.items() if run_id not in broken})
     found = {
         run_id: replace(run.facts, columns=run.facts.columns | views.get(run_id, {}))
@@ -97,7 +110,7 @@ def read(folders: Sequence[RunFolder]) -> Batch:
 
 
 def facts_schema() -> pa.Schema:
-    """The columns of a table of facts."""
+    """Return the columns of a table of facts."""
     columns = {name: arrow_type(kind) for name, kind in kinds("runs").items() if name not in NOT_FACTS}
     own = {".config": pa.string(), ".circumstances": pa.string(), ".has_spec": pa.bool_()}
     return pa.schema([*columns.items(), *own.items(), *((f".rows.{name}", pa.int64()) for name in LONG)])
@@ -106,7 +119,7 @@ def facts_schema() -> pa.Schema:
 def _parse(
     runs: Mapping[str, Stored],
 ) -> tuple[dict[str, pa.Table], dict[str, dict[str, Any]], dict[str, str]]:
-    """The long tables of several runs, what ``runs`` shows of each, and why a broken run is in none."""
+    """Parse the long tables of several runs, their columns in ``runs``, and the reasons of broken runs."""
     results = parse_results({i: run.results for i, run in runs.items() if run.results is not None})
     tables, broken = dict(results.tables), dict(results.broken)
     for name in LINES:
@@ -120,7 +133,7 @@ def _corrupted(reason: str) -> dict[str, Any]:
 
 
 def _counts(table: pa.Table) -> dict[str, int]:
-    """How many rows each run has."""
+    """Count the rows of each run."""
     found: dict[str, int] = {}
     for chunk in table.column("run_id").chunks:
         numbers = np.bincount(chunk.indices.to_numpy(), minlength=len(chunk.dictionary))

@@ -1,8 +1,7 @@
-"""The tables of a suite: a pure function of its plans and of the run folders.
+"""Build the tables of a suite as a pure function of its plans and run folders.
 
-A failed run is a row with its reason and no metrics, a corrupted folder is a failed run, a
-run that is planned and not there is a row too: nothing is missing in silence, and only
-what is done is ever a result.
+A failed run is a row with its reason and without metrics, a damaged folder is a failed run, and a planned
+run without a folder is a row too, so that no run is missing without notice. Only finished runs have results.
 """
 
 from __future__ import annotations
@@ -23,21 +22,31 @@ from bench.results.tables.batches import LONG, batches, facts_schema
 from bench.results.tables.columns import kinds
 from bench.results.tables.run_reader import scalars
 
-#: Columns of ``runs`` that are a measured figure over that of dense VI.
+#: Columns of ``runs`` that divide a measured value by that of the dense VI run.
 _MEASURED = {"step_time_ratio": "seconds_per_step", "peak_memory_ratio": "peak_memory_bytes"}
-#: What may differ between a run and the one of dense VI: the method, and what no step takes longer for, which
-#: is searched for each method or, with a budget, the length of training.
+#: Settings that, beside the method, may differ from the dense VI run, since they do not change the time of a
+#: step: those that are tuned for each method, and the budget, which changes only the length of training.
 _NOT_COMPARED = tuple(
     f"config.training.{key}" for key in ("budget", "lr", "lr_scale", "momentum", "weight_decay")
 )
-#: Columns of ``runs`` that the labels of a plan may tell of a run that has not said anything yet.
+#: Columns of ``runs`` that the labels in the plan fill for a run that has not written its settings yet.
 _LABELS = ("method", "dataset", "network", "sparsity", "criterion", "addition", "seed", "epochs", "budget")
 
 
 def build(planned: Sequence[Planned], folder: Callable[[str], RunFolder]) -> dict[str, pd.DataFrame]:
-    """Every table of ``TABLES`` for the runs of ``planned``, whose folders ``folder`` gives.
+    """Build every table of ``TABLES``.
 
-    Rows stand in the order of ``planned``; long tables have each run once.
+    Parameters
+    ----------
+    planned
+        The runs; rows are in their order.
+    folder
+        Returns the folder of a run id.
+
+    Returns
+    -------
+    dict
+        Data frames by name. Long tables have the rows of each run once.
     """
     facts = [facts_schema().empty_table()]
     parts: dict[str, list[pa.Table]] = {name: [empty(name)] for name in LONG}
@@ -52,7 +61,7 @@ def build(planned: Sequence[Planned], folder: Callable[[str], RunFolder]) -> dic
 
 
 def runs_table(planned: Sequence[Planned], facts: pa.Table) -> pa.Table:
-    """The table ``runs``: a row for each of ``planned``, from the facts of its run (``batches``)."""
+    """Build the table ``runs``, one row for each of ``planned``, from the facts of runs (see ``batches``)."""
     place = {run_id: number for number, run_id in enumerate(facts.column("run_id").to_pylist())}
     mine = facts.take(pa.array([place[run.run_id] for run in planned], pa.int64())).combine_chunks()
     configs = [json.loads(text) for text in mine.column(".config").to_pylist()]
@@ -64,7 +73,7 @@ def runs_table(planned: Sequence[Planned], facts: pa.Table) -> pa.Table:
         "tuned": [run.tuned for run in planned],
     }
     told |= _compared_with_dense_vi(mine, told["scale"], configs)
-    # what a run has not said itself
+    # the plan fills what a run has not written itself
     plans = _from_labels(planned, mine.column(".has_spec").to_pylist())
     plans["config_id"] = [run.config_id for run in planned]
     table = {}
@@ -82,8 +91,11 @@ def runs_table(planned: Sequence[Planned], facts: pa.Table) -> pa.Table:
 def _compared_with_dense_vi(
     facts: pa.Table, scales: Sequence[str], configs: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[float | None]]:
-    """What is measured as a ratio to the one dense VI run that differs in its method alone, or beside it in
-    ``_NOT_COMPARED``."""
+    """Divide measured values by those of the dense VI run with the same settings.
+
+    Only the method and ``_NOT_COMPARED`` may differ. Runs that shared the machine with others, and those for
+    which there is not exactly one such dense VI run, get null.
+    """
     ratios: dict[str, list[float | None]] = {ratio: [None] * len(facts) for ratio in _MEASURED}
     methods = facts.column("method").to_pylist()
     alone = [at for at, number in enumerate(facts.column("concurrency").to_pylist()) if number == 1]
@@ -111,19 +123,19 @@ def _may_differ(key: str) -> bool:
 
 
 def _from_labels(planned: Sequence[Planned], has_spec: Sequence[bool]) -> dict[str, list[Any]]:
-    """What the labels of the plan say of the runs that say nothing themselves."""
+    """Fill columns from the labels of the plan for runs that have not written their settings yet."""
     found: dict[str, list[Any]] = {column: [None] * len(planned) for column in _LABELS}
     for at in (number for number, told in enumerate(has_spec) if not told):
         for column in _LABELS:
             try:
                 found[column][at] = scalars(planned[at].labels, (column,), "labels")[column]
             except StoreError:
-                continue  # a label that is not of the column's type is no value of the column
+                continue  # a label whose type does not fit the column is left out
     return found
 
 
 def _config_column(values: list[Any]) -> pa.Array:
-    """One type a column: that of its values where they agree, else their JSON text."""
+    """Make a column of the type that all its values share; of their JSON text if they differ in type."""
     types = {type(value) for value in values if value is not None}
     try:
         if types == {bool}:

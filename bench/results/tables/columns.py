@@ -1,4 +1,4 @@
-"""What the columns of the tables are: names, order and types, and their definitions in words."""
+"""Read the definitions of all columns: names, order, types, units and meaning."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Any
 
 import yaml
 
-#: The tables of a suite; ``runs`` has a row a run, the others are long.
+#: The tables of a suite. ``runs`` has one row per run and scale; the others are long.
 TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration", "selective", "stages")
 
 
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:
-    """``bench/columns.yaml``: table, column, then type, unit, definition, source and better.
+    """Load ``bench/columns.yaml``.
 
-    ``metrics.metric`` and ``history.metric`` define the values of those columns, which have no type.
+    Returns
+    -------
+    dict
+        By table and column: type, unit, definition, source and better. The keys ``metrics.metric`` and
+        ``history.metric`` define the possible values of these two columns; such entries have no type.
     """
     text = files("bench").joinpath("columns.yaml").read_text(encoding="utf-8")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built with it
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast loader, if PyYAML was built with it
     loaded: dict[str, dict[str, dict[str, Any]]] = yaml.load(text, loader)
     return loaded
 
 
 @cache
 def kinds(table: str) -> dict[str, str]:
-    """The columns of ``table`` in order, each with its type as the definitions name it."""
+    """Return the type of each column of ``table``, in order, as ``bench/columns.yaml`` names it."""
     return {column: entry["type"] for column, entry in definitions()[table].items()}

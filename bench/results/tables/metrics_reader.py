@@ -1,6 +1,6 @@
-"""What ``metrics.json`` of finished runs says: long tables, and the metrics that ``runs`` shows of each run.
+"""Read ``metrics.json`` of finished runs: the long tables, and the metrics that ``runs`` shows of each run.
 
-As in ``arrow`` many runs are read at once by arrow, and whatever is unusual is read carefully.
+As in the module ``arrow``, plainly written documents of many runs are parsed at once, unusual ones singly.
 """
 
 from __future__ import annotations
@@ -16,18 +16,29 @@ import pyarrow.compute as pc
 from bench.results.files import StoreError, parse_json
 from bench.results.tables.arrow import Columns, columns, parse_lists, table_of
 
-#: The lists of ``metrics.json``, each a table.
+#: The lists in ``metrics.json``; each becomes a table.
 LISTS = ("metrics", "calibration", "selective", "stages")
 #: The metrics that the table ``runs`` shows of the last stage.
 VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 
+#: The rows of ``metrics`` that ``runs`` shows: averaged prediction without temperature, unshifted test set.
 _SHOWN = {"predictor": "samples", "split": "test", "shift": None, "severity": None}
 _NONE = "metrics.json: the run is done, but there is no metric"
 
 
 @dataclass(frozen=True)
 class Results:
-    """The tables of several runs, what ``runs`` shows of each run, and why a broken run is left out."""
+    """Hold what ``metrics.json`` of several runs says.
+
+    Parameters
+    ----------
+    tables
+        The long tables, by name.
+    views
+        Columns of ``runs`` for each run, by run id.
+    broken
+        The reason for each run that was left out, by run id.
+    """
 
     tables: dict[str, pa.Table]
     views: dict[str, dict[str, Any]]
@@ -35,7 +46,7 @@ class Results:
 
 
 def parse_results(blobs: Mapping[str, bytes]) -> Results:
-    """What ``metrics.json`` of finished runs says, by run id."""
+    """Parse the content of ``metrics.json`` of finished runs, given by run id."""
     tables = parse_lists(blobs, LISTS)
     views = None if tables is None else _views(tables["metrics"], list(blobs))
     if tables is not None and views is not None:
@@ -64,12 +75,12 @@ def _lists(blob: bytes) -> dict[str, Columns]:
 
 
 def _list(value: Any) -> list[Any]:
-    """``value`` as rows: none when it is missing; what is no list is something that ``columns`` refuses."""
+    """Return ``value`` as rows; none if it is missing, and an invalid row if it is not a list."""
     return value if isinstance(value, list) else [] if value is None else [None]
 
 
 def _view(metrics: Columns) -> dict[str, Any]:
-    """The columns of ``runs`` that are metrics: last stage, ``samples``, ``test``, data as they are."""
+    """Pick the metrics that ``runs`` shows: last stage, predictor ``samples``, test part, unshifted data."""
     if not any(metrics["metric"]):
         raise StoreError(_NONE)
     stage = metrics["stage"][-1]
@@ -80,7 +91,7 @@ def _view(metrics: Columns) -> dict[str, Any]:
 
 
 def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] | None:
-    """``_view`` of several runs at once; None where a run has no metric, or a row no stage or name."""
+    """Do ``_view`` for several runs at once; None if a run has no metric or a row has no stage or name."""
     names = metrics.column("metric")
     if metrics.column("stage").null_count or names.null_count or pc.any(pc.equal(names, "")).as_py():
         return None
@@ -89,7 +100,7 @@ def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] |
         found = metrics.column(column)
         here = pc.is_null(found) if value is None else pc.fill_null(pc.equal(found, value), False)
         shown = here if shown is None else pc.and_(shown, here)
-    # the rows of a run stand together, and the dictionary has the runs in their order
+    # the rows of a run are consecutive, and the dictionary has the runs in the order of their rows
     encoded = metrics.column("run_id").combine_chunks()
     last = encoded.dictionary.to_pylist() if len(encoded) else []
     if last != run_ids:

@@ -1,6 +1,6 @@
-"""Tables on disk: parquet with the types of ``bench/columns.yaml``, and ``runs`` as CSV.
+"""Write and read tables as parquet files with the types of ``bench/columns.yaml``, and ``runs`` also as CSV.
 
-Each file is written under another name and renamed when it is whole. Pages carry checksums.
+Each file is written under another name and renamed when it is complete. Pages carry checksums.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from bench.results.files import MAX_BYTES, StoreError, read_bytes, replacing, wr
 from bench.results.tables.arrow import arrow_type, empty, to_pandas
 from bench.results.tables.columns import TABLES, kinds
 
-#: Tables that earlier versions did not write, each with a metric of just the runs that have rows in it.
+#: Tables that older versions did not write, each with a metric that exactly the runs with rows in it have.
 _LATER = {"selective": "aurc"}
-#: What tells a file from one that took its place, or was changed.
+#: Numbers that change when a file is changed or replaced.
 Stamp = tuple[int, ...]
 _SUFFIX = ".parquet"
-#: Values of a table, at most: so many, and so many for each byte of its file.
+#: A table may have this many values, plus this many for each byte of its file.
 _CELLS, _CELLS_PER_BYTE = 2**26, 16
 
 
 class Damaged(Exception):
-    """A table on disk that cannot be read, or is not the one that was written."""
+    """Report a stored table that cannot be read, or is not the one that was written."""
 
 
 def paths(folder: Path) -> dict[str, Path]:
-    """Where the tables of a suite lie, by name, and ``runs.csv``."""
+    """Return the paths of the tables in the folder of a suite and of ``runs.csv``, by name."""
     return {name: folder / f"{name}{_SUFFIX}" for name in TABLES} | {"runs.csv": folder / "runs.csv"}
 
 
 def stamp(path: Path | str) -> Stamp:
-    """Size, times and inode of a regular file; nothing where there is none."""
+    """Return size, times and inode of a regular file; an empty tuple if there is none."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -53,7 +53,7 @@ def stamp(path: Path | str) -> Stamp:
 
 @contextlib.contextmanager
 def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Write ``path`` part by part; it is there, whole, once this ends, and as it was if this fails."""
+    """Write ``path`` part by part; the file is replaced when the block ends, and unchanged if it fails."""
     with (
         replacing(path) as file,
         pq.ParquetWriter(
@@ -64,12 +64,12 @@ def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 
 def schema_of(name: str) -> pa.Schema:
-    """The columns of the table ``name``, of ``runs`` those that do not depend on the runs."""
+    """Return the columns of the table ``name``; for ``runs`` without the ``config.`` columns."""
     return pa.schema([(column, arrow_type(kind)) for column, kind in kinds(name).items()])
 
 
 def write_runs(folder: Path, table: pa.Table) -> None:
-    """Write the table ``runs`` as parquet and as CSV."""
+    """Write the table ``runs`` as parquet and as CSV into the folder of a suite."""
     where = paths(folder)
     with writer(where["runs"], table.schema) as sink:
         sink.write_table(table)
@@ -77,9 +77,14 @@ def write_runs(folder: Path, table: pa.Table) -> None:
 
 
 def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
-    """The tables that were written last; ``StoreError`` when one is missing, broken or of another version.
+    """Read the tables ``names`` from the folder of a suite.
 
-    ``selective`` is empty where an earlier version wrote the tables, of runs that had no rows of it.
+    ``selective`` is empty if an older version wrote the tables and no run had rows for it.
+
+    Raises
+    ------
+    StoreError
+        A table is missing, broken or of another version; the message says which command writes it anew.
     """
     command = f"python -m bench.collect --suite {folder.name} --results {folder.parent} --recompute"
     remedy = f"{command} writes it anew"
@@ -100,7 +105,7 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
             ]:
                 raise StoreError(f"{path}: columns of another version; {remedy}")
             texts = [field.name for field in found if field.type == pa.string()]
-            # texts that are repeated are there once, until it is known how long they are together
+            # repeated texts are read once each, until the length of all of them together has been checked
             table = pq.read_table(
                 pa.BufferReader(data), page_checksum_verification=True, read_dictionary=texts
             )
@@ -113,7 +118,7 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
 
 
 def _was_never_written(folder: Path, name: str) -> bool:
-    """Whether the table is missing as an earlier version wrote the others, and not because it was lost."""
+    """Tell whether a table is missing because an older version did not write it, not because it was lost."""
     if name not in _LATER:
         return False
     metrics = read(folder, ["metrics"])["metrics"]["metric"]
@@ -121,9 +126,9 @@ def _was_never_written(folder: Path, name: str) -> bool:
 
 
 def _small(data: bytes, path: Path) -> pq.ParquetFile:
-    """The table, none of which is in memory yet; ``StoreError`` where it is far larger than its file.
+    """Open a table without loading it; raise ``StoreError`` if it is far larger than its file.
 
-    What is always the same takes no space in a file, however many rows there are.
+    A column that repeats one value takes almost no space in a file, however many rows it has.
     """
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
@@ -133,7 +138,7 @@ def _small(data: bytes, path: Path) -> pq.ParquetFile:
 
 
 def _text_bytes(column: pa.ChunkedArray) -> int:
-    """How many bytes the texts of a column are, each as often as it is there."""
+    """Count the bytes of the texts of a column, repeated ones each time."""
     if not pa.types.is_dictionary(column.type):
         return 0
     return sum(
@@ -142,7 +147,13 @@ def _text_bytes(column: pa.ChunkedArray) -> int:
 
 
 class Slices:
-    """Rows of a table on disk, a row group in memory at a time; ``Damaged`` where they are not as written."""
+    """Read rows of a stored table with one row group in memory at a time.
+
+    Raises
+    ------
+    Damaged
+        The file cannot be read or does not have the columns of ``schema``.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path, self._schema = path, schema
@@ -156,16 +167,16 @@ class Slices:
 
     @property
     def stop(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return self._bounds[-1]
 
     def is_group(self, start: int, stop: int) -> bool:
-        """Whether the rows from ``start`` to ``stop`` are one row group, which was written at once."""
+        """Tell whether the rows from ``start`` to ``stop`` (exclusive) are exactly one row group."""
         at = bisect.bisect_left(self._bounds, start)
         return self._bounds[at : at + 2] == [start, stop]
 
     def rows(self, start: int, stop: int) -> pa.Table:
-        """The rows from ``start`` to ``stop``; of a row group as it was written."""
+        """Return the rows from ``start`` to ``stop`` (exclusive); a whole row group is returned as written."""
         pieces = [self._schema.empty_table()]
         group = max(bisect.bisect_right(self._bounds, start) - 1, 0)
         while start < stop:

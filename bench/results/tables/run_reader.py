@@ -1,7 +1,7 @@
-"""What the folder of one run says, checked: its part of the table of runs and of the long tables.
+"""Read and check the folder of one run: its row of the table ``runs``, and its files of the long tables.
 
-A folder may be half written, from another version, or damaged. Whatever contradicts itself
-or has a wrong type raises ``StoreError`` with the file and the field.
+A folder may be half written, from another version, or damaged. A contradiction or a wrong type raises
+``StoreError`` with the file and the field.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from bench.results.run_folder import RUN_ID, RunFolder, status_of
 from bench.results.tables.arrow import LONGEST, checked
 from bench.results.tables.columns import kinds
 
+#: Version of the format of ``spec.json``.
 SPEC_SCHEMA = 1
-#: Tables that are files of JSON lines.
+#: Tables that a run stores as files of JSON lines.
 LINES = ("history", "layers", "criteria_pairs")
 
-# the status comes first: what it speaks of was written before it
+# the status is read first: a run writes the files that its status names before the status
 _DOCUMENTS = ("status", "spec", "metrics", "costs", "provenance")
 _MOST_KEYS = 1000
-#: Every file of a run that tables depend on.
+#: Every file of a run that the tables depend on.
 FILES = (*(f"{name}.json" for name in _DOCUMENTS), *(f"{name}.jsonl" for name in LINES))
 
-#: Columns of ``runs`` straight from the resolved configuration, and what a method without the option has.
+#: Columns of ``runs`` from the resolved configuration: section, key, and the value if the key is missing.
 _CONFIG: dict[str, tuple[str, str, Any]] = {
     "method": ("method", "name", None),
     "method_version": ("method", "version", None),
@@ -65,7 +66,7 @@ _COSTS = (
     "peak_device_memory_bytes",
     "execution",
 )
-#: What a budget made of the nominal epochs, and what it is where they are the budget.
+#: Columns about how a budget changed the number of epochs, and their values if the budget is in epochs.
 _EPOCHS = {"epochs_factor": 1.0, "epochs_capped": False}
 _RATIOS = {
     "train_flops_ratio": ("train_flops", "dense_vi_train_flops"),
@@ -77,9 +78,18 @@ _RATIOS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """Columns of ``runs`` that the folder knows, and the resolved configuration by dotted key.
+    """Hold what the folder of a run says about it.
 
-    circumstances: machine and way of computing, which times have in common that may be compared.
+    Parameters
+    ----------
+    columns
+        Columns of ``runs``.
+    config
+        The resolved configuration by dotted key.
+    has_spec
+        Whether the run has written its settings.
+    circumstances
+        Machine and way of computing. Times may be compared only between runs that share them.
     """
 
     columns: dict[str, Any]
@@ -90,9 +100,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class Stored:
-    """A whole run folder: its facts, and what is parsed for many runs at once.
+    """Hold the content of a run folder.
 
-    results: ``metrics.json`` of a run that is done; None of others, whose stages scored no results yet.
+    Parameters
+    ----------
+    facts
+        What the documents say.
+    results
+        Bytes of ``metrics.json`` of a finished run; None for other runs, whose scores do not count yet.
+    lines
+        JSON lines of each table in ``LINES``; they are parsed later, for many runs at once.
     """
 
     facts: Facts
@@ -101,7 +118,13 @@ class Stored:
 
 
 def read_run(folder: RunFolder) -> Stored:
-    """Everything in ``folder`` that tables are made of; a folder that is not there is a pending run."""
+    """Read everything in ``folder`` that tables are made of; a missing folder is a pending run.
+
+    Raises
+    ------
+    StoreError
+        A file is damaged, or files contradict each other.
+    """
     try:
         blobs = _blobs(folder)
         documents = {name: _document(blobs, name) for name in _DOCUMENTS if name != "metrics"}
@@ -124,9 +147,10 @@ def read_run(folder: RunFolder) -> Stored:
 
 
 def check_sizes(folder: RunFolder) -> None:
-    """``StoreError`` where a file that a finished run wrote is missing or has another size.
+    """Raise ``StoreError`` if a file that a finished run wrote is missing or has another size.
 
-    What tables are made of is held to its digest when it is read; the rest is large, and no result.
+    The digests of the files that tables are made of are checked by ``read_run``. Those of the other files
+    are not checked, since these are large and hold no results.
     """
     document = folder.read("status")
     if document is None or status_of(document) != "done":
@@ -141,7 +165,15 @@ def check_sizes(folder: RunFolder) -> None:
 
 
 def written_files(status: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    """Size and digest of each file that a finished run wrote, by name; none in folders from before that."""
+    """Return size in bytes and digest of each file that a finished run wrote, by name.
+
+    It is empty for runs of older versions, which did not record them.
+
+    Raises
+    ------
+    StoreError
+        The record in ``status`` is not valid.
+    """
     found: dict[str, tuple[int, str]] = {}
     for name, entry in _mapping(status.get("files", {}), "status.json: files").items():
         where = f"status.json: files: {name[:60]!r}"
@@ -156,7 +188,7 @@ def written_files(status: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
 
 
 def _blobs(folder: RunFolder) -> dict[str, bytes | None]:
-    """The content of ``FILES``; None of what is not there."""
+    """Read the content of ``FILES``; None for missing ones."""
     if folder.path.is_symlink():
         raise StoreError(f"{folder.path}: is a link")
     return {
@@ -171,7 +203,7 @@ def _document(blobs: Mapping[str, bytes | None], name: str) -> dict[str, Any] | 
 
 
 def _check_digests(written: Mapping[str, tuple[int, str]], blobs: Mapping[str, bytes | None]) -> None:
-    """``StoreError`` unless the files that tables are made of are those that the run says it wrote."""
+    """Raise ``StoreError`` unless the files that tables are made of have the recorded sizes and digests."""
     for name, blob in blobs.items():
         if not written or name == "status.json":
             continue
@@ -185,7 +217,13 @@ def _check_digests(written: Mapping[str, tuple[int, str]], blobs: Mapping[str, b
 
 
 def scalars(document: Mapping[str, Any], keys: Sequence[str], where: str) -> dict[str, Any]:
-    """The values of ``keys`` as the columns of ``runs`` of the same names take them."""
+    """Return the values of ``keys`` in ``document``, checked as the columns of ``runs`` of the same names.
+
+    Raises
+    ------
+    StoreError
+        A value does not have the type of its column; the message starts with ``where``.
+    """
     return {key: _scalar(document.get(key), kinds("runs")[key], where, key) for key in keys}
 
 
@@ -215,7 +253,7 @@ def _facts(run_id: str, status: str, documents: Mapping[str, Any]) -> Facts:
 
 
 def _configuration(spec: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-    """The configuration in ``spec`` by dotted key; ``StoreError`` when it is not that of ``run_id``."""
+    """Return the configuration in ``spec`` by dotted key; raise ``StoreError`` if it is of another run."""
     schema, found, config_id = spec.get("schema"), spec.get("run_id"), spec.get("config_id")
     if schema != SPEC_SCHEMA:
         raise StoreError(f"spec.json: schema {repr(schema)[:20]}; this version reads {SPEC_SCHEMA}")
@@ -230,7 +268,7 @@ def _configuration(spec: Mapping[str, Any], run_id: str) -> dict[str, Any]:
 
 
 def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys with numbers, strings, truth values or None; a list or empty mapping becomes JSON text."""
+    """Yield dotted keys with plain values; a list or an empty mapping becomes JSON text."""
     for key, value in config.items():
         name = f"{prefix}.{key}"
         if isinstance(value, dict) and value:
@@ -245,7 +283,7 @@ def _flatten(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]
 
 
 def _scalar(value: Any, kind: str, where: str, key: str) -> Any:
-    """``checked`` of one value; what has the very type is told at once, as there are many."""
+    """Do ``checked`` for one value, quickly if it already has the right type, since there are many values."""
     if value is None or (kind == "string" and type(value) is str and len(value) <= LONGEST):
         return value
     if kind == "number" and type(value) is float and math.isfinite(value):

@@ -1,9 +1,9 @@
-"""The tables of a suite on disk, brought up to date at the cost of what changed.
+"""Bring the stored tables of a suite up to date by reading only the runs that changed.
 
-Beside the tables lies what was collected: the facts of each run (``batches``), the stamps of the files
-that they were read from, and those of the tables. As long as a run's files have the same stamps, its facts
-are taken from there and its rows from the tables; whatever is damaged or of another version is of no use, and
-all is made anew. Tables are written a batch of runs at a time: memory does not grow with them.
+A file beside the tables stores the facts of each run (see ``batches``), the stamps of the files that they
+were read from, and the stamps of the tables. While the files of a run keep their stamps, its facts come from this
+file and its rows from the tables. If the file or a table is damaged or of another version, everything is read
+anew. Tables are written one batch of runs at a time, so that memory does not grow with their size.
 """
 
 from __future__ import annotations
@@ -32,39 +32,51 @@ from bench.results.tables.build import runs_table
 from bench.results.tables.columns import definitions
 from bench.results.tables.run_reader import FILES
 
+#: File with the facts and stamps of the collected runs, beside the tables.
 FILE = ".collected.parquet"
 _LOCK = ".collecting"
-#: Modules that decide what becomes of a run folder, or how it is kept.
+#: Modules that decide how a run folder is read or stored; the tables are made anew when one of them changes.
 _DECIDING = (
     *("files", "run_folder"),
     *("tables/arrow", "tables/batches", "tables/build", "tables/metrics_reader", "tables/parquet"),
     *("tables/run_reader", "tables/update"),
 )
-#: Nanoseconds in which a file system may give two changes of a file the same time.
+#: Two changes of a file within this many nanoseconds may get the same time from the file system.
 _TICK = 20_000_000
 _STAMP, _HEAD = ".stamp", b"collected"
 
 
 @dataclass(frozen=True)
 class _Before:
-    """What was collected before: the plan's digest, facts with stamps in the order of the long tables."""
+    """Hold what was collected before: the plan's digest, and facts with stamps in the order of the tables."""
 
     plan: str
     facts: pa.Table
 
     @property
     def stamps(self) -> dict[str, str]:
-        """The stamp of each run, in order."""
+        """Return the stamp of each run, in order."""
         return dict(zip(*(self.facts.column(name).to_pylist() for name in ("run_id", _STAMP)), strict=True))
 
 
 def update(
     where: Path, planned: Sequence[Planned], folder: Callable[[str], RunFolder], recompute: bool = False
 ) -> None:
-    """Bring the tables in ``where`` up to date with ``planned`` and the run folders that ``folder`` gives.
+    """Bring the tables in a suite's folder up to date.
 
-    Files that would be the same stay as they are. recompute: make all anew. One process at a time, where the
-    file system has locks; without, the next call sees that tables of two lie there, and makes them anew.
+    Files whose content would not change are left alone. A lock lets one process at a time do this. On a file
+    system without locks two processes may mix their tables; the next call notices this and makes them anew.
+
+    Parameters
+    ----------
+    where
+        Folder of the suite.
+    planned
+        The runs that the suite asks for.
+    folder
+        Returns the folder of a run id.
+    recompute
+        Read every run and write every table anew.
     """
     folders = [folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]
     with locked(where / _LOCK):
@@ -75,7 +87,8 @@ def update(
             same = list(before.stamps.items()) == list(stamps.items()) and all(stamps.values())
             if same and before.plan == plan:
                 return
-            # the old tables are read while the new ones are written
+            # rows are copied from the old tables while the new ones are written; if an old one turns out to
+            # be damaged, everything is made anew below
             with contextlib.suppress(parquet.Damaged):
                 _write(where, planned, folders, stamps, plan, before)
                 return
@@ -115,7 +128,7 @@ def _write(
 
 
 class _Source:
-    """Where a batch of runs comes from: their folders, or what was collected where they are as they were."""
+    """Get batches of runs: unchanged runs from what was collected before, others from their folders."""
 
     def __init__(self, where: Path, before: _Before | None, stamps: Mapping[str, str]) -> None:
         self._facts = facts_schema().empty_table() if before is None else before.facts.drop_columns([_STAMP])
@@ -136,13 +149,13 @@ class _Source:
                 raise parquet.Damaged(f"{paths[name]}: other rows than were collected")
 
     def has_exactly(self, run_ids: Sequence[str]) -> bool:
-        """Whether the long tables as they were are those of ``run_ids``."""
+        """Tell whether the stored long tables already hold exactly the runs ``run_ids``, all unchanged."""
         return bool(self._slices) and self._runs == run_ids and len(self._place) == len(run_ids)
 
     def batch(
         self, folders: Sequence[RunFolder], names: Sequence[str]
     ) -> tuple[pa.Table, dict[str, pa.Table]]:
-        """Facts of the runs in ``folders``, in order, and their rows of the long tables ``names``."""
+        """Return the facts of the runs in ``folders``, in order, and their rows of the tables ``names``."""
         fresh = read([folder for folder in folders if folder.run_id not in self._place])
         if len(fresh.facts) == len(folders):
             return fresh.facts, fresh.tables
@@ -167,7 +180,10 @@ class _Source:
         return facts, tables
 
     def _stretches(self, folders: Sequence[RunFolder]) -> Iterator[tuple[bool, int, int]]:
-        """Runs that stand together where they come from: whether they are known, and from where to where."""
+        """Group runs that are consecutive in their source.
+
+        Yields whether they were collected before, and the first and last (exclusive) place in the source.
+        """
         places, number = [], 0
         for folder in folders:
             place = self._place.get(folder.run_id)
@@ -180,7 +196,7 @@ class _Source:
 
 
 def _ends(counts: Sequence[int]) -> list[int]:
-    """Where each run begins, and behind the last where it ends."""
+    """Return the row at which each run starts, followed by the total number of rows."""
     ends = [0]
     for count in counts:
         ends.append(ends[-1] + count)
@@ -188,7 +204,7 @@ def _ends(counts: Sequence[int]) -> list[int]:
 
 
 def _encoded(pieces: Sequence[pa.Table]) -> pa.Table:
-    """One table of ``pieces``; its dictionaries have its values alone, in the order in which they appear."""
+    """Join ``pieces``; dictionaries then hold only values that occur, in order of first appearance."""
     table = pa.concat_tables(pieces)
     for number, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
@@ -198,12 +214,12 @@ def _encoded(pieces: Sequence[pa.Table]) -> pa.Table:
 
 
 def _read(where: Path) -> _Before | None:
-    """What was collected into the tables that lie in ``where``; None unless all of it is whole and fits."""
+    """Read what was collected into the tables in ``where``; None unless it is complete and fits them."""
     with contextlib.suppress(StoreError, pa.ArrowException, ValueError, RecursionError, OSError):
         data = read_bytes(where / FILE)
         if data is None:
             return None
-        # the head first: what was not collected here, into these very files, is not read
+        # the head is checked first: facts that do not belong to exactly these tables are not read
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         head = json.loads((file.schema_arrow.metadata or {}).get(_HEAD, b"null"))
         if not isinstance(head, dict) or head.get("made") != _made() or not isinstance(head.get("plan"), str):
@@ -218,7 +234,7 @@ def _read(where: Path) -> _Before | None:
 
 
 def _is_sound(facts: pa.Table) -> bool:
-    """Whether what has no type of its own to tell is what was written."""
+    """Check what the types of the columns do not ensure: unique runs, no nulls, valid counts and JSON."""
     run_ids = facts.column("run_id").to_pylist()
     full = [field.name for field in facts.schema if field.name.startswith(".")]
     if len(set(run_ids)) != len(run_ids) or any(facts.column(n).null_count for n in ["run_id", *full]):
@@ -229,18 +245,18 @@ def _is_sound(facts: pa.Table) -> bool:
 
 
 def _made() -> str:
-    """A digest of the definitions of columns and of the code that reads run folders."""
+    """Compute a digest of the definitions of columns and of the code that reads run folders."""
     package = importlib.resources.files("bench.results")
     sources = [package.joinpath(f"{name}.py").read_bytes() for name in _DECIDING]
     return _digest(b"\0".join([repr(definitions()).encode(), *sources]))
 
 
 def _stamps(folders: Sequence[RunFolder]) -> dict[str, str]:
-    """What tells the files of each run from what took their place; nothing where they change just now."""
+    """Return the stamp of each run's files; an empty one if a file changed a moment ago."""
     found = {folder.run_id: _stamp(folder.path) for folder in folders}
     limit = time.time_ns() - _TICK
     if young := [folder for folder in folders if found[folder.run_id][1] > limit]:
-        # a change within the tick might not show
+        # wait, since another change within the same tick might get the same time
         time.sleep(_TICK / 1e9)
         limit = time.time_ns() - _TICK
         found |= {folder.run_id: _stamp(folder.path) for folder in young}
@@ -248,8 +264,8 @@ def _stamps(folders: Sequence[RunFolder]) -> dict[str, str]:
 
 
 def _stamp(path: Path) -> tuple[str, int]:
-    """The stamp of a run's folder, and when the youngest file of it changed."""
-    # strings, as this is done for every file of every run
+    """Return the stamp of a run's folder, and the time in nanoseconds at which a file of it last changed."""
+    # plain strings, which are fast: this is done for every file of every run
     place, parts, changed = str(path), [], 0
     for name in ("", *FILES):
         try:
