@@ -1,1 +1,1 @@
-"""The data sets."""
+"""The data sets, one file each, and what they share."""

@@ -1,4 +1,4 @@
-"""Random crops and mirror images of a whole batch at once, where it lies."""
+"""Crop and mirror a whole batch of images at random, on the device that holds it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,26 @@ import torch.nn.functional as F
 
 
 def crop_and_flip(images: torch.Tensor, padding: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
-    """Each image padded by ``padding`` zeros, cropped to its size at random, and mirrored half the time.
+    """Pad each image with zeros, crop it to its size at a random place, and mirror it half the time.
 
-    images: (N, C, H, W), any dtype; the result has its shape and dtype. What torchvision's
-    RandomCrop and RandomHorizontalFlip do to one image, in one gather for all. ``generator`` may be
-    of another device: three numbers an image move from there, and nothing waits for them.
+    This does for all images in one gather what torchvision's RandomCrop and RandomHorizontalFlip do for one.
+
+    Parameters
+    ----------
+    images
+        Shape (N, C, H, W), any dtype.
+    padding
+        Number of zeros on each side, in pixels.
+    flip
+        Whether to mirror each image with probability 1/2.
+    generator
+        Source of randomness. It may be on another device than ``images``: only three numbers an image are
+        copied, without waiting for them.
+
+    Returns
+    -------
+    Tensor
+        Same shape, dtype and device as ``images``.
     """
     count, channels, height, width = images.shape
     device, drawn_on = images.device, generator.device

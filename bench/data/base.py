@@ -1,4 +1,4 @@
-"""What a data set is: a name, options, and a function from a seed to three splits."""
+"""Define the base class of data sets: a name, options, and a function from a seed to three splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from methods.core.registry import Registry
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs (N, ...) in the stored dtype and integer labels (N,), on one device."""
+    """Hold inputs (N, ...) in the stored dtype and integer labels (N,) on one device."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -22,17 +22,25 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same examples on ``device``."""
+        """Return the same examples on ``device``."""
         return Split(self.inputs.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test part; nothing is ever chosen on the last.
+    """Hold the training, validation and test part of a data set; nothing is ever chosen on the test part.
 
-    val: None where there is none. mean, std: what inputs are standardised by, in stored units, shaped
-    to broadcast against a batch ((1, C, 1, 1) for images). They come from the training part alone.
-    By default 0 and 1.
+    Parameters
+    ----------
+    train, test
+        The parts.
+    val
+        The validation part; None if there is none.
+    classes
+        Number of classes.
+    mean, std
+        Mean and standard deviation that standardise inputs, computed on the training part only, in the units
+        of stored inputs. Their shape broadcasts against a batch: (1, C, 1, 1) for images. 0 and 1 by default.
     """
 
     train: Split
@@ -43,7 +51,7 @@ class Splits:
     std: torch.Tensor = field(default_factory=lambda: torch.ones(()))
 
     def to(self, device: torch.device | str) -> Splits:
-        """The same data and statistics on ``device``."""
+        """Return the same data and statistics on ``device``."""
         names = ("train", "val", "test", "mean", "std")
         moved: dict[str, Any] = {
             name: held.to(device) for name in names if (held := getattr(self, name)) is not None
@@ -51,7 +59,7 @@ class Splits:
         return replace(self, **moved)
 
     def merged(self) -> Splits:
-        """Training and validation part as one training part, in this order; no validation part is left."""
+        """Join the training and the validation part, in this order, into one training part."""
         if self.val is None:
             return self
         inputs = torch.cat([self.train.inputs, self.val.inputs])
@@ -61,11 +69,14 @@ class Splits:
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """Options every data set has."""
+    """Options that every data set has."""
 
 
 class Dataset:
-    """One data set. ``load`` may depend on the seed (a split of its own per seed) or ignore it."""
+    """Base class of a data set.
+
+    A subclass sets ``name``, may set ``Options`` (a dataclass), and implements ``load``.
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type] = DatasetOptions
@@ -74,27 +85,48 @@ class Dataset:
         self.options: Any = self.Options() if options is None else options
 
     def load(self, split: torch.Generator) -> Splits:
-        """The three parts on the CPU; ``split`` is the stream that decides which example goes where."""
+        """Load the three parts on the CPU.
+
+        Parameters
+        ----------
+        split
+            The run's random stream for splitting. The split may depend on it or ignore it.
+        """
         raise NotImplementedError
 
     def task(self, refit: bool = False) -> Task | None:
-        """What a plan has to know of the data, where it is known without loading them; else None.
+        """Return the shape and number of inputs and the number of classes, if known without loading the data.
 
-        refit: validation examples count as training examples.
+        A plan uses it on a machine that does not have the data.
+
+        Parameters
+        ----------
+        refit
+            Count validation examples as training examples.
+
+        Returns
+        -------
+        Task or None
+            None, the default, if the data have to be loaded first.
         """
         return None
 
     def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Mean and standard deviation of the part that is trained on, shaped as ``Splits`` has them.
+        """Return the mean and standard deviation of the training part, shaped as ``Splits`` describes.
 
-        By default None: those that ``load`` gave stay.
+        None, the default, keeps those that ``load`` returned.
         """
         return None
 
     def parts(self, split: torch.Generator, refit: bool = False) -> Splits:
-        """What ``load`` gives, with its statistics: what runs work on.
+        """Load the three parts with their statistics, as runs use them.
 
-        refit: validation examples are trained on too, and count in the statistics.
+        Parameters
+        ----------
+        split
+            The run's random stream for splitting.
+        refit
+            Move validation examples to the training part; the statistics then include them.
         """
         splits = self.load(split)
         if refit:
@@ -105,13 +137,20 @@ class Dataset:
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None
     ) -> torch.Tensor:
-        """A stored batch as the network takes it: floating point, standardised, augmented when training.
+        """Turn a stored batch into an input of the network: floating point, standardised, perhaps augmented.
 
-        ``augmentation`` is the stream of random augmentation in training and None in evaluation, where
-        nothing of ``splits`` but its statistics may be used: a stored model has no more of the data.
-        By default inputs are standardised by the statistics of ``splits``, and never augmented.
+        The default standardises and never augments.
+
+        Parameters
+        ----------
+        inputs
+            A batch of stored inputs.
+        splits
+            The data set. In evaluation only its statistics may be used, since a stored model has no examples.
+        augmentation
+            Random stream of augmentation in training; None in evaluation, which does not augment.
         """
-        # uint8 minus float32 is float32: no separate conversion
+        # uint8 minus float32 is float32, so that no separate conversion is needed
         return (inputs - splits.mean) / splits.std
 
 

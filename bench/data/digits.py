@@ -1,4 +1,4 @@
-"""Handwritten digits that ship inside scikit-learn: 1,797 real 8x8 scans, no download."""
+"""Read the handwritten digits that scikit-learn includes: 1,797 real 8x8 scans, without a download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE = "datasets/data/digits.csv.gz"
 
 @dataclass(frozen=True)
 class DigitsOptions(DatasetOptions):
-    """Sizes of the parts held out of the 1,797 examples; the rest, 1,097 by default, is for training."""
+    """Numbers of examples held out of the 1,797; the rest, 1,097 by default, is for training."""
 
     val: int = option(250, "validation examples", within="[10, 600]")
     test: int = option(450, "test examples", within="[10, 600]")
@@ -36,7 +36,7 @@ class Digits(EmbeddedDataset):
     Options = DigitsOptions
 
     def examples(self) -> Split:
-        """The 1,797 scans in scikit-learn's order."""
+        """Return the 1,797 scans in scikit-learn's order."""
         return _examples()
 
 
@@ -48,9 +48,9 @@ def _examples() -> Split:
 
 
 def _table() -> np.ndarray:
-    """All examples (1797, 65): the pixels row by row, then the label.
+    """Return all examples (1797, 65): the pixels row by row, then the label.
 
-    Read from scikit-learn's own file, because importing scikit-learn takes longer than a run.
+    They are read from scikit-learn's data file, since importing scikit-learn takes longer than a run.
     """
     spec = importlib.util.find_spec("sklearn")
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""Small sets that come with the packages: no download, and every seed splits them anew."""
+"""Share what small data sets have in common that need no download and are split anew for every seed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from bench.data.splitting import channel_statistics, stratified
 
 
 class EmbeddedDataset(Dataset):
-    """Images of ten classes, all in one part, of which each seed draws its own stratified three.
+    """Base class of a data set of images of ten classes without official parts.
 
-    Intervals over seeds so cover the choice of examples as well. ``Options`` of a subclass have ``val``
-    and ``test``, the examples held out; the rest is for training.
+    Each seed draws its own stratified training, validation and test part, so that intervals over seeds also
+    cover the choice of examples. ``Options`` of a subclass have ``val`` and ``test``, the numbers of examples
+    held out; the rest is for training.
     """
 
     def examples(self) -> Split:
-        """All images, uint8 (N, C, H, W), and their labels, in an order that is always the same."""
+        """Return all images, uint8 (N, C, H, W), and their labels, always in the same order."""
         raise NotImplementedError
 
     def load(self, split: torch.Generator) -> Splits:
-        """The three parts that the stream ``split`` draws."""
+        """Draw the three parts from the random stream ``split``."""
         whole = self.examples()
         chosen = stratified(whole.labels, (self.options.test, self.options.val), split)
         test, val, train = (Split(whole.inputs[rows], whole.labels[rows]) for rows in chosen)
         return Splits(train, val, test, 10)
 
     def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of each channel."""
+        """Return mean and standard deviation of each channel."""
         return channel_statistics(train.inputs)

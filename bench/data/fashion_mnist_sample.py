@@ -1,4 +1,4 @@
-"""A thousand images of Fashion-MNIST that come with this package: larger than the digits, and no download."""
+"""Read the thousand images of Fashion-MNIST in this package: larger than the digits, without a download."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.data.base import DatasetOptions, Split
 from bench.data.embedded import EmbeddedDataset
 from methods.core.options import option
 
-#: A sheet of ten rows of a hundred images: in row k, from the left, the first hundred images of class k
-#: in the official training part, in the order of its files. Its licence lies beside it.
+#: One picture of ten rows of a hundred images. Row k has, from the left, the first hundred images of class k
+#: in the official training part, in the order of its files. The licence lies beside it.
 SHEET = Path(__file__).with_name("fashion_mnist_sample.png")
 
 
 @dataclass(frozen=True)
 class FashionMNISTSampleOptions(DatasetOptions):
-    """Sizes of the parts held out of the 1,000 examples; the rest, 600 by default, is for training."""
+    """Numbers of examples held out of the 1,000; the rest, 600 by default, is for training."""
 
     val: int = option(150, "validation examples", within="[10, 350]")
     test: int = option(250, "test examples", within="[10, 350]")
@@ -29,14 +29,15 @@ class FashionMNISTSampleOptions(DatasetOptions):
 class FashionMNISTSample(EmbeddedDataset):
     """Clothes in grey, 28x28, ten classes: 100 images of each of Fashion-MNIST; MIT licence.
 
-    Figures on it are not comparable with figures on Fashion-MNIST, whose test part it does not touch.
+    Its images are all from the training part of Fashion-MNIST. Scores on it are not comparable with scores on
+    Fashion-MNIST.
     """
 
     name = "fashion_mnist_sample"
     Options = FashionMNISTSampleOptions
 
     def examples(self) -> Split:
-        """The 1,000 images, class by class."""
+        """Return the 1,000 images, sorted by class."""
         return _examples()
 
 

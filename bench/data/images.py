@@ -1,8 +1,8 @@
-"""The usual image sets, through torchvision: Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN.
+"""Read the usual image sets through torchvision: Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN.
 
-Images are held as uint8 tensors on the device of the run. They are read from the folder that
-the environment variable ``BENCH_DATA_ROOT`` names, or ``~/.cache/ssvi-bench/data``;
-``python -m bench.download`` puts them there.
+Images are kept as uint8 tensors on the device of the run. They are read from the folder in the environment
+variable ``BENCH_DATA_ROOT``, or from ``~/.cache/ssvi-bench/data``; ``python -m bench.download`` puts them
+there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from methods.core.options import option
 
 @dataclass(frozen=True)
 class ImageOptions(DatasetOptions):
-    """What is held out of the official training part, and how much of the rest is used."""
+    """Options for the use of the official training part."""
 
     val: int = option(5000, "validation examples, held out of the training part", within="[10, inf)")
     train: int = option(0, "training examples, a stratified draw; 0 for all that are left", within="[0, inf)")
@@ -34,29 +34,44 @@ class ImageOptions(DatasetOptions):
 
 
 class ImageDataset(Dataset):
-    """An official training and test part; the stream of the seed decides what is held out for validation."""
+    """Base class of an image set with an official training and test part.
+
+    The run's random stream decides which training examples are held out for validation.
+    """
 
     Options = ImageOptions
 
-    #: The class in ``torchvision.datasets``.
+    #: Name of the class in ``torchvision.datasets``.
     source: ClassVar[str]
     shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
     classes: ClassVar[int] = 10
-    #: Images of the official training part.
+    #: Number of images in the official training part.
     images: ClassVar[int] = 50_000
-    #: Zeros around an image before it is cropped to its size again; 0: no augmentation.
+    #: Zeros around an image, in pixels, before it is cropped to its size again; 0 means no augmentation.
     padding: ClassVar[int] = 4
-    #: Whether a mirror image is as likely.
+    #: Whether augmentation mirrors half of the images.
     flip: ClassVar[bool] = True
 
     def task(self, refit: bool = False) -> Task:
-        """By the sizes of the official parts; ``UserError`` when the options ask for more."""
+        """Return shape, classes and number of training examples, from the sizes of the official parts.
+
+        Raises
+        ------
+        UserError
+            The options ask for more examples than there are.
+        """
         self._require(self.images)
         train = self.options.train or self.images - self.options.val
         return Task(self.shape, self.classes, train + self.options.val if refit else train)
 
     def load(self, split: torch.Generator) -> Splits:
-        """The three parts; ``UserError`` when files are missing, or too few examples for the options."""
+        """Load the three parts; the random stream ``split`` draws the validation part.
+
+        Raises
+        ------
+        UserError
+            Files are missing, or the options ask for more examples than there are.
+        """
         whole, test = (
             official_part(self.name, self.source, True),
             official_part(self.name, self.source, False),
@@ -71,7 +86,7 @@ class ImageDataset(Dataset):
         return Splits(train, held_out, test, self.classes)
 
     def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of each channel."""
+        """Return mean and standard deviation of each channel."""
         return channel_statistics(train.inputs)
 
     def _require(self, available: int) -> None:
@@ -84,7 +99,7 @@ class ImageDataset(Dataset):
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None
     ) -> torch.Tensor:
-        """Standardised; in training also cropped and flipped, with black beyond the border."""
+        """Standardise a batch; in training also crop and mirror it at random, with black outside the image."""
         if augmentation is not None and self.options.augment and self.padding:
             inputs = crop_and_flip(inputs, self.padding, self.flip, augmentation)
         return super().prepare(inputs, splits, augmentation)
@@ -125,14 +140,20 @@ class SVHN(ImageDataset):
 
 
 def data_root() -> Path:
-    """Where image sets lie: ``BENCH_DATA_ROOT``, or ``~/.cache/ssvi-bench/data``."""
+    """Return the folder of image sets: ``BENCH_DATA_ROOT``, or ``~/.cache/ssvi-bench/data``."""
     named = os.environ.get("BENCH_DATA_ROOT")
     return Path(named) if named else Path("~/.cache/ssvi-bench/data").expanduser()
 
 
 def fetch(source: str, train: bool, download: bool) -> Any:
-    """torchvision's data set, its files verified; it raises ``RuntimeError`` where they are missing."""
-    import torchvision.datasets  # here: importing it takes seconds
+    """Open one part of torchvision's data set ``source`` and verify its files.
+
+    Raises
+    ------
+    RuntimeError
+        Files are missing or damaged, and ``download`` is false.
+    """
+    import torchvision.datasets  # imported here since it takes seconds
 
     part = {"split": "train" if train else "test"} if source == "SVHN" else {"train": train}
     return getattr(torchvision.datasets, source)(data_root(), download=download, **part)
@@ -140,7 +161,13 @@ def fetch(source: str, train: bool, download: bool) -> Any:
 
 @cache
 def official_part(name: str, source: str, train: bool) -> Split:
-    """The training or test part of a set in the order of its files: uint8 (N, C, H, W), int64 labels."""
+    """Load the official training or test part in the order of its files: uint8 (N, C, H, W), int64 labels.
+
+    Raises
+    ------
+    UserError
+        Files are missing or damaged.
+    """
     try:
         found = fetch(source, train, download=False)
     except RuntimeError:
@@ -151,7 +178,7 @@ def official_part(name: str, source: str, train: bool) -> Split:
     images = torch.as_tensor(np.asarray(found.data))
     if source == "FashionMNIST":
         images = images.unsqueeze(1)
-    elif source != "SVHN":  # CIFAR has its channels last
+    elif source != "SVHN":  # CIFAR stores channels last
         images = images.permute(0, 3, 1, 2)
     labels = found.labels if source == "SVHN" else found.targets
     return Split(images.contiguous(), torch.as_tensor(np.asarray(labels)).long())

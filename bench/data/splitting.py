@@ -1,4 +1,4 @@
-"""Stratified parts of a labelled set, and the statistics that inputs are standardised by."""
+"""Split labelled examples into stratified parts, and compute the statistics that standardise inputs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,27 @@ import torch
 
 
 def stratified(labels: torch.Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[torch.Tensor]:
-    """Disjoint random parts of ``sizes`` examples, and last what is left: index tensors in random order.
+    """Draw disjoint random parts in which classes have the same proportions.
 
-    labels: integers (N,). Every part holds each class in proportion to what was left before it,
-    up to rounding; how it is rounded does not depend on the seed, so class counts are the same for all.
+    Each part takes each class in proportion to the examples left before it, up to rounding. The rounding does
+    not depend on the seed, so that all seeds have the same class counts.
+
+    Parameters
+    ----------
+    labels
+        Integer labels (N,).
+    sizes
+        Number of examples of each part.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    list
+        Indices of the examples of each part, and last those of the remaining examples, in random order.
     """
     order = torch.randperm(len(labels), generator=generator)
-    # random within a class, classes side by side: every k-th example is then a stratified draw
+    # sorted by class, and in random order within a class, every k-th example is a stratified draw
     order = order[labels[order].argsort(stable=True)]
     parts = []
     for size in sizes:
@@ -26,9 +40,14 @@ def stratified(labels: torch.Tensor, sizes: Sequence[int], generator: torch.Gene
 
 
 def channel_statistics(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel of uint8 images (N, C, H, W): float32, (1, C, 1, 1) each.
+    """Compute mean and standard deviation of each channel of uint8 images (N, C, H, W).
 
-    In the units of ``inputs``, from a count of the 256 values: exact, and no copy in floating point.
+    They come from a count of the 256 values, which is exact and needs no copy in floating point.
+
+    Returns
+    -------
+    tuple
+        Mean and standard deviation in the units of ``inputs``, float32, shape (1, C, 1, 1) each.
     """
     counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in inputs.unbind(1)]).double()
     shares, values = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64)

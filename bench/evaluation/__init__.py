@@ -1,1 +1,1 @@
-"""How a trained network is scored: predictions, metrics and temperature scaling."""
+"""Score a trained network: predictions, metrics and temperature scaling."""

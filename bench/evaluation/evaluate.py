@@ -1,4 +1,8 @@
-"""The one evaluation: every method is scored here, by its draws and by its mean network, scaled too."""
+"""Score a trained network in the same way for every method.
+
+A network is scored by its posterior samples and by its mean network, each with and without temperature
+scaling.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,33 @@ from methods.core.streams import Streams
 
 
 class Diverged(Exception):
-    """The loss, a parameter or a prediction is NaN or infinite."""
+    """Report that the loss, a parameter or a prediction is NaN or infinite."""
 
 
 @torch.no_grad()
 def log_probabilities(problem: Problem, module: nn.Module, predictor: Predictor, split: Split) -> np.ndarray:
-    """Log class probabilities (N, C), float64, of one predictor on a whole split, in evaluation mode.
+    """Compute log class probabilities of one predictor on a whole split, in evaluation mode.
 
-    Raises ``Diverged`` where there are none.
+    Parameters
+    ----------
+    problem
+        The run's data and settings.
+    module
+        The network that ``predictor`` uses.
+    predictor
+        A function from a batch of inputs to logits.
+    split
+        The examples.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, C), float64, natural logarithm.
+
+    Raises
+    ------
+    Diverged
+        A prediction is NaN.
     """
     module.eval()
     rows = [
@@ -39,7 +62,7 @@ def log_probabilities(problem: Problem, module: nn.Module, predictor: Predictor,
 
 
 def quick_scores(problem: Problem, module: nn.Module, split: Split) -> dict[str, float]:
-    """Accuracy and NLL of the mean network (of one draw where there is none), for the training curves."""
+    """Compute accuracy and NLL (nats) of the mean network, or of one draw if there is none, for curves."""
     predictor = problem.method.mean(module)
     if predictor is None:
         generator = Streams(problem.spec.seed, problem.device).fresh("evaluation/quick")
@@ -55,13 +78,32 @@ def quick_scores(problem: Problem, module: nn.Module, split: Split) -> dict[str,
 def evaluate_stage(
     problem: Problem, module: nn.Module, stage: Stage
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Score a trained stage on test data, and on validation data where there are any, by both predictors.
+    """Score a trained stage on test data, and on validation data if there are any.
 
-    With validation data each predictor is scored with temperature scaling too, as ``+temperature``.
+    The predictors are ``samples`` (the average over posterior samples) and, if the method has a mean network,
+    ``mean``. With validation data each is also scored with temperature scaling, as
+    ``<predictor>+temperature``.
 
-    Returns rows for the tables ``metrics``, ``calibration`` and ``selective``, and the arrays to store of the
-    test part: labels (N,), and for each predictor as it is averaged probabilities (N, C) and
-    per-example predictive entropy and mutual information (N,).
+    Parameters
+    ----------
+    problem
+        The run's data, method and settings.
+    module
+        The trained network.
+    stage
+        The stage that has just been trained.
+
+    Returns
+    -------
+    tuple
+        Rows for the tables ``metrics``, ``calibration`` and ``selective``, and the arrays of the test part to
+        store: labels (N,), and for each predictor without temperature scaling the averaged probabilities
+        (N, C), the predictive entropy (N,) and the mutual information (N,), both in nats.
+
+    Raises
+    ------
+    Diverged
+        A prediction is NaN.
     """
     splits = {"test": problem.splits.test}
     if problem.splits.val is not None:
@@ -97,17 +139,17 @@ def _add_scaled(
     pooled: dict[str, np.ndarray],
     labels: dict[str, np.ndarray],
 ) -> None:
-    """Add what a predictor scores once temperature scaling has been fitted on the validation part.
+    """Add the scores of a predictor with temperature scaling, fitted on the validation part.
 
-    An example of that part is scaled by what was fitted without it, and other parts by what was fitted on all
-    of it: a single T would be judged on the very examples that it was chosen by.
+    The test part is scaled by the T fitted on the whole validation part. Each validation example is scaled by
+    a T fitted without it, since a T must not be judged on the examples that it was fitted on.
     """
     fitted = temperature.cross_fit(pooled["val"], labels["val"])
     for name, log_probs in pooled.items():
         applied = fitted.held_out if name == "val" else fitted.value
         found = temperature.scaled(log_probs, applied)
         scores = metrics.summary(found[None], labels[name])
-        # of an average that was rescaled there are no draws
+        # mutual information needs draws, which a rescaled average does not have
         scores = {name: value for name, value in scores.items() if not name.startswith("mutual_information")}
         scores |= {"temperature": float(np.mean(applied)), "temperature_spread": fitted.spread}
         _add(rows, (stage.name, f"{predictor}+temperature", name), scores, found, labels[name])
@@ -120,7 +162,7 @@ def _add(
     log_probs: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Add what was scored of log probabilities (N, C) of a stage, predictor and split, and their curves."""
+    """Add the metrics, calibration bins and risk-coverage curve of a stage, predictor and split."""
     here = dict(zip(("stage", "predictor", "split"), where, strict=True))
     as_it_is = {"shift": None, "severity": None}
     rows["metrics"] += [
@@ -135,7 +177,15 @@ def _add(
 def fixed_draws(
     problem: Problem, module: nn.Module, stage: Stage, samples: int | None = None
 ) -> Iterator[Predictor]:
-    """The draws that score a stage, the same every time: ``samples`` of them, by default the run's S."""
+    """Return the posterior samples that score a stage; they are the same in every call.
+
+    Parameters
+    ----------
+    problem, module, stage
+        As in ``evaluate_stage``.
+    samples
+        Number of samples; by default ``evaluation.samples`` of the run.
+    """
     generator = Streams(problem.spec.seed, problem.device).fresh(f"evaluation/{stage.name}")
     return problem.method.draws(module, samples or problem.spec.evaluation.samples, generator)
 
@@ -143,6 +193,7 @@ def fixed_draws(
 def _predictors(
     problem: Problem, module: nn.Module, stage: Stage
 ) -> Iterable[tuple[str, Iterable[Predictor]]]:
+    """Yield the name and the functions of each predictor."""
     mean = problem.method.mean(module)
     if mean is not None:
         yield "mean", [mean]

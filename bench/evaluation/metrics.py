@@ -1,11 +1,12 @@
-"""Scores of predicted class probabilities: accuracy, proper scores, calibration, uncertainty.
+"""Score predicted class probabilities: accuracy, proper scores, calibration, uncertainty.
 
-numpy alone, in float64. Predictions come as log probabilities (S, N, C) of S draws, or as
-averaged probabilities (N, C); labels are integers (N,). The predicted class is the first of
-the most probable. Entropies are in nats. ``bench/columns.yaml`` defines each metric.
+The module uses only numpy, in float64. Predictions are log probabilities (S, N, C) of S draws for N examples
+and C classes, or averaged probabilities (N, C); labels are integers (N,). The predicted class is the most
+probable one, the first of equally probable ones. Entropies are in nats. ``bench/columns.yaml`` defines each
+metric.
 
-Every function raises ``ValueError`` where there is no example, a prediction is NaN, or a
-label is not the number of a class: a score of those would look like a result.
+Every function raises ``ValueError`` if there is no example, a prediction is NaN, or a label is not the number
+of a class, since a score of such input would look like a result.
 """
 
 from __future__ import annotations
@@ -17,20 +18,29 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-#: Bins of calibration errors and of the reliability diagram.
+#: Number of bins of calibration errors and of the reliability diagram.
 BINS = 15
-#: Parts that the coverages of a risk-coverage curve are multiples of.
+#: Number of points of a stored risk-coverage curve, at coverages 1/20, 2/20, …, 1.
 COVERAGES = 20
-#: Simulated sets of labels behind ``ece_null``: its standard error is a 22nd of the spread of one ECE.
+#: Number of simulated sets of labels for ``ece_null``. Its standard error is then 1/22 of the standard
+#: deviation of a single ECE.
 NULL_DRAWS = 500
-# Numbers simulated at a time: 8 MB, however many examples there are.
+# Simulate this many numbers at a time, so that memory stays at 8 MB for any number of examples.
 _CHUNK = 1_000_000
 
 
 def log_mean_exp(log_probs: ArrayLike) -> Array:
-    """Log of the probabilities averaged over draws, (S, N, C) to (N, C): the mean is never taken near 0.
+    """Average probabilities over draws in log space, without underflow.
 
-    -inf where every draw says 0.
+    Parameters
+    ----------
+    log_probs
+        Log probabilities (S, N, C).
+
+    Returns
+    -------
+    ndarray
+        Log of the averaged probabilities (N, C); -inf where the probability is 0 in every draw.
     """
     log_probs = _predictions(log_probs, 3, "log probabilities (S, N, C)")
     largest = log_probs.max(axis=0)
@@ -41,10 +51,21 @@ def log_mean_exp(log_probs: ArrayLike) -> Array:
 
 
 def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Every metric of a predictor, from the log probabilities (S, N, C) of its draws and the labels (N,).
+    """Compute every metric of a predictor.
 
-    ``nll`` is inf where a label was given probability 0 by all draws; what is of right or of wrong
-    predictions is NaN where there are none, ``error_auroc`` where all are one or the other.
+    Parameters
+    ----------
+    log_probs
+        Log probabilities (S, N, C) of its draws.
+    labels
+        Integer labels (N,).
+
+    Returns
+    -------
+    dict
+        Values by name of the metric. ``nll`` is inf if all draws give a label the probability 0. Means over
+        right (or wrong) predictions are NaN if there are none; ``error_auroc`` is NaN if all predictions are
+        right or all are wrong.
     """
     log_probs = _predictions(log_probs, 3, "log probabilities (S, N, C)")
     averaged = log_mean_exp(log_probs)
@@ -73,19 +94,47 @@ def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 
 def entropies(log_probs: ArrayLike) -> tuple[Array, Array]:
-    """Predictive entropy (N,), and mutual information (N,) of label and draw, of each example.
+    """Compute the uncertainty of each example.
 
-    The second is the predictive entropy less the mean entropy of the draws: what averaging over
-    the posterior adds, 0 for a single draw.
+    Parameters
+    ----------
+    log_probs
+        Log probabilities (S, N, C) of the draws.
+
+    Returns
+    -------
+    tuple
+        Predictive entropy (N,), that of the averaged probabilities, and mutual information (N,) of label and
+        draw, which is the predictive entropy minus the mean entropy of the draws; 0 for a single draw. Both
+        are in nats.
     """
     log_probs = _predictions(log_probs, 3, "log probabilities (S, N, C)")
     predictive = _entropy(log_mean_exp(log_probs))
-    # never negative (Jensen) but for rounding
+    # by Jensen's inequality the difference is negative only through rounding
     return predictive, np.maximum(predictive - _entropy(log_probs).mean(axis=0), 0.0)
 
 
 def ece(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
-    """Expected calibration error: top label, equal-width bins, L1 (Guo et al. 2017, equation 3)."""
+    """Compute the expected calibration error of the top label with equal-width bins and the L1 norm.
+
+    Parameters
+    ----------
+    probs
+        Averaged probabilities (N, C).
+    labels
+        Integer labels (N,).
+    bins
+        Number of bins.
+
+    Returns
+    -------
+    float
+        A number in [0, 1].
+
+    References
+    ----------
+    Guo et al., On Calibration of Modern Neural Networks, equation 3, 2017.
+    """
     probs = _predictions(probs, 2, "probabilities (N, C)")
     confidence, correct = _top_label(probs, _labels(labels, probs))
     gaps = np.bincount(_equal_width(confidence, bins), confidence - correct)
@@ -93,13 +142,22 @@ def ece(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
 
 
 def ece_null(confidence: ArrayLike, bins: int = BINS, draws: int = NULL_DRAWS) -> float:
-    """The ECE to expect of a perfectly calibrated model with these confidences (N,), on as many examples.
+    """Compute the mean ECE that a perfectly calibrated model with the same confidences would have.
 
-    The mean over ``draws`` simulations, in which each prediction is right with the probability of
-    its confidence. The simulation has a seed of its own, so this is a function of the arguments.
-    An ECE near it is no evidence of miscalibration.
+    An ECE near this number is no evidence of miscalibration. In each simulation a prediction is right with
+    the probability of its confidence. The simulations start from a fixed seed, so that the result depends
+    only on the arguments.
+
+    Parameters
+    ----------
+    confidence
+        Probability of the predicted class of each example (N,).
+    bins
+        Number of bins.
+    draws
+        Number of simulations to average over.
     """
-    # sorted, the order of the examples does not matter, and every bin is one stretch
+    # after sorting, the result does not depend on the order of the examples, and each bin is contiguous
     confidence = np.sort(_predictions(confidence, 1, "confidences (N,)"))
     starts = np.unique(_equal_width(confidence, bins), return_index=True)[1]
     random = np.random.default_rng(0)
@@ -112,9 +170,22 @@ def ece_null(confidence: ArrayLike, bins: int = BINS, draws: int = NULL_DRAWS) -
 
 
 def calibration_bins(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> list[dict[str, Any]]:
-    """The reliability diagram: a row for each equal-width bin (lower, upper] of top-label confidence.
+    """Compute the reliability diagram of the top label.
 
-    The first bin has 0 too. ``confidence`` and ``accuracy`` are means over the bin, None where it is empty.
+    Parameters
+    ----------
+    probs
+        Averaged probabilities (N, C).
+    labels
+        Integer labels (N,).
+    bins
+        Number of bins.
+
+    Returns
+    -------
+    list
+        One row for each equal-width bin (lower, upper] of confidence; the first bin includes 0.
+        ``confidence`` and ``accuracy`` are means over the bin, None if it is empty.
     """
     probs = _predictions(probs, 2, "probabilities (N, C)")
     confidence, correct = _top_label(probs, _labels(labels, probs))
@@ -135,9 +206,21 @@ def calibration_bins(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> l
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Probability that a positive example has a higher score than another one, a tie counting one half.
+    """Estimate the probability that a positive example has a higher score than a negative one.
 
-    scores, positive: (N,). The Mann-Whitney statistic over the number of pairs; NaN without pairs.
+    This is the Mann–Whitney statistic divided by the number of pairs; a tie counts one half.
+
+    Parameters
+    ----------
+    scores
+        Scores (N,).
+    positive
+        Whether each example is positive (N,).
+
+    Returns
+    -------
+    float
+        NaN if all examples are positive, or all are negative.
     """
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     pairs = int(positive.sum()) * int((~positive).sum())
@@ -150,10 +233,25 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def selective(probs: ArrayLike, labels: ArrayLike) -> list[dict[str, float]]:
-    """The risk-coverage curve (Geifman and El-Yaniv 2017): a row for each coverage of 0.05, 0.1, ..., 1.
+    """Compute the risk-coverage curve.
 
-    ``risk`` is the error rate among the most confident share ``coverage`` of the examples, rounded up to
-    whole ones. Of examples of the same confidence it is the expectation over which are taken first.
+    Parameters
+    ----------
+    probs
+        Averaged probabilities (N, C).
+    labels
+        Integer labels (N,).
+
+    Returns
+    -------
+    list
+        One row for each ``coverage`` of 0.05, 0.1, …, 1. ``risk`` is the error rate among this share of the
+        examples, taken from the most confident on and rounded up to a whole number. Among examples of equal
+        confidence it is the expectation over their random order.
+
+    References
+    ----------
+    Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, 2017.
     """
     probs = _predictions(probs, 2, "probabilities (N, C)")
     risks = _risks(*_top_label(probs, _labels(labels, probs)))
@@ -165,9 +263,9 @@ def selective(probs: ArrayLike, labels: ArrayLike) -> list[dict[str, float]]:
 
 
 def _risks(confidence: Array, correct: NDArray[np.bool_]) -> Array:
-    """The error rate among the k most confident examples, for k = 1..N; its mean is the AURC."""
+    """Compute the error rate among the k most confident examples for k = 1..N; their mean is the AURC."""
     _, level, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
-    wrong = np.bincount(level, ~correct) / counts  # of each confidence, the highest first
+    wrong = np.bincount(level, ~correct) / counts  # error rate at each confidence, the highest first
     risks: Array = np.cumsum(np.repeat(wrong, counts)) / np.arange(1, len(confidence) + 1)
     return risks
 
@@ -177,21 +275,34 @@ def _mean(values: Array) -> float:
 
 
 def marginal_l2(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
-    """Debiased L2 marginal calibration error, equal-mass bins for each class (Kumar, Liang and Ma 2019).
+    """Compute the debiased L2 marginal calibration error with equal-mass bins for each class.
 
-    What the released SSVI code reports as ECE: the square root of the mean over classes of
-    max(0, sum_b w_b [(conf_b - freq_b)^2 - freq_b (1 - freq_b) / (n_b - 1)]), where a bin of one
-    example counts as 0. Bins end halfway between the sorted neighbours at which they are cut.
+    The released SSVI code reports this number as ECE. It is the square root of the mean over classes of
+    max(0, sum_b w_b [(conf_b - freq_b)^2 - freq_b (1 - freq_b) / (n_b - 1)]), where w_b = n_b / N and a bin
+    of one example counts as 0. A bin ends halfway between the sorted probabilities on either side of the cut.
+
+    Parameters
+    ----------
+    probs
+        Averaged probabilities (N, C).
+    labels
+        Integer labels (N,).
+    bins
+        Number of bins of each class, at most N are used.
+
+    References
+    ----------
+    Kumar, Liang and Ma, Verified Uncertainty Calibration, 2019.
     """
     probs = _predictions(probs, 2, "probabilities (N, C)")
     labels = _labels(labels, probs)
     n, classes = probs.shape
     bins = min(bins, n)
-    # as even as possible, the larger parts first
+    # the bins are as equal as possible, the larger ones first
     cuts = np.cumsum(np.full(bins, n // bins) + (np.arange(bins) < n % bins))[:-1]
     ordered = np.sort(probs, axis=0)
     edges = (ordered[cuts - 1] + ordered[cuts]) / 2
-    # equal edges leave empty bins between them, which count for nothing
+    # between equal edges lie empty bins, which contribute nothing
     which = sum((probs > edge for edge in edges), start=np.zeros(probs.shape, dtype=np.intp))
     cells = (which + bins * np.arange(classes)).ravel()
     counts = np.bincount(cells, minlength=bins * classes)
@@ -206,13 +317,13 @@ def marginal_l2(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
 
 
 def _top_label(probs: Array, labels: NDArray[np.intp]) -> tuple[Array, NDArray[np.bool_]]:
-    """The probability of the predicted class, and whether that is the label, of each example (N,)."""
-    # the average of probabilities near 1 may be rounded to just above it
+    """Return for each example the probability of the predicted class, and whether that class is the label."""
+    # the average of probabilities near 1 may be rounded to slightly more than 1
     return np.minimum(probs.max(axis=1), 1.0), probs.argmax(axis=1) == labels
 
 
 def _equal_width(values: Array, bins: int) -> NDArray[np.intp]:
-    """Which of ``bins`` parts (lower, upper] of [0, 1] each value lies in."""
+    """Return the number of the bin (lower, upper] of each value, for ``bins`` equal parts of [0, 1]."""
     return np.searchsorted(np.arange(1, bins) / bins, values, side="left")
 
 
@@ -233,7 +344,7 @@ def _predictions(values: ArrayLike, dimensions: int, what: str) -> Array:
 
 
 def _labels(values: ArrayLike, predictions: Array) -> NDArray[np.intp]:
-    """Labels (N,) checked against predictions (N, C)."""
+    """Check labels (N,) against predictions (N, C)."""
     labels = np.asarray(values)
     n, classes = predictions.shape
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):

@@ -1,18 +1,19 @@
-"""Temperature scaling: one number T, fitted on validation data, that log probabilities are divided by.
+"""Fit temperature scaling: divide log probabilities by one number T that is fitted on validation data.
 
-The logarithms of the averaged probabilities are divided by T and normalised again: pool, then
-calibrate (Guo et al. 2017, section 4.2; Rahaman and Thiery 2021). The order of the classes, so
-accuracy, stays. T minimises the sum over N validation examples
+The logarithms of the averaged probabilities are divided by T and normalised again: pool, then calibrate (Guo
+et al. 2017, section 4.2; Rahaman and Thiery 2021). The order of the classes, and so the accuracy, does not
+change. T minimises, over N validation examples,
 
     sum_i NLL_i(T)  +  log T + 1/T - 1,
 
-which is convex in 1/T. The last part, 0 at T = 1 and positive elsewhere, is a Gamma(2, 1) prior of
-1/T with its mode there. It weighs as much however many examples there are, so thousands leave
-nothing of it. Some of it is needed: where every validation example is right the NLL alone has no
-minimum (T goes to 0, and what is wrong in the test part costs without bound), and where one is
-wrong T hangs on that one. It is the place that smoothed targets have in Platt scaling (Platt 1999).
+which is convex in 1/T. The part after the sum is 0 at T = 1 and positive elsewhere. It is the negative log
+density of a Gamma(2, 1) prior of 1/T, up to a constant, with its mode at T = 1. Its weight does not grow with
+N, so that it has almost no effect with thousands of examples. It is needed for few: if every validation
+example is predicted correctly, the NLL alone has no minimum (T goes to 0, and errors on the test part then
+cost without bound), and if only one is wrong, T depends on that example alone. Smoothed targets serve the
+same purpose in Platt scaling (Platt 1999).
 
-numpy alone, in float64.
+The module uses only numpy, in float64.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-#: The least and the largest T. One at an end says that far more was wanted than data can settle.
+#: The least and the largest T. A fit that ends at a bound asks for more scaling than the data can support.
 BOUNDS = (0.01, 100.0)
-#: Parts of the validation examples, each scored with the T of the others.
+#: Number of parts of the validation examples; each part is scored with the T fitted on the others.
 FOLDS = 10
-# log T is found to this, in ten steps or so; the number of them is a guard.
+# Tolerance of log T, and greatest number of steps; about ten are usual.
 _TOLERANCE, _STEPS = 1e-10, 200
 # Stands for the logarithm of 0, so that 0 log 0 is 0.
 _LOWEST = -1e300
@@ -37,13 +38,22 @@ _LOWEST = -1e300
 
 @dataclass(frozen=True)
 class CrossFit:
-    """T of all validation examples, and of those outside each fold.
+    """Hold the T fitted on all validation examples, and the T fitted without each fold.
 
-    value: fitted on all N; for data that are none of them. held_out: (N,), for each example the T
-    fitted without its fold. spread: the standard error of ``value`` by the jackknife over the K folds,
-    sqrt((K - 1) / K sum_k (T_k - mean T)^2), T_k being without fold k (Efron and Tibshirani 1993,
-    chapter 11, a group at a time); NaN where there is one example, and where ``value`` is an end of
-    ``BOUNDS``, beyond which nothing is known.
+    Parameters
+    ----------
+    value
+        T fitted on all N validation examples, for other data.
+    spread
+        Standard error of ``value`` by the jackknife over the K folds:
+        sqrt((K - 1) / K sum_k (T_k - mean T)^2), where T_k is fitted without fold k. NaN for a single
+        example, and if ``value`` is one of ``BOUNDS``, since T was cut off there.
+    held_out
+        For each example (N,) the T fitted without its fold.
+
+    References
+    ----------
+    Efron and Tibshirani, An Introduction to the Bootstrap, chapter 11 (jackknife by groups), 1993.
     """
 
     value: float
@@ -52,16 +62,22 @@ class CrossFit:
 
 
 def cross_fit(log_probs: ArrayLike, labels: ArrayLike) -> CrossFit:
-    """T for log probabilities (N, C), natural logarithm, -inf for 0, and integer labels (N,).
+    """Fit T on all examples, and once more without each fold.
 
-    Folds are drawn by position, the same for every N examples: neither predictions nor labels
-    decide them, so that an example has no part in the T it is scored with, and methods are compared
-    on the same folds.
+    Folds depend only on N and the position of an example, not on predictions or labels. So no example
+    influences the T that it is scored with, and all methods are compared on the same folds.
+
+    Parameters
+    ----------
+    log_probs
+        Log probabilities (N, C), natural logarithm; -inf for a probability of 0.
+    labels
+        Integer labels (N,).
     """
     log_probs, labels = np.asarray(log_probs, dtype=np.float64), np.asarray(labels)
     examples = len(labels)
     folds = min(FOLDS, examples)
-    # at random: a part may have its classes side by side, or in turn
+    # folds are random since the examples may be sorted by class, or the classes may alternate
     fold = np.random.default_rng(0).permutation(examples) % folds
     values = np.array([fit(log_probs[fold != k], labels[fold != k]) for k in range(folds)])
     value = fit(log_probs, labels)
@@ -71,9 +87,20 @@ def cross_fit(log_probs: ArrayLike, labels: ArrayLike) -> CrossFit:
 
 
 def fit(log_probs: ArrayLike, labels: ArrayLike) -> float:
-    """The T in ``BOUNDS`` that suits log probabilities (N, C) and labels (N,) best; 1 where N is 0.
+    """Fit T within ``BOUNDS``.
 
-    A label of probability 0 has it at every T, and says nothing.
+    Parameters
+    ----------
+    log_probs
+        Log probabilities (N, C).
+    labels
+        Integer labels (N,). Examples whose label has the probability 0 are left out, since this is so at
+        every T.
+
+    Returns
+    -------
+    float
+        The best T; 1 if there are no examples.
     """
     given = np.asarray(log_probs, dtype=np.float64)
     of_labels = np.take_along_axis(given, np.asarray(labels)[:, None], axis=1)[:, 0]
@@ -85,7 +112,7 @@ def fit(log_probs: ArrayLike, labels: ArrayLike) -> float:
     wanted = float((of_labels[possible] - largest).sum())
 
     def slope(log_t: float) -> tuple[float, float]:
-        """The derivative by 1/T of what is minimised, and that derivative's own by -log T."""
+        """Return the derivative of the objective by 1/T, and the derivative of that by -log T."""
         inverse = math.exp(-log_t)
         weights = np.exp(inverse * logits)
         weights /= weights.sum(axis=1, keepdims=True)
@@ -100,7 +127,7 @@ def fit(log_probs: ArrayLike, labels: ArrayLike) -> float:
     for _ in range(_STEPS):
         rise, curvature = slope(log_t)
         low, high = (log_t, high) if rise > 0 else (low, log_t)
-        # Newton's step, but half of the bracket where it would leave that or is longer than half of the last
+        # Newton's step; bisection if that step leaves the bracket or is longer than half of the last one
         last, step = step, rise / curvature
         if not (low <= log_t + step <= high and abs(step) <= abs(last) / 2):
             step = (low + high) / 2 - log_t
@@ -112,7 +139,20 @@ def fit(log_probs: ArrayLike, labels: ArrayLike) -> float:
 
 
 def scaled(log_probs: ArrayLike, temperature: float | Array) -> Array:
-    """Log probabilities (N, C) divided by T, or by one of (N,) for each example, and normalised again."""
+    """Divide log probabilities by T and normalise them again.
+
+    Parameters
+    ----------
+    log_probs
+        Log probabilities (N, C).
+    temperature
+        T, one for all examples or one for each (N,).
+
+    Returns
+    -------
+    ndarray
+        Log probabilities (N, C).
+    """
     log_probs = np.asarray(log_probs, dtype=np.float64)
     divided = log_probs - log_probs.max(axis=1, keepdims=True)
     divided /= np.broadcast_to(temperature, len(divided))[:, None]

@@ -1,1 +1,1 @@
-"""The network architectures."""
+"""The network architectures, one file each, and what they share."""

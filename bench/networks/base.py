@@ -1,4 +1,4 @@
-"""What a network is: a name, options, and a function from a task to a plain ``nn.Module``."""
+"""Define the base class of networks: a name, options, and a function from a task to an ``nn.Module``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from methods.layers.attention import separate
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Options every network has."""
+    """Options that every network has."""
 
 
 class Network:
-    """One architecture. ``build`` makes plain modules; methods convert them."""
+    """Base class of an architecture.
+
+    A subclass sets ``name``, may set ``Options`` (a dataclass), and implements ``build``, which makes
+    ordinary torch modules; methods replace their layers later.
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type] = NetworkOptions
@@ -31,17 +35,31 @@ class Network:
         self.options: Any = self.Options() if options is None else options
 
     def build(self, task: Task) -> nn.Module:
-        """A freshly initialised network for inputs and classes of ``task``."""
+        """Build a freshly initialised network for the inputs and classes of ``task``."""
         raise NotImplementedError
 
     def initialised(self, task: Task, streams: Streams, salt: str = "") -> nn.Module:
-        """``build`` under the run's ``initialisation`` stream, leaving torch's global stream alone.
+        """Build the network from the run's random stream ``initialisation`` and prepare it for all methods.
 
-        Attention is separated into layers and the uses of kernels are counted, the same for every
-        method. Raises ``UserError`` where an input of ``task`` does not pass through.
+        Attention is separated into linear layers, and the uses of each kernel are counted. The state of
+        torch's global generator does not change.
+
+        Parameters
+        ----------
+        task
+            Shape of inputs, and number of classes.
+        streams
+            Random streams of the run.
+        salt
+            Added to the name of the stream; another text gives other weights.
+
+        Raises
+        ------
+        UserError
+            The network does not take inputs of this shape.
         """
         with torch.random.fork_rng(devices=[]):
-            # not torch.manual_seed, which reseeds accelerators too
+            # torch.manual_seed would also reseed accelerators
             torch.default_generator.manual_seed(derive(streams.seed, "initialisation" + salt))
             network = separate(self.build(task))
         try:
@@ -57,7 +75,13 @@ NETWORKS: Registry[Network] = Registry("network", "bench.networks", Network, "ss
 
 
 def image_shape(network: str, task: Task) -> tuple[int, int, int]:
-    """(channels, height, width) of a task's inputs; raises ``UserError`` where they are no images."""
+    """Return channels, height and width of a task's inputs.
+
+    Raises
+    ------
+    UserError
+        Inputs are not images; the message names ``network``.
+    """
     if len(task.input_shape) != 3:
         raise UserError(
             f"network {network}: takes images (channels, height, width), got inputs of {task.input_shape}"

@@ -1,4 +1,4 @@
-"""A small convolutional network for images from 8x8 to 32x32."""
+"""Build a small convolutional network for images from 8x8 to 32x32."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ class CNN(Network):
     Options = CNNOptions
 
     def build(self, task: Task) -> nn.Module:
-        """Layers ``conv1``, ``bn1``, … and ``classifier``; He-normal weights, zero biases.
+        """Build layers ``conv1``, ``bn1``, … and ``classifier`` with He-normal weights and zero biases.
 
-        Raises ``UserError`` for inputs that are no images (C, H, W), or where no convolution is left.
+        Raises
+        ------
+        UserError
+            Inputs are not images (C, H, W), or ``channels`` is empty.
         """
         width, *_ = image_shape(self.name, task)
         if not self.options.channels:
@@ -43,7 +46,7 @@ class CNN(Network):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number, channels in enumerate(self.options.channels, start=1):
             stride = 2 if number == 2 else 1
-            # batch norm follows and has a shift of its own: no bias
+            # no bias, since the batch norm that follows has a shift
             layers[f"conv{number}"] = nn.Conv2d(width, channels, 3, stride=stride, padding=1, bias=False)
             layers[f"bn{number}"] = nn.BatchNorm2d(channels)
             layers[f"relu{number}"] = nn.ReLU()

@@ -1,4 +1,4 @@
-"""Initial weights that architectures share."""
+"""Initialise weights in the way that several architectures share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def he_normal(network: nn.Module) -> nn.Module:
-    """Draw kernels from N(0, 2 / fan-in), set biases to 0 (He et al. 2015); in place, returns ``network``."""
+    """Draw weights from N(0, 2 / fan-in), set biases to 0 (He et al. 2015), in place; return ``network``."""
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""LeNet-5 as it is trained today: ReLU and max-pooling."""
+"""Build LeNet-5 in its modern form, with ReLU and max-pooling."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from methods.core.errors import UserError
 class LeNet5(Network):
     """Two 5x5 convolutions with max-pooling and three linear layers, with ReLU (after LeCun et al. 1998).
 
-    Images below 32x32 are padded as the original's 28x28 digits were, up to 32.
+    Images smaller than 32x32 are padded to 32, as the 28x28 digits of the original were.
     """
 
     name = "lenet5"
 
     def build(self, task: Task) -> nn.Module:
-        """Layers ``conv1``, ``conv2``, ``fc1``, ``fc2`` and ``classifier``; He-normal weights, zero biases.
+        """Build layers ``conv1``, ``conv2``, ``fc1``, ``fc2`` and ``classifier``; biases start at zero.
 
-        Raises ``UserError`` for inputs that are no images, or larger than 256x256.
+        Weights are He-normal.
+
+        Raises
+        ------
+        UserError
+            Inputs are not images, or are larger than 256x256.
         """
         channels, height, width = image_shape(self.name, task)
         if max(height, width) > 256:
             raise UserError(f"network lenet5: takes images up to 256x256, got {height}x{width}")
         padding = (max(0, (32 - height) // 2), max(0, (32 - width) // 2))
-        # each stage: a valid 5x5 convolution, then half the size
+        # each stage is a 5x5 convolution without padding (size - 4), then pooling to half the size
         rows, columns = (
             ((size + 2 * p - 4) // 2 - 4) // 2 for size, p in ((height, padding[0]), (width, padding[1]))
         )

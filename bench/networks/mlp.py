@@ -1,4 +1,4 @@
-"""The multilayer perceptron."""
+"""Build a multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MLP(Network):
     Options = MLPOptions
 
     def build(self, task: Task) -> nn.Module:
-        """Layers ``fc1``, ``fc2``, … and ``classifier``; He-normal weights, zero biases."""
+        """Build layers ``fc1``, ``fc2``, … and ``classifier`` with He-normal weights and zero biases."""
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         width = math.prod(task.input_shape)
         for number, units in enumerate(self.options.hidden, start=1):

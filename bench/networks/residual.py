@@ -1,4 +1,4 @@
-"""What residual networks share: stages of blocks."""
+"""Build stages of residual blocks, which several networks share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from torch import nn
 def stages(
     block: Callable[[int, int, int], nn.Module], inside: int, widths: Sequence[int], counts: Sequence[int]
 ) -> OrderedDict[str, nn.Module]:
-    """``stage1``, ``stage2``, …: so many blocks of so many channels each, on an input of ``inside`` channels.
+    """Build ``stage1``, ``stage2``, …, sequences of residual blocks; all but the first halve the image.
 
-    block: makes one from channels in, channels out and stride. Every stage but the first halves the image.
+    Parameters
+    ----------
+    block
+        Makes a block from its input channels, output channels and stride.
+    inside
+        Channels of the input of the first stage.
+    widths
+        Output channels of each stage.
+    counts
+        Number of blocks of each stage.
     """
     found: OrderedDict[str, nn.Module] = OrderedDict()
     for stage, (outside, count) in enumerate(zip(widths, counts, strict=True)):

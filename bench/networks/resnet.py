@@ -1,4 +1,4 @@
-"""Residual networks for small images: ResNet-18 and the like."""
+"""Build residual networks for small images, such as ResNet-18."""
 
 from __future__ import annotations
 
@@ -37,9 +37,12 @@ class ResNet18(Network):
     Options = ResNetOptions
 
     def build(self, task: Task) -> nn.Module:
-        """Layers ``conv1``, ``bn1``, ``stage1``, … and ``classifier``; He-normal weights.
+        """Build layers ``conv1``, ``bn1``, ``stage1``, … and ``classifier`` with He-normal weights.
 
-        Raises ``UserError`` for inputs that are no images, or where no stage is left.
+        Raises
+        ------
+        UserError
+            Inputs are not images, or ``blocks`` is empty.
         """
         channels, *_ = image_shape(self.name, task)
         if not self.options.blocks:
@@ -59,7 +62,7 @@ class ResNet18(Network):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to the input or to a 1x1 projection of it."""
+    """Apply two 3x3 convolutions with batch norm, and add the input or a 1x1 projection of it."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -76,6 +79,6 @@ class Block(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, inside, H, W) to (N, outside, H / stride, W / stride)."""
+        """Map (N, inside, H, W) to (N, outside, H / stride, W / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))

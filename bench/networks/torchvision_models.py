@@ -1,4 +1,4 @@
-"""The classifiers of torchvision, with random weights."""
+"""Build classifiers of torchvision with random weights."""
 
 from __future__ import annotations
 
@@ -25,18 +25,24 @@ class TorchvisionOptions(NetworkOptions):
 class Torchvision(Network):
     """A classifier of torchvision, as for ImageNet, with a classifier of the task's classes.
 
-    Grey images are repeated to three channels; vision transformers are built for the task's image size.
+    Images with one channel are repeated to three; vision transformers are built for the task's image size.
     """
 
     name = "torchvision"
     Options = TorchvisionOptions
 
     def build(self, task: Task) -> nn.Module:
-        """torchvision's own modules and initial weights; for grey images its layers are below ``model``.
+        """Build torchvision's own modules with its initial weights.
 
-        Raises ``UserError`` for an unknown model, and for inputs that are no images of one or three channels.
+        For images with one channel the names of its layers start with ``model.``.
+
+        Raises
+        ------
+        UserError
+            The model is unknown or does not fit the size of images, or inputs are not images of one or three
+            channels.
         """
-        from torchvision import models  # here: it takes seconds, and other networks do without
+        from torchvision import models  # imported here: it takes seconds, and other networks do not need it
 
         channels, height, width = image_shape(self.name, task)
         if channels not in (1, 3):
@@ -53,7 +59,7 @@ class Torchvision(Network):
                 raise UserError(f"network torchvision: {model} takes square images, got {height}x{width}")
             extra["image_size"] = height
         if model in ("googlenet", "inception_v3"):
-            # without auxiliary outputs training gives logits alone; init_weights unsaid is a warning
+            # without auxiliary outputs a training pass returns only logits; leaving out init_weights warns
             extra |= {"aux_logits": False, "init_weights": True}
         try:
             network: nn.Module = builder(weights=None, num_classes=task.classes, **extra)
@@ -63,12 +69,12 @@ class Torchvision(Network):
 
 
 class Grey(nn.Module):
-    """``model`` on grey images (N, 1, H, W), repeated to the three channels that it takes."""
+    """Apply ``model``, which takes three channels, to images with one channel by repeating it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 1, H, W) to (N, classes)."""
+        """Map (N, 1, H, W) to (N, classes)."""
         return self.model(x.expand(-1, 3, -1, -1))

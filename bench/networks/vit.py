@@ -1,4 +1,4 @@
-"""A small vision transformer, of plain linear layers."""
+"""Build a small vision transformer of ordinary linear layers."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ class ViTOptions(NetworkOptions):
 class ViT(Network):
     """Vision transformer with pre-norm blocks, learned positions and mean pooling (Dosovitskiy et al. 2021).
 
-    Patches are cut out first and embedded by a linear layer; query, key and value have one each.
+    Patches are cut out first and embedded by a linear layer; query, key and value have a linear layer each.
     """
 
     name = "vit"
     Options = ViTOptions
 
     def build(self, task: Task) -> nn.Module:
-        """Layers ``embed``, ``blocks``, ``norm`` and ``classifier``; weights N(0, 0.02^2), zero biases.
+        """Build layers ``embed``, ``blocks``, ``norm`` and ``classifier``.
 
-        Raises ``UserError`` where patches do not tile the image, or heads do not divide the width.
+        Weights are drawn from N(0, 0.02^2), truncated; biases are zero.
+
+        Raises
+        ------
+        UserError
+            Patches do not tile the image, or the number of heads does not divide the width.
         """
         channels, height, width = image_shape(self.name, task)
         options = self.options
@@ -57,7 +62,7 @@ class ViT(Network):
 
 
 class Transformer(nn.Module):
-    """Images (N, C, H, W) to logits, by way of tokens (N, T, width)."""
+    """Map images (N, C, H, W) to logits (N, classes) through T tokens (N, T, width)."""
 
     def __init__(self, options: ViTOptions, channels: int, tokens: int, classes: int) -> None:
         super().__init__()
@@ -71,14 +76,14 @@ class Transformer(nn.Module):
         self.classifier = nn.Linear(options.width, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to (N, classes)."""
+        """Map (N, C, H, W) to (N, classes)."""
         patches = F.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
         tokens = self.blocks(self.embed(patches) + self.position)
         return self.classifier(self.norm(tokens).mean(1))
 
 
 class Block(nn.Module):
-    """Self-attention, then an MLP, each on normalised tokens and added to them."""
+    """Add self-attention and then an MLP to the tokens; each takes normalised tokens."""
 
     def __init__(self, width: int, heads: int, ratio: int) -> None:
         super().__init__()
@@ -89,7 +94,7 @@ class Block(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, T, width) to the same shape."""
+        """Map (N, T, width) to the same shape."""
         normed = self.norm1(x)
         query, key, value = (self._split(layer(normed)) for layer in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
@@ -97,5 +102,5 @@ class Block(nn.Module):
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
     def _split(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, T, width) to (N, heads, T, width / heads)."""
+        """Reshape (N, T, width) to (N, heads, T, width / heads)."""
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)

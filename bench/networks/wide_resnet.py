@@ -1,4 +1,4 @@
-"""Wide residual networks, pre-activation: WRN-28-10 and the like."""
+"""Build wide residual networks with pre-activation, such as WRN-28-10."""
 
 from __future__ import annotations
 
@@ -32,9 +32,12 @@ class WideResNet(Network):
     Options = WideResNetOptions
 
     def build(self, task: Task) -> nn.Module:
-        """Layers ``conv1``, ``stage1`` to ``stage3``, ``bn`` and ``classifier``; He-normal weights.
+        """Build layers ``conv1``, ``stage1`` to ``stage3``, ``bn`` and ``classifier`` with He-normal weights.
 
-        Raises ``UserError`` for inputs that are no images, or a depth that is not 6 n + 4.
+        Raises
+        ------
+        UserError
+            Inputs are not images, or the depth is not 6 n + 4.
         """
         channels, *_ = image_shape(self.name, task)
         count, rest = divmod(self.options.depth - 4, 6)
@@ -56,7 +59,7 @@ class WideResNet(Network):
 
 
 class Block(nn.Module):
-    """Twice batch norm, ReLU and a 3x3 convolution, added to the input or to a projection of it."""
+    """Apply batch norm, ReLU and a 3x3 convolution twice, and add the input or a projection of it."""
 
     def __init__(self, inside: int, outside: int, stride: int) -> None:
         super().__init__()
@@ -69,7 +72,7 @@ class Block(nn.Module):
             self.shortcut = nn.Conv2d(inside, outside, 1, stride=stride, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, inside, H, W) to (N, outside, H / stride, W / stride)."""
+        """Map (N, inside, H, W) to (N, outside, H / stride, W / stride)."""
         active = F.relu(self.bn1(x))
         out = self.conv2(F.relu(self.bn2(self.conv1(active))))
         return out + (x if self.shortcut is None else self.shortcut(active))

@@ -222,7 +222,7 @@ def average_ranks(scores: pd.DataFrame, better: str) -> AverageRanks:
     _check(datasets, FEWEST_DATASETS, "data sets", "A critical difference of average ranks")
     _check(configurations, 3, "configurations", "A critical difference of average ranks")
     ranks = whole.rank(axis="columns").mean()
-    apart = bool(np.ptp(ranks) > 0)  # with equal mean ranks the statistic is 0, or 0 / 0 if all ranks are tied
+    apart = bool(np.ptp(ranks) > 0)  # with equal mean ranks the statistic is 0, or 0 / 0 if all ranks tie
     p = float(stats.friedmanchisquare(*whole.to_numpy(np.float64).T).pvalue) if apart else 1.0
     quantile = stats.studentized_range.ppf(1 - ALPHA, configurations, np.inf) / math.sqrt(2)
     error = math.sqrt(configurations * (configurations + 1) / (6 * datasets))

@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints, and the packed model that is left."""
+"""Train a network: the loop, its checkpoints, and the stored model."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the last two, each written in one step, and read without executing anything."""
+"""Write and read the last two checkpoints of a run, each in one step and without executing anything."""
 
 from __future__ import annotations
 
@@ -13,32 +13,47 @@ import torch
 from bench.results.files import replacing
 from bench.training import safe_load
 
-#: The last one, and the one before, which stands in where the last one is damaged.
+#: The last checkpoint, and the one before it, which is used if the last one is damaged.
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
-#: A larger file is refused.
+#: Larger files are refused.
 _MAX_BYTES = 2**36
-#: Writing takes at most one part in so many of the time.
+#: Writing checkpoints may take at most 1/20 of a run's time.
 _SHARE = 20
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, nested) so that readers see all of it or the old one.
+    """Write ``state`` in one step: readers see either the whole new file or the old one.
 
-    Raises ``WriteError`` where it can't be written.
+    Parameters
+    ----------
+    path
+        The file.
+    state
+        Tensors, numbers and strings, also in nested lists and dicts.
+
+    Raises
+    ------
+    WriteError
+        The file cannot be written.
     """
     with replacing(path) as file:
         torch.save(state, file)
 
 
 def load(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """What ``save`` wrote, its tensors on ``device``. Raises as ``archive.read``."""
+    """Read what ``save`` wrote, with tensors on ``device``; raises as ``safe_load.read`` does."""
     return safe_load.read(path, device, _MAX_BYTES)
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder, and when the next one is due.
+    """Write the checkpoints of a run, and tell when the next one is due.
 
-    seconds: least time between two. Where writing takes long they are rarer.
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    seconds
+        Least time between two checkpoints. It is longer if writing one takes long.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -47,13 +62,13 @@ class Checkpoints:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for one."""
+        """Tell whether it is time to write a checkpoint."""
         return time.monotonic() - self._saved_at >= max(self._least, _SHARE * self._took)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write one, and keep the one before.
+        """Write a checkpoint and keep the one before.
 
-        A process that is killed in between leaves one that ``stored`` finds.
+        If the process is killed meanwhile, ``stored`` still finds one.
         """
         began = time.monotonic()
         with replacing(self._folder / CHECKPOINT, keep=self._folder / PREVIOUS) as file:
@@ -62,24 +77,32 @@ class Checkpoints:
         self._took = self._saved_at - began
 
     def stored(self, device: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-        """Those that can be read, the last one first; of others ``say`` is told, and they are removed."""
+        """Yield the readable checkpoints, the last one first; remove damaged ones.
+
+        Parameters
+        ----------
+        device
+            Device of the tensors.
+        say
+            Called with one line for each damaged checkpoint.
+        """
         names = [name for name in (CHECKPOINT, PREVIOUS) if (self._folder / name).exists()]
         for name in names:
             try:
                 state = load(self._folder / name, device)
-            except FileNotFoundError:  # another process had its end of the run
+            except FileNotFoundError:  # another process finished the run and removed its checkpoints
                 continue
             except safe_load.Damaged as error:
                 instead = f"{PREVIOUS} is tried" if name != names[-1] else "the run starts anew"
                 say(f"{name} cannot be read, {instead}: {error}")
-                # it would take the place of a sound one when the next is written
+                # otherwise it would replace the sound previous one when the next checkpoint is written
                 (self._folder / name).unlink(missing_ok=True)
                 continue
             yield state
 
 
 def any_in(folder: Path) -> bool:
-    """Whether a run has a checkpoint to go on from."""
+    """Tell whether a run has a checkpoint from which it can go on."""
     return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
 

@@ -1,4 +1,4 @@
-"""Whether the loss is still a number, without the device waiting for the host in each step."""
+"""Notice a loss that is NaN or infinite, without the device waiting for the CPU in every step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SECONDS = 0.25
 
 
 class LossWatch:
-    """Looks at a loss on the CPU at once; elsewhere at its sum so far, a few times a second.
+    """Check each loss on the CPU at once; on a GPU check the sum of losses a few times a second.
 
-    Once a term is not finite the sum never is again, so that no step goes unseen. The sum is copied
-    behind the work that makes it, and looked at when it has come.
+    If one loss is not finite, the sum stays not finite, so that no step is missed. The sum is copied to the
+    CPU asynchronously and checked once it has arrived.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,7 +25,15 @@ class LossWatch:
             self._copy = torch.zeros((), dtype=torch.float64, pin_memory=True)
 
     def not_finite(self, loss: torch.Tensor, total: torch.Tensor) -> float | None:
-        """The loss, or the sum ``total`` (float64) of losses, where that is known not to be finite."""
+        """Return the loss or the sum of losses if it is known not to be finite, else None.
+
+        Parameters
+        ----------
+        loss
+            Loss of the last step, a scalar.
+        total
+            Sum of the losses so far, a scalar of float64.
+        """
         if not self._on_device:
             return None if math.isfinite(value := float(loss)) else value
         if self._copied is not None:

@@ -1,4 +1,4 @@
-"""The optimiser of a recipe, and its learning rate over epochs."""
+"""Make the optimiser of a recipe, and compute its learning rate over epochs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from bench.experiment.settings import Training
 
 
 def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser: scales in a group of their own, with their learning rate and no decay."""
+    """Make the recipe's optimiser.
+
+    The posterior scales form a group with their own learning rate and without weight decay.
+    """
     recipe = problem.spec.training
     scales = problem.method.scale_parameters(module)
     known = {id(p) for p in scales}
@@ -29,7 +32,7 @@ def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer
         groups.append({"params": scales, "lr": lr, "weight_decay": 0.0})
     for group in groups:
         group["initial_lr"] = group["lr"]
-    # fused: one call for all parameters, which for small layers takes a fraction of the time
+    # `fused` makes one call for all parameters, which takes a fraction of the time if layers are small
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, momentum=recipe.momentum, fused=True)
     if recipe.optimiser == "rmsprop":
@@ -38,7 +41,17 @@ def make_optimiser(problem: Problem, module: nn.Module) -> torch.optim.Optimizer
 
 
 def schedule_factor(recipe: Training, epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in ``epoch`` of 1..``epochs``; a cosine nears 0 in the last."""
+    """Return the factor of the learning rate in an epoch.
+
+    Parameters
+    ----------
+    recipe
+        Settings of training; ``schedule`` is ``constant`` or ``cosine``.
+    epoch
+        Number of the epoch, from 1 to ``epochs``.
+    epochs
+        Length of training in epochs. A cosine starts at 1 and is close to 0 in the last epoch.
+    """
     if recipe.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))

@@ -1,7 +1,7 @@
-"""The model that a run leaves behind: what is in its files, in which precision, and how it is read.
+"""Write and read the trained model of a run.
 
-``model.pt`` is what the method packs; ``inputs.pt`` what a raw input has to look like and
-becomes, so that the model predicts without the data set. Both are read with ``weights_only``.
+``model.pt`` holds what the method packs. ``inputs.pt`` holds the type, shape and statistics of raw inputs, so
+that the model predicts without the data set. Both are read with ``weights_only``.
 """
 
 from __future__ import annotations
@@ -26,21 +26,26 @@ MODEL, INPUTS = "model.pt", "inputs.pt"
 
 
 def to_bytes(content: dict[str, Any]) -> bytes:
-    """The file that holds ``content``: tensors and plain values."""
+    """Return the bytes of the file for ``content``, a dict of tensors and plain values."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
 def write(folder: Path, problem: Problem, module: nn.Module) -> int:
-    """Write both files of a trained module, each in one step; returns the bytes of the model's.
+    """Write both files of a trained module, each in one step.
 
-    Floating-point values take the type that ``evaluation.stored`` names; a tensor with a value
-    beyond its range stays as it is, so that none becomes infinite.
+    Floating-point tensors are stored in the type ``evaluation.stored``. A tensor with a value outside the
+    range of that type keeps its own, so that no value becomes infinite.
+
+    Returns
+    -------
+    int
+        Size of ``model.pt`` in bytes.
     """
     splits, model = problem.splits, to_bytes(_pack(problem, module))
     inputs = {
-        "like": splits.train.inputs[:0].cpu().clone(),  # a slice alone would be stored with all that it is of
+        "like": splits.train.inputs[:0].cpu().clone(),  # without a copy, the whole tensor would be stored
         "classes": splits.classes,
         "examples": problem.task.examples,
         "mean": splits.mean.cpu(),
@@ -52,9 +57,21 @@ def write(folder: Path, problem: Problem, module: nn.Module) -> int:
 
 
 def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn.Module]:
-    """The problem without its examples, and the trained module.
+    """Read the problem, without its examples, and the trained module.
 
-    Raises ``StoreError`` when a file is missing, damaged or not of ``spec``.
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    spec
+        Settings of the run.
+    execution
+        Device and way of computing.
+
+    Raises
+    ------
+    StoreError
+        A file is missing, damaged, or does not belong to ``spec``.
     """
     found, packed = _content(folder / INPUTS), _content(folder / MODEL)
     try:
@@ -81,13 +98,14 @@ def _pack(problem: Problem, module: nn.Module) -> dict[str, torch.Tensor]:
         return packed
     reduced: dict[tuple[Any, ...], torch.Tensor] = {}
     for name, tensor in packed.items():
-        # tied weights are one tensor, which is stored once
+        # tied weights share one tensor, which is stored once
         storage = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
         packed[name] = reduced.setdefault(storage, _reduced(tensor, getattr(torch, stored)))
     return packed
 
 
 def _reduced(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Convert a floating-point tensor to ``dtype``, unless a value would become infinite."""
     if not tensor.is_floating_point():
         return tensor
     reduced = tensor.to(dtype)
@@ -98,7 +116,7 @@ def _unpack(problem: Problem, packed: dict[str, torch.Tensor]) -> nn.Module:
     module = problem.build(Streams(problem.spec.seed, problem.device))
     whole = {name: t.to(problem.dtype) if t.is_floating_point() else t for name, t in packed.items()}
     problem.method.unpack(module, whole)
-    problem.choose_execution(module)  # what was pruned when it was stored was built dense
+    problem.choose_execution(module)  # layers that were pruned before storing have been built dense above
     return module
 
 

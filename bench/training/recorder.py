@@ -1,7 +1,7 @@
-"""The tables that a run writes while it trains: kept in memory, and written as a whole.
+"""Record the tables of a run while it trains: keep them in memory and write them as whole files.
 
-Nothing is appended to a file, so that two processes that are at the same run mix nothing: each file is one
-process's own. Checkpoints carry the tables, and what lies in the folder is for others to read.
+Files are replaced and never appended to, so that two processes on the same run cannot mix their rows in a
+file. Checkpoints hold the tables too; the files in the folder are for other readers.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from bench.results.files import to_json
 from bench.results.run_folder import RunFolder
 from bench.results.tables.run_reader import LINES
 
-#: Least time between two writings that no checkpoint asks for.
+#: Least number of seconds between two writes by ``offer``.
 _SECONDS = 2.0
-#: As long as so many bytes were written in all, tables are written whenever they are offered.
+#: Until this many bytes are written, every offer is written.
 _FREE_BYTES = 2**16
-#: All such writings together come to so many times the size of the tables.
+#: All writes by ``offer`` together write at most this many times the size of the tables.
 _MOST_TIMES = 3
 
 
 class Recorder:
-    """The tables of the run in ``folder``."""
+    """Record the tables of the run in ``folder``."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -36,31 +36,31 @@ class Recorder:
         self._lines[table] += to_json(row, f"{self._folder.path}/{table}").encode() + b"\n"
 
     def state_dict(self) -> dict[str, str]:
-        """All rows, by table."""
+        """Return all rows as JSON lines, by table."""
         return {table: lines.decode() for table, lines in self._lines.items()}
 
     def start(self, state: Mapping[str, str] | None = None) -> None:
-        """Go on with the rows of ``state_dict``, or with none; what the folder has beside them goes."""
+        """Start from the rows of ``state_dict``, or from none; other rows in the folder are removed."""
         for table in LINES:
             self._lines[table] = bytearray((state or {}).get(table, "").encode())
             if self._lines[table] or self._folder.lines(table):
                 self._write(table)
 
     def write(self) -> None:
-        """Write what has changed."""
+        """Write the tables that have changed."""
         for table in LINES:
             if len(self._lines[table]) != self._stored.get(table, 0):
                 self._write(table)
         self._written_at = time.monotonic()
 
     def write_all(self) -> None:
-        """Write every table that has rows, whatever lies in the folder."""
+        """Write every table that has rows, even if it has not changed."""
         for table in LINES:
             if self._lines[table]:
                 self._write(table)
 
     def offer(self) -> None:
-        """Write what has changed, but neither often nor, in all, much more than there is."""
+        """Write the tables that have changed, unless this happens too often or has written too much."""
         size = sum(map(len, self._lines.values()))
         after = self._written + size
         soon = time.monotonic() - self._written_at < _SECONDS

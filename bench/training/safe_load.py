@@ -1,8 +1,8 @@
-"""Files of ``torch.save`` that may come from elsewhere or be damaged: looked through before torch reads them.
+"""Read files of ``torch.save`` that may be damaged or come from somebody else, checking them before torch.
 
-torch follows links, ignores checksums, unpacks what is compressed, and makes whatever tensor the
-pickle asks for. Here a file is a regular one of limited size, its entries are stored as they are, their
-checksums are right, and what it holds is no larger than itself: tensors, numbers, strings, lists and dicts.
+torch follows links, ignores checksums, decompresses entries, and makes any tensor that the pickle asks for.
+This module accepts only regular files of limited size whose entries are uncompressed and have correct
+checksums. Their content is tensors, numbers, strings, lists and dicts, and is no larger than the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from bench.results.files import MAX_BYTES, opened
 
-#: What unpickling and unpacking raise depends on what the bytes happen to say.
+#: Exceptions that unpickling and unpacking raise for damaged bytes.
 _UNREADABLE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, NotImplementedError),
     *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
@@ -30,7 +30,7 @@ _UNREADABLE = (
 )
 
 
-#: Bytes of a number, by torch's names for what holds them.
+#: Bytes of a number, by the name of torch's storage class.
 _WIDTHS = {
     **dict.fromkeys(("UntypedStorage", "ByteStorage", "CharStorage", "BoolStorage"), 1),
     **dict.fromkeys(("HalfStorage", "BFloat16Storage", "ShortStorage"), 2),
@@ -41,14 +41,29 @@ _WIDTHS = {
 
 
 class Damaged(Exception):
-    """The file is cut short, changed, or none that is read here; the message says why, in a few words."""
+    """Report a file that is cut short, changed or not accepted; the message says why in a few words."""
 
 
 def read(path: Path, device: str = "cpu", limit: int = MAX_BYTES) -> dict[str, Any]:
-    """The dict that a file holds, its tensors on ``device``; nothing in it is executed.
+    """Read the dict in a file without executing anything.
 
-    Raises ``FileNotFoundError``, ``Damaged``, and ``StoreError`` where the file can't be read, is none, or
-    is larger than ``limit`` bytes.
+    Parameters
+    ----------
+    path
+        The file.
+    device
+        Device of the tensors.
+    limit
+        Largest size of the file in bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    Damaged
+        The content is not accepted.
+    StoreError
+        The file cannot be read, is not a regular file, or is too large.
     """
     with opened(path, limit) as file:
         try:
@@ -56,7 +71,7 @@ def read(path: Path, device: str = "cpu", limit: int = MAX_BYTES) -> dict[str, A
             file.seek(0)
             content = torch.load(file, map_location=device, weights_only=True)
         except OSError as error:
-            if error.errno == errno.EINVAL:  # of a part that would lie before the beginning
+            if error.errno == errno.EINVAL:  # an entry claims to start before the beginning of the file
                 raise Damaged("its parts are not where it says") from None
             raise
         except _UNREADABLE as error:
@@ -69,6 +84,7 @@ def read(path: Path, device: str = "cpu", limit: int = MAX_BYTES) -> dict[str, A
 
 
 def _look_through(file: BinaryIO) -> None:
+    """Raise ``Damaged`` unless the zip archive and the pickles in it are acceptable."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     with zipfile.ZipFile(file) as archive:
@@ -76,7 +92,7 @@ def _look_through(file: BinaryIO) -> None:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise Damaged("it is compressed")
         if any(entry.external_attr & 0xFFFF for entry in entries):
-            raise Damaged("a part is called a folder")  # which torch would not read, but make up
+            raise Damaged("a part is called a folder")  # torch would return invented data for it
         if sum(entry.file_size for entry in entries) > size:
             raise Damaged("its parts overlap")
         if (wrong := archive.testzip()) is not None:
@@ -88,9 +104,7 @@ def _look_through(file: BinaryIO) -> None:
 
 
 def _look_into(data: bytes, sizes: dict[str, int], limit: int) -> None:
-    """Go through a pickle: first its operations, none of which may be about more than there is, then what
-    they make.
-    """
+    """Check a pickle: first that no operation refers to more than there is, then the objects it makes."""
     for operation, argument, _ in pickletools.genops(data):
         if "PUT" in operation.name and isinstance(argument, int) and argument > len(data):
             raise Damaged("its pickle numbers more than it has")
@@ -98,7 +112,7 @@ def _look_into(data: bytes, sizes: dict[str, int], limit: int) -> None:
 
 
 class _Part:
-    """What stands for a tensor, or for its storage of so many bytes, while a file is looked through."""
+    """Stand for a tensor or its storage, with the size in bytes, while a file is checked."""
 
     def __init__(self, *_: Any) -> None:
         self.bytes = 0
@@ -108,7 +122,7 @@ class _Part:
 
 
 class _Inspection(pickle.Unpickler):
-    """Goes through a pickle without making anything of it; ``Damaged`` where there is more than tensors."""
+    """Go through a pickle without making its objects; raise ``Damaged`` if it holds other than plain data."""
 
     def __init__(self, file: BinaryIO, sizes: dict[str, int], limit: int) -> None:
         super().__init__(file)
@@ -143,7 +157,7 @@ class _Inspection(pickle.Unpickler):
         return part
 
     def _tensor(self, storage: _Part, offset: int, shape: tuple[int, ...], *_: Any) -> _Part:
-        # numbers that are the same may be stored once: a tensor can have more of them than its data
+        # a tensor with stride 0 repeats stored numbers, so it can have more numbers than its storage
         if math.prod(shape) > self._limit:
             raise Damaged(f"a tensor of {math.prod(shape)} numbers in a file of {self._limit} bytes")
         return _Part()

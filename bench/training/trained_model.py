@@ -1,4 +1,4 @@
-"""A stored model to predict with: what ``bench.load`` returns."""
+"""Load a stored model to predict with; ``bench.load`` returns it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ from methods.core.errors import UserError
 
 
 class Model:
-    """A trained network and how the run predicts with it.
+    """Predict with a trained network as its run did.
 
-    spec: the run, resolved to the last option. module: the network, in evaluation mode; it
-    takes standardised inputs, which ``mean`` and ``predict`` make from raw ones.
+    Parameters
+    ----------
+    problem
+        The settings, method and input statistics of the run.
+    module
+        The trained network. It takes standardised inputs, which ``mean`` and ``predict`` make from raw ones.
+        The attribute ``module`` is this network in evaluation mode.
     """
 
     def __init__(self, problem: Problem, module: nn.Module) -> None:
@@ -35,14 +40,26 @@ class Model:
 
     @property
     def spec(self) -> RunSpec:
-        """The configuration of the run."""
+        """Return the settings of the run, with all defaults filled in."""
         return self._problem.spec
 
     def mean(self, inputs: ArrayLike | torch.Tensor) -> torch.Tensor:
-        """Class probabilities (N, C) of the mean network, float32.
+        """Compute class probabilities of the mean network.
 
-        inputs: (N, ...), raw, in the type and shape in which the data set is stored (uint8 images
-        N, C, H, W). Raises ``UserError`` for others, and where the method has no mean network.
+        Parameters
+        ----------
+        inputs
+            Raw inputs (N, ...) with the type and shape of the stored data set: uint8 (N, C, H, W) for images.
+
+        Returns
+        -------
+        Tensor
+            Shape (N, C), float32.
+
+        Raises
+        ------
+        UserError
+            Inputs have another type or shape, or the method has no mean network.
         """
         mean = self._problem.method.mean(self.module)
         if mean is None:
@@ -50,11 +67,27 @@ class Model:
         return self._averaged([mean], inputs)
 
     def predict(self, inputs: ArrayLike | torch.Tensor, samples: int | None = None) -> torch.Tensor:
-        """Class probabilities (N, C) averaged over posterior samples, float32; inputs as for ``mean``.
+        """Compute class probabilities averaged over posterior samples.
 
-        By default over the S samples that scored the run: for its test images, on a device of the kind
-        that it ran on, these are the probabilities in its ``predictions.npz``. ``samples`` takes another
-        number of them.
+        With the default number of samples, on test inputs and on the same kind of device, these are the
+        probabilities in the run's ``predictions.npz``.
+
+        Parameters
+        ----------
+        inputs
+            Raw inputs, as for ``mean``.
+        samples
+            Number of posterior samples; by default those that scored the run.
+
+        Returns
+        -------
+        Tensor
+            Shape (N, C), float32.
+
+        Raises
+        ------
+        UserError
+            Inputs have another type or shape, or ``samples`` is not positive.
         """
         if samples is not None and samples < 1:
             raise UserError(f"samples: {samples!r} is not a positive whole number")
@@ -67,6 +100,7 @@ class Model:
         return torch.from_numpy(np.exp(metrics.log_mean_exp(np.stack(found))).astype(np.float32))
 
     def _raw(self, inputs: ArrayLike | torch.Tensor) -> Split:
+        """Check raw inputs and move them to the device of the model."""
         like = self._problem.splits.train.inputs
         expected = f"{_name(like)} ({', '.join(['N', *map(str, like.shape[1:])])})"
         try:
@@ -88,7 +122,7 @@ def _name(tensor: torch.Tensor) -> str:
 
 
 def load_model(run_id: str, results: str | Path, device: str) -> Model:
-    """See ``bench.load``."""
+    """Load the model of a finished run; see ``bench.load``."""
     folder = Store(results).run(run_id)
     if (status := folder.status()) != "done":
         known = "there is no such run" if status == "pending" else f"it is {status}, not done"
@@ -101,7 +135,7 @@ def load_model(run_id: str, results: str | Path, device: str) -> Model:
     if spec.run_id != run_id:
         raise StoreError(f"{folder.path}/spec.json: it describes run {spec.run_id}")
     set_arithmetic(spec)
-    # as the run was computed, where that can be
+    # compute in the same mode as the run did, if this machine can
     mode = (folder.read("provenance") or {}).get("mode", "dense")
     how = Execution(device=resolve_device(device), mode="dense" if mode == "dense" else "auto")
     return Model(*packed_model.read(folder.path, spec, how))

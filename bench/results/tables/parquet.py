@@ -176,7 +176,7 @@ class Slices:
         return self._bounds[at : at + 2] == [start, stop]
 
     def rows(self, start: int, stop: int) -> pa.Table:
-        """Return the rows from ``start`` to ``stop`` (exclusive); a whole row group is returned as written."""
+        """Return the rows from ``start`` to ``stop`` (exclusive); a whole row group comes back as written."""
         pieces = [self._schema.empty_table()]
         group = max(bisect.bisect_right(self._bounds, start) - 1, 0)
         while start < stop:

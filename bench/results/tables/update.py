@@ -1,9 +1,9 @@
 """Bring the stored tables of a suite up to date by reading only the runs that changed.
 
 A file beside the tables stores the facts of each run (see ``batches``), the stamps of the files that they
-were read from, and the stamps of the tables. While the files of a run keep their stamps, its facts come from this
-file and its rows from the tables. If the file or a table is damaged or of another version, everything is read
-anew. Tables are written one batch of runs at a time, so that memory does not grow with their size.
+were read from, and the stamps of the tables. While the files of a run keep their stamps, its facts come from
+this file and its rows from the tables. If the file or a table is damaged or of another version, everything is
+read anew. Tables are written one batch of runs at a time, so that memory does not grow with their size.
 """
 
 from __future__ import annotations
