@@ -1,1 +1,1 @@
-"""The dashboard, ``streamlit run dashboard/app.py``: thin pages over what ``bench`` reads and draws."""
+"""The dashboard, ``streamlit run dashboard/app.py``: pages that show what ``bench`` reads and draws."""

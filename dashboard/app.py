@@ -1,4 +1,4 @@
-"""Entry of the dashboard: folders, filters, the line on top, and the page that was asked for.
+"""Start the dashboard: read the folders, show filters and a summary line, and draw the chosen page.
 
 streamlit run dashboard/app.py -- --results DIR [--results ANOTHER]
 """
@@ -13,7 +13,7 @@ from bench.results.files import StoreError
 from dashboard import data, filters, live
 from dashboard.plain import plain
 
-#: File, title, icon, and whether it needs runs that the filters leave.
+#: File, title and icon of each page.
 PAGES = (
     ("overview", "Overview", "home"),
     ("leaderboard", "Leaderboard", "leaderboard"),
@@ -30,7 +30,7 @@ PAGES = (
 
 
 def main() -> None:
-    """Draw the page."""
+    """Draw the chosen page."""
     st.set_page_config(page_title="ssvi-bench", page_icon="📉", layout="wide")
     pages = [
         st.Page(
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         where = data.folders()
     except StoreError as error:
-        st.title("Started with what it does not know", anchor=False)
+        st.title("Unknown command line option", anchor=False)
         st.error(plain(error), icon=":material/error:")
         return
     parts, faults = data.parts(where)
@@ -53,15 +53,15 @@ def main() -> None:
         folder = plain(", ".join(where))
         st.title("Nothing to show yet", anchor=False)
         if faults:
-            st.markdown(f"There is no suite that can be read in {folder}.")
+            st.markdown(f"There is no readable suite in {folder}.")
             return
-        st.markdown(f"There is no suite in {folder}. A few minutes bring one:")
+        st.markdown(f"There is no suite in {folder}. This computes one in a few minutes:")
         into = f" --results {shlex.quote(where[0])}" if where != data.USUAL else ""
         st.code(f"python -m bench.grid --suite criteria_ablation{into}", language="bash")
         return
     selection, fault = filters.choose(parts, st.context.theme.type or "light")
     if selection is None:
-        # a grid that has just begun has no tables yet, but it can be watched
+        # a grid that has just begun has no tables yet, but its progress can be shown
         part = next(part for part in parts if part.name == st.session_state["suite"])
         st.title(plain(part.name), anchor=False)
         if data.is_new(part):
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _line(where: tuple[str, ...], selection: filters.Selection) -> None:
-    """What is looked at, in a line: how much of it there is, since when, and by which code."""
+    """Show one line about the selected runs: their numbers, date, commit and folders."""
     found = filters.described(selection.runs)
     parts = [
         f"{found['runs']:,} runs done", f"{found['open']:,} open", f"{found['failed']:,} failed",

@@ -1,4 +1,4 @@
-"""Choosing a few configurations of many, and the command that computes them anew."""
+"""Let readers choose a few configurations of many, and show the command that computes them anew."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.figures import MOST_CHOSEN, one_a_method
 from dashboard import data
 from dashboard.filters import Selection
 
-#: Options of a list, at most: their names are sent to the browser at every change.
+#: Greatest number of options in a list, since all their names are sent to the browser at every change.
 MOST_OPTIONS = 300
 
 
 def configurations(selection: Selection, key: str) -> list[str]:
-    """The ``config_id`` of up to ``MOST_CHOSEN`` configurations; of one a method while nobody chose."""
+    """Return the ``config_id`` of up to ``MOST_CHOSEN`` chosen configurations; by default one a method."""
     done = selection.done.drop_duplicates("config_id").sort_values("config_label")
     labels = dict(zip(done["config_id"].astype(str), done["config_label"].astype(str), strict=True))
     chosen = st.multiselect(
@@ -30,18 +30,18 @@ def configurations(selection: Selection, key: str) -> list[str]:
 
 
 def say_if_more(number: int) -> None:
-    """Where there are more configurations than a list has room for, say so."""
+    """Tell readers if there are more configurations than a list has room for."""
     if number > MOST_OPTIONS:
-        st.caption(f"The first {MOST_OPTIONS} of {number:,} can be chosen; filters on the left bring others.")
+        st.caption(f"The first {MOST_OPTIONS} of {number:,} can be chosen; use the filters for the others.")
 
 
 def again(selection: Selection) -> None:
-    """The command that computes what is looked at anew, with this version."""
+    """Show the command that computes the selected suite anew with this version."""
     part = selection.part
     own = [
         folder for folder in part.folders if data.has_runs(folder)
-    ]  # in a published one nothing is computed
+    ]  # a published folder cannot take new runs
     folders = f"--results {shlex.quote(own[0])}" if own else ""
     command = f"python -m bench.grid --suite {part.suite} --scale {part.scale} {folders} --force"
     st.code(command, language="bash", wrap_lines=True)
-    st.caption("`--where` and `--seeds` leave the other runs as they are.")
+    st.caption("`--where` and `--seeds` restrict it to some runs and leave the others as they are.")

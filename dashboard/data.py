@@ -1,4 +1,4 @@
-"""What the results folders hold, read once and kept until their files change."""
+"""Read results folders once, and keep the content in memory until their files change."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bench.results.store import Store
 from bench.results.tables.columns import definitions
 from dashboard.plain import plain
 
-#: Where results are looked for when nobody says where: one's own, else what comes with the project.
+#: Default folders: the reader's own results, else the reference results of the project.
 _OWN, _REFERENCE = Path("results"), Path(__file__).resolve().parent.parent / "results" / "reference"
-#: The folder of one's own results, where commands put them unless told otherwise.
+#: The folder in which commands store results by default.
 USUAL = (str(_OWN),)
-#: Tables of suites that are kept in memory.
+#: Number of tables that are kept in memory.
 _KEPT = 32
 
 
 @dataclass(frozen=True)
 class Part:
-    """A suite at one scale, in all the folders that have it: what is looked at together."""
+    """Identify a suite at one scale and all folders that have it; pages show these together."""
 
     suite: str
     scale: str
@@ -36,12 +36,18 @@ class Part:
 
     @property
     def name(self) -> str:
-        """How it stands in the filter and in the address."""
+        """Return the name in the filter and in the address of the page."""
         return f"{self.suite} · {self.scale}"
 
 
 def folders() -> tuple[str, ...]:
-    """The results folders that the command line names, or the usual one; relative ones as they were given."""
+    """Return the results folders of the command line, as they were given, or the default one.
+
+    Raises
+    ------
+    StoreError
+        The command line has an unknown option.
+    """
     parser = argparse.ArgumentParser("streamlit run dashboard/app.py --", add_help=False, exit_on_error=False)
     parser.add_argument("--results", metavar="DIR", action="append", default=[])
     try:
@@ -57,13 +63,13 @@ def folders() -> tuple[str, ...]:
 
 
 def shown(folder: str) -> str:
-    """A folder's path, from where the dashboard was started if it lies below."""
+    """Return a folder's path, relative to where the dashboard was started if it lies below."""
     path = Path(folder).absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
 
 
 def parts(where: Sequence[str]) -> tuple[list[Part], list[str]]:
-    """Every suite and scale that was launched in folders, and what could not be read, in words."""
+    """Return every suite and scale in the folders ``where``, and one line for each thing not readable."""
     found: dict[tuple[str, str], list[str]] = {}
     faults: list[str] = []
     for folder in where:
@@ -84,10 +90,15 @@ def parts(where: Sequence[str]) -> tuple[list[Part], list[str]]:
 
 
 def table(part: Part, name: str) -> pd.DataFrame:
-    """A table of ``part``, of all its folders; a run that several have counts once. Nobody may change it.
+    """Return a table of ``part`` from all its folders. It is shared, so that callers must not change it.
 
-    Has the column ``results`` beside its own, the folder. Raises ``StoreError`` where none of the folders has
-    it, saying what makes it; where only some can't be read, the page says so and goes on without them.
+    A run that several folders have appears once. The additional column ``results`` names the folder. If only
+    some folders cannot be read, the page says so and goes on without them.
+
+    Raises
+    ------
+    StoreError
+        No folder has the table; the message says which command makes it.
     """
     found, faults = [], []
     for folder in part.folders:
@@ -105,7 +116,7 @@ def table(part: Part, name: str) -> pd.DataFrame:
 
 
 def begin() -> None:
-    """To be called when a page begins to be drawn: what it can't read is told once on it."""
+    """Start a new page; must be called first, so that each page reports an unreadable folder once."""
     st.session_state["told"] = set()
 
 
@@ -117,18 +128,18 @@ def _tell(fault: str) -> None:
 
 
 def plan(part: Part) -> dict[str, Any]:
-    """The plan of ``part`` in the first of its folders."""
+    """Return the plan of ``part`` in the first of its folders."""
     folder = part.folders[0]
     return _plan(folder, part.suite, part.scale, _plan_stamp(folder, part.suite, part.scale))
 
 
 def commands(part: Part) -> dict[str, list[str]]:
-    """The lines that asked for the runs of ``part``, oldest first, by folder."""
+    """Return, by folder, the command lines that asked for the runs of ``part``, oldest first."""
     return {folder: Store(folder).commands(part.suite, part.scale) for folder in part.folders}
 
 
 def references(part: Part) -> dict[str, str]:
-    """The configuration that each one is compared with, by ``config_id``."""
+    """Return the ``config_id`` of each configuration's reference, by ``config_id``."""
     found: dict[str, str] = {}
     for folder in reversed(part.folders):
         stamp = _plan_stamp(folder, part.suite, part.scale)
@@ -137,7 +148,7 @@ def references(part: Part) -> dict[str, str]:
 
 
 def styles(part: Part) -> Mapping[str, Mapping[str, Any]]:
-    """How methods are shown, as the folders have it; nothing of a folder that says nothing."""
+    """Return the styles of methods in all folders, the first folder winning."""
     found: dict[str, Mapping[str, Any]] = {}
     for folder in reversed(part.folders):
         path = Path(folder) / part.suite / "methods.json"
@@ -146,34 +157,34 @@ def styles(part: Part) -> Mapping[str, Mapping[str, Any]]:
 
 
 def stamp(part: Part) -> tuple[object, ...]:
-    """What changes when the tables of ``part`` are made anew, or it is launched again."""
+    """Return a value that changes when the tables of ``part`` are made anew or it is launched again."""
     names = f"plan-{part.scale}.json", "runs.parquet"
     return tuple(_file_stamp(Path(folder) / part.suite / name) for folder in part.folders for name in names)
 
 
 def is_launched_since(part: Part, folder: str) -> bool:
-    """Whether ``part`` was launched in a folder after its tables there were made, or there are none."""
+    """Tell whether ``part`` was launched in a folder after its tables there were made, or has none there."""
     where = Path(folder) / part.suite
     return _file_stamp(where / f"plan-{part.scale}.json")[0] > _file_stamp(where / "runs.parquet")[0]
 
 
 def is_new(part: Part) -> bool:
-    """Whether ``part`` was launched and no tables were made of it yet."""
+    """Tell whether ``part`` was launched and has no tables yet."""
     made = any((Path(folder) / part.suite / "runs.parquet").exists() for folder in part.folders)
     return not made and any(map(has_runs, part.folders))
 
 
 def has_runs(folder: str) -> bool:
-    """Whether something can be computed in a folder: published ones have tables alone."""
+    """Tell whether a folder can hold runs; published folders hold only tables."""
     return not Store(folder).published
 
 
 def column(name: str, of: str = "runs") -> Mapping[str, Any]:
-    """The definition of a column."""
+    """Return the entry of a column in ``bench/columns.yaml``; ``of`` is its table."""
     return _definitions()[of][name]
 
 
-# -- kept in memory, by the stamps of the files that they come from -----------------------------
+# -- kept in memory until the stamps of the files change -----------------------------------------
 
 
 @st.cache_resource(show_spinner=False)
@@ -199,11 +210,11 @@ def _of_folder(folder: str, suite: str, scale: str, name: str, stamp: object) ->
 def _joined(part: Part, name: str, stamps: tuple[object, ...]) -> pd.DataFrame:
     runs, frames = {}, []
     for folder in part.folders:
-        with contextlib.suppress(StoreError):  # ``table`` tells of them
+        with contextlib.suppress(StoreError):  # ``table`` reports them to the reader
             stamp = _stamp(folder, part.suite, "runs")
             runs[folder] = _of_folder(folder, part.suite, part.scale, "runs", stamp)
     owners: dict[str, str] = {}
-    for is_done in (True, False):  # a finished run before one that is not
+    for is_done in (True, False):  # a folder in which the run is finished comes first
         for folder, frame in runs.items():
             for run_id in frame["run_id"][(frame["status"] == "done") == is_done]:
                 owners.setdefault(run_id, folder)
@@ -216,8 +227,10 @@ def _joined(part: Part, name: str, stamps: tuple[object, ...]) -> pd.DataFrame:
 
 
 def _with_one_label_each(runs: pd.DataFrame) -> pd.DataFrame:
-    """Folders may call one configuration by several labels, and several by one: the first label counts, with
-    the beginning of the id behind it where it is not enough."""
+    """Give each configuration one label, since folders may use different labels for one, or one for several.
+
+    The first label counts; if several configurations share it, the start of the id is added.
+    """
     first = runs.drop_duplicates("config_id").set_index("config_id")["config_label"].astype(str)
     shared = first.duplicated(keep=False)
     first[shared] = first[shared] + " (" + first.index[shared].str.slice(0, 4) + ")"
@@ -243,7 +256,7 @@ def _styles(folder: str, suite: str, stamp: object) -> Mapping[str, Mapping[str,
 
 
 def _stamp(folder: str, suite: str, name: str) -> tuple[object, ...]:
-    """What changes when a table does: that of ``runs`` too, which says what belongs to the scale."""
+    """Return a value that changes when a table does, or the table ``runs``, which tells the scale of runs."""
     where = Path(folder) / suite
     return _file_stamp(where / f"{name}.parquet"), _file_stamp(where / "runs.parquet")
 

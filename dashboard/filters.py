@@ -1,4 +1,4 @@
-"""The filters that all pages share: they live in the address, so that a view can be sent as a link."""
+"""Show the filters that all pages share; their values are in the address, so that a view is a link."""
 
 from __future__ import annotations
 
@@ -17,10 +17,26 @@ from dashboard.data import Part
 
 @dataclass(frozen=True)
 class Selection:
-    """What a page is to show. runs: the rows of the table ``runs`` that the filters leave, finished or not.
+    """Hold what a page is to show.
 
-    setting: data set and network, in words; everything: the runs of that setting, whatever else is chosen.
-    score: the column that pages are about. chosen: the other filters in force but methods, in words.
+    Parameters
+    ----------
+    part
+        Suite, scale and folders.
+    runs
+        Rows of the table ``runs`` that pass the filters, finished or not.
+    setting
+        Data set and network, as text.
+    methods
+        Methods of ``runs``, in order.
+    look
+        Colours and names.
+    score
+        Column that pages are about.
+    everything
+        All runs of the setting, whatever the other filters say.
+    chosen
+        The other filters in force, except methods, as texts.
     """
 
     part: Part
@@ -34,12 +50,12 @@ class Selection:
 
     @property
     def done(self) -> pd.DataFrame:
-        """The finished ones of ``runs``."""
+        """Return the finished runs."""
         return self.runs[self.runs["status"] == "done"]
 
     @property
     def words(self) -> str:
-        """The filters in force, for the line below a title."""
+        """Return the filters in force as text, for the line below a title."""
         shown = ", ".join(self.look.name(method) for method in self.methods)
         some = len(self.methods) <= 4
         methods = shown if some else f"{len(self.methods)} methods"
@@ -47,9 +63,19 @@ class Selection:
 
 
 def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
-    """Show the filters in the sidebar; None, and why, where the chosen part has no runs to choose from.
+    """Show the filters in the sidebar.
 
-    mode: light or dark.
+    Parameters
+    ----------
+    parts
+        Suites and scales to choose from.
+    mode
+        ``light`` or ``dark``.
+
+    Returns
+    -------
+    tuple
+        The selection and an empty text; None and the reason if the chosen part has no tables.
     """
     with st.sidebar:
         names = {part.name: part for part in parts}
@@ -80,7 +106,7 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
 
 
 def _score(part: Part) -> str:
-    """What pages score by, first what the suite ranks by."""
+    """Show the choice of the score; the default is the one that the suite ranks by."""
     names = {axes()[name].name: name for name in SCORES}
     first = axes()[ranked_by(data.plan(part))].name
     chosen = st.selectbox(
@@ -90,7 +116,7 @@ def _score(part: Part) -> str:
 
 
 def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """One data set and network: scores of different ones are not comparable."""
+    """Show the choice of one data set and network, since scores of different ones are not comparable."""
     names = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     found = list(dict.fromkeys(names))
     if not found:
@@ -102,7 +128,10 @@ def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 def _narrowed(
     runs: pd.DataFrame, column: str, label: str, options: Sequence[str], shown: Any = str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Those of the chosen values, and these; of all while none is chosen. What has no value stays."""
+    """Return the runs with the chosen values, and these values; all runs if none is chosen.
+
+    Runs without a value in the column are kept.
+    """
     if len(options) < 2:
         return runs, []
     chosen = st.multiselect(
@@ -112,14 +141,14 @@ def _narrowed(
 
 
 def _sparsity(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Dense ones stay: they are what sparse ones are compared with."""
+    """Return the runs of the chosen sparsities; dense ones stay, since sparse ones are compared with them."""
     found = sorted(value for value in runs["sparsity"].dropna().unique() if value > 0)
     if len(found) < 2:
         return runs, []
     texts = {f"{value:g}": value for value in found}
     chosen = st.multiselect(
         "Sparsity", list(texts), key="sparsity", placeholder="all", bind="query-params",
-        help="dense configurations stay: they are what sparse ones are compared with",
+        help="dense configurations stay, since sparse ones are compared with them",
     )  # fmt: skip
     if not chosen:
         return runs, []
@@ -129,7 +158,7 @@ def _sparsity(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def described(runs: pd.DataFrame) -> Mapping[str, Any]:
-    """Counts and dates of the line on top of every page."""
+    """Return the counts, date and commits for the line at the top of every page."""
     status = runs["status"].value_counts()
     done = runs[runs["status"] == "done"]
     seeds = done.groupby("config_id", observed=True)["seed"].nunique()

@@ -1,4 +1,4 @@
-"""How a grid goes while it runs: read from the run folders, anew every few seconds, until all is settled."""
+"""Show the progress of a grid while it runs, from its run folders, until all runs are settled."""
 
 from __future__ import annotations
 
@@ -20,18 +20,31 @@ from dashboard import data
 from dashboard.data import Part
 from dashboard.plain import plain
 
-#: Seconds between two looks: while something runs, and while runs merely wait.
+#: Seconds between two looks while runs are running, and while all wait.
 _SECONDS, _WAITING_SECONDS = 3.0, 15.0
-#: Rows of what runs, and of what failed meanwhile.
+#: Greatest number of rows of running runs, and of failed ones.
 _MOST_ROWS, _MOST_FAILED = 16, 5
 _KEPT = 16
 
 
 @dataclass(frozen=True)
 class State:
-    """All runs of a suite at one scale, now. running: those in progress; failed: since the tables were made.
+    """Hold the present state of all runs of a suite at one scale.
 
-    ended: how many have ended since then, well or not. seconds_left: None while nothing tells.
+    Parameters
+    ----------
+    counts
+        Number of runs by status.
+    running
+        Runs in progress.
+    failed
+        Runs that failed since the tables were made, with the reason.
+    ended
+        Number of runs that settled since the tables were made.
+    seconds_left
+        Estimated time until all runs are settled; None while it cannot be estimated.
+    notes
+        Problems that a reader should know of, one line each.
     """
 
     counts: Counter[str]
@@ -43,17 +56,17 @@ class State:
 
     @property
     def total(self) -> int:
-        """How many runs there are."""
+        """Return the number of runs."""
         return self.counts.total()
 
     @property
     def settled(self) -> int:
-        """How many need nothing more."""
+        """Return the number of runs that are done, failed or cancelled."""
         return sum(self.counts[status] for status in SETTLED)
 
     @property
     def words(self) -> str:
-        """``3 of 12 runs settled: 3 done, 1 running, 8 pending; about 4 min left``."""
+        """Return the state: ``3 of 12 runs settled: 3 done, 1 running, 8 pending; about 4 min left``."""
         order = ("done", "failed", "cancelled", "running", "preempted", "queued", "pending")
         counted = ", ".join(f"{self.counts[name]:,} {name}" for name in order if self.counts[name])
         left = f"; about {duration(self.seconds_left)} left" if self.running and self.seconds_left else ""
@@ -62,9 +75,16 @@ class State:
 
 
 class Follower:
-    """Follows what one results folder has open; all who look share it, and it looks every few seconds.
+    """Follow the open runs of one results folder; all pages share it, and it looks every few seconds.
 
-    before: where the runs of the folder stand in the tables. items: those of them that are followed.
+    Parameters
+    ----------
+    store
+        The results folder.
+    items
+        The runs to follow.
+    before
+        Status of the folder's runs in the tables, by run id.
     """
 
     def __init__(self, store: Store, items: Iterable[Item], before: dict[str, str]) -> None:
@@ -75,7 +95,7 @@ class Follower:
         self._looked_at = 0.0
 
     def look(self) -> tuple[Snapshot, dict[str, str]]:
-        """What is followed, and where every run of the folder stands."""
+        """Return the state of the followed runs, and the status of every run of the folder by run id."""
         with self._lock:
             if self._snapshot is None or time.monotonic() - self._looked_at > _SECONDS / 2:
                 self._snapshot = self._progress.look(everything=self._snapshot is None)
@@ -85,7 +105,7 @@ class Follower:
 
 
 def panel(part: Part) -> None:
-    """Show how the runs of ``part`` go, as long as some are open; nothing where all are in the tables."""
+    """Show the progress of ``part`` while runs are open; show nothing if the tables already have all runs."""
     state = look(part)
     if state is None or (state.settled == state.total and not state.ended):
         return
@@ -97,7 +117,7 @@ def panel(part: Part) -> None:
 
 
 def look(part: Part) -> State | None:
-    """Where all runs of ``part`` stand; None where none of its folders has runs, only their tables."""
+    """Return the state of all runs of ``part``; None if its folders hold only tables."""
     now: dict[str, str] = {}
     snapshots: list[Snapshot] = []
     notes: list[str] = []
@@ -110,7 +130,7 @@ def look(part: Part) -> State | None:
         if follower is not None:
             snapshot, statuses = follower.look()
             snapshots.append(snapshot)
-            # a run that several folders have counts once, and is done where one of them has finished it
+            # a run in several folders counts once, and is done if one of them has finished it
             now |= {run: status for run, status in statuses.items() if now.get(run) != "done"}
     if not snapshots:
         return None
@@ -130,7 +150,7 @@ def look(part: Part) -> State | None:
 
 
 def _followed(part: Part, is_running: bool, stamp: object) -> None:
-    """The part of the page that is drawn anew: all of it is, once it is to look otherwise."""
+    """Draw the part of the page that is refreshed; redraw the whole page once other parts must change."""
     state = look(part)
     if (
         state is None
@@ -149,7 +169,7 @@ def _followed(part: Part, is_running: bool, stamp: object) -> None:
             placeholder="–",
             key="runs-live",
             column_config={
-                "epoch": st.column_config.TextColumn(help="epochs of all stages that are trained, of all"),
+                "epoch": st.column_config.TextColumn(help="epochs done, of the epochs of all stages"),
                 "done": st.column_config.ProgressColumn(format="%.0f%%", min_value=0, max_value=100),
                 "validation accuracy (%)": st.column_config.NumberColumn(format="%.1f"),
             },
@@ -158,23 +178,23 @@ def _followed(part: Part, is_running: bool, stamp: object) -> None:
         if len(state.running) > _MOST_ROWS:
             st.caption(f"… and {len(state.running) - _MOST_ROWS} more")
     else:
-        st.caption("Nothing runs at the moment. The command on the page Overview goes on with what is open.")
+        st.caption("Nothing runs at the moment. The command on the page Overview continues the open runs.")
     for item, reason in state.failed[-_MOST_FAILED:]:
         st.markdown(f":material/error: failed: {plain(f'{item.label} seed={item.seed}: {reason}')}")
     for note in state.notes[:_MOST_FAILED]:
         st.caption(plain(note))
     if state.ended:
         _ended(part, state)
-    st.caption(f"Looked at {time.strftime('%H:%M:%S')}, and again every few seconds.")
+    st.caption(f"Updated at {time.strftime('%H:%M:%S')}, and again every few seconds.")
 
 
 def _ended(part: Part, state: State) -> None:
-    """Tables are made when a grid ends, or when somebody asks for it."""
+    """Show the command that brings the tables up to date; otherwise a grid does so only when it ends."""
     if not _statuses(part):
-        words = "There are no tables of these runs yet; a grid makes them when it ends. This makes them now:"
+        words = "These runs have no tables yet; a grid makes them when it ends. This command makes them now:"
     else:
         runs = "1 run has" if state.ended == 1 else f"{state.ended:,} runs have"
-        words = f"{runs} ended since the tables were made. This brings them up to date:"
+        words = f"{runs} ended since the tables were made. This command brings them up to date:"
     st.info(words, icon=":material/info:")
     lines = [
         f"python -m bench.collect --suite {part.suite} --results {shlex.quote(folder)}"
@@ -201,7 +221,7 @@ def _table(running: list[Running]) -> pd.DataFrame:
 
 
 def _statuses(part: Part) -> dict[str, str]:
-    """Where the runs of ``part`` stand in its tables; nothing while there are none."""
+    """Return the status of the runs of ``part`` in its tables; empty if there are no tables."""
     try:
         runs = data.table(part, "runs")
     except StoreError:
@@ -211,12 +231,12 @@ def _statuses(part: Part) -> dict[str, str]:
 
 @st.cache_resource(max_entries=_KEPT, show_spinner=False)
 def _follower(part: Part, folder: str, stamp: object) -> Follower | None:
-    """Who follows what is open in a folder; None for one that has tables alone."""
+    """Return the follower of the open runs of a folder; None if the folder holds only tables."""
     store = Store(folder)
     if store.published:
         return None
     before = _statuses(part)
-    # a launch since the tables were made may have begun finished runs anew
+    # a launch after the tables were made may have started finished runs again
     again = data.is_launched_since(part, folder)
     known, items = {}, []
     for run in store.planned(part.suite):

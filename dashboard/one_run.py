@@ -1,4 +1,4 @@
-"""What is known of one run: its figures, settings, log, and where it came from."""
+"""Show everything about one run: scores, settings, log and provenance."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bench.results.store import Store
 from dashboard import data
 from dashboard.plain import plain
 
-#: Lines of the end of a log.
+#: Number of lines of a log that are shown.
 _LOG_LINES = 50
-#: What the table says of where a run came from, for those whose folder is elsewhere.
+#: Columns about the provenance of a run, for runs whose folder is not here.
 _ORIGIN = ("git_sha", "torch_version", "device", "execution", "threads", "concurrency", "started_at")
 _COSTS = ("wall_seconds", "train_flops_ratio", "compression_vs_dense_vi")
 
 
 def details(run: pd.Series) -> None:
-    """Show all of a row of the table ``runs``."""
+    """Show a row of the table ``runs``."""
     st.subheader(plain(f"{run['config_label']}, seed {run['seed']}"), anchor=False)
     st.caption(plain(f"run {run['run_id']} · {run['status']} · {run['results']}"))
     if isinstance(run["error"], str):
@@ -58,7 +58,7 @@ def _figures(run: pd.Series) -> None:
 
 
 def _folder(run: pd.Series) -> RunFolder | None:
-    """The folder of a run; None where it is elsewhere, as for published tables."""
+    """Return the folder of a run; None if it is not here, as with published tables."""
     try:
         folder = Store(str(run["results"])).run(str(run["run_id"]))
     except StoreError:
@@ -74,7 +74,7 @@ def _origin(run: pd.Series, folder: RunFolder | None) -> None:
         except StoreError as error:
             st.warning(plain(error), icon=":material/warning:")
     if document is None:
-        st.caption("Its file provenance.json is not here; this is what the tables say.")
+        st.caption("The run's file provenance.json is not here; these values are from the tables.")
         document = {name: run[name] for name in _ORIGIN}
     rows = [(name, _text(value)) for name, value in document.items()]
     st.dataframe(
@@ -85,14 +85,14 @@ def _origin(run: pd.Series, folder: RunFolder | None) -> None:
     )
     if "+" in str(document.get("git_sha") or ""):
         st.caption(
-            "A `+` behind the commit: files differed from it. " + str(data.column("git_sha")["definition"])
+            "A `+` after the commit: files differed from it. " + str(data.column("git_sha")["definition"])
         )
 
 
 def _log(run: pd.Series, folder: RunFolder | None) -> None:
     if folder is None:
         st.info(
-            "The folder of this run is not here: these are published tables, or it was moved.",
+            "The folder of this run is not here: either these are published tables, or it was moved.",
             icon=":material/info:",
         )
         return
@@ -104,8 +104,8 @@ def _log(run: pd.Series, folder: RunFolder | None) -> None:
     if lines:
         st.code("\n".join(lines), language=None, wrap_lines=True, height=min(420, 60 + 24 * len(lines)))
     else:
-        st.caption("It has written nothing to its log.")
-    st.caption("What the processes around it printed is shown by:")
+        st.caption("The run has written nothing to its log.")
+    st.caption("This command shows what the processes that computed it printed:")
     st.code(
         f"python -m bench.logs {run['run_id']} --results {shlex.quote(str(run['results']))}", language="bash"
     )

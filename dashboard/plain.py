@@ -1,25 +1,25 @@
-"""Words of results in Markdown: data, shown as they are."""
+"""Escape texts from results, which are data, so that Markdown shows them literally."""
 
 from __future__ import annotations
 
 import re
 
-#: Characters that Markdown gives a meaning: results are data, and shown as they are.
+#: Characters with a meaning in Markdown.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:^=&])")
-#: Of these, those that are more than bold, code and paragraphs.
+#: Those of them that do more than bold, code and paragraphs.
 _LIVELY = re.compile(r"([\[\]<>!|~$^&]|:(?=\w+[:\[]))")
-#: What is made a link though nothing marks it.
+#: Texts that Markdown turns into links although nothing marks them as such.
 _LINKS = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)
 _JOINER = "\u2060"  # has no width
 
 
 def plain(text: object) -> str:
-    """``text`` such that Markdown shows it as it is, and makes no link of it."""
+    """Escape ``text`` so that Markdown shows it literally and makes no links of it."""
     return _MARKDOWN.sub(r"\\\1", _unlinked(str(text)))
 
 
 def restrained(text: str) -> str:
-    """Markdown of ours with words of results in it: bold, code and paragraphs are left, and nothing else."""
+    """Escape our own Markdown with texts from results in it; only bold, code and paragraphs keep working."""
     return _LIVELY.sub(r"\\\1", _unlinked(text))
 
 

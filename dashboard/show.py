@@ -1,4 +1,4 @@
-"""How pages show things: a chart with its data and words, what is missing, a table with its downloads."""
+"""Show the elements of pages: charts with their data and explanation, notes on missing data, downloads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,23 @@ from dashboard.plain import plain, restrained
 
 
 def chart(key: str, make: Callable[[], Chart], subtitle: str = "") -> Chart | None:
-    """Draw what ``make`` gives, with its title, data, downloads and how it was computed.
+    """Draw a chart with its title, data, downloads and explanation.
 
-    key: names the chart's widgets and its files. Where there is nothing to draw, or a table can't be read,
-    that is said instead, and the rest of the page goes on.
+    If there is nothing to draw or a table cannot be read, a note says so, and the page goes on.
+
+    Parameters
+    ----------
+    key
+        Name of the chart's widgets and files.
+    make
+        Makes the chart.
+    subtitle
+        Line below the title.
+
+    Returns
+    -------
+    Chart or None
+        None if there is nothing to draw.
     """
     try:
         found = make()
@@ -44,12 +57,12 @@ def chart(key: str, make: Callable[[], Chart], subtitle: str = "") -> Chart | No
 
 
 def height(rows: int, most: int = 25) -> int:
-    """Pixels of a table that shows ``rows`` rows, and scrolls beyond ``most``."""
+    """Return the height in pixels of a table of ``rows`` rows; it scrolls if there are more than ``most``."""
     return 38 + 35 * min(max(rows, 1), most)
 
 
 def card(title: str, value: str, words: str) -> None:
-    """A figure that is looked at first, with what it is of. All three are shown as they are."""
+    """Show an important number with its title and a description; all three are shown literally."""
     with st.container(border=True):
         st.caption(plain(title))
         st.markdown(f"### {plain(value)}")
@@ -57,7 +70,7 @@ def card(title: str, value: str, words: str) -> None:
 
 
 def more(key: str, frame: pd.DataFrame, how: str) -> None:
-    """Below a chart: its data as a table and a file, and how they were computed; made once it is opened."""
+    """Show a chart's data and how they were computed in a section that is made once it is opened."""
     with st.expander("Data, and how it was computed", key=f"{key}-more", on_change="rerun") as opened:
         if opened.open:
             st.markdown(restrained(how))
@@ -66,7 +79,7 @@ def more(key: str, frame: pd.DataFrame, how: str) -> None:
 
 
 def download(key: str, frame: pd.DataFrame, label: str = "CSV") -> None:
-    """A button that gives ``frame`` as a file, made when it is pressed."""
+    """Show a button to download ``frame`` as CSV; the file is made when it is pressed."""
     st.download_button(
         label,
         lambda: frame.to_csv(index=False).encode(),
@@ -80,7 +93,7 @@ def download(key: str, frame: pd.DataFrame, label: str = "CSV") -> None:
 
 @contextlib.contextmanager
 def forgiving() -> Iterator[None]:
-    """Say what is missing or can't be read in place of a section, and go on with the rest of the page."""
+    """Show a note in place of a section whose data are missing or unreadable, and go on with the page."""
     try:
         yield
     except (Missing, StoreError) as error:
@@ -88,7 +101,10 @@ def forgiving() -> Iterator[None]:
 
 
 def axis(label: str, options: dict[str, str], key: str, **more: Any) -> str:
-    """A choice among columns, by their names for readers; it is in the address as ``key``."""
+    """Show a choice among ``options``, names for readers by value, and return the chosen value.
+
+    The choice is in the address as ``key``.
+    """
     chosen = st.segmented_control(
         label, list(options), format_func=options.__getitem__, key=key, bind="query-params",
         default=next(iter(options)), required=True, **more,

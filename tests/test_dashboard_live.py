@@ -109,7 +109,7 @@ def said(app):
 def test_a_grid_without_tables_can_be_watched(store, opened):
     launched(store, "done", "running", "pending")
     app = opened(store)
-    assert "How far is it?" in said(app) and "There are no tables of these runs yet" in said(app)
+    assert "How far is it?" in said(app) and "These runs have no tables yet" in said(app)
     table = app.dataframe[0].value
     assert table["epoch"].tolist() == ["1 of 4"] and table["validation accuracy (%)"].tolist() == [50.0]
     assert app.code[0].value == f"python -m bench.collect --suite {SUITE} --results {store.root}"
@@ -149,7 +149,7 @@ def test_runs_are_compared_by_what_differs(store, opened):
 def test_ids_that_are_none_or_elsewhere_are_said(store, opened):
     launched(store, "done")
     store.update_tables(SUITE)
-    assert "no id of a run" in said(opened(store, run="../../etc"))
+    assert "not the id of a run" in said(opened(store, run="../../etc"))
     assert "has no run 0123456789ab" in said(opened(store, run="0123456789ab"))
 
 

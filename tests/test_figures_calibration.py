@@ -212,7 +212,7 @@ def test_figures_are_the_same_every_time_and_dark_ones_differ_in_colour():
 @pytest.mark.parametrize(
     ("predictor", "split", "words"),
     [
-        ("samples+temperature", "test", "scaled by a temperature"),
+        ("samples+temperature", "test", "has temperature scaling"),
         ("samples", "val", "Choose another split"),
         ("mean", "test", "Choose another"),
     ],

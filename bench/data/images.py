@@ -99,7 +99,7 @@ class ImageDataset(Dataset):
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None
     ) -> torch.Tensor:
-        """Standardise a batch; in training also crop and mirror it at random, with black outside the image."""
+        """Standardise a batch; in training also crop it at random, with black outside, and mirror it."""
         if augmentation is not None and self.options.augment and self.padding:
             inputs = crop_and_flip(inputs, self.padding, self.flip, augmentation)
         return super().prepare(inputs, splits, augmentation)

@@ -1,7 +1,7 @@
-"""Charts of results: data frames in, plotly figures out. No Streamlit, no torch, no methods.
+"""Draw charts of results from data frames with plotly. No Streamlit, no torch, no methods.
 
-Every chart answers the question that is its title, and carries what was drawn, how that was computed and
-what it shows in words, so that a page, a report and a file can all show it honestly.
+The title of every chart is the question that it answers. A chart carries its data, how they were computed,
+and what it shows in words, so that a dashboard page, a report and a file can all show the same.
 """
 
 from bench.figures.calibration import SCALED, reliability, scaling

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: reliability diagrams, and what one temperature mends."""
+"""Draw how well probabilities are calibrated: reliability diagrams, and the effect of temperature scaling."""
 
 from __future__ import annotations
 
@@ -17,25 +17,35 @@ from bench.figures.parts.panels import add_keys, add_panel, panels
 from bench.statistics.nonparametric import wilson
 from bench.statistics.seeds import summarise
 
-#: A bin of fewer examples than this in a run says next to nothing about accuracy.
+#: A bin with fewer examples per run than this says almost nothing about accuracy.
 FEW = 10
-#: Letters of a line above a panel.
+#: Greatest number of characters of a line above a panel.
 _HEADING = 26
-#: What is added to a predictor's name once its probabilities were divided by a temperature.
+#: Suffix of a predictor's name for its temperature-scaled form.
 SCALED = "+temperature"
 
 
 def bins(runs: pd.DataFrame, calibration: pd.DataFrame, predictor: str, split: str) -> pd.DataFrame:
-    """A row a configuration and bin that has examples, over the last stages of finished runs.
+    """Pool the bins of confidence over the seeds of each configuration, for the last stage of finished runs.
 
-    Columns: ``config_id``, ``config_label``, ``method``, ``bin``, ``lower``, ``upper``, ``count`` (of all
-    seeds), ``seeds``, ``per_seed``, ``confidence`` and ``accuracy`` (of the pooled examples), ``gap``
-    (accuracy less confidence), ``low`` and ``high`` (95 % Wilson interval of the accuracy, on ``per_seed``
-    examples).
+    Parameters
+    ----------
+    runs, calibration
+        The tables of these names.
+    predictor, split
+        The predictor and the part of the data.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each configuration and bin with examples: ``config_id``, ``config_label``, ``method``,
+        ``bin``, ``lower``, ``upper``, ``count`` (examples of all seeds), ``seeds``, ``per_seed`` (examples
+        per seed), ``confidence`` and ``accuracy`` of the pooled examples, ``gap`` (accuracy minus
+        confidence), ``low`` and ``high`` (95 % Wilson interval of the accuracy for ``per_seed`` examples).
     """
     done = runs[runs["status"] == "done"].drop_duplicates("run_id")
     known = done.assign(run_id=done["run_id"].astype(str)).set_index("run_id")
-    # before anything else: the table has 120 rows a run, and few runs are asked for
+    # filter by run first: the table has 120 rows per run, and only few runs are asked for
     mine = calibration[calibration["run_id"].isin(known.index)]
     rows = last_rows(mine, done, predictor, split).astype({"run_id": str, "count": "float64"})
     rows = rows.drop_duplicates(["run_id", "bin"])
@@ -66,10 +76,25 @@ def reliability(
     split: str,
     look: Look,
 ) -> Chart:
-    """A reliability diagram for each of ``config_ids`` on the same axes, with counts below.
+    """Draw a reliability diagram for each of ``config_ids``, with the number of examples per bin below.
 
-    runs, calibration, metrics: the tables. predictor: such as ``samples`` or ``samples+temperature``. Raises
-    ``Missing`` where none of them has bins of ``predictor`` on ``split``.
+    Parameters
+    ----------
+    runs, calibration, metrics
+        The tables of these names.
+    config_ids
+        The configurations, one panel each.
+    predictor
+        For example ``samples`` or ``samples+temperature``.
+    split
+        ``test`` or ``val``.
+    look
+        Colours and markers.
+
+    Raises
+    ------
+    Missing
+        No configuration has bins of ``predictor`` on ``split``.
     """
     chosen = runs[runs["config_id"].isin(list(config_ids))]
     found = bins(chosen, calibration, predictor, split)
@@ -104,16 +129,17 @@ def reliability(
         data=found,
         how=(
             f"Predictor `{predictor}`, split `{split}`, last stage of each run. Examples are sorted into 15 "
-            "bins of equal width by the probability of the predicted class; a mark stands at a bin's mean "
-            "confidence and accuracy, those of all seeds together. The bar from the diagonal to the mark "
-            "is the gap; above the diagonal the predictor is underconfident, below it overconfident. "
-            "Whiskers are the 95 % Wilson interval of the accuracy, for as many examples as one run has in "
-            "the bin: seeds predict the same examples, or many of the same, so that pooled ones are not "
-            "independent, and an interval for their sum would be too narrow. Below: examples a run in each "
-            f"bin, on a log scale; {few} of {len(found)} bins that are not empty have fewer than {FEW} "
-            "(hollow marks, under the dotted rule), and say next to nothing.\n\nAbove each panel: ECE, mean "
-            "over seeds ± half width of the 95 % t-interval (none for a single seed), and what it would "
-            f"be if the predictor were calibrated.\n\n**ECE**: {axes()['ece'].definition}"
+            "bins of equal width by the probability of the predicted class. A mark stands at the mean "
+            "confidence and accuracy of a bin, over all seeds together. The bar from the diagonal to the "
+            "mark is the gap; above the diagonal the predictor is underconfident, below it overconfident. "
+            "Whiskers are the 95 % Wilson interval of the accuracy for the number of examples that one run "
+            "has in the bin. Seeds predict the same examples, or many of the same, so that the pooled "
+            "examples are not independent, and an interval for all of them would be too narrow. Below: "
+            f"examples per run in each bin, on a log scale; {few} of {len(found)} bins that are not empty "
+            f"have fewer than {FEW} (hollow marks, under the dotted line), and say almost nothing.\n\nAbove "
+            "each panel: ECE, mean "
+            "over seeds ± half width of the 95 % t-interval (none for a single seed), and the ECE to expect "
+            f"if the predictor were calibrated.\n\n**ECE**: {axes()['ece'].definition}"
         ),
         alt=(
             f"Accuracy against confidence in 15 bins, {len(shown)} panels, predictor {predictor}, split "
@@ -131,10 +157,27 @@ def scaling(
     look: Look,
     singles: bool = False,
 ) -> Chart:
-    """``score`` before and after temperature scaling, a row a configuration, best after it first.
+    """Draw ``score`` before and after temperature scaling, one row per configuration, best after it first.
 
-    score: a metric that is a column of ``runs`` too. predictor: ``mean`` or ``samples``. singles: a dot a run
-    too. Raises ``Missing`` where no finished run was scaled.
+    Parameters
+    ----------
+    runs, metrics
+        The tables of these names.
+    score
+        A metric that is also a column of ``runs``.
+    predictor
+        ``mean`` or ``samples``.
+    split
+        ``test`` or ``val``.
+    look
+        Colours and markers.
+    singles
+        Whether to draw a small dot for each run.
+
+    Raises
+    ------
+    Missing
+        No finished run was temperature-scaled.
     """
     axis = axes()[score]
     table = _before_after(runs, metrics, score, predictor, split)
@@ -156,7 +199,7 @@ def scaling(
             Marks("null_after", "if it were calibrated", "tick", -0.14),
         ]
         null = (
-            " Each mark has a rule of its own at the ECE to expect of a calibrated predictor with the same "
+            " A short line for each mark shows the ECE to expect of a calibrated predictor with the same "
             "confidences; an ECE near it is no evidence of miscalibration."
         )
     figure = dot_plot(shown, marks, axis, short_names(shown, look), look, table if singles else None)
@@ -170,8 +213,8 @@ def scaling(
         how=(
             f"Predictor `{predictor}` before, `{predictor}{SCALED}` after; split `{split}`, last stage. "
             "Marks are means over seeds, whiskers 95 % t-intervals over seeds (none for a single seed), n "
-            "in the tooltip. The data below have the change too, paired by seed, with its own t-interval, "
-            f"not corrected for the number of rows.{null}{rest(found)}\n\n**{axis.name}**: "
+            "in the tooltip. The data below also have the change, paired by seed, with its t-interval, which "
+            f"is not corrected for the number of rows.{null}{rest(found)}\n\n**{axis.name}**: "
             f"{axis.definition}"
         ),
         alt=(
@@ -184,7 +227,7 @@ def scaling(
 def _before_after(
     runs: pd.DataFrame, metrics: pd.DataFrame, score: str, predictor: str, split: str
 ) -> pd.DataFrame:
-    """Runs that have both: ``score`` before, after and its change, ``ece_null`` and T."""
+    """Return runs scored before and after scaling, with both scores, the change, ``ece_null`` and T."""
     names = [score, "ece_null"]
     before = scored(runs, metrics, names, predictor, split)
     after = scored(runs, metrics, [*names, "temperature"], predictor + SCALED, split)
@@ -196,7 +239,7 @@ def _before_after(
 
 
 def _heading(name: str, scores: pd.DataFrame, mine: pd.DataFrame) -> str:
-    """What a panel is of, its ECE, what a calibrated one would have, and how many bins say nothing."""
+    """Write the heading of a panel: name, ECE, ECE if calibrated, and number of nearly empty bins."""
     axis = axes()["ece"]
     row = scores[scores["config_id"] == mine["config_id"].iloc[0]].iloc[0]
     ece = interval(row["ece_mean"], row["ece_half_width"], axis.digits, axis.factor)
@@ -209,14 +252,14 @@ def _heading(name: str, scores: pd.DataFrame, mine: pd.DataFrame) -> str:
 
 
 def _nothing(runs: pd.DataFrame, predictor: str, split: str) -> str:
-    """Why there is nothing of ``predictor`` on ``split``, and what brings it."""
+    """Explain why there is nothing of ``predictor`` on ``split``, and what would bring it."""
     if not (runs["status"] == "done").any():
         return "No run here is finished. Widen the filters, or see the page Runs."
     if predictor.endswith(SCALED):
         return (
-            "No run here was scaled by a temperature. Runs of the protocol refit have no validation part "
-            "to fit it on; others were computed before temperature scaling was there, and --force computes "
-            "them anew."
+            "No run here has temperature scaling. Runs of the protocol refit have no validation part to fit "
+            "a temperature on; other runs were computed by a version without temperature scaling, and "
+            "--force computes them anew."
         )
     return (
         f"No run here has bins of predictor {predictor} on split {split}. Choose another split or predictor."

@@ -1,4 +1,4 @@
-"""Whether what counts promise is measured: FLOPs against seconds and memory, weights against bytes."""
+"""Compare counted with measured costs: FLOPs with seconds and memory, weights with bytes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,44 @@ from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, variant
 from bench.statistics.seeds import summarise
 
-#: What is counted, and what is measured, each as a ratio to dense VI.
+#: Columns of counted and of measured costs, each a ratio to dense VI.
 COUNTED = ("train_flops_ratio", "inference_flops_ratio")
 MEASURED = ("step_time_ratio", "peak_memory_ratio")
-#: Times of runs that differ in one of these are not comparable.
+#: Columns in which runs must agree for their times to be comparable.
 CIRCUMSTANCES = ("device", "threads", "concurrency", "execution")
 _TIMED = (
-    "No finished run here has a {name}. It needs runs that had the machine to themselves, and dense VI "
-    "beside them in the same suite. The suite cost takes both: python -m bench.grid --suite cost --threads 2"
+    "No finished run here has a {name}. It needs runs that had the machine to themselves, and a run of dense "
+    "VI in the same suite. The suite cost has both: python -m bench.grid --suite cost --threads 2"
 )
-#: What lies above the line of equal ratios, and below it.
+#: Texts above and below the line of equal ratios.
 _BESIDE = {
     "step_time_ratio": ("slower than counted", "faster than counted"),
     "peak_memory_ratio": ("more memory than counted", "less memory than counted"),
 }
-#: The plot is a square, so that the line of equal ratios is at 45 degrees.
+#: Side of the plot in pixels. It is a square, so that the line of equal ratios is at 45 degrees.
 _SQUARE_PIXELS = 560
 
 
 def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
-    """Measured against counted ratio to dense VI, a mark a configuration, with the line where they agree.
+    """Draw measured against counted ratios to dense VI, one mark per configuration.
 
-    runs: the table ``runs``. counted, measured: of ``COUNTED`` and ``MEASURED``. Runs whose steps are not as
-    many as those of dense VI are left out: what is measured is of a step. Raises ``Missing``.
+    Runs that took more or fewer steps than dense VI are left out, since the measured ratio is about one step.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    counted
+        One of ``COUNTED``.
+    measured
+        One of ``MEASURED``.
+    look
+        Colours and markers.
+
+    Raises
+    ------
+    Missing
+        No finished run has both ratios, or all took more or fewer steps than dense VI.
     """
     x_axis, y_axis = axes()[counted], axes()[measured]
     timed = runs[(runs["status"] == "done") & (runs[measured] > 0) & (runs[counted] > 0)]
@@ -61,9 +76,9 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
             "A mark is a configuration: means over its finished seeds of ratios to dense VI; whiskers are 95 "
             "% t-intervals over seeds (none for a single seed; those of counts are mostly smaller than a "
             "mark), n in the tooltip. An interval that reaches below the axis ends at it. Both axes are "
-            "logarithmic and have the same scale. The dashed line is where what is measured equals what is "
-            "counted."
-            + (f" {left} runs are left out, as their steps are not as many as dense VI's." if left else "")
+            "logarithmic and have the same scale. On the dashed line the measured ratio equals the counted "
+            "one."
+            + (f" {left} runs are left out, as they took more or fewer steps than dense VI." if left else "")
             + f"\n\n**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=_in_words(table, x_axis, y_axis),
@@ -71,9 +86,14 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
 
 
 def stored(runs: pd.DataFrame, look: Look) -> Chart:
-    """How many times smaller the stored model is, against the share of weights that is left.
+    """Draw how many times smaller the stored model is, against the share of active weights.
 
-    The line is where bytes are in proportion to weights. Raises ``Missing``.
+    On the line bytes are in proportion to weights.
+
+    Raises
+    ------
+    Missing
+        No finished run has density and bytes.
     """
     x_axis, y_axis = axes()["density"], axes()["compression_vs_dense_vi"]
     metrics = ["density", "compression_vs_dense_vi", "checkpoint_bytes"]
@@ -112,9 +132,9 @@ def stored(runs: pd.DataFrame, look: Look) -> Chart:
         data=table,
         how=(
             "A mark is a configuration: means over its finished seeds, n in the tooltip; bytes hardly differ "
-            "between seeds. The dashed line is where bytes are in proportion to active weights. Below it, "
-            "what is stored beside them costs: positions of active weights, biases, normalisation. Above it "
-            "are methods that store fewer numbers a weight than dense VI, which has two.\n\n"
+            "between seeds. On the dashed line bytes are in proportion to active weights. A model below it "
+            "stores more than these: positions of active weights, biases, normalisation. Above it are "
+            "methods that store fewer numbers per weight than dense VI, which stores two.\n\n"
             f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=(
@@ -126,14 +146,14 @@ def stored(runs: pd.DataFrame, look: Look) -> Chart:
 
 
 def not_comparable(runs: pd.DataFrame) -> list[str]:
-    """Why times of these finished runs can't be compared with each other, a line each; none where they can.
+    """Explain, one line per reason, why times of these finished runs cannot be compared with each other.
 
-    Ratios to dense VI need no such comparison, except that of ``execution``.
+    Ratios to dense VI do not depend on this, except for ``execution``.
     """
     done = runs[runs["status"] == "done"]
     lines = []
     for name in CIRCUMSTANCES:
-        # dense methods have no sparse layer to execute one way or another
+        # dense methods have no sparse layers, so that they do not differ in how these are executed
         values = done.loc[done["sparsity"] > 0, name] if name == "execution" else done[name]
         counts = values.dropna().value_counts()
         if len(counts) > 1:
@@ -143,7 +163,7 @@ def not_comparable(runs: pd.DataFrame) -> list[str]:
 
 
 def _has_as_many_steps(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run took as many steps as the dense VI whose FLOPs its own are divided by."""
+    """Tell for each run whether it took as many steps as the dense VI run of its FLOP ratios."""
     limited = pd.Series(False, index=runs.index)
     if (key := "config.training.max_steps") in runs:
         limited = runs[key].notna()
@@ -181,7 +201,7 @@ def _marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, method: s
 
 
 def _whiskers(mean: pd.Series, half: pd.Series, low: float, colour: str) -> dict[str, object]:
-    """Those of a logarithmic axis end at its lower end, where an interval reaches below it."""
+    """Make whiskers for a logarithmic axis; those that reach below its lower end ``low`` end there."""
     known = half.fillna(0)
     down = np.minimum(known, np.maximum(mean - low, 0))
     return {
@@ -217,7 +237,7 @@ def _stored_marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, me
 
 
 def _sizes(table: pd.DataFrame, look: Look) -> list[int]:
-    """Pixels of each mark: methods of equal density store equally much, and stand around each other."""
+    """Return the size of each mark in pixels; marks at the same place differ in size, so that all show."""
     places = zip(
         np.log10(table["density_mean"]).round(2),
         np.log10(table["compression_vs_dense_vi_mean"]).round(2),
@@ -238,7 +258,7 @@ def _add_equal(figure: go.Figure, low: float, high: float, words: tuple[str, str
             line={"color": look.soft, "width": 1.5, "dash": "dash"},
         )
     )  # fmt: skip
-    # words where they can't hide marks: in the corners that lie far from the line
+    # the texts stand in the corners far from the line, where they hide no marks
     corners = (
         (0.02, 0.98, "left", "top", words[0]),
         (0.98, 0.02, "right", "bottom", words[1]),
@@ -251,7 +271,7 @@ def _add_equal(figure: go.Figure, low: float, high: float, words: tuple[str, str
 
 
 def _span(table: pd.DataFrame, *columns: str) -> tuple[float, float]:
-    """What both axes show: all means and the upper ends of whiskers, with room."""
+    """Return the range of both axes: all means and the upper ends of whiskers, with a margin."""
     low = min(float(table[f"{column}_mean"].min()) for column in columns)
     high = max(
         float((table[f"{column}_mean"] + table[f"{column}_half_width"].fillna(0)).max()) for column in columns
@@ -270,7 +290,7 @@ def _number(value: object) -> str:
 
 
 def _in_words(table: pd.DataFrame, x_axis: Axis, y_axis: Axis) -> str:
-    """What the configuration with the fewest counted FLOPs gains."""
+    """Say what is measured for the configuration with the fewest counted FLOPs."""
     least = table.iloc[int(table[f"{x_axis.column}_mean"].to_numpy().argmin())]
     mean, half = least[f"{y_axis.column}_mean"], least[f"{y_axis.column}_half_width"]
     what = f"{y_axis.name} {interval(mean, half, 3)} of dense VI"

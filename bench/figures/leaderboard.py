@@ -1,4 +1,4 @@
-"""Which configuration is best, how sure that is, and the same as a table for a paper."""
+"""Rank configurations with the uncertainty of their ranks, and write the ranking as a LaTeX table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, Missing, interval
 from bench.statistics.seeds import ranking, summarise
 
-#: Configurations of which every two are compared, at most: seconds and hundreds of MB for twice as many.
+#: Greatest number of configurations that are compared in pairs; twice as many would take seconds and
+#: hundreds of MB.
 MOST_COMPARED = 500
-#: What stands beside the score that is ranked by.
+#: Columns beside the score that decides the ranking.
 COLUMNS = ("accuracy", "nll", "ece", "compression_vs_dense_vi", "train_flops_ratio")
 _WITH_INTERVAL = ("accuracy", "nll", "brier", "ece")
 _SPECIAL = {
@@ -22,13 +23,29 @@ _SPECIAL = {
 
 
 def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """A row a configuration, best mean of ``score`` first.
+    """Rank configurations by the mean of ``score``, best first.
 
-    runs: the table ``runs`` of one suite, scale and test set. Columns: ``config_id``, ``config_label``,
-    ``method``, ``sparsity``, ``n`` (finished seeds), ``rank_low`` and ``rank_high`` (see
-    ``bench.statistics.ranking``), ``separable`` (whether the best one can be told apart from it; these three
-    are null above ``MOST_COMPARED`` configurations: every two of them would be compared), and of
-    ``score`` and each of ``columns`` the mean and half width. Raises ``Missing`` where nothing is finished.
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite, scale, data set and network.
+    score
+        The column that decides the ranking.
+    columns
+        Further columns to show.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: ``config_id``, ``config_label``, ``method``, ``sparsity``, ``n`` (finished
+        seeds), ``rank_low``, ``rank_high`` and ``separable`` (see ``bench.statistics.seeds.ranking``; null
+        for more than ``MOST_COMPARED`` configurations, which are not compared in pairs), and mean and half
+        width of ``score`` and of each of ``columns``.
+
+    Raises
+    ------
+    Missing
+        No finished run has ``score``.
     """
     metrics = list(dict.fromkeys([score, *columns]))
     found = summarise(runs, metrics=metrics).dropna(subset=[f"{score}_mean"])
@@ -51,7 +68,7 @@ def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS
 
 
 def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
-    """``board`` as text for readers: intervals with digits, ranks as ``1–3``, names of methods."""
+    """Format ``board`` for readers: rounded intervals, ranks as ``1–3``, and names of methods."""
     metrics = _metrics(board)
     ranks = [_rank(low, high) for low, high in zip(board["rank_low"], board["rank_high"], strict=True)]
     tied = ["●" if is_tied(row) else "" for row in board["separable"]]
@@ -65,7 +82,7 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
             interval(mean, half, axis.digits, axis.factor)
             for mean, half in zip(board[f"{metric}_mean"], half_widths, strict=True)
         ]
-        if number == 0:  # what is ranked by comes first, where a narrow screen has it
+        if number == 0:  # the ranking's score comes first, so that narrow screens show it
             table["configuration"] = board["config_label"].astype(str).to_numpy()
             table["n"] = board["n"].astype(int).to_numpy()
     table["method"] = [look.name(str(method)) for method in board["method"]]
@@ -73,7 +90,7 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
 
 
 def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
-    """The table for a paper (needs booktabs): best mean bold, a dagger at what is tied with it."""
+    """Write the table in LaTeX (needs booktabs): the best mean is bold, a dagger marks ties with it."""
     metrics = _metrics(board)
     heads = ["configuration", "$n$"]
     for metric in metrics:
@@ -99,7 +116,7 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
 
 
 def is_tied(separable: object) -> bool:
-    """Whether the best was compared with a configuration, and can't be told apart from it."""
+    """Tell whether a configuration was compared with the best and is not significantly worse."""
     return separable is not pd.NA and not separable
 
 
@@ -110,10 +127,10 @@ def _rank(low: object, high: object) -> str:
 
 
 def _metrics(board: pd.DataFrame) -> list[str]:
-    """What ``board`` has means of, the score that it is ordered by first."""
+    """Return the columns of which ``board`` has means, starting with the score that decides the ranking."""
     return [name.removesuffix("_mean") for name in map(str, board.columns) if name.endswith("_mean")]
 
 
 def escape(text: str) -> str:
-    """``text`` such that LaTeX prints it as it is."""
+    """Escape ``text`` so that LaTeX prints it literally."""
     return "".join(_SPECIAL.get(character, character) for character in text)

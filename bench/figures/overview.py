@@ -1,4 +1,4 @@
-"""What was found, at a glance: differences to the reference, and how much has been computed."""
+"""Draw the overview of a suite: differences to the reference, and how much has been computed."""
 
 from __future__ import annotations
 
@@ -12,22 +12,39 @@ from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
 from bench.statistics.seeds import ALPHA, paired
 
-#: Rows of a forest plot, at most: more are unreadable, and what is left out is said.
+#: Greatest number of readable rows of a forest plot; readers are told how many are left out.
 MOST_ROWS = 30
 _ROW_PIXELS = 38
-#: So many times as far as most others is off the picture.
+#: A difference this many times as large as the upper quartile is written at the edge instead of drawn.
 _FAR = 5.0
 
 
 def differences(
     runs: pd.DataFrame, references: Mapping[str, str], score: str, only: Container[str] | None = None
 ) -> pd.DataFrame:
-    """What each configuration scores more than its reference, paired by seed, best first.
+    """Compute the difference of each configuration from its reference, paired by seed, best first.
 
-    only: the configurations to return; the correction is for all of ``runs`` whatever is returned.
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    references
+        ``config_id`` of the reference by ``config_id`` of the configuration.
+    score
+        Column of ``runs``.
+    only
+        The configurations to return; None for all. Holm's correction always covers all of ``runs``.
 
-    Columns: those of ``paired``, ``config_label``, ``method`` and ``reference_label``. References themselves
-    are left out. Raises ``Missing`` where no configuration shares a seed with its reference.
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of ``paired``, ``config_label``, ``method``, ``reference_label`` and ``tests`` (number of
+        comparisons); without the references themselves.
+
+    Raises
+    ------
+    Missing
+        No configuration shares a seed with its reference.
     """
     others = {mine: theirs for mine, theirs in references.items() if mine != theirs}
     found = paired(runs, score, others)
@@ -36,8 +53,8 @@ def differences(
         found = found[[config_id in only for config_id in found["config_id"]]]
     if found.empty:
         raise Missing(
-            f"No configuration here has {axes()[score].name} on a seed that its reference has too. "
-            "The reference may be filtered out, or not be computed yet: see the page Runs."
+            f"No configuration here has {axes()[score].name} for a seed that its reference also has. "
+            "The reference may be filtered out, or may not be computed yet: see the page Runs."
         )
     known = runs.drop_duplicates("config_id").set_index("config_id")
     found["config_label"] = found["config_id"].map(known["config_label"].astype(str))
@@ -54,9 +71,10 @@ def forest(
     look: Look,
     only: Container[str] | None = None,
 ) -> Chart:
-    """Paired differences to the reference with their 95 % t-intervals, a row a configuration, best first.
+    """Draw the paired differences from the reference with 95 % t-intervals, best first.
 
-    Filled marks: told apart from the reference after Holm's correction. Raises as ``differences``.
+    Marks are filled if the difference is significant after Holm's correction. The arguments, and the error
+    ``Missing``, are those of ``differences``.
     """
     axis = axes()[score]
     found = differences(runs, references, score, only)
@@ -93,7 +111,7 @@ def forest(
         )  # fmt: skip
     _keep_in_view(figure, shown, axis.factor, look)
     figure.add_vline(x=0, line={"color": look.ink, "width": 1})
-    # a row's name stands above its mark, so that a narrow screen has room for both
+    # the name of a row stands above its mark, so that narrow screens have room for both
     for number, label in enumerate(shown["config_label"]):
         figure.add_annotation(
             x=0, xref="paper", y=number - 0.36, text=escaped(label), showarrow=False, xanchor="left",
@@ -114,10 +132,10 @@ def forest(
         data=found,
         how=(
             "The mean over seeds of the difference between a configuration and its reference under the same "
-            "seed, with the 95 % t-interval of that mean; what is far off is written at the edge. "
+            "seed, with the 95 % t-interval of that mean; values far off are written at the edge. "
             "Filled marks: the paired t-test tells the two "
-            f"apart at 5 % after Holm's correction for the {tests} comparisons; open ones: it does not. "
-            "The correction is for all comparisons of the suite on this data set, whatever the filters show. "
+            f"apart at 5 % after Holm's correction for the {tests} comparisons; open marks: it does not. "
+            "The correction covers all comparisons of the suite on this data set, whatever the filters show. "
             f"{SEEDS}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=f"{apart} of {len(found)} configurations can be told apart from their reference in {axis.name}.",
@@ -125,9 +143,19 @@ def forest(
 
 
 def coverage(runs: pd.DataFrame, look: Look) -> Chart:
-    """How much was computed of what was asked for: method by data set, runs done of those planned.
+    """Draw how many of the planned runs are done, by method and data set.
 
-    runs: of one suite and scale, unfiltered. Raises ``Missing`` where there are none.
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite and scale, unfiltered.
+    look
+        Colours and names.
+
+    Raises
+    ------
+    Missing
+        There are no runs.
     """
     if runs.empty:
         raise Missing("This suite has no runs.")
@@ -172,17 +200,30 @@ def coverage(runs: pd.DataFrame, look: Look) -> Chart:
         figure=figure,
         data=counted,
         how=(
-            "Runs done of the runs that the suite asked for, all seeds and settings of a method together; "
-            "failed ones are among those that are not done."
+            "Number of runs done out of those that the suite asks for, all seeds and settings of a method "
+            "together; failed runs are among those that are not done."
         ),
         alt=f"{done} of {planned} runs are done, {int(counted['failed'].sum())} failed.",
     )
 
 
 def best(summary: pd.DataFrame, score: str) -> str:
-    """The best configuration of a summary by mean, in words: ``ssvi sparsity=0.9, n = 5: 97.50 ± 0.31``.
+    """Describe the configuration with the best mean: ``ssvi sparsity=0.9, n = 5: 97.50 ± 0.31``.
 
-    One with an interval, where any has one: the best of single runs would be the luckiest.
+    Configurations with several seeds come before those with one, since the best of single runs would be the
+    luckiest.
+
+    Parameters
+    ----------
+    summary
+        The result of ``summarise`` for ``score``.
+    score
+        Column of ``runs``.
+
+    Raises
+    ------
+    Missing
+        No finished run has ``score``.
     """
     axis = axes()[score]
     ranked = summary.dropna(subset=[f"{score}_mean"]).sort_values(
@@ -197,7 +238,7 @@ def best(summary: pd.DataFrame, score: str) -> str:
 
 
 def _keep_in_view(figure: go.Figure, shown: pd.DataFrame, factor: float, look: Look) -> None:
-    """Let one configuration that is far off not squeeze all others: it is written at the edge instead."""
+    """Write configurations that are far off at the edge, so that the others keep room on the axis."""
     widths = shown["half_width"].fillna(0.0)
     low, high = factor * (shown["difference"] - widths), factor * (shown["difference"] + widths)
     reach = pd.concat([-low, high], axis=1).max(axis=1)

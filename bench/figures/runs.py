@@ -1,4 +1,4 @@
-"""How training went: what was recorded after every epoch, of single runs or of seeds together."""
+"""Draw training curves of single runs or of seeds together, and list the settings of runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, l
 from bench.figures.parts.configurations import dashes, short_names
 from bench.results.tables.columns import definitions
 
-#: More lines than this can't be told apart.
+#: Greatest number of lines that readers can tell apart.
 MOST_RUNS = 5
-#: Values that span more than this are shown on a logarithmic axis.
+#: The axis is logarithmic if the largest value is more than this many times the smallest.
 _LOG_FROM = 50.0
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def recorded(history: pd.DataFrame) -> dict[str, str]:
-    """What there are curves of: ``metric split``, and its name for readers, in the order of definitions."""
+    """Return the recorded curves, ``metric split``, with names for readers, in the order of definitions."""
     pairs = history[["metric", "split"]].astype(str).drop_duplicates()
     known = list(definitions()["history.metric"])
     found = sorted(
@@ -29,9 +29,21 @@ def recorded(history: pd.DataFrame) -> dict[str, str]:
 
 
 def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look) -> Chart:
-    """One line a run, also of runs that failed or go on. what: see ``recorded``.
+    """Draw one line per run, also for runs that failed or are not finished.
 
-    history, runs: rows of these tables; of at most ``MOST_RUNS`` runs. Raises ``Missing``.
+    Parameters
+    ----------
+    history, runs
+        Rows of these tables for at most ``MOST_RUNS`` runs.
+    what
+        A key of ``recorded``.
+    look
+        Colours and markers.
+
+    Raises
+    ------
+    Missing
+        There are too many runs, or none has recorded this curve.
     """
     if len(runs) > MOST_RUNS:
         raise Missing(f"Curves of {len(runs)} runs can't be told apart; choose at most {MOST_RUNS}.")
@@ -63,7 +75,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look)
         data=rows[["run_id", "config_label", "seed", "stage", "epoch", "at", "value"]],
         how=(
             "A line is a run: what it recorded at the end of each epoch, without averages or smoothing. "
-            f"Epochs of later stages are counted on. {_defined(what)}"
+            f"Epochs are counted through all stages. {_defined(what)}"
         ),
         alt=f"{_name(what)} by epoch of {len(last)} runs; at the end {ends}.",
     )
@@ -72,9 +84,23 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look)
 def seed_curves(
     history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look, single_seeds: bool = False
 ) -> Chart:
-    """Means over the finished seeds of each configuration, with bands; thin lines of the seeds on request.
+    """Draw means over the finished seeds of each configuration, with bands.
 
-    history, runs: rows of these tables, of few configurations. Raises ``Missing``.
+    Parameters
+    ----------
+    history, runs
+        Rows of these tables for few configurations.
+    what
+        A key of ``recorded``.
+    look
+        Colours and markers.
+    single_seeds
+        Whether to draw a thin line for each run.
+
+    Raises
+    ------
+    Missing
+        No finished run has recorded this curve.
     """
     done = runs[runs["status"] == "done"]
     rows = _rows(history, done, what)
@@ -114,23 +140,23 @@ def seed_curves(
         data=table.rename(columns={"at": "epoch"}),
         how=(
             "A line is a configuration: the mean over its finished seeds at each epoch; the band is the 95 % "
-            f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. Epochs of later stages "
-            "are counted on. " + _defined(what)
+            f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. Epochs are counted "
+            "through all stages. " + _defined(what)
         ),
         alt=f"{_name(what)} by epoch: means over seeds of {len(ids)} configurations.",
     )
 
 
 def _rows(history: pd.DataFrame, runs: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The rows of ``what`` with columns of their runs, and ``at``: epochs since the run began."""
+    """Return the rows of ``what`` with columns of their runs and ``at``, the epoch counted over stages."""
     metric, _, split = what.partition(" ")
     mine = history[history["run_id"].isin(runs["run_id"])].astype({"run_id": str, "stage": str})
     found = mine.assign(at=mine["epoch"].astype(float) + _before(mine))
     found = found[(found["metric"] == metric) & (found["split"] == split)].dropna(subset="value")
     if found.empty:
         raise Missing(
-            f"None of these runs has recorded {_name(what)}. Choose others, or another curve; runs that go "
-            "on are read anew by python -m bench.collect."
+            f"None of these runs has recorded {_name(what)}. Choose others, or another curve; python -m "
+            "bench.collect reads unfinished runs again."
         )
     known = runs.drop_duplicates("run_id")[["run_id", "config_id", "config_label", "method", "seed"]]
     joined = found.merge(known.astype({"run_id": str}), on="run_id", how="left")
@@ -138,7 +164,7 @@ def _rows(history: pd.DataFrame, runs: pd.DataFrame, what: str) -> pd.DataFrame:
 
 
 def _before(history: pd.DataFrame) -> pd.Series:
-    """Epochs of the stages before that of each row, which stand in the order in which they were trained."""
+    """Return for each row the epochs of all earlier stages; rows are in the order of training."""
     longest = history.groupby(["run_id", "stage"], sort=False, observed=True)["epoch"].max().astype(float)
     before = longest.groupby("run_id", sort=False).cumsum() - longest
     keys = pd.MultiIndex.from_frame(history[["run_id", "stage"]])
@@ -183,7 +209,7 @@ def _add_seeds(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
 
 
 def _known(what: str) -> dict[str, str | None]:
-    """The definition of what is drawn; that of a plug-in's own curve is the plug-in's."""
+    """Return the definition of a curve; one that a plug-in records has none here."""
     metric = what.partition(" ")[0]
     empty: dict[str, str | None] = {"unit": None, "definition": "Defined by the method.", "better": None}
     return definitions()["history.metric"].get(metric, empty)
@@ -209,9 +235,17 @@ _PREFIX = "config."
 
 
 def differing(runs: pd.DataFrame) -> pd.DataFrame:
-    """The settings in which ``runs`` differ, a row each, as texts; ``–`` where a run has none.
+    """List the settings in which runs differ.
 
-    runs: two or more rows of the table ``runs``. Columns: ``setting``, then a run's id each.
+    Parameters
+    ----------
+    runs
+        Two or more rows of the table ``runs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per setting, as text: ``setting``, then a column per run id; ``–`` if a run has no value.
     """
     texts = {
         name: [_text(value) for value in runs[name]] for name in map(str, runs) if name.startswith(_PREFIX)
@@ -225,13 +259,13 @@ def differing(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def settings(run: pd.Series) -> pd.DataFrame:
-    """All settings that a run has, as texts: ``setting`` and ``value``."""
+    """List all settings of a run as text, in the columns ``setting`` and ``value``."""
     known = {str(name): _text(value) for name, value in run.items() if str(name).startswith(_PREFIX)}
     rows = [(name.removeprefix(_PREFIX), text) for name, text in known.items() if text != "–"]
     return pd.DataFrame(rows, columns=["setting", "value"])
 
 
 def _text(value: object) -> str:
-    if value is None or value is pd.NA or value != value:  # the last of which is NaN
+    if value is None or value is pd.NA or value != value:  # only NaN differs from itself
         return "–"
     return f"{value:.10g}" if isinstance(value, float) else str(value)

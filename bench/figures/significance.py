@@ -1,4 +1,4 @@
-"""Is a difference real, and would it hold elsewhere: two configurations, and ranks over data sets."""
+"""Compare two configurations by several tests, and rank configurations over data sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.statistics.nonparametric import (
 )
 from bench.statistics.seeds import by_seed, paired
 
-#: What a label says of the test set, which is compared over here.
+#: The parts of a label about data set and network, over which configurations are compared here.
 _PLACE = re.compile(r" (dataset|network)=\S+")
 _COLUMNS = ("what", "value", "low", "high", "p", "n", "words")
 _NO_NUMBER = float("nan")
@@ -28,12 +28,29 @@ _NOTHING = (_NO_NUMBER, _NO_NUMBER, _NO_NUMBER, _NO_NUMBER)
 
 
 def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFrame:
-    """How much better configuration ``one`` is than ``other``, in several ways; a row a way.
+    """Compute in several ways how much better configuration ``one`` is than ``other``.
 
-    runs: of one suite, scale and test set. one, other: values of ``config_id``. Columns: ``what`` (in words),
-    ``value``, ``low``, ``high`` (95 % interval), ``p`` (NaN where there is none), ``n`` (seeds), ``words``
-    (why there is no number, where the data are too few). Where the two share no seed there is one row, of
-    runs that are not paired, and ``n`` is the smaller number. Raises ``Missing`` where either has no score.
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite, scale, data set and network.
+    one, other
+        Two different ``config_id``.
+    score
+        Column of ``runs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per way: ``what`` (its name), ``value``, ``low`` and ``high`` (95 % interval), ``p`` (NaN if
+        there is none), ``n`` (seeds), ``words`` (why there is no number, if there are too few seeds). If the
+        two share no seed, there is one row of an unpaired comparison, and ``n`` is the smaller number of
+        seeds.
+
+    Raises
+    ------
+    Missing
+        One of the two has no score, or both are the same.
     """
     axis = axes()[score]
     mine = runs[runs["config_id"].isin([one, other])]
@@ -66,9 +83,21 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFram
 
 
 def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
-    """Average ranks over test sets with Nemenyi's critical difference, best first (Demšar 2006).
+    """Draw average ranks over test sets with Nemenyi's critical difference, best first (Demšar 2006).
 
-    runs: of one suite and scale, all test sets. Raises ``Missing`` in words where there are too few of them.
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite and scale, with all test sets.
+    score
+        Column of ``runs``.
+    look
+        Colours and markers.
+
+    Raises
+    ------
+    Missing
+        There are too few test sets or configurations.
     """
     axis = axes()[score]
     table = _by_setting(runs, score)
@@ -110,7 +139,7 @@ def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
         data=data,
         how=(
             f"Configurations are ranked by mean {axis.name} on each of {len(table)} test sets, and the ranks "
-            "averaged; the shaded stretch is Nemenyi's critical difference from the best at 5 %. Friedman's "
+            "averaged; the shaded region is Nemenyi's critical difference from the best at 5 %. Friedman's "
             f"test that all rank alike: p = {found.p:.2g}. A test set counts once, however many seeds it has."
         ),
         alt=f"Mean ranks of {len(data)} configurations over {len(table)} test sets; best: {order.index[0]}.",
@@ -118,11 +147,27 @@ def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
 
 
 def middle(runs: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Interquartile means over the runs of all test sets, with a stratified bootstrap (Agarwal et al. 2021).
+    """Compute interquartile means over the runs of all test sets, with a stratified bootstrap.
 
-    Scores are relative to the mean over all configurations on the same test set, so that an easy one does not
-    outweigh a hard one. Columns: ``configuration``, ``value``, ``low``, ``high``. Raises ``Missing`` in words
-    where a configuration has too few seeds, or there is one test set only.
+    Scores are divided by the mean over all configurations on the same test set, so that an easy test set does
+    not outweigh a hard one (Agarwal et al. 2021).
+
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite and scale, with all test sets.
+    score
+        Column of ``runs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: ``configuration``, ``value``, and the 95 % interval ``low``, ``high``.
+
+    Raises
+    ------
+    Missing
+        A configuration has too few seeds, or there is only one test set.
     """
     done = _done(runs, score)
     if done["setting"].nunique() < 2:
@@ -166,7 +211,7 @@ def _done(runs: pd.DataFrame, score: str) -> pd.DataFrame:
 
 
 def _by_setting(runs: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Means: a row a test set, a column a configuration."""
+    """Average over seeds: one row per test set, one column per configuration."""
     done = _done(runs, score)
     means = done.groupby(["setting", "configuration"], sort=False, observed=True)[score].mean()
     return means.unstack("configuration")

@@ -1,4 +1,4 @@
-"""How the sparse subspace evolves: how much of it is replaced, and how far it is from where it began."""
+"""Draw how the sparse subspace moves: how much an update replaces, and how much of the beginning is left."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from bench.figures.parts.bands import FEWEST, MOST_POINTS, in_bins, over_seeds
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, translucent
 from bench.figures.parts.configurations import short_names
 
-#: What is shown of an update: name for readers.
+#: Quantities of an update, with names for readers.
 MOVES = {"turnover": "turnover", "iou_previous": "IoU to the previous", "iou_initial": "IoU to the initial"}
-#: Configurations in one picture, at most.
+#: Greatest number of configurations in one picture.
 MOST_CONFIGURATIONS = 7
-#: Columns of a heat map, at most: neighbouring updates are averaged.
+#: Greatest number of columns of a heat map; if there are more updates, neighbouring ones are averaged.
 _MOST_COLUMNS = 60
-#: Of configurations that share a hue: how far to ink or to the background.
+#: Shades for configurations of one hue: how far their colour is mixed with that of text or the background.
 _SHADES = ((0.0, "ink"), (0.6, "ink"), (0.36, "background"), (0.35, "ink"))
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "triangle-down")
 MOVES_EXPLAINED = {
     "turnover": (
-        "**Turnover**: of the weights that are active after an update, the share that was not before. It "
-        "falls by the schedule of the method (how many may be replaced shrinks, and ends before training "
-        "does) and to the extent that weights up for removal win their place back."
+        "**Turnover**: of the weights that are active after an update, the share that was not active before "
+        "it. It falls with the schedule of the method (the number that may be replaced shrinks, and updates "
+        "end before training does), and when weights chosen for removal win their place back."
     ),
     "iou_previous": (
-        "**IoU to the previous**: of the active sets before and after an update, what is in both over what "
-        "is in either. 1: nothing moved. With a constant number of active weights it is (1 − t) / (1 + t) of "
-        "turnover t."
+        "**IoU to the previous**: intersection over union of the active sets before and after an update. At "
+        "1 nothing moved. With a constant number of active weights it is (1 − t) / (1 + t) for a turnover t."
     ),
     "iou_initial": (
-        "**IoU to the initial**: of the set that the stage began with and the one after an update, what is "
-        "in both over what is in either. A plateau means that what is replaced later are newcomers; a fall "
-        "to 0, that nothing is left of the beginning."
+        "**IoU to the initial**: intersection over union of the active sets at the start of the stage and "
+        "after an update. On a plateau, updates replace only weights that were added later; at 0, nothing "
+        "is left of the initial set."
     ),
 }
 _QUESTIONS = {
@@ -51,19 +50,36 @@ _MAP_QUESTIONS = {
     "iou_previous": "In which layers does the subspace come to rest, and when?",
     "iou_initial": "In which layers is the initial subspace kept?",
 }
-#: Why one of the overlaps that a reader may look for is not there.
+#: Explains why an overlap that readers may look for does not exist.
 NO_FINAL = (
-    "The IoU to the final subspace isn't stored: a run notes overlaps as it goes, when the final subspace "
-    "isn't known yet, and keeps counts rather than sets, from which it can't be worked out."
+    "The IoU to the final subspace isn't stored: a run records overlaps while it trains, when the final "
+    "subspace isn't known yet, and it stores counts and not sets, so that this IoU can't be computed later."
 )
 
 
 def moves(layers: pd.DataFrame, layer: str | None = None) -> pd.DataFrame:
-    """Of every run and update: turnover and the overlaps, of ``layer`` or of all layers taken as one set.
+    """Compute turnover and overlaps of every run and update.
 
-    layers: rows of the table ``layers``. Columns: ``run_id``, ``stage``, ``step``, ``epoch``, ``slots``,
-    ``turnover``, ``iou_previous``, ``iou_initial``. Over layers sets are united, so that a weight counts once
-    whatever layer it is in: overlaps are worked out from the layers' counts. Raises ``Missing`` for no rows.
+    For all layers, the active weights of the whole network are one set: its overlaps follow from the counts
+    of the layers.
+
+    Parameters
+    ----------
+    layers
+        Rows of the table ``layers``.
+    layer
+        Name of a layer; None for all layers as one set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each run and update: ``run_id``, ``stage``, ``step``, ``epoch``, ``slots`` (active
+        weights), ``turnover``, ``iou_previous``, ``iou_initial``.
+
+    Raises
+    ------
+    Missing
+        There are no rows.
     """
     rows = layers if layer is None else layers[layers["layer"].astype(str) == layer]
     if rows.empty:
@@ -104,12 +120,29 @@ def subspace(
     among: pd.DataFrame | None = None,
     single_seeds: bool = False,
 ) -> Chart:
-    """One of ``MOVES`` through training, a line a configuration: mean over seeds, band the 95 % t-interval.
+    """Draw one of ``MOVES`` over training, one line per configuration with a band of 95 % t-intervals.
 
-    layers: rows of the table ``layers`` of the runs ``runs``, rows of the table ``runs``. layer: None for
-    all of them as one set. among: all rows of the table ``runs`` that could be chosen from, so that
-    looks don't depend on the choice. single_seeds: a thin line a run too. Raises ``Missing`` where nothing
-    was recorded, or for more than ``MOST_CONFIGURATIONS``.
+    Parameters
+    ----------
+    layers
+        Rows of the table ``layers`` for the runs in ``runs``.
+    runs
+        Rows of the table ``runs``.
+    move
+        A key of ``MOVES``.
+    look
+        Colours and names.
+    layer
+        Name of a layer; None for all layers as one set.
+    among
+        All rows of the table ``runs`` that could be chosen, so that colours do not depend on the choice.
+    single_seeds
+        Whether to draw a thin line for each run.
+
+    Raises
+    ------
+    Missing
+        Nothing was recorded, or there are more than ``MOST_CONFIGURATIONS``.
     """
     config = runs.drop_duplicates("run_id").set_index("run_id")["config_id"]
     chosen = runs.drop_duplicates("config_id")
@@ -157,8 +190,8 @@ def subspace(
         figure=figure,
         data=found.drop(columns="time").reset_index(drop=True),
         how=(
-            f"Of {where}, at every update (where there are more than {MOST_POINTS}, neighbouring ones "
-            f"averaged): the mean over seeds; bands: the 95 % t-interval, from {FEWEST} seeds on; n in the "
+            f"For {where}, the mean over seeds at every update (if there are more than {MOST_POINTS}, "
+            f"neighbouring ones are averaged); bands: the 95 % t-interval, from {FEWEST} seeds on; n in the "
             f"tooltip.\n\n{MOVES_EXPLAINED[move]}\n\n{NO_FINAL}"
         ),
         alt=f"{MOVES[move]} of the subspace from the first update to the last: {'; '.join(ends)}.",
@@ -166,11 +199,23 @@ def subspace(
 
 
 def layer_map(layers: pd.DataFrame, move: str, look: Look) -> Chart:
-    """One of ``MOVES``, layer by time, mean over seeds; rows of the table ``layers`` of one configuration.
+    """Draw one of ``MOVES`` as a map of layers over time, averaged over seeds.
 
-    Raises ``Missing`` where nothing was recorded.
+    Parameters
+    ----------
+    layers
+        Rows of the table ``layers`` of one configuration.
+    move
+        A key of ``MOVES``.
+    look
+        Colours.
+
+    Raises
+    ------
+    Missing
+        Nothing was recorded.
     """
-    names = list(dict.fromkeys(layers["layer"].astype(str)))  # as the network has them
+    names = list(dict.fromkeys(layers["layer"].astype(str)))  # in the order of the network
     parts = []
     for name in names or [""]:
         part = in_bins(moves(layers, name), [], _MOST_COLUMNS, [move, "slots"])
@@ -212,9 +257,9 @@ def layer_map(layers: pd.DataFrame, move: str, look: Look) -> Chart:
         figure=figure,
         data=found.drop(columns="time"),
         how=(
-            "A cell is the mean over seeds (n in the data) of a layer at an update; where there are more "
-            f"than {_MOST_COLUMNS}, neighbouring ones are averaged. Layers stand as in the network, its "
-            "input on top. "
+            "A cell is the mean over seeds (n in the data) of a layer at an update; if there are more "
+            f"than {_MOST_COLUMNS} updates, neighbouring ones are averaged. Layers are in the order of the "
+            "network, with its input on top. "
             f"{scale} In a small layer a single weight is a visible share."
             f"\n\n{MOVES_EXPLAINED[move]}\n\n{NO_FINAL}"
         ),
@@ -226,9 +271,10 @@ def layer_map(layers: pd.DataFrame, move: str, look: Look) -> Chart:
 
 
 def default_choice(configurations: pd.DataFrame, most: int = 5) -> list[str]:
-    """Labels to begin with: those that share recipe and sparsity with the first, or the first few of any.
+    """Choose the labels to show at first, at most ``most``.
 
-    configurations: a row a configuration, with the columns of the table ``runs``.
+    They are those with the recipe and sparsity of the first configuration if there are several, else the
+    first few. ``configurations`` has one row per configuration with the columns of the table ``runs``.
     """
     if configurations.empty:
         return []
@@ -240,9 +286,9 @@ def default_choice(configurations: pd.DataFrame, most: int = 5) -> list[str]:
 
 
 def _looks(chosen: pd.DataFrame, look: Look, among: pd.DataFrame | None) -> dict[str, tuple[str, str, str]]:
-    """Colour, dash and marker, by ``config_id``: those of the criterion, or the method where there is none.
+    """Return colour, dash and marker by ``config_id``: those of the criterion, or else of the method.
 
-    Where several of ``among`` on the same data share these, shade, dash and marker go on from there.
+    If several of ``among`` on the same data share them, the later ones get other shades, dashes and markers.
     """
     known = chosen if among is None else among
     setting = chosen[["dataset", "network"]].iloc[0]
@@ -266,7 +312,7 @@ def _looks(chosen: pd.DataFrame, look: Look, among: pd.DataFrame | None) -> dict
 
 
 def _shade(colour: str, place: int, look: Look) -> str:
-    """``colour`` for the first; for others of the same hue shades that differ in lightness."""
+    """Return ``colour`` for the first configuration of a hue, and lighter or darker shades for others."""
     share, end = _SHADES[place % len(_SHADES)]
     other = look.ink if end == "ink" else BACKGROUND[look.mode]
     parts = [
@@ -277,7 +323,7 @@ def _shade(colour: str, place: int, look: Look) -> str:
 
 
 def _next(first: str, others: Sequence[str], place: int) -> str:
-    """``first``, then ``others`` in turn."""
+    """Return ``first`` for place 0, then ``others`` in turn."""
     order = [first, *(other for other in others if other != first)]
     return order[place % len(order)]
 
@@ -325,5 +371,5 @@ def _thin(rows: pd.DataFrame, move: str, colour: str, key: str) -> go.Scatter:
 
 
 def _rounded(values: pd.Series) -> list[float]:
-    """To five significant digits: more can't be seen, and would be sent."""
+    """Round to five significant digits: more cannot be seen, and would only enlarge the page."""
     return [float(f"{value:.5g}") for value in values]

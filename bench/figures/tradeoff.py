@@ -1,4 +1,4 @@
-"""What a budget of FLOPs, time or bytes buys: scores against costs."""
+"""Draw scores against costs: FLOPs, time, bytes or sparsity."""
 
 from __future__ import annotations
 
@@ -20,21 +20,36 @@ from bench.figures.parts.chart import (
 )
 from bench.statistics.seeds import pareto_front, summarise
 
-#: What the SSVI paper's abstract claims: so many times smaller than dense VI, for fewer points of accuracy.
+#: Claim of the SSVI paper's abstract: 10 to 20 times smaller than dense VI at a loss of less than 3 points.
 _CLAIM_FROM, _CLAIM_TO, _CLAIM_POINTS = 10.0, 20.0, 0.03
-#: The dense methods that a horizontal rule stands for.
+#: Dense methods that are shown by a horizontal line.
 _DENSE = ("dense_vi",)
-#: So many times as far behind the best as most others is off the picture.
+#: A score this many times as far behind the best as the upper quartile is written at the edge.
 _FAR = 5.0
-#: Above so many lines of one method they are left out, and its points stand alone.
+#: If a method has more lines than this, its points are drawn without lines.
 _MOST_LINES = 3
 
 
 def points(runs: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
-    """A row a configuration: means of ``cost`` and ``score`` over its finished seeds, and the interval.
+    """Average ``cost`` and ``score`` of each configuration over its finished seeds; find the Pareto front.
 
-    Columns: those of ``summarise``, ``variant`` (what sets it apart beside method and sparsity) and
-    ``front``: whether no other one is at least as good in both and better in one. Raises ``Missing``.
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    cost, score
+        Columns of ``runs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: the columns of ``summarise``, ``variant`` (the parts of the label besides
+        method and sparsity) and ``front`` (whether it is on the Pareto front of the means).
+
+    Raises
+    ------
+    Missing
+        No finished run has both.
     """
     metrics = list(dict.fromkeys([cost, score, "ece_null", "accuracy", "compression_vs_dense_vi"]))
     found = summarise(runs, metrics=metrics)
@@ -45,16 +60,27 @@ def points(runs: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
     found["variant"] = [variant(str(label)) for label in found["config_label"]]
     x = found[f"{cost}_mean"].to_numpy(dtype=float)
     y = found[f"{score}_mean"].to_numpy(dtype=float)
-    # where more of the cost's column is better (compression, sparsity), less of its negative costs less
+    # for compression and sparsity more is better, so that their negative is the cost
     found["front"] = pareto_front(-x if _is_saving(cost) else x, y, axes()[score].better or "lower")
     return found.reset_index(drop=True)
 
 
 def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
-    """Score against cost, a mark a configuration: mean over seeds, whiskers the 95 % t-interval.
+    """Draw score against cost, one mark per configuration: mean over seeds with the 95 % t-interval.
 
-    runs: the table ``runs``, of one suite, scale and test set. cost, score: columns, see ``axes``. Raises
-    ``Missing`` where no run has both.
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite, scale, data set and network.
+    cost, score
+        Columns that have an axis (see ``axes``).
+    look
+        Colours and markers.
+
+    Raises
+    ------
+    Missing
+        No finished run has both.
     """
     found = points(runs, cost, score)
     x_axis, y_axis = axes()[cost], axes()[score]
@@ -64,7 +90,7 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
         mine = mine.sort_values(f"{cost}_mean", kind="stable")
         variants = list(dict.fromkeys(mine["variant"]))
         lined = len(variants) <= _MOST_LINES and len(variants) < len(mine)
-        # lines of several variants need a trace each, marks alone do with one
+        # each line needs a trace, while marks without lines share one
         groups = [mine[mine["variant"] == name] for name in variants] if lined else [mine]
         for number, rows in enumerate(groups):
             figure.add_trace(_marks(rows, x_axis, y_axis, look, method, lined and len(rows) > 1, number == 0))
@@ -90,8 +116,8 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
             f"A mark is a configuration: the mean of its finished seeds; whiskers are the 95 % t-interval of "
             f"{y_axis.name} over seeds (none for a single seed), n in the tooltip. The grey steps are the "
             "Pareto front of the means: no other configuration is at least as good in both and better in "
-            "one; differences within the whiskers may reorder it. The dotted rule is dense VI. What is far "
-            "behind the others is written at the edge, with its value.\n\n"
+            "one; differences within the whiskers may reorder it. The dotted line is dense VI. "
+            "Configurations far behind the others are written at the edge, with their value.\n\n"
             f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=(
@@ -103,11 +129,30 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
 
 
 def at_compression(runs: pd.DataFrame, score: str, times: float = 10.0) -> pd.DataFrame:
-    """Of every method the configuration with the best mean ``score`` among those at least ``times`` smaller.
+    """Find for every method the configuration with the best mean ``score`` that is small enough.
 
-    Columns: ``method``, ``config_label``, ``compression``, ``mean``, ``half_width``, ``n``; best first.
-    Methods that have none are left out. Chosen after the fact, by the very means that are shown: the best of
-    several is a little better than it would be again.
+    The choice uses the same means that are shown, so that the best of several looks a little better than it
+    would in a repetition.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    score
+        Column of ``runs``.
+    times
+        Least compression compared with dense VI.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per method that has such a configuration, best first: ``method``, ``config_label``,
+        ``compression``, ``mean``, ``half_width``, ``n``.
+
+    Raises
+    ------
+    Missing
+        No finished run has a compression and ``score``.
     """
     found = points(runs, "compression_vs_dense_vi", score)
     column = f"{score}_mean"
@@ -127,6 +172,7 @@ def at_compression(runs: pd.DataFrame, score: str, times: float = 10.0) -> pd.Da
 
 
 def _is_saving(cost: str) -> bool:
+    """Tell whether more of the column ``cost`` is better."""
     return cost in ("compression_vs_dense_vi", "sparsity")
 
 
@@ -171,7 +217,7 @@ def _marks(
 
 
 def _null(found: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> go.Scatter:
-    """What a calibrated model of the same confidences would score: no evidence of more above it."""
+    """Mark the ECE to expect of a calibrated model with the same confidences."""
     return go.Scatter(
         x=(found[f"{x_axis.column}_mean"] * x_axis.factor).tolist(),
         y=(found["ece_null_mean"] * y_axis.factor).tolist(),
@@ -191,7 +237,7 @@ def _add_front(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: Axi
             x=(front[f"{x_axis.column}_mean"] * x_axis.factor).tolist(),
             y=(front[f"{y_axis.column}_mean"] * y_axis.factor).tolist(),
             mode="lines",
-            # between two of its points the front has what the cheaper one reaches
+            # between two points the front has the score of the cheaper one
             line={"color": look.soft, "width": 1, "shape": "vh" if _is_saving(x_axis.column) else "hv"},
             name="Pareto front",
             hoverinfo="skip",
@@ -202,14 +248,14 @@ def _add_front(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: Axi
 def _add_dense(figure: go.Figure, found: pd.DataFrame, y_axis: Axis, look: Look) -> None:
     for method in _DENSE:
         mine = found[found["method"] == method]
-        # several recipes or budgets have several dense references, and one rule would be of none of them
+        # with several recipes or budgets there are several dense references, and no line stands for all
         if len(mine) == 1:
             height = float(mine[f"{y_axis.column}_mean"].iloc[0]) * y_axis.factor
             figure.add_hline(y=height, line={"color": look.colour(method), "width": 1, "dash": "dot"})
 
 
 def _add_claim(figure: go.Figure, found: pd.DataFrame, look: Look) -> None:
-    """The region of the abstract's claim, below the dense VI that is here."""
+    """Draw the region that the paper's abstract claims, below the accuracy of dense VI in these runs."""
     dense = found[found["method"] == "dense_vi"]
     if len(dense) != 1:
         return
@@ -227,7 +273,7 @@ def _add_claim(figure: go.Figure, found: pd.DataFrame, look: Look) -> None:
 
 
 def _keep_in_view(figure: go.Figure, found: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> None:
-    """Let a few that are far worse than most not squeeze these: they are written at the edge."""
+    """Write configurations far behind the others at the edge, so that the others keep room on the axis."""
     column = f"{y_axis.column}_mean"
     widths = found[f"{y_axis.column}_half_width"].fillna(0.0)
     best = found[column].max() if y_axis.better == "higher" else found[column].min()

@@ -1,4 +1,4 @@
-"""Whether predictions are less certain where they are wrong, and where the data are not as in training."""
+"""Draw whether predictions are less certain if they are wrong, and on data unlike those of training."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from bench.figures.parts.last_stage import last_rows, scored
 from bench.statistics.seeds import summarise
 
 _METRICS = "metrics.metric"
-#: How uncertain a prediction is.
+#: Measures of the uncertainty of a prediction.
 UNCERTAINTIES = {
     "entropy": Axis("entropy", "predictive entropy", digits=3, unit="nats", table=_METRICS),
     "mutual_information": Axis(
         "mutual_information", "mutual information", digits=4, unit="nats", table=_METRICS
     ),
 }
-#: How well uncertainty tells errors from right predictions.
+#: Measures of how well uncertainty separates errors from right predictions.
 DETECTION = {
     "error_auroc": Axis("error_auroc", "AUROC of errors", 100, 2, unit="%", table=_METRICS),
     "aurc": Axis("aurc", "area under the risk-coverage curve", 100, 2, unit="%", table=_METRICS),
 }
-#: What is followed while a corruption gets stronger.
+#: Measures that are drawn against the strength of a corruption.
 SHIFTED = {
     "accuracy": Axis("accuracy", "accuracy", 100, 2, unit="%", table=_METRICS),
     "nll": Axis("nll", "NLL", digits=3, unit="nats", table=_METRICS),
     "ece": Axis("ece", "ECE", 100, 2, unit="%", table=_METRICS),
     **UNCERTAINTIES,
 }
-#: The parts of the data that a network is meant for; all others are foreign to it.
+#: Parts of the run's own data set; all other splits are out of distribution.
 _OWN_SPLITS = ("val", "test")
 _COVERAGE = Axis("coverage", "coverage", 100, 0, unit="% of examples predicted", table="selective")
 _RISK = Axis("risk", "risk", 100, 2, unit="% of those wrong", table="selective")
 _SEVERITY = Axis("severity", "severity", 1, 0, table="metrics")
-#: Of runs that were scored before these figures existed.
+#: Message for runs that an older version scored.
 _OLDER = (
-    "No run here has {what}: they were computed before that was measured, or made no error at all. "
+    "No run here has {what}: the runs were computed before this was measured, or made no error at all. "
     "--force computes them anew."
 )
 _NO_INFORMATION = (
@@ -52,7 +52,7 @@ _NO_INFORMATION = (
 
 
 def tells_errors(metrics: pd.DataFrame) -> bool:
-    """Whether any run of ``metrics`` was scored on right and on wrong predictions apart."""
+    """Tell whether any run of ``metrics`` was scored separately on right and on wrong predictions."""
     return bool((metrics["metric"] == "error_auroc").any())
 
 
@@ -65,11 +65,27 @@ def separation(
     look: Look,
     singles: bool = False,
 ) -> Chart:
-    """Mean ``measure`` over right and over wrong predictions, a row a configuration, in the order of methods.
+    """Draw the mean ``measure`` over right and over wrong predictions, one row per configuration.
 
-    runs, metrics: the tables. measure: of ``UNCERTAINTIES``. singles: a dot a run too. Where runs tell no
-    right from wrong predictions, the mean over all of them is there alone. Raises ``Missing`` where there is
-    neither.
+    For runs that were not scored separately on these, only the mean over all predictions is drawn.
+
+    Parameters
+    ----------
+    runs, metrics
+        The tables of these names.
+    measure
+        A key of ``UNCERTAINTIES``.
+    predictor, split
+        The predictor and the part of the data.
+    look
+        Colours, markers and the order of methods.
+    singles
+        Whether to draw a small dot for each run.
+
+    Raises
+    ------
+    Missing
+        No finished run has this measure.
     """
     axis = UNCERTAINTIES[measure]
     if measure == "mutual_information" and predictor == "mean":
@@ -112,9 +128,9 @@ def separation(
         data=found[described(stems)],
         how=(
             f"{_where(predictor, split)} A mark is the mean over a run's examples, then over seeds; "
-            "whiskers are the 95 % t-interval over seeds (none for a single seed), n in the tooltip; one "
-            "that leaves what is possible leaves the frame. A gap between right and wrong ones says that "
-            "uncertainty is a warning; its size depends on how confident the predictor is "
+            "whiskers are the 95 % t-interval over seeds (none for a single seed), n in the tooltip; "
+            "whiskers beyond possible values leave the frame. A gap between right and wrong predictions "
+            "means that uncertainty warns of errors; its size depends on how confident the predictor is "
             f"overall.{rest(found)}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=alt,
@@ -130,7 +146,15 @@ def detection(
     look: Look,
     singles: bool = False,
 ) -> Chart:
-    """``score`` of ``DETECTION``, a row a configuration, best first; ``Missing`` where no run has it."""
+    """Draw how well uncertainty finds errors, one row per configuration, best first.
+
+    ``score`` is a key of ``DETECTION``; the other arguments are those of ``separation``.
+
+    Raises
+    ------
+    Missing
+        No finished run has ``score``.
+    """
     axis = DETECTION[score]
     table = scored(runs, metrics, [score], predictor, split)
     found = summarise(table, metrics=[score])
@@ -144,8 +168,8 @@ def detection(
     figure = dot_plot(shown, marks, axis, short_names(shown, look), look, table if singles else None)
     best = found.iloc[0]
     limit = {
-        "error_auroc": "50 % is chance. It does not count how many errors there are.",
-        "aurc": "It counts errors too: with fewer of them it is smaller at the same order of examples.",
+        "error_auroc": "50 % is chance. It does not depend on how many errors there are.",
+        "aurc": "It also depends on the number of errors: with fewer it is smaller for the same ordering.",
     }[score]
     return Chart(
         title="How well does uncertainty find the errors?",
@@ -153,7 +177,7 @@ def detection(
         data=found[described([score])],
         how=(
             f"{_where(predictor, split)} Means over seeds with the 95 % t-interval over seeds (none for a "
-            "single seed), n in the tooltip; one that leaves what is possible leaves the frame. "
+            "single seed), n in the tooltip; whiskers beyond possible values leave the frame. "
             f"{limit}{rest(found)}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(
@@ -172,9 +196,25 @@ def risk_coverage(
     look: Look,
     singles: bool = False,
 ) -> Chart:
-    """Error rate among the most confident share of examples, a line for each of ``config_ids``.
+    """Draw the error rate among the most confident share of examples, a line for each of ``config_ids``.
 
-    selective: the table. singles: a thin line a run too. Raises ``Missing`` where none has such rows.
+    Parameters
+    ----------
+    runs, selective
+        The tables of these names.
+    config_ids
+        The configurations.
+    predictor, split
+        The predictor and the part of the data.
+    look
+        Colours and dashes.
+    singles
+        Whether to draw a thin line for each run.
+
+    Raises
+    ------
+    Missing
+        No configuration has a risk-coverage curve.
     """
     chosen = _chosen(runs, config_ids)
     mine = selective[selective["run_id"].isin(chosen["run_id"])]
@@ -201,24 +241,31 @@ def risk_coverage(
             f"{_where(predictor, split)} Examples are kept in the order of the probability of their "
             "predicted class; at coverage c the most confident share c of them is kept, and the line is "
             "the mean over seeds of the error rate among these. Bands are the 95 % t-interval over seeds "
-            f"at each coverage (none below {FEWEST} seeds), as far as it is possible, n in the tooltip. On "
-            f"the right the line ends at the error rate.\n\n**{_RISK.name}**: {_RISK.definition}"
+            f"at each coverage (none below {FEWEST} seeds), cut to possible values, n in the tooltip. At "
+            "full coverage the line ends at the error rate on all examples.\n\n"
+            f"**{_RISK.name}**: {_RISK.definition}"
         ),
         alt=f"Error rate against coverage of {found['config_id'].nunique()} configurations.{said}",
     )
 
 
 def foreign_splits(metrics: pd.DataFrame) -> list[str]:
-    """The splits of ``metrics`` that are out of distribution, in the order of their names."""
+    """Return the sorted names of the splits of ``metrics`` that are out of distribution."""
     return sorted({str(split) for split in metrics["split"].dropna().unique()} - set(_OWN_SPLITS))
 
 
 def by_split(
     runs: pd.DataFrame, metrics: pd.DataFrame, measure: str, split: str, predictor: str, look: Look
 ) -> Chart:
-    """Mean ``measure`` on the test part and on ``split``, a set out of distribution, a row a configuration.
+    """Draw the mean ``measure`` on the test part and on an out-of-distribution ``split``.
 
-    Raises ``Missing`` where no finished run was evaluated on ``split``.
+    There is one row per configuration. The arguments are those of ``separation``, with a split from
+    ``foreign_splits``.
+
+    Raises
+    ------
+    Missing
+        No finished run was evaluated on ``split``.
     """
     axis = UNCERTAINTIES[measure]
     if measure == "mutual_information" and predictor == "mean":
@@ -246,7 +293,7 @@ def by_split(
 
 
 def shifts(metrics: pd.DataFrame) -> list[str]:
-    """The corruptions that ``metrics`` has figures of, by name."""
+    """Return the sorted names of the corruptions in ``metrics``."""
     return sorted(str(shift) for shift in metrics["shift"].dropna().unique())
 
 
@@ -259,9 +306,27 @@ def severity(
     predictor: str,
     look: Look,
 ) -> Chart:
-    """``score`` of ``SHIFTED`` on the test part against the severity of ``shift``, a line a configuration.
+    """Draw a score on the test part against the severity of a corruption, one line per configuration.
 
-    Severity 0 is the test part as it is. Raises ``Missing`` where none of ``config_ids`` has such figures.
+    Parameters
+    ----------
+    runs, metrics
+        The tables of these names.
+    score
+        A key of ``SHIFTED``.
+    shift
+        Name of a corruption; severity 0 is the uncorrupted test part.
+    config_ids
+        The configurations.
+    predictor
+        The predictor.
+    look
+        Colours and dashes.
+
+    Raises
+    ------
+    Missing
+        No configuration was evaluated under ``shift``.
     """
     axis = SHIFTED[score]
     chosen = _chosen(runs, config_ids)
@@ -282,7 +347,7 @@ def severity(
         data=found.rename(columns={"x": "severity"}),
         how=(
             f"{_where(predictor, 'test')} Mean over seeds at each severity, with bands of the 95 % "
-            f"t-interval over seeds (none below {FEWEST} seeds), as far as it is possible, n in the "
+            f"t-interval over seeds (none below {FEWEST} seeds), cut to possible values, n in the "
             f"tooltip.\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(
@@ -293,7 +358,7 @@ def severity(
 
 
 def _chosen(runs: pd.DataFrame, config_ids: Sequence[str]) -> pd.DataFrame:
-    """The runs of ``config_ids``, in their order."""
+    """Return the runs of ``config_ids``, in that order."""
     places = {config_id: place for place, config_id in enumerate(config_ids)}
     chosen = runs[runs["config_id"].isin(places)]
     return chosen.sort_values("config_id", key=lambda column: column.map(places), kind="stable")

@@ -1,1 +1,1 @@
-"""Where runs stand: progress from run folders, launches, and the SLURM queue. No torch."""
+"""Follow runs: progress from run folders, files of launches, and the SLURM queue. No torch."""

@@ -1,4 +1,7 @@
-"""The files of a launch, ``RESULTS.jobs/<launch>/``: notes of its workers, submitit's files, logs."""
+"""Find and remove the files of a launch: workers' notes, submitit's files and logs.
+
+They lie in ``RESULTS.jobs/<launch>/``, beside the results folder ``RESULTS``.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from bench.results.files import StoreError, read_json
 
 
 def root(results: Path) -> Path:
-    """Where launches have their files: beside the results folder, in which nothing of submitit's may lie."""
+    """Return the folder of all launches. It lies beside the results folder to keep submitit's files out."""
     folder = results.resolve()
     return folder.with_name(f"{folder.name}.jobs")
 
 
 def new(results: Path) -> Path:
-    """A new folder for a launch; ``StoreError`` where it can't be made."""
+    """Make a new folder for a launch; raise ``StoreError`` if that fails."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{secrets.token_hex(2)}"
     folder = root(results) / name
     try:
@@ -31,17 +34,17 @@ def new(results: Path) -> Path:
 
 
 def every(results: Path) -> list[Path]:
-    """The folders of launches, oldest first; a link is none, as files are written and removed there."""
+    """Return the folders of launches, oldest first, without links, since files in them may be removed."""
     return [path for path in sorted(root(results).glob("*")) if path.is_dir() and not path.is_symlink()]
 
 
 def note(launch: Path, number: int) -> Path:
-    """The file in which worker ``number`` of a launch says what it is at, see ``worker.Note``."""
+    """Return the path of the note in which worker ``number`` writes its state (see ``worker.Note``)."""
     return launch / f"worker-{number}.json"
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """What a worker said last; nothing where it did not come so far, or its note is damaged."""
+    """Read the note of a worker; an empty dict if it wrote none or the note is damaged."""
     with contextlib.suppress(StoreError):
         found = read_json(path)
         return found if isinstance(found, dict) else {}
@@ -49,7 +52,7 @@ def read_note(path: Path) -> dict[str, Any]:
 
 
 def logs(launch: Path) -> Path:
-    """Where submitit has its files, the logs among them."""
+    """Return the folder of submitit's files, which include the logs."""
     return launch / "submitit"
 
 

@@ -1,4 +1,4 @@
-"""Where the runs of a plan stand, read from their folders: what live views and ``bench.status`` show."""
+"""Follow the runs of a plan by reading their folders, for live views and ``bench.status``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,27 @@ from bench.results.plans import planned
 from bench.results.run_folder import SETTLED, STATUSES, status_of
 from bench.results.store import Store
 
-#: Folders looked into at a time besides those that run: a glance stays cheap for thousands of runs.
+#: Number of folders read at a time besides those of running runs, so that a look is quick for many runs.
 _GLANCE = 400
-#: No number that tells how far a run is; what is larger, or not finite, is none.
+#: Numbers in a status that are larger than this, or not finite, are ignored.
 _LARGEST = 2**53
 
 
 @dataclass(frozen=True)
 class Item:
-    """A run of a plan, and what it costs next to others (its epochs)."""
+    """Describe a run of a plan.
+
+    Parameters
+    ----------
+    run_id
+        Id of the run.
+    label
+        Name of the configuration.
+    seed
+        Seed of the run.
+    weight
+        Work of the run relative to others: its number of epochs.
+    """
 
     run_id: str
     label: str
@@ -34,7 +46,21 @@ class Item:
 
 @dataclass(frozen=True)
 class Running:
-    """A run in progress. share: how much of it is done, in [0, 1]."""
+    """Describe a run in progress.
+
+    Parameters
+    ----------
+    item
+        The run.
+    stage
+        Name of the stage that is being trained.
+    epoch, epochs
+        Epochs that are done, and all epochs.
+    share
+        Share of the run that is done, in [0, 1].
+    val_accuracy
+        Last accuracy on validation data, in [0, 1]; None if there is none yet.
+    """
 
     item: Item
     stage: str
@@ -46,9 +72,22 @@ class Running:
 
 @dataclass
 class Snapshot:
-    """All runs at one moment. failed: with the reason. seconds_left: None while nothing tells.
+    """Hold the state of all runs at one moment.
 
-    queue: how many jobs of SLURM stand where, in words; notes: what else should be known.
+    Parameters
+    ----------
+    counts
+        Number of runs by status.
+    running
+        The runs in progress.
+    failed
+        Each failed run with the reason.
+    seconds_left
+        Estimated time until all runs are settled; None while it cannot be estimated.
+    queue
+        Numbers of SLURM jobs by state, as text.
+    notes
+        Problems that a reader should know of, one line each.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -60,22 +99,30 @@ class Snapshot:
 
     @property
     def total(self) -> int:
-        """How many runs there are."""
+        """Return the number of runs."""
         return self.counts.total()
 
     @property
     def settled(self) -> int:
-        """How many need nothing more."""
+        """Return the number of runs that are done, failed or cancelled."""
         return sum(self.counts[status] for status in SETTLED)
 
     def counted(self) -> str:
-        """``3 done, 1 running, 8 pending``."""
+        """Return the counts as text: ``3 done, 1 running, 8 pending``."""
         known = [f"{self.counts[s]} {s}" for s in reversed(STATUSES) if self.counts[s]]
         return ", ".join(known) or "no runs"
 
 
 class Progress:
-    """Follows the runs of ``items`` from look to look; runs that are settled are not read again."""
+    """Follow runs over repeated looks; settled runs are not read again.
+
+    Parameters
+    ----------
+    store
+        The results folder.
+    items
+        The runs to follow.
+    """
 
     def __init__(self, store: Store, items: Iterable[Item]) -> None:
         self.store = store
@@ -89,7 +136,13 @@ class Progress:
         self._work_before = 0.0
 
     def look(self, everything: bool = False) -> Snapshot:
-        """Look at the running ones and some others, or at everything, and say where all stand."""
+        """Read the folders of the running runs and some others, and return the state of all runs.
+
+        Parameters
+        ----------
+        everything
+            Read the folders of all runs that are not settled.
+        """
         self._places.refresh()
         unsettled = [run_id for run_id, status in self._status.items() if status not in SETTLED]
         if everything or len(unsettled) <= _GLANCE:
@@ -110,11 +163,11 @@ class Progress:
         return snapshot
 
     def status(self, run_id: str) -> str:
-        """Where one run stood at the latest look."""
+        """Return the status of one run at the latest look."""
         return self._status[run_id]
 
     def statuses(self) -> dict[str, str]:
-        """Where all stand, looked at now."""
+        """Read all runs now and return their status by run id."""
         self.look(everything=True)
         return dict(self._status)
 
@@ -131,13 +184,21 @@ class Progress:
             self._failed[item.run_id] = reason(document)
 
     def document(self, run_id: str) -> tuple[str, dict[str, Any]]:
-        """Where a run stands, and its status document as whoever launches next will have it."""
+        """Return the status of a run and its status document, as the next launcher will see them.
+
+        These differ from the stored ones if the process or job of the run has ended without noting it.
+
+        Raises
+        ------
+        StoreError
+            The status document is damaged.
+        """
         run, places = self.store.run(run_id), self._places
         places.refresh()
         document = run.read("status")
         status = status_of(document, f"run {run_id}")
         if status == "running" and claims.holder(run, places.sight.ended) is None:
-            # it ended between the two looks, or its process was killed and could not say so
+            # the run ended after its status was read, or its process was killed and could not note that
             document = run.read("status")
             status = status_of(document, f"run {run_id}")
             status = "preempted" if status == "running" else status
@@ -152,14 +213,14 @@ class Progress:
         return status, document
 
     def job(self, run_id: str) -> str:
-        """The job of SLURM that a run is in, and how that stands: ``12_3, pending (Priority)``."""
+        """Return the SLURM job of a run with its state, ``12_3, pending (Priority)``, or an empty string."""
         if (found := self._places.sight.live.get(run_id)) is None:
             return ""
         task, state = found
         return printable(f"{task.job}, {state.words()}")
 
     def _seconds_left(self) -> float | None:
-        """From the speed since the first look, in weights (steps) a second."""
+        """Estimate the time left from the work done per second since the first look."""
         done = sum(item.weight for run_id, item in self.items.items() if self._status[run_id] in SETTLED)
         work = done + sum(running.share * running.item.weight for running in self._running.values())
         now = time.monotonic()
@@ -172,21 +233,21 @@ class Progress:
 
 
 def reason(document: Mapping[str, Any]) -> str:
-    """Why a run failed: ``oom: its job 7_3 ended as OUT_OF_MEMORY; the last words: …``."""
+    """Return why a run failed, such as ``oom: its job 7_3 ended as OUT_OF_MEMORY; the last words: …``."""
     kind, error = document.get("error_kind"), document.get("error")
     known = [str(part) for part in (kind, error) if part]
     return printable(": ".join(known) or "for no reason that was noted")
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``3 min``, ``2.5 h``."""
+    """Format a duration in seconds as ``45 s``, ``3 min`` or ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _running(item: Item, document: dict[str, Any]) -> Running:
-    """Wrong types in a folder that something else wrote show as nothing known."""
+    """Read the progress of a run from its status document; values of a wrong type count as unknown."""
 
     def known(key: str) -> float | None:
         value = document.get(key)
@@ -196,7 +257,7 @@ def _running(item: Item, document: dict[str, Any]) -> Running:
         return known(key) or 0.0
 
     stages = max(number("stages"), 1.0)
-    # steps, of which a run that is cut short has fewer than its epochs tell
+    # progress counts steps, since a run with max_steps ends before its epochs are over
     within = number("step") / number("steps") if number("steps") > 0 else 0.0
     return Running(
         item=item,
@@ -209,7 +270,20 @@ def _running(item: Item, document: dict[str, Any]) -> Running:
 
 
 def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
-    """The runs that were launched, of one suite and scale or all; ``StoreError`` where there are none."""
+    """Return the runs that were launched.
+
+    Parameters
+    ----------
+    store
+        The results folder.
+    suite, scale
+        Only the runs of this suite and scale; None means all.
+
+    Raises
+    ------
+    StoreError
+        No such run was launched, or the folder holds only published tables.
+    """
     store.require_runs()
     plans = store.plans(suite)
     if scale is not None:

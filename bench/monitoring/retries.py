@@ -1,4 +1,4 @@
-"""What becomes of a run whose worker process died: tried again, or failed, with a name and a reason."""
+"""Decide whether a run whose worker process died is tried again or has failed, and note the reason."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bench.results import claims, run_folder
 from bench.results.files import StoreError
 from bench.results.store import Store
 
-#: How often a run is tried again after deaths of a kind; what is not here is not.
+#: How often a run is tried again after its process died, by kind of death; after other kinds it is not.
 RETRIES = {"killed": 1, "node_failure": 1, "timeout": 1}
-#: Ends that are nobody's failure: the run goes on, however often.
+#: Kinds after which a run always goes on, however often they happen.
 HARMLESS = ("preempted",)
 
 
@@ -28,10 +28,26 @@ def blame(
 ) -> None:
     """Note in a run's status that its process is gone.
 
-    kind: as ``error_kind`` of ``bench/columns.yaml``, or ``cancelled``. what: ``its worker process died``;
-    words: the last ones. deaths: how often that happened, this time included; None: once more than the
-    status says. job: of SLURM, whose end counts once. over: jobs of SLURM that have ended. A run that
-    another process is at, or that is settled, is left alone.
+    A run that is settled, or that another process works on, is left alone.
+
+    Parameters
+    ----------
+    store
+        The results folder.
+    run_id
+        Id of the run.
+    kind
+        A value of ``error_kind`` in ``bench/columns.yaml``, or ``cancelled``.
+    what
+        What happened, for readers: ``its worker process died``.
+    words
+        The last line that the process printed.
+    deaths
+        How often the run's process died, this time included; None means once more than the status says.
+    job
+        SLURM job of the process; its end is counted only once.
+    over
+        SLURM jobs that have ended; their claims are void.
     """
     run = store.run(run_id)
     claim = claims.acquire(run, over)
@@ -49,7 +65,10 @@ def blame(
 def judged(
     before: Mapping[str, Any], kind: str, what: str, words: str, deaths: int | None, job: str | None
 ) -> dict[str, Any]:
-    """The status document of a run after its process was gone; arguments as of ``blame``."""
+    """Return the status document of a run after the death of its process.
+
+    ``before`` is the document so far; the other arguments are those of ``blame``.
+    """
     if kind == "cancelled":
         return {**before, "status": "cancelled", "error": what, "error_kind": None}
     counted = before.get("deaths")
@@ -62,12 +81,12 @@ def judged(
 
 
 def status_after(kind: str, deaths: int) -> str:
-    """The status of a run after that many deaths, the last of which was of ``kind``."""
+    """Return ``preempted`` (the run goes on) or ``failed`` after ``deaths`` deaths, the last of ``kind``."""
     return "preempted" if kind in HARMLESS or deaths <= RETRIES.get(kind, 0) else "failed"
 
 
 def document(store: Store, run_id: str) -> dict[str, Any]:
-    """What the status of a run says; nothing where it says nothing or can't be read."""
+    """Return the status document of a run; an empty dict if it is missing or cannot be read."""
     with contextlib.suppress(StoreError):
         return store.run(run_id).read("status") or {}
     return {}

@@ -1,4 +1,4 @@
-"""What SLURM is asked and told, through its own commands: ``squeue``, ``sacct``, ``scontrol``, ``sbatch``."""
+"""Call SLURM's own commands: ``squeue``, ``sacct``, ``scontrol``, ``scancel`` and ``sbatch``."""
 
 from __future__ import annotations
 
@@ -7,36 +7,46 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-#: States in which a job has not begun, or waits to begin again.
+#: States of a job that has not begun, or waits to begin again.
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD")
-#: States in which a job has nodes.
+#: States of a job that has nodes.
 RUNNING = ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED")
-#: Of a job that SLURM remembers no more, or never had.
+#: State given here to a job that SLURM has forgotten or never had.
 GONE = "GONE"
 
 _JOB = re.compile(r"([0-9]{1,8})(_[0-9]{1,7})?")
-#: Above all numbers that SLURM gives: one of these in a list has it refuse the list.
+#: Larger than any job number. SLURM refuses a whole list of jobs if one number in it is not possible.
 _MOST_JOBS = 2**26
 _MEMBER = re.compile(r"\d+_\d+")
-#: What SLURM gets to answer; to the question that comes first, while somebody waits, less.
+#: Seconds that SLURM gets to answer; fewer for the check before a launch, since somebody waits for it.
 _SECONDS, _CHECK_SECONDS = 60.0, 20.0
 _GPUS = re.compile(r"gres|gpu|generic resource", re.IGNORECASE)
-#: How SLURM's commands say that the controller is not there.
+#: Messages of SLURM's commands that mean that the controller does not answer.
 _NO_ANSWER = re.compile(r"unable to contact slurm controller|connection refused|timed out", re.IGNORECASE)
 _PREFIX = re.compile(r"^(s[a-z]+: )?((error|fatal|allocation failure): )?")
 
 
 class SlurmError(Exception):
-    """SLURM is not here, does not answer or refuses; the message is one line."""
+    """Report that SLURM is missing, does not answer, or refuses a request; the message is one line."""
 
 
 class Unreachable(SlurmError):
-    """SLURM is not here, or does not answer: it has not refused anything."""
+    """Report that SLURM is missing or does not answer; it has not refused the request."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a job stands. name: as squeue has it, in capitals; reason: why it waits."""
+    """Hold the state of a job.
+
+    Parameters
+    ----------
+    name
+        The state as ``squeue`` writes it, in capitals.
+    reason
+        Why the job waits.
+    nodes
+        The nodes that it runs on.
+    """
 
     name: str
     reason: str = ""
@@ -44,49 +54,62 @@ class State:
 
     @property
     def lives(self) -> bool:
-        """Whether the job runs, or will."""
+        """Tell whether the job runs or will run."""
         return self.name in WAITING or self.name in RUNNING
 
     @property
     def waits(self) -> bool:
-        """Whether it has not begun."""
+        """Tell whether the job waits to run."""
         return self.name in WAITING
 
     def words(self) -> str:
-        """``running``, ``pending (Priority)``."""
+        """Return the state for readers: ``running`` or ``pending (Priority)``."""
         return f"{self.name.lower()}{f' ({self.reason})' if self.waits and self.reason else ''}"
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a cluster says of itself. most_tasks: of an array."""
+    """Hold facts about a cluster.
+
+    Parameters
+    ----------
+    most_tasks
+        Largest number of jobs in an array.
+    accounting
+        Whether ``sacct`` remembers ended jobs.
+    """
 
     most_tasks: int
     accounting: bool
 
 
 def is_job(name: str) -> bool:
-    """Whether ``name`` can be one of SLURM's: ``12``, or ``12_3`` of an array."""
+    """Tell whether ``name`` can be a SLURM job: ``12``, or ``12_3`` in an array."""
     found = _JOB.fullmatch(name)
     return found is not None and 0 < int(found[1]) < _MOST_JOBS
 
 
 def site() -> Site:
-    """The cluster that commands speak to."""
+    """Ask the cluster for its limits and whether it has accounting."""
     found = dict(re.findall(r"^(\w+)\s*= ?(.*)$", _run("scontrol", "show", "config"), re.MULTILINE))
     storage = found.get("AccountingStorageType", "").strip()
     return Site(
-        # indices begin at 0, and the limit is above the largest one
+        # MaxArraySize is one more than the largest index, and indices begin at 0
         most_tasks=max(int(found.get("MaxArraySize", "1001").strip() or 1001), 1),
         accounting=storage not in ("", "(null)") and not storage.endswith("none"),
     )
 
 
 def states(jobs: Iterable[str]) -> dict[str, State]:
-    """Where ``jobs`` (``12`` or ``12_3``, of an array) stand, each of them.
+    """Ask for the state of each of ``jobs`` (``12``, or ``12_3`` in an array).
 
-    squeue tells of what waits and runs, and for minutes of what ended; sacct, where the site has
-    accounting, of the rest.
+    ``squeue`` knows jobs that wait or run, and for some minutes those that ended; ``sacct``, if the site has
+    accounting, knows the others.
+
+    Raises
+    ------
+    SlurmError
+        SLURM is missing, does not answer or refuses.
     """
     wanted = list(jobs)
     if not wanted:
@@ -99,21 +122,29 @@ def states(jobs: Iterable[str]) -> dict[str, State]:
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """Cancel ``jobs``; those that are over are none."""
+    """Cancel ``jobs``; those that have ended are ignored."""
     wanted = list(jobs)
     for start in range(0, len(wanted), 500):
         _run("scancel", "--quiet", *wanted[start : start + 500])
 
 
 def requeue(job: str) -> None:
-    """Have ``job`` begin again, in the queue."""
+    """Put ``job`` back into the queue to begin again."""
     _run("scontrol", "requeue", job)
 
 
 def check(options: Mapping[str, str | bool]) -> None:
-    """Ask whether SLURM would take a job with these options, without submitting one.
+    """Check that SLURM would accept a job with these options, without submitting one.
 
-    Raises ``SlurmError`` where it would not.
+    Parameters
+    ----------
+    options
+        Options of ``sbatch`` without the dashes; the value True means an option without a value.
+
+    Raises
+    ------
+    SlurmError
+        SLURM would refuse the job, is missing, or does not answer.
     """
     flags = [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
     try:
@@ -127,9 +158,9 @@ def check(options: Mapping[str, str | bool]) -> None:
 
 
 def _named(jobs: Iterable[str], rows: Mapping[str, State]) -> dict[str, State]:
-    """The states of ``jobs`` that ``rows`` tell.
+    """Pick the states of ``jobs`` from the rows that SLURM printed.
 
-    Members of an array that ended before they began have one row together: ``12``, or ``12_[4-63]``.
+    Jobs of an array that ended before they began share one row: ``12`` or ``12_[4-63]``.
     """
     together = {row.partition("_")[0]: state for row, state in rows.items() if not _MEMBER.fullmatch(row)}
     found = {job: rows.get(job) or together.get(job.partition("_")[0]) for job in jobs}
@@ -137,7 +168,7 @@ def _named(jobs: Iterable[str], rows: Mapping[str, State]) -> dict[str, State]:
 
 
 def _queued(jobs: list[str]) -> dict[str, State]:
-    # a whole array has as many lines as members
+    # ask for whole arrays: `squeue --array` prints one line for each of their jobs
     arrays = jobs if len(jobs) == 1 else sorted({job.partition("_")[0] for job in jobs}, key=int)
     try:
         text = _run(
@@ -147,7 +178,7 @@ def _queued(jobs: list[str]) -> dict[str, State]:
     except SlurmError as error:
         if len(arrays) > 1 or "Invalid job id" not in str(error):
             raise
-        return {}  # the only one that was asked for is forgotten
+        return {}  # SLURM has forgotten the only job that was asked for
     found = {}
     for line in text.splitlines():
         job, name, reason, nodes = (part.strip() for part in line.split("|", 3))
@@ -162,7 +193,7 @@ def _accounted(jobs: list[str]) -> dict[str, State]:
     for line in text.splitlines():
         job, name, nodes = [*line.split("|"), "", ""][:3]
         state = State(name.split()[0] if name else GONE, nodes=nodes)
-        # what accounting has not heard the end of, squeue knows, or nobody
+        # a job that accounting believes alive, but squeue does not know, is gone
         found[job] = State(GONE) if state.lives else state
     return found
 

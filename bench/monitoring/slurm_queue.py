@@ -1,4 +1,4 @@
-"""Where the runs of a results folder are in SLURM: in the queue, at work, or lost with a job that ended."""
+"""Find out which runs of a results folder wait or run in SLURM, and which were lost when a job ended."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ from bench.results.store import Store
 
 _LOG_LINES = 20
 _REFRESH_SECONDS = 10.0
-#: What SLURM gives processes to end, by default 30 s, and some more.
+#: Seconds to wait for cancelled jobs to end: SLURM gives processes 30 s by default.
 _ENDING_SECONDS = 45.0
 
 
 @dataclass
 class Sight:
-    """What one look found.
+    """Hold what one look at SLURM found.
 
-    live: runs that are in a job which waits or runs, with its state. over: jobs that ended and were not
-    looked after yet. faults: what could not be read, in words.
+    Parameters
+    ----------
+    live
+        Job and state of each run whose job waits or runs, by run id.
+    over
+        Jobs that ended and whose runs have not been settled yet, with their states.
+    faults
+        What could not be read, one line each.
     """
 
     live: dict[str, tuple[Task, State]] = field(default_factory=dict)
@@ -36,15 +42,15 @@ class Sight:
 
     @property
     def ended(self) -> frozenset[str]:
-        """The jobs in ``over``: their claims are void."""
+        """Return the ids of the jobs in ``over``; their claims are void."""
         return frozenset(task.job for task, _ in self.over)
 
     def is_ending(self) -> bool:
-        """Whether a job is about to be over, or back in the queue."""
+        """Tell whether a job is about to end or to go back into the queue."""
         return any(state.name == "COMPLETING" for _, state in self.live.values())
 
     def queue(self, run_ids: Container[str]) -> str:
-        """How many jobs of these runs stand where, in words: ``3 running, 2 pending (Priority)``."""
+        """Count the jobs of these runs by state, as text: ``3 running, 2 pending (Priority)``."""
         jobs = {task.job: state for run_id, (task, state) in self.live.items() if run_id in run_ids}
         counts: dict[str, int] = defaultdict(int)
         for state in jobs.values():
@@ -53,7 +59,13 @@ class Sight:
 
 
 def look(results: Path) -> Sight:
-    """Read the records of all launches and ask SLURM; raises ``SlurmError`` when it does not answer."""
+    """Read the records of all launches and ask SLURM for the state of their jobs.
+
+    Raises
+    ------
+    SlurmError
+        SLURM is missing, does not answer or refuses.
+    """
     tasks, faults = slurm_records.read(results)
     states = slurm_commands.states(task.job for task in tasks)
     sight = Sight(faults=faults)
@@ -68,19 +80,32 @@ def look(results: Path) -> Sight:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ended the job that was at a run; words: the last ones of the job."""
+    """Hold how the job of a run ended.
+
+    Parameters
+    ----------
+    job
+        Id of the job.
+    met
+        What happened to the job.
+    words
+        The last line that the job printed.
+    """
 
     job: str
     met: Fate
     words: str
 
     def applied(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The status document of the run, as ``settle`` will write it."""
+        """Return the status document of the run as ``settle`` will write it."""
         return retries.judged(document, self.met.kind, self.met.what, self.words, None, self.job)
 
 
 def verdicts(sight: Sight) -> dict[str, Verdict]:
-    """By run: what ended the job that was at it, or that was cancelled with it."""
+    """Return, by run id, how the job of the run ended; without runs that the job had not reached.
+
+    If the job was cancelled, runs that it had not reached are included.
+    """
     found: dict[str, Verdict] = {}
     for task, state in sight.over:
         met = fate(task.job, state, tail(task.log, _LOG_LINES))
@@ -90,11 +115,16 @@ def verdicts(sight: Sight) -> dict[str, Verdict]:
 
 
 def settle(store: Store, sight: Sight) -> list[Task]:
-    """Write into the runs' folders what became of them where their jobs ended, once.
+    """Write into the runs' folders how their jobs ended, once for each job.
 
-    A job that was cancelled takes all its runs with it; else what a job did not come to is merely missing.
-    Returns the jobs that ended by no fault of a run, and not by SLURM's will, with runs left: something is
-    wrong with how they start, or with where they write.
+    A cancelled job cancels all its runs. Otherwise only the run that the job was computing is affected; runs
+    that it did not reach stay missing.
+
+    Returns
+    -------
+    list
+        Jobs that left runs over although neither a run nor SLURM ended them: something is wrong with how they
+        start or where they write.
     """
     futile, ended = [], sight.ended
     for task, state in sight.over:
@@ -115,20 +145,20 @@ def settle(store: Store, sight: Sight) -> list[Task]:
 
 
 def _lost(task: Task, note: Mapping[str, object], met: Fate, sight: Sight) -> list[str]:
-    """The runs of a job that ended which met its fate, and are in no other job by now."""
+    """Return the runs that an ended job took down with it, except those that are in another job now."""
     at = note.get("run_id")
     hit = task.runs if met.kind == "cancelled" else [run_id for run_id in task.runs if run_id == at]
     return [run_id for run_id in hit if run_id not in sight.live]
 
 
 def _is_futile(note: Mapping[str, object], met: Fate) -> bool:
-    """Whether a job ended that came to none of its runs or could not write, and nobody wanted that."""
+    """Tell whether a job ended on its own without reaching a run, or because it could not write."""
     lost = bool(note.get("fault")) or not note.get("begun")
     return lost and not note.get("ended") and met.kind not in ("preempted", "cancelled", "node_failure")
 
 
 def in_vain(task: Task) -> str:
-    """What is said of a job that could do nothing."""
+    """Explain in one line why a job could do nothing."""
     if (fault := task.read_note().get("fault")) is not None:
         return f"job {task.job} could not go on: {fault}"
     words = task.last_words()
@@ -142,21 +172,21 @@ def in_vain(task: Task) -> str:
 
 
 def _close(sight: Sight) -> None:
-    """Have the next look leave out arrays of which nothing lives."""
+    """Mark arrays without a waiting or running job as over, so that the next look skips them."""
     live = {(task.launch, task.job.partition("_")[0]) for task, _ in sight.live.values()}
     for launch, array in {(task.launch, task.job.partition("_")[0]) for task, _ in sight.over} - live:
         slurm_records.close(launch, array)
 
 
 def settle_all(store: Store) -> str | None:
-    """Look and ``settle``, where anything was submitted; why that could not be, if so."""
+    """Look and ``settle`` if anything was submitted; return why SLURM cannot be asked, or None."""
     if not slurm_records.read(store.root)[0]:
         return None
     try:
         with slurm_records.submitting(store.root):
             sight = look(store.root)
             deadline = time.monotonic() + _ENDING_SECONDS
-            # what was cancelled a moment ago is not known to be until its processes are gone
+            # SLURM reports a job as cancelled only once its processes are gone
             while time.monotonic() < deadline and sight.is_ending():
                 time.sleep(1.0)
                 sight = look(store.root)
@@ -168,9 +198,14 @@ def settle_all(store: Store) -> str | None:
 
 
 class Places:
-    """Follows SLURM for those who show how runs go; asks it every few seconds at most.
+    """Follow SLURM for live views, asking it at most every 10 seconds.
 
-    fault: why it can't be told at the moment; None while it can.
+    The attribute ``fault`` says why SLURM cannot be asked at the moment; None if it can.
+
+    Parameters
+    ----------
+    results
+        The results folder.
     """
 
     def __init__(self, results: Path) -> None:
@@ -181,7 +216,7 @@ class Places:
         self._futile: list[str] = []
 
     def refresh(self) -> None:
-        """Look again if the last look is some seconds ago."""
+        """Look again if the last look was at least 10 seconds ago."""
         if time.perf_counter() - self._looked < _REFRESH_SECONDS:
             return
         self._looked = time.perf_counter()
@@ -197,11 +232,11 @@ class Places:
             self.fault = str(error)
 
     def queue(self, run_ids: Container[str]) -> str:
-        """How many jobs of these runs stand where, in words; nothing where there are none."""
+        """Count the jobs of these runs by state, as text; empty if there are none."""
         return self.sight.queue(run_ids)
 
     def notes(self) -> list[str]:
-        """What could not be asked or read, and which jobs could not start or write, a line each."""
+        """Return one line for each thing that could not be asked or read and each job that could not work."""
         found = [f"what is in jobs of SLURM can't be told: {self.fault}"] if self.fault else []
         return [printable(line) for line in (*found, *self.sight.faults, *self._futile)]
 
@@ -218,24 +253,32 @@ _KINDS = {
 }
 
 
-#: What SLURM, or the kernel through it, prints where a site has a job killed that takes too much memory.
+#: Messages of SLURM or the kernel about a job that was killed because it took too much memory.
 _OUT_OF_MEMORY = re.compile(r"exceeded memory limit|\boom[-_ ]kill|out[ -]of[ -]memory", re.IGNORECASE)
-#: What Python prints in a job whose modules have moved since it was submitted.
+#: Message of Python in a job whose modules have moved since it was submitted.
 _OTHER_LAYOUT = re.compile(r"No module named '(bench|methods)\.")
 
 
 @dataclass(frozen=True)
 class Fate:
-    """kind: as ``error_kind`` of ``bench/columns.yaml``, or ``cancelled``; what: in words."""
+    """Hold how a job ended.
+
+    Parameters
+    ----------
+    kind
+        A value of ``error_kind`` in ``bench/columns.yaml``, or ``cancelled``.
+    what
+        The same for readers.
+    """
 
     kind: str
     what: str
 
 
 def fate(job: str, state: State, log: list[str]) -> Fate:
-    """What became of the run that ``job`` was at, from the job's last state and its log's last lines."""
+    """Find out how ``job`` ended, from its last state and the last lines of its log."""
     kind = _KINDS.get(state.name, "killed")
-    # sites without control groups call a job that was killed for its memory FAILED
+    # on sites without control groups the state of a job that was killed for its memory is FAILED
     if kind == "killed" and any(_OUT_OF_MEMORY.search(line) for line in log):
         kind = "oom"
     known = "is over, and SLURM remembers it no more" if state.name == GONE else f"ended as {state.name}"

@@ -1,6 +1,6 @@
-"""What launches submitted to SLURM: ``RESULTS.jobs/<launch>/array-<n>.json``, a file each submission.
+"""Record what launches submitted to SLURM, one file ``RESULTS.jobs/<launch>/array-<n>.json`` a submission.
 
-Files, so that a launcher may end, and another one, or another command, knows what is in the queue.
+The records are files, so that other launchers and commands know what is in the queue after a launcher ended.
 """
 
 from __future__ import annotations
@@ -17,13 +17,26 @@ from bench.monitoring.slurm_commands import is_job
 from bench.results.files import StoreError, locked, opened, printable, read_json, tail, write_json
 from bench.results.run_folder import RUN_ID
 
+#: Version of the format of a record.
 SCHEMA = 1
 _MOST_NUMBER = 10**9
 
 
 @dataclass(frozen=True)
 class Task:
-    """One job: the runs that it computes in turn, and its number among those of its launch."""
+    """Describe one SLURM job.
+
+    Parameters
+    ----------
+    job
+        Its id: ``12``, or ``12_3`` in an array.
+    number
+        Its number among the jobs of its launch, from 1.
+    runs
+        Ids of the runs that it computes one after another.
+    launch
+        Folder of the launch.
+    """
 
     job: str
     number: int
@@ -32,44 +45,44 @@ class Task:
 
     @property
     def note(self) -> Path:
-        """Where its process says what it is at."""
+        """Return the path of the note in which the job's process writes its state."""
         return launch_files.note(self.launch, self.number)
 
     @property
     def log(self) -> Path:
-        """What its process printed, and SLURM about it."""
+        """Return the path of the log of what the job's process, and SLURM about it, printed."""
         return launch_files.logs(self.launch) / f"{self.job}_0_log.out"
 
     def read_note(self) -> dict[str, Any]:
-        """What its process said last; nothing where it did not come so far."""
+        """Read the note of the job's process; an empty dict if there is none."""
         return launch_files.read_note(self.note)
 
     def last_words(self) -> str:
-        """The last line of its log that says something, and where the log is."""
+        """Return the last meaningful line of the job's log, and the path of the log."""
         lines = tail(self.log, 50)
         if not lines:
             return f"none ({self.log} is empty)" if self.log.exists() else f"none (there is no {self.log})"
-        # what srun adds in the end says that the process is gone, not why
+        # the last lines of srun say that the process is gone, but not why
         own = [line for line in lines if not line.startswith(("srun: ", "submitit "))]
         return f"{printable((own or lines)[-1].strip()[:300])} (log: {self.log})"
 
 
 @contextlib.contextmanager
 def submitting(results: Path) -> Iterator[None]:
-    """One launcher at a time looks what is missing and submits it, as far as the file system has locks."""
+    """Let one launcher at a time find missing runs and submit them, if the file system has locks."""
     with locked(results / ".submitting"):
         yield
 
 
 def write(launch: Path, tasks: Sequence[Task]) -> None:
-    """Note what was just submitted at once."""
+    """Record the jobs of one submission."""
     rows = [{"job": task.job, "number": task.number, "runs": list(task.runs)} for task in tasks]
     array = tasks[0].job.partition("_")[0]
     write_json(launch / f"array-{array}.json", {"schema": SCHEMA, "tasks": rows})
 
 
 def read(results: Path) -> tuple[list[Task], list[str]]:
-    """The jobs of all launches that may not be over, and what could not be read, in words."""
+    """Return the jobs of all launches that may still be alive, and one line for each unreadable record."""
     found: list[Task] = []
     faults: list[str] = []
     for path in _named(results, "array-*.json"):
@@ -81,7 +94,7 @@ def read(results: Path) -> tuple[list[Task], list[str]]:
 
 
 def logs_of(results: Path, run_id: str) -> list[Path]:
-    """The logs of processes that came to a run, or were to and said nothing, oldest launch first."""
+    """Return the logs of processes that computed a run, or were to and wrote no note, oldest launch first."""
     found = []
     for launch in launch_files.every(results):
         files = [*launch.glob("array-*.json"), *launch.glob("over-*.json")]
@@ -100,7 +113,7 @@ def logs_of(results: Path, run_id: str) -> list[Path]:
 
 
 def mentions(log: Path, run_id: str) -> bool:
-    """Whether a worker that came to a run printed into ``log``."""
+    """Tell whether ``log`` is that of a worker which computed a run."""
     with contextlib.suppress(OSError, StoreError), opened(log) as file:
         return f"run {run_id}".encode() in file.read()
     return False
@@ -109,18 +122,18 @@ def mentions(log: Path, run_id: str) -> bool:
 def remove_orphans(launch: Path) -> None:
     """Remove what submitit prepared for jobs that SLURM then refused."""
     for path in launch_files.logs(launch).glob("*.pkl"):
-        if "_" not in path.stem:  # what was submitted is named after its job
+        if "_" not in path.stem:  # the file of a submitted job is named by its id and an underscore
             path.unlink(missing_ok=True)
 
 
 def close(launch: Path, array: str) -> None:
-    """Note that all jobs of an array are over and looked after."""
+    """Mark an array as over: all its jobs have ended and their runs are settled."""
     with contextlib.suppress(OSError):
         os.replace(launch / f"array-{array}.json", launch / f"over-{array}.json")
 
 
 def tidy_over(results: Path) -> None:
-    """Remove the files of every launch of which all jobs came to their end by themselves."""
+    """Remove the files of every launch whose jobs all ended on their own."""
     for launch in {path.parent for path in _named(results, "over-*.json")}:
         tasks: list[Task] = []
         with contextlib.suppress(StoreError):

@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities mean what they say, before and after temperature scaling."""
+"""Page Calibration: how well probabilities are calibrated, before and after temperature scaling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost: whether counted savings are measured ones."""
+"""Page Cost: whether counted savings are also measured."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from dashboard.plain import plain
 selection: Selection = st.session_state["selection"]
 st.title("Cost", anchor=False)
 st.markdown(
-    "Fewer FLOPs are less time only where the machine makes them so. **On the line** a saving that was "
-    "counted is one that was measured; **above** it a run took longer, or more memory, than its counts "
-    "promise; **below** it less."
+    "Fewer FLOPs save time only if the machine can use them. **On the line** the measured saving equals the "
+    "counted one; **above** it a run took more time or memory than its counts promise; **below** it less."
 )
 left, right = st.columns(2)
 with left:
@@ -25,12 +24,12 @@ if reasons := not_comparable(selection.runs):
     lines = "\n".join(f"- {plain(reason)}" for reason in reasons)
     st.warning(
         f"Measured times of these runs are not comparable with each other; they differ in\n{lines}\n\nNarrow "
-        "the filters, and read `docs/costs.md`. For claims of speed there is the suite `cost`, whose runs "
-        "come one at a time.",
+        "the filters, and read `docs/costs.md`. For claims of speed use the suite `cost`, which computes one "
+        "run at a time.",
         icon=":material/warning:",
     )
 elif selection.part.suite != "cost":
-    st.caption("Claims of speed come from the suite `cost` alone: see `docs/costs.md`.")
+    st.caption("Claims of speed come only from the suite `cost`: see `docs/costs.md`.")
 show.chart("speed", lambda: speed(selection.runs, counted, measured, selection.look), selection.words)
 if measured == "step_time_ratio" and counted == "inference_flops_ratio":
     st.caption("The time is that of a training step, updates of the subspace included.")

@@ -1,4 +1,4 @@
-"""Criteria: which removal criterion matters, and where."""
+"""Page Criteria: whether the removal criterion matters, and where criteria differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _OWN = "the run's own criterion"
 selection: Selection = st.session_state["selection"]
 st.title("Criteria", anchor=False)
 st.markdown(
-    "SSVI removes the weights of lowest score, over and over. Does it matter what they are scored by?"
+    "SSVI removes the weights with the lowest scores, again and again. Does the criterion that scores them "
+    "matter?"
 )
 references = data.references(selection.part)
 left_out = aliases(data.plan(selection.part)["cells"])
@@ -59,11 +60,11 @@ with show.forgiving():
     recorded = done[done["run_id"].isin(pairs["run_id"].unique())]
     labels = recorded.drop_duplicates("config_id").set_index("config_label")["config_id"]
     if labels.empty:
-        overlap_map(pairs.head(0), selection.look)  # says what is missing
+        overlap_map(pairs.head(0), selection.look)  # raises Missing with a message for the reader
     left, right = st.columns(2)
     label = left.selectbox(
         "Runs of", list(labels.index)[: choose.MOST_OPTIONS], key="criteria_runs", bind="query-params",
-        help="the run removes by its own criterion, and notes what the others would have removed",
+        help="a run removes weights by its own criterion, and records what the others would have removed",
     )  # fmt: skip
     choose.say_if_more(len(labels))
     mine = pairs[pairs["run_id"].isin(recorded.loc[recorded["config_id"] == labels[label], "run_id"])]
@@ -82,7 +83,7 @@ with show.forgiving():
     used = str(mine["criterion_used"].iloc[0])
     names = list(dict.fromkeys([*mine["criterion_a"].astype(str), *mine["criterion_b"].astype(str)]))
     chosen = st.selectbox("Compared with", [_OWN, *names], key="criteria_against", bind="query-params")
-    # what is not recorded on its own is recorded as what it does the same as
+    # a criterion that always removes the same weights as another is recorded under the other's name
     same_as = {alias.name: alias.of for alias in left_out}
     against = same_as.get(used, used) if chosen == _OWN else chosen
     show.chart(

@@ -1,4 +1,4 @@
-"""Definitions: what the words mean, how intervals are computed, how FLOPs are counted, and the limits."""
+"""Page Definitions: the columns, how intervals are computed, how FLOPs are counted, and known limits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dashboard.plain import plain
 
 _CODE = re.compile(r"`([^`]*)`")
 _BETTER = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
-#: Sections in which values of a column are defined, and what they are called here.
+#: Names of sections that define the values of a column, such as ``metrics.metric``.
 _VALUES = re.compile(r"(\w+)\.(\w+)")
 _COUNTED = ("train_flops", "train_flops_ratio", "inference_flops", "train_flops_rigl_ratio")
 
 
 def _words(text: object) -> str:
-    """``text`` with its code as code and everything else as it is."""
+    """Keep code in backticks as code, and escape the rest of ``text``."""
     pieces = _CODE.split(str(text))
     return "".join(f"`{piece}`" if number % 2 else plain(piece) for number, piece in enumerate(pieces))
 
@@ -50,7 +50,7 @@ find = st.text_input(
 )  # fmt: skip
 wanted = (find or "").lower().split()
 every = definitions()
-#: Metrics first: they are what is asked for most.
+#: Metrics come first, since readers look for them most.
 order = sorted(every, key=lambda section: "." not in section)
 found = {
     section: {name: known for name, known in every[section].items() if _has(name, known, wanted)}
@@ -60,7 +60,7 @@ count = sum(map(len, found.values()))
 if wanted:
     st.caption(f"{count} of {sum(map(len, every.values()))} definitions")
 if not count:
-    st.info("Nothing has all of these words.", icon=":material/info:")
+    st.info("No definition has all of these words.", icon=":material/info:")
 for section, entries in found.items():
     if not entries:
         continue
@@ -73,8 +73,8 @@ for section, entries in found.items():
         if opened.open:
             if section == "runs" and not wanted:
                 st.caption(
-                    "A row a run. Beside these it has a column `config.<key>` for each key of the resolved "
-                    "configuration."
+                    "One row per run and scale. The table also has a column `config.<key>` for each key of "
+                    "the resolved configuration."
                 )
             st.markdown("\n\n".join(_entry(name, known) for name, known in entries.items()))
 
@@ -82,23 +82,21 @@ if not wanted:
     st.subheader("How are intervals computed?", anchor=False)
     st.markdown(
         f"""
-- **Means** over seeds have the {LEVEL:.0%} **t-interval**: ± is its half width. There is none for a single
-  seed, and curves
-  have a band from three seeds on.
-- **Differences** are taken seed by seed to a reference configuration and then averaged, with the t-interval
-  of the
-  differences (**paired**). p values are those of the paired t-test (Welch's where two share fewer than two
-  seeds), adjusted by
-  **Holm's** procedure for all that are compared at once; two can be told apart where the adjusted p is
-  below {ALPHA:g}.
-- **Ranks** run from 1 + how many are significantly better to how many are not significantly worse.
+- **Means** over seeds have the {LEVEL:.0%} **t-interval**: ± is its half width. A single seed has no
+  interval, and curves have a band from three seeds on.
+- **Differences** from a reference configuration are computed seed by seed and then averaged (**paired**),
+  with the t-interval of the differences. p values are those of the paired t-test (Welch's t-test if two
+  configurations share fewer than two seeds), adjusted by **Holm's** procedure for all comparisons made at
+  once. Two configurations can be told apart if the adjusted p is below {ALPHA:g}.
+- **Ranks** range from 1 plus the number of configurations that are significantly better to the number of
+  those that are not significantly worse.
 - **Shares** of examples (accuracy in a bin of confidence) have the **Wilson** interval.
-- What needs more data is refused: bootstrap and Wilcoxon's test below 10 values, critical differences below
-  5 data sets.
+- Statistics that need more data are refused: the bootstrap and Wilcoxon's test below 10 values, critical
+  differences below 5 data sets.
 
-Seeds stand for training randomness: initial weights, subspace, order of examples and noise. A data set
-with an official test part has the same for all seeds; one without (`digits`) is split anew by each, so that
-runs of several seeds share test images. No interval here covers other data sets.
+Seeds stand for the randomness of training: initial weights, subspace, order of examples and noise. A data
+set with an official test part has the same test part for all seeds; one without (`digits`) is split anew for
+each seed, so that runs of several seeds share test images. No interval here covers other data sets.
 """
     )
     st.subheader("How are FLOPs counted?", anchor=False)
@@ -106,15 +104,14 @@ runs of several seeds share test images. No interval here covers other data sets
     st.subheader("What are the known limits?", anchor=False)
     st.markdown(
         """
-- Figures of different scales (demo, small, paper), data sets or networks are not comparable, and no page
+- Scores of different scales (demo, small, paper), data sets or networks are not comparable, and no page
   averages over them.
-- The best of many configurations, chosen by the figures that are shown, is a little better than it would be
-  again.
-- An ECE is above 0 for a calibrated model too: `ece_null` says how much is to be expected.
-- Counted FLOPs are not time, and seconds of runs that shared a machine, or ran in different circumstances,
-  compare nothing.
-  Claims of speed come from the suite `cost` alone.
-- Validation figures during training are those of the mean network, not of averaged samples.
-- A mark or row without a value is a run that does not have it: a failure, a method without the option, or a
-  run that is open."""
+- The best of many configurations, chosen by the scores that are shown, looks a little better than it would
+  in a repetition.
+- The ECE of a calibrated model is above 0 too: `ece_null` says how much is to be expected.
+- Counted FLOPs are not time. Seconds of runs that shared a machine, or ran in different circumstances, are
+  not comparable. Claims of speed come only from the suite `cost`.
+- Validation scores during training are those of the mean network, not of averaged samples.
+- A mark or row without a value belongs to a run that does not have it: a failed run, a method without the
+  option, or a run that is not finished."""
     )

@@ -1,4 +1,4 @@
-"""Leaderboard: which configuration is best, and from which others it can be told apart."""
+"""Page Leaderboard: which configuration is best, and which others cannot be told apart from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dashboard import show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
-#: Rows that are sent to the browser.
+#: Greatest number of rows that are sent to the browser.
 _MOST_ROWS = 250
 
 selection: Selection = st.session_state["selection"]
@@ -26,14 +26,14 @@ with show.forgiving():
     event = st.dataframe(
         table,
         hide_index=True,
-        # chosen rows are places, so another table is another widget
+        # chosen rows are kept by position, so that another table needs another widget
         key=f"leaderboard-table-{hash(tuple(board['config_id'])) & 0xFFFFFFFF:x}",
         on_select="rerun",
         selection_mode="single-row",
         height=show.height(len(table)),
         column_config={
             "rank": st.column_config.TextColumn(
-                help="from 1 + how many are better to how many are not worse, as far as tests can tell"
+                help="from 1 + the number significantly better to the number not significantly worse"
             ),
             "best?": st.column_config.TextColumn(help="● can't be told apart from the best"),
             **{head: st.column_config.TextColumn(help=heads[head]) for head in table if head in heads},
@@ -43,13 +43,13 @@ with show.forgiving():
     if len(board) > _MOST_ROWS:
         st.caption(f"The best {_MOST_ROWS} of {len(board):,}; the CSV has all.")
     if len(board) > MOST_COMPARED:
-        st.info(f"No ranks: {len(board):,} are too many to compare every two. Filter first.")
+        st.info(f"No ranks: {len(board):,} are too many to compare in pairs. Narrow the filters first.")
     else:
         tied = sum(map(is_tied, board["separable"]))
         st.markdown(
-            f"**{tied} of {len(board)}** can't be told apart from the best (●, itself included): paired "
-            "t-tests on the seeds that two share, at 5 % after Holm's correction over all pairs that the "
-            "filters leave. ± is the half width of the 95 % t-interval over seeds."
+            f"**{tied} of {len(board)}** can't be told apart from the best (●, itself included) by paired "
+            "t-tests on shared seeds, at 5 % after Holm's correction over all pairs that the filters leave. "
+            "± is the half width of the 95 % t-interval over seeds."
         )
     buttons = st.columns([1, 1, 4])
     with buttons[0]:

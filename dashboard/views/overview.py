@@ -1,4 +1,4 @@
-"""Overview: what was found, whether to trust it, and what is missing."""
+"""Page Overview: what was found, how sure it is, and what is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboard.plain import plain
 
 
 def _with_unit(value: str) -> str:
-    """In a card a percent sign stands behind the number, and other units stand in the definitions."""
+    """Add a percent sign to the number of a card; other units are in the definitions."""
     return f"{value} %" if axis.unit == "%" else value
 
 
@@ -41,8 +41,8 @@ with show.forgiving():
         words = f"{counts['open']} open, {counts['failed']} failed; {counts['seeds']} seeds"
         show.card("Runs done", f"{counts['runs']:,}", words)
 st.caption(
-    "Mean ± half width of the 95 % t-interval over seeds, on this data set. The best of many is a little "
-    "better than it would be again; the page Leaderboard says from what it can be told apart."
+    "Mean ± half width of the 95 % t-interval over seeds, on this data set. The best of many looks a little "
+    "better than it would in a repetition; the page Leaderboard shows which others cannot be told apart."
 )
 
 references = data.references(selection.part)
@@ -58,7 +58,7 @@ if references:
         rest = max(len(drawn.data) - MOST_ROWS, 0)
         words = f"Compared with {', '.join(named[:4])}{', …' if len(named) > 4 else ''}."
         alone = shown - references.keys()
-        words += f" {len(alone)} of those chosen have no reference." if alone else ""
+        words += f" {len(alone)} of the selected configurations have no reference." if alone else ""
         st.caption(plain(words + (f" {rest} more, behind these, are in the data." if rest else "")))
 else:
     st.info("This suite names no reference, so there are no paired differences to show.")
@@ -70,7 +70,7 @@ show.chart(
 missing = everything[everything["status"] != "done"]
 if len(missing):
     failed = int((missing["status"] == "failed").sum())
-    st.markdown(f"{len(missing)} runs are missing, {failed} of them failed. This computes them:")
+    st.markdown(f"{len(missing)} runs are missing, {failed} of them failed. This command computes them:")
     for folder, lines in data.commands(selection.part).items():
         if not data.has_runs(folder):
             continue

@@ -1,4 +1,4 @@
-"""Runs: what exactly was run, how it went, and in what runs differ."""
+"""Page Runs: what exactly was run, how training went, and how runs differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dashboard import choose, data, live, one_run, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
-#: Rows that are sent at a time: ids and labels weigh more than anything else on a page.
+#: Number of rows on a page of the table, since ids and labels are most of what is sent to the browser.
 _ROWS = 250
 _SCORES = ("accuracy", "nll", "ece")
 _COMPARED = (*SCORES, "compression_vs_dense_vi", "train_flops_ratio", "wall_seconds")
@@ -21,14 +21,14 @@ _ID = re.compile(r"[0-9a-f]{12}")
 
 
 def _ordered(runs: pd.DataFrame) -> pd.DataFrame:
-    """Failed ones first, then what is open, then by configuration and seed."""
+    """Sort runs: failed ones first, then cancelled, open and finished ones, by configuration and seed."""
     rank = runs["status"].map({"failed": 0, "cancelled": 1, "done": 3}).astype(float).fillna(2)
     keys = pd.DataFrame({"rank": rank, "label": runs["config_label"].astype(str), "seed": runs["seed"]})
     return runs.loc[keys.sort_values(["rank", "label", "seed"], kind="stable").index]
 
 
 def _matching(runs: pd.DataFrame, words: str) -> pd.DataFrame:
-    """Those that have every one of ``words`` in their id, label, status, reason or commit."""
+    """Return the runs that have every one of ``words`` in their id, label, status, reason or commit."""
     columns = ("run_id", "config_label", "status", "error_kind", "error", "git_sha")
     for word in words.lower().split():
         hit = pd.Series(False, index=runs.index)
@@ -76,7 +76,7 @@ def _columns() -> dict[str, Any]:
 
 
 def _choose(ids: list[str]) -> None:
-    """Take over the rows that were just chosen; before the page is drawn anew."""
+    """Open the rows that were just chosen; this runs before the page is drawn again."""
     rows = st.session_state["runs-table"]["selection"]["rows"]
     st.session_state["run"] = " ".join(ids[row] for row in rows if row < len(ids))
 
@@ -99,7 +99,7 @@ with right:
     page = int(st.number_input("Page", 1, pages, 1, key="runs_page")) if pages > 1 else 1
 part = found.iloc[(page - 1) * _ROWS : page * _ROWS]
 if found.empty:
-    st.info("No run is left; search for less, or widen the filters on the left.", icon=":material/info:")
+    st.info("No run matches; search for fewer words, or widen the filters.", icon=":material/info:")
 else:
     ids = part["run_id"].astype(str).tolist()
     st.dataframe(
@@ -121,13 +121,13 @@ else:
 
 asked = st.text_input(
     "Opened", key="run", bind="query-params", placeholder="ids of runs; choosing rows above fills this",
-    help=f"one run, or up to {MOST_RUNS} to compare; it is in the address, so that the view can be sent",
+    help=f"one run, or up to {MOST_RUNS} to compare; part of the address, so that the view can be shared",
 )  # fmt: skip
 everything = data.table(selection.part, "runs")
 wanted = list(dict.fromkeys(_ID.findall((asked or "").lower())))
 opened = everything[everything["run_id"].isin(wanted)].drop_duplicates("run_id")
 if asked and not wanted:
-    st.info("That is no id of a run: 12 hexadecimal digits each.", icon=":material/info:")
+    st.info("This is not the id of a run; an id has 12 hexadecimal digits.", icon=":material/info:")
 elif missing := [run_id for run_id in wanted if run_id not in set(opened["run_id"])]:
     st.info(
         plain(f"{selection.part.name} has no run {', '.join(missing)}; choose another suite."),
@@ -152,7 +152,7 @@ elif 2 <= len(opened) <= MOST_RUNS:
     )
     table = differing(opened)
     if table.empty:
-        st.info("In nothing that was set: what differs is where and when they ran.", icon=":material/info:")
+        st.info("Their settings are equal; they differ in where and when they ran.", icon=":material/info:")
     else:
         heads: dict[str, Any] = {
             str(run.run_id): st.column_config.TextColumn(f"{run.config_label}, seed {run.seed}")

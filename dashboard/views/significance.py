@@ -1,4 +1,4 @@
-"""Significance: whether a difference is real, and whether it would hold elsewhere."""
+"""Page Significance: whether a difference is real, and whether it would hold on other data sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ axis = axes()[score]
 
 st.subheader("Is the difference between two configurations real?", anchor=False)
 st.caption(plain(selection.words))
-# the best first, and beside it the next best
+# by default the best configuration is compared with the second best
 ranked = summarise(selection.runs, metrics=[score]).dropna(subset=[f"{score}_mean"])
 known = ranked.sort_values(f"{score}_mean", ascending=axis.better == "lower", kind="stable")
 labels = {str(row.config_label): str(row.config_id) for row in known.itertuples()}
@@ -40,17 +40,17 @@ with show.forgiving():
             "value": st.column_config.NumberColumn(format="%.4g", help=f"differences in {unit or axis.name}"),
             "low": st.column_config.NumberColumn("95 % from", format="%.4g"),
             "high": st.column_config.NumberColumn("to", format="%.4g"),
-            "p": st.column_config.NumberColumn(format="%.2g", help="of this comparison alone, not corrected"),
+            "p": st.column_config.NumberColumn(format="%.2g", help="for this one comparison, not corrected"),
         },
         placeholder="–",
-        alt=f"{axis.name} of {one} less that of {other}, in several ways.",
+        alt=f"{axis.name} of {one} minus that of {other}, in several ways.",
     )
     for row in found[found["words"] != ""].itertuples():
         st.markdown(plain(f"{row.what}: {row.words}"))
     st.caption(
         f"Differences of {axis.name}: {better.get(axis.better or '', '')}. Seeds vary the training, not the "
-        "data set. p values are of this one comparison: whoever tries many finds some; the tests of the "
-        "Leaderboard are corrected."
+        "data set. p values are not corrected for several comparisons, some of which would be small by "
+        "chance; the tests of the Leaderboard are corrected."
     )
     show.download("significance", found)
 

@@ -1,4 +1,4 @@
-"""Subspace: how the set of active weights moves while a network trains."""
+"""Page Subspace: how the set of active weights moves during training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ selection: Selection = st.session_state["selection"]
 st.title("Subspace", anchor=False)
 st.markdown(
     "A sparse method that moves its subspace removes some active weights at every update and adds as many "
-    "others. How much of the subspace is still replaced, where in the network, and what goes and what comes?"
+    "others. How much of the subspace is replaced, where in the network, and which weights go and come?"
 )
 
 with show.forgiving():
@@ -31,7 +31,7 @@ with show.forgiving():
     recorded = done[done["run_id"].isin(layers["run_id"].unique())]
     configurations = recorded.drop_duplicates("config_id")
     if configurations.empty:
-        moves(layers.head(0))  # says what is missing
+        moves(layers.head(0))  # raises Missing with a message for the reader
     ids = dict(zip(configurations["config_label"], configurations["config_id"], strict=True))
     move = show.axis("Show", MOVES, "subspace_show")
     chosen = st.multiselect(
@@ -80,9 +80,9 @@ with show.forgiving():
             f"{where} · {label} · {name}",
         )
         st.markdown(
-            "The weights of lowest score go. Where the bands of kept and removed ones meet, it is a close "
-            "call which go; added ones with a score of 0 are the next in line, unless training lifts them "
-            "before the next update."
+            "The weights with the lowest scores are removed. Where the bands of kept and removed weights "
+            "meet, the choice is close. Added weights with a score of 0 are the next to be removed, unless "
+            "training raises their score before the next update."
         )
     else:
         st.info("Choose a configuration to see how its subspace moves.", icon=":material/info:")

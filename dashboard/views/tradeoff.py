@@ -1,4 +1,4 @@
-"""Trade-off: what a budget of FLOPs, time or bytes buys."""
+"""Page Trade-off: scores against FLOPs, time, bytes or sparsity."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ with show.forgiving():
         }
         st.dataframe(table, hide_index=True, alt=f"Best {axis.name} of each method, 10 × smaller.")
         st.caption(
-            "Of every method the configuration with the best mean, chosen by the figures that are shown; ± "
+            "For every method the configuration with the best mean, chosen by the scores that are shown; ± "
             "is the half width of the 95 % t-interval over n seeds."
         )

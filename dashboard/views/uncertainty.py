@@ -1,4 +1,4 @@
-"""Uncertainty: whether predictions are less certain where they are wrong, and where the data are strange."""
+"""Page Uncertainty: whether predictions are less certain if they are wrong, and on unusual data."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ with show.forgiving():
         )
     else:
         st.info(
-            "These results do not tell right from wrong predictions: they were computed before that was "
-            "measured. Computing them anew brings the two apart, how well uncertainty finds errors, and "
+            "These results do not separate right from wrong predictions: they were computed before this was "
+            "measured. Computing them anew shows both separately, how well uncertainty finds errors, and "
             "risk-coverage curves.",
             icon=":material/info:",
         )

@@ -1,1 +1,1 @@
-"""What charts are made of: axes, dots, panels, curves, bands and choices."""
+"""The parts that charts share: axes, dots, panels, curves, bands, and names of configurations."""

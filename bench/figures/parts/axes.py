@@ -1,4 +1,4 @@
-"""What can stand on an axis or in a column: names for readers, factors, digits, which way is better."""
+"""Define how columns are shown on axes and in tables: name, unit, digits, and which way is better."""
 
 from __future__ import annotations
 
@@ -12,10 +12,24 @@ from bench.results.tables.columns import definitions
 
 @dataclass(frozen=True)
 class Axis:
-    """A column of ``runs`` as views show it.
+    """Describe how a column is shown.
 
-    name: for readers; factor: shown value over stored value, digits of the shown one; log: whether it
-    spans orders of magnitude; unit: behind the number; table: where it is defined, if not in ``runs``.
+    Parameters
+    ----------
+    column
+        Name of the column.
+    name
+        Name for readers.
+    factor
+        Shown value divided by the stored value.
+    digits
+        Decimal places of the shown value.
+    log
+        Whether the axis is logarithmic.
+    unit
+        Unit of the shown value.
+    table
+        Section of ``bench/columns.yaml`` that defines the column.
     """
 
     column: str
@@ -28,18 +42,18 @@ class Axis:
 
     @property
     def better(self) -> str | None:
-        """``higher``, ``lower``, or None where neither is an improvement."""
+        """Return which direction is an improvement: ``higher``, ``lower``, or None for neither."""
         found: str | None = _defined(self.table, self.column)["better"]
         return found
 
     @property
     def definition(self) -> str:
-        """What it is, as ``bench/columns.yaml`` has it."""
+        """Return the definition in ``bench/columns.yaml``."""
         return str(_defined(self.table, self.column)["definition"])
 
     @property
     def title(self) -> str:
-        """The name with its unit, and an arrow to where it is better."""
+        """Return the name with its unit and an arrow in the better direction."""
         unit = f" ({self.unit})" if self.unit else ""
         arrow = {"higher": " ↑ better", "lower": " ↓ better"}.get(self.better or "", "")
         return f"{self.name}{unit}{arrow}"
@@ -47,7 +61,7 @@ class Axis:
 
 @cache
 def _defined(table: str, column: str) -> Mapping[str, Any]:
-    """What ``bench/columns.yaml`` says: kept, as reading it takes milliseconds and axes are asked often."""
+    """Return the entry in ``bench/columns.yaml``; cached, since reading the file takes milliseconds."""
     return definitions()[table][column]
 
 
@@ -68,18 +82,18 @@ _AXES = (
     Axis("wall_seconds", "time of a run", digits=1, log=True, unit="s"),
     Axis("seconds_per_step", "time of a step", 1000, 2, log=True, unit="ms"),
 )
-#: What is scored, and what it costs.
+#: Columns that are scores, and columns that are costs.
 SCORES = ("accuracy", "nll", "brier", "ece")
 COSTS = ("compression_vs_dense_vi", "sparsity", "train_flops_ratio", "train_seconds", "checkpoint_bytes")
 
 
 def ranked_by(plan: Mapping[str, Any]) -> str:
-    """The score that a plan ranks configurations by; accuracy where it names none that there is."""
+    """Return the score by which a plan ranks configurations; accuracy if it names no known score."""
     named = plan.get("rank_by")
     return named if named in SCORES else SCORES[0]
 
 
 @cache
 def axes() -> dict[str, Axis]:
-    """Every one, by column."""
+    """Return every axis by its column."""
     return {axis.column: axis for axis in _AXES}

@@ -1,4 +1,4 @@
-"""Means over seeds of what is recorded while runs train."""
+"""Average over seeds what runs record while they train."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ import pandas as pd
 
 from bench.statistics.seeds import LEVEL
 
-#: Below so many seeds no band is drawn: its interval would rest on one or no degree of freedom.
+#: Least number of seeds for a band; with fewer, its interval would have at most one degree of freedom.
 FEWEST = 3
-#: Points a line, at most: neighbouring updates are averaged.
+#: Greatest number of points of a line; if there are more updates, neighbouring ones are averaged.
 MOST_POINTS = 100
 
 
 def over_seeds(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Mean, half width of the 95 % t-interval and number of runs of each of ``values``, by ``keys``.
+    """Compute mean, half width of the 95 % t-interval and number of runs of each of ``values``.
 
-    frame: a row a run and value of ``keys``. Columns: ``keys``, ``<value>_mean``, ``<value>_half_width`` (NaN
-    below two runs) and ``<value>_n``, in the order of first appearance. Missing values don't count.
+    Parameters
+    ----------
+    frame
+        One row for each run and value of ``keys``.
+    keys
+        Columns whose values form the groups.
+    values
+        Columns to average; missing values are ignored.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group, in order of first appearance: ``keys``, and for each value ``<value>_mean``,
+        ``<value>_half_width`` (NaN below two runs) and ``<value>_n``.
     """
-    from scipy import stats  # slow to import
+    from scipy import stats  # imported here since it is slow to load
 
     groups = frame.groupby(list(keys), sort=False, observed=True)
     table = groups.size().index.to_frame(index=False)
@@ -35,11 +47,25 @@ def over_seeds(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) 
 
 
 def in_bins(table: pd.DataFrame, keys: Sequence[str], most: int, values: Sequence[str]) -> pd.DataFrame:
-    """A row a run and moment: updates as they are, or means of neighbouring ones where there are too many.
+    """Average neighbouring updates of each run if there are more than ``most``.
 
-    table: a row a run and update, with ``run_id``, ``stage``, ``step``, ``epoch``, ``keys`` and ``values``.
-    Moments are counted by ``keys``, at most ``most`` of them, in the column ``time``; ``step`` and ``epoch``
-    are means like ``values``.
+    Parameters
+    ----------
+    table
+        One row for each run and update, with ``run_id``, ``stage``, ``step``, ``epoch``, ``keys`` and
+        ``values``.
+    keys
+        Columns within whose values updates are numbered.
+    most
+        Greatest number of points for each value of ``keys``.
+    values
+        Columns to average.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each run and point. The column ``time`` numbers the points; ``step`` and ``epoch`` are
+        averaged like ``values``.
     """
     order = table[[*keys, "stage", "step"]].drop_duplicates()
     stages = pd.Series(pd.factorize(order["stage"])[0], index=order.index)

@@ -1,4 +1,4 @@
-"""What every chart has: a title that asks, its data, how they were computed, the same looks everywhere."""
+"""Define what every chart has: a question as title, its data, how they were computed, and a common look."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import plotly.graph_objects as go
 
 Mode = Literal["light", "dark"]
 
-#: Ink, softer ink, grid and background, by mode. Text has a contrast of at least 4.5 : 1 on the background.
+#: Colours of text, minor text, grid and background, by mode. Text has a contrast of at least 4.5 : 1.
 INK = {"light": "#1F2328", "dark": "#E6E6E6"}
 SOFT = {"light": "#57606A", "dark": "#A8B0BA"}
 GRID = {"light": "#E3E6EA", "dark": "#30363D"}
 BACKGROUND = {"light": "#FFFFFF", "dark": "#0E1117"}
-#: One hue for what is neither a method nor ink, such as a claimed region.
+#: One colour for what is neither text nor a method, such as a claimed region.
 ACCENT = {"light": "#0B7285", "dark": "#4FD1E0"}
 FONT = '"Source Sans", "Segoe UI", Helvetica, Arial, sans-serif'
 BAND_ALPHA = 0.18
-#: Of a method that nobody gave looks: plain grey, and every time the same.
+#: Colour of a method without a style.
 _PLAIN = {"light": "#6E7781", "dark": "#9BA4AE"}
-#: Plotly's marker symbols that have a filled and a hollow form, and its dashes.
+#: Plotly's marker symbols that have a filled and a hollow form, and its line dashes.
 _SYMBOL = re.compile(
     r"circle|square|diamond(-tall|-wide)?|cross|x|triangle-(up|down|left|right|ne|se|sw|nw)|pentagon|hexagon2?"
     r"|octagon|star(-triangle-up|-triangle-down|-square|-diamond)?|hexagram|hourglass|bowtie"
@@ -34,23 +34,33 @@ _DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
 _TOKEN = re.compile(r"(?<!\S)([\w.]{1,200})=(\[[^\]]*\]|\{[^}]*\}|\S+)")
 
 
-#: What seeds stand for, said below charts with intervals over them.
+#: What intervals over seeds cover; shown below charts that have them.
 SEEDS = (
-    "Seeds vary the training, and where data have no official test part (digits) the split too; an interval "
-    "says nothing of other data sets."
+    "Seeds vary the training, and for data without an official test part (digits) also the split. An "
+    "interval says nothing about other data sets."
 )
 
 
 class Missing(Exception):
-    """There is nothing to draw: what is missing, and what would bring it, in words for a reader."""
+    """Report that there is nothing to draw; the message tells readers what is missing and how to get it."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with what belongs to it.
+    """Hold a figure and what belongs to it.
 
-    title: the question that it answers. data: what is drawn, a row a mark. how: how the numbers were
-    computed, Markdown. alt: what it shows, in a sentence, for those who can't see it.
+    Parameters
+    ----------
+    title
+        The question that the figure answers.
+    figure
+        The plotly figure.
+    data
+        What is drawn, one row per mark.
+    how
+        How the numbers were computed, in Markdown.
+    alt
+        What the figure shows, in a sentence, for readers who cannot see it.
     """
 
     title: str
@@ -62,56 +72,64 @@ class Chart:
 
 @dataclass(frozen=True)
 class Look:
-    """How methods are shown, the same in every chart. styles: as ``Store.read_styles`` has them."""
+    """Give methods the same name, colour, marker and dash in every chart.
+
+    Parameters
+    ----------
+    mode
+        ``light`` or ``dark``.
+    styles
+        Styles by method, as ``Store.read_styles`` returns them. Methods without one get plain defaults.
+    """
 
     mode: Mode = "light"
     styles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def name(self, method: str) -> str:
-        """The method's name for readers, as it is: for tables, and text that is escaped as a whole."""
+        """Return the method's name for readers, unescaped, for tables and text that is escaped later."""
         return str(self.styles.get(method, {}).get("label", method))
 
     def label(self, method: str) -> str:
-        """The method's name for readers, to stand in a figure."""
+        """Return the method's name for readers, escaped for a figure."""
         return escaped(self.name(method))
 
     def colour(self, method: str) -> str:
-        """The method's colour in this mode."""
+        """Return the method's colour in this mode, ``#rrggbb``."""
         key = "hue" if self.mode == "light" else "hue_dark"
         return str(self.styles.get(method, {}).get(key, _PLAIN[self.mode]))
 
     def marker(self, method: str, hollow: bool = False) -> str:
-        """The method's plotly marker symbol, filled or hollow; a circle where it names none that there is."""
+        """Return the method's plotly marker symbol; a circle if its style names none that plotly has."""
         name = str(self.styles.get(method, {}).get("marker", "circle"))
         name = name.removesuffix("-dot").removesuffix("-open")
         return f"{name if _SYMBOL.fullmatch(name) else 'circle'}{'-open' if hollow else ''}"
 
     def dash(self, method: str) -> str:
-        """The method's plotly line dash; dots where it names none that there is."""
+        """Return the method's plotly line dash; dots if its style names none that plotly has."""
         name = str(self.styles.get(method, {}).get("dash", "dot"))
         return name if name in _DASHES else "dot"
 
     def ordered(self, methods: Iterable[str]) -> list[str]:
-        """``methods``, each once, in the order in which all charts have them."""
+        """Return ``methods``, each once, in the order of all charts."""
         return sorted(set(methods), key=lambda name: (self.styles.get(name, {}).get("order", 10**6), name))
 
     @property
     def ink(self) -> str:
-        """The colour of text."""
+        """Return the colour of text."""
         return INK[self.mode]
 
     @property
     def soft(self) -> str:
-        """The colour of what stands back: rules, minor text."""
+        """Return the colour of rules and minor text."""
         return SOFT[self.mode]
 
     @property
     def accent(self) -> str:
-        """The colour of what is pointed at."""
+        """Return the colour that draws attention."""
         return ACCENT[self.mode]
 
     def figure(self, height: int = 440, legend: bool = True) -> go.Figure:
-        """An empty figure in the house's looks; height in pixels."""
+        """Make an empty figure in the common look; ``height`` is in pixels."""
         axis = {
             "gridcolor": GRID[self.mode], "linecolor": self.soft, "zeroline": False, "showline": True,
             "ticks": "outside", "tickcolor": self.soft, "tickangle": 0, "automargin": True,
@@ -129,7 +147,7 @@ class Look:
                 "modebar": {
                     "bgcolor": "rgba(0,0,0,0)", "color": self.soft, "activecolor": self.ink,
                 },
-                # below the plot, where no curve is
+                # the legend stands below the plot, where it hides no curve
                 "legend": {
                     "orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0,
                     "font": {"size": 13, "color": self.ink},
@@ -141,24 +159,27 @@ class Look:
 
 
 def variant(label: str) -> str:
-    """What sets a configuration apart beside its method and sparsity: ``criterion=snr budget=flops``."""
+    """Return the parts of a label besides method and sparsity: ``criterion=snr budget=flops``."""
     found = [f"{key}={value}" for key, value in _TOKEN.findall(label) if key != "sparsity"]
     return " ".join(found)
 
 
 def escaped(text: object) -> str:
-    """``text`` such that plotly, which knows some HTML, shows it as it is."""
+    """Escape ``text`` so that plotly, which interprets some HTML, shows it literally."""
     return html.escape(str(text), quote=False)
 
 
 def translucent(colour: str, alpha: float = BAND_ALPHA) -> str:
-    """``#rrggbb`` as a colour that lets others through."""
+    """Turn the colour ``#rrggbb`` into a translucent one; ``alpha`` is its opacity in [0, 1]."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
 def interval(mean: float, half_width: float, digits: int, factor: float = 1.0) -> str:
-    """``98.12 ± 0.30``; ``98.12`` where there is no interval, ``–`` where there is no value."""
+    """Format a mean and half width as ``98.12 ± 0.30``.
+
+    A NaN half width gives ``98.12``, a NaN mean ``–``. Both numbers are multiplied by ``factor`` first.
+    """
     if math.isnan(mean):
         return "–"
     if math.isnan(half_width):
@@ -167,9 +188,10 @@ def interval(mean: float, half_width: float, digits: int, factor: float = 1.0) -
 
 
 def log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Properties of a log axis from ``low`` to ``high``: marks at 1, 2 and 5 of each decade, or at decades.
+    """Return plotly properties for the ticks of a log axis from ``low`` to ``high``.
 
-    Texts are plain numbers below 1,000 and SI from there: ``0.05``, ``20``, ``50k``, ``1M``.
+    Ticks are at 1, 2 and 5 of each decade, or only at decades if the axis is long. Their texts are plain
+    numbers below 1,000 and have SI prefixes above: ``0.05``, ``20``, ``50k``, ``1M``.
     """
     steps = (1, 2, 5) if math.log10(high / low) < 2.6 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -190,6 +212,6 @@ def _short(value: float) -> str:
 
 
 def signed(mean: float, half_width: float, digits: int, factor: float = 1.0) -> str:
-    """A difference as ``interval`` has it, with its sign: ``+0.50 ± 0.30``."""
+    """Format a difference like ``interval``, with its sign: ``+0.50 ± 0.30``."""
     text = interval(mean, half_width, digits, factor)
     return text if text.startswith(("-", "–")) else f"+{text}"

@@ -1,4 +1,4 @@
-"""Which configurations a chart of few shows, and what it calls them."""
+"""Choose the few configurations that a chart shows, and name them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ import pandas as pd
 
 from bench.figures.parts.chart import Look, escaped, variant
 
-#: More lines or panels than this can't be told apart.
+#: Greatest number of lines or panels that readers can tell apart.
 MOST_CHOSEN = 6
 
 
 def one_a_method(
     runs: pd.DataFrame, look: Look, compared: Iterable[str] = (), most: int = MOST_CHOSEN
 ) -> list[str]:
-    """A configuration of each method at a sparsity that most have, by ``config_id``; at most ``most``.
+    """Choose one configuration of each method, at the sparsity that most methods have.
 
-    runs: the table ``runs``; only finished ones count. compared: configurations that others are compared
-    with. Of a method with several at that sparsity the one with most seeds is taken, then one of
-    ``compared``, then the first by label; of a method with none there, the same of all it has.
+    If a method has several there, the one with the most seeds is chosen, then one of ``compared``, then the
+    first by label. If it has none there, the same rule chooses among all its configurations.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``; only finished runs count.
+    look
+        Gives the order of methods.
+    compared
+        ``config_id`` of configurations that others are compared with.
+    most
+        Greatest number of configurations.
+
+    Returns
+    -------
+    list
+        The chosen ``config_id``, in the order of methods.
     """
     done = runs[runs["status"] == "done"]
     if done.empty:
@@ -37,10 +52,21 @@ def one_a_method(
 
 
 def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
-    """What a chart calls the configurations of ``table``, by ``config_id``: no two the same.
+    """Give each configuration of a chart a short name; no two names are equal.
 
-    table: with ``config_id``, ``config_label``, ``method`` and ``sparsity``. A name is that of the method and
-    of what it says about itself that not all others say too. Safe to draw: see ``escaped``.
+    A name is the method's name and those parts of the label that not all configurations share.
+
+    Parameters
+    ----------
+    table
+        Columns ``config_id``, ``config_label``, ``method`` and ``sparsity``.
+    look
+        Gives the names of methods.
+
+    Returns
+    -------
+    dict
+        Names by ``config_id``, escaped for plotly.
     """
     rows = table.drop_duplicates("config_id")
     ids, methods = rows["config_id"].astype(str).tolist(), rows["method"].astype(str).tolist()
@@ -57,7 +83,7 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:
-    """A plotly dash for each configuration: its method's, and other ones for further ones of the method."""
+    """Return a plotly dash for each configuration: its method's, or another if the method already used it."""
     found: dict[str, str] = {}
     used: dict[str, list[str]] = {}
     for config_id, method in zip(config_ids, methods, strict=True):
@@ -72,7 +98,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def _common(done: pd.DataFrame) -> float:
-    """The sparsity that most methods have, then most runs, then the highest; 0 where all are dense."""
+    """Return the sparsity that most methods have, then most runs, then the highest; 0 if all are dense."""
     sparse = done[done["sparsity"] > 0]
     if sparse.empty:
         return 0.0
@@ -83,5 +109,5 @@ def _common(done: pd.DataFrame) -> float:
 
 def _said(label: str, sparsity: float) -> list[str]:
     parts = [part.replace("=", " ", 1) for part in variant(label).split(" ") if part]
-    # a dense one that does not say so is told apart by its method
+    # a dense configuration needs no sparsity in its name, since its method tells it apart
     return ([f"sparsity {sparsity:g}"] if sparsity > 0 else []) + parts

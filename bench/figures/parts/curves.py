@@ -1,4 +1,4 @@
-"""Lines with bands: means over seeds along an axis, a line a configuration."""
+"""Draw lines with bands: one line per configuration with means over seeds along an axis."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ from bench.statistics.seeds import summarise
 
 
 def along(runs: pd.DataFrame, rows: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
-    """Means of ``value`` over seeds at each ``x``, with half widths of 95 % t-intervals.
+    """Average ``value`` over seeds at each ``x``.
 
-    rows: one a run and ``x``. Columns: ``config_id``, ``config_label``, ``method``, ``sparsity``, ``x``,
-    ``mean``, ``half_width``, ``n``; in the order of ``runs`` and ``x``.
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    rows
+        One row for each run and value of ``x``.
+    x, value
+        Columns of ``rows``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``config_id``, ``config_label``, ``method``, ``sparsity``, ``x``, ``mean``, ``half_width`` (of
+        the 95 % t-interval) and ``n`` (number of seeds), in the order of ``runs`` and ``x``.
     """
     runs = runs[runs["status"] == "done"].drop_duplicates("run_id")
     rows = rows.astype({"run_id": str}).drop_duplicates(["run_id", x])
@@ -51,7 +63,7 @@ def add_seeds(
     value: str,
     look: Look,
 ) -> None:
-    """Add a thin line for each run of ``rows``, by the columns ``run_id``, of ``x_axis`` and ``value``."""
+    """Add a thin line for each run of ``rows``, with the columns of ``x_axis`` and ``value``."""
     x = x_axis.column
     known = runs.drop_duplicates("run_id").set_index("run_id")
     rows = rows.astype({"run_id": str}).sort_values(["run_id", x])
@@ -77,7 +89,7 @@ def add_curves(
     dashes: Mapping[str, str],
     look: Look,
 ) -> None:
-    """Add a line for each configuration of ``table``, see ``along``, and a band of its intervals."""
+    """Add a line for each configuration of ``table`` (see ``along``), and a band of its intervals."""
     for config_id in table["config_id"].drop_duplicates():
         mine = table[table["config_id"] == config_id]
         method = str(mine["method"].iloc[0])
@@ -86,7 +98,7 @@ def add_curves(
         half_width = mine["half_width"] * y_axis.factor
         known = half_width.notna() & (mine["n"] >= FEWEST)
         if known.any():
-            # an interval may leave what is possible, its band does not; all of these scores are at least 0
+            # an interval may exceed possible values, but its band is cut there; these scores are at least 0
             possible = y_axis.factor if y_axis.unit.startswith("%") else None
             low = (mean - half_width)[known].clip(lower=0)
             high = (mean + half_width)[known].clip(upper=possible)

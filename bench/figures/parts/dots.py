@@ -1,4 +1,4 @@
-"""Dot plots: a row a configuration, its name above its marks so that it fits a narrow screen too."""
+"""Draw dot plots: one row per configuration, with its name above its marks to fit narrow screens."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ import plotly.graph_objects as go
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import Look, escaped, interval, translucent
 
-#: Rows, at most: more are unreadable. What is left out is said: see ``rest``.
+#: Greatest number of readable rows; ``rest`` tells readers how many are left out.
 MOST_ROWS = 30
 _ROW_PIXELS = 56
-#: Where a row's name stands, and where its marks are, in rows above its middle.
+#: Heights of a row's name and of its marks above the middle of the row, in rows.
 _NAME_AT, _MARKS_AT = 0.31, -0.15
 
 
 @dataclass(frozen=True)
 class Marks:
-    """One mark a row: the mean and interval of the columns ``<stem>_mean``, ``_half_width`` and ``_n``.
+    """Describe one kind of mark in every row.
 
-    name: for readers. shape: ``filled`` or ``open`` (the method's marker), or ``tick`` (a rule without
-    whiskers: what to compare with). lane: how far above the row's middle, in rows, so that whiskers of two
-    don't meet.
+    Parameters
+    ----------
+    stem
+        Start of the column names ``<stem>_mean``, ``<stem>_half_width`` and ``<stem>_n``.
+    name
+        Name for readers.
+    shape
+        ``filled`` or ``open`` (the method's marker), or ``tick`` (a short line without whiskers, for
+        comparison).
+    lane
+        Height above the marks' usual place, in rows, so that whiskers of two kinds do not overlap.
     """
 
     stem: str
@@ -41,11 +49,22 @@ def dot_plot(
     look: Look,
     seeds: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """A row a row of ``table``, from the top; each of ``marks`` in it, with whiskers.
+    """Draw each row of ``table`` from the top, with the given marks and their whiskers.
 
-    table: with ``config_id``, ``config_label``, ``method`` and the columns of ``marks``. names: of
-    configurations, see ``short_names``. seeds: runs with ``config_id``, ``seed`` and the stems of ``marks``,
-    to be drawn as small dots.
+    Parameters
+    ----------
+    table
+        Columns ``config_id``, ``config_label``, ``method`` and those of ``marks``.
+    marks
+        Kinds of marks.
+    axis
+        The horizontal axis.
+    names
+        Names by ``config_id`` (see ``short_names``).
+    look
+        Colours and markers.
+    seeds
+        Runs with ``config_id``, ``seed`` and the stems of ``marks``, drawn as small dots; None for no dots.
     """
     rows = table.reset_index(drop=True)
     figure = look.figure(height=110 + _ROW_PIXELS * len(rows), legend=len(marks) > 1)
@@ -55,7 +74,7 @@ def dot_plot(
     if seeds is not None:
         traces = [_seeds(rows, seeds, kind, axis, look) for kind in marks if kind.shape != "tick"] + traces
     figure.add_traces(traces + [_key(kind, look) for kind in keys.values()])
-    # all at once: plotly checks every one that is there each time that one is added
+    # added all at once: with each single addition plotly would check all earlier ones again
     figure.update_layout(
         annotations=[
             {
@@ -76,20 +95,20 @@ def dot_plot(
     figure.update_yaxes(range=[-len(rows) + 0.5, 0.5], showticklabels=False, showgrid=False, ticks="")
     low, high = _extent(rows, marks, axis, seeds)
     pad = 0.04 * (high - low) or 0.5
-    # better is to the right or left here
+    # the axis is horizontal, so that the arrow to "better" points right or left
     title = axis.title.replace("↑", "→").replace("↓", "←")
     figure.update_xaxes(title_text=title, range=[low - pad, high + pad])
     return figure
 
 
 def described(stems: Sequence[str]) -> list[str]:
-    """The columns that tell of configurations, and of marks with these stems: the data behind a plot."""
+    """Return the columns of configurations and of marks with these stems, which are the data of a plot."""
     what = ["config_id", "config_label", "method", "sparsity"]
     return what + [f"{stem}_{part}" for stem in stems for part in ("mean", "half_width", "n")]
 
 
 def rest(table: pd.DataFrame) -> str:
-    """What is said of the rows of ``table`` for which there is no room; nothing where there is."""
+    """Return a sentence about rows of ``table`` that the plot has no room for; empty if it shows all."""
     left_out = len(table) - MOST_ROWS
     return f" The {left_out} behind these are in the data below, not in the picture." if left_out > 0 else ""
 
@@ -126,7 +145,7 @@ def _trace(rows: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatte
 
 
 def _seeds(rows: pd.DataFrame, seeds: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatter:
-    """A small dot a run, in the lane of its configuration's mark."""
+    """Draw a small dot for each run, at the height of its configuration's mark."""
     places = {config_id: place for place, config_id in enumerate(rows["config_id"])}
     mine = seeds[seeds["config_id"].isin(places) & seeds[kind.stem].notna()]
     return go.Scatter(
@@ -147,7 +166,7 @@ def _seeds(rows: pd.DataFrame, seeds: pd.DataFrame, kind: Marks, axis: Axis, loo
 
 
 def _key(kind: Marks, look: Look) -> go.Scatter:
-    """The legend's entry: the shape in ink, since colours are methods'."""
+    """Make the entry of the legend in the colour of text, since other colours stand for methods."""
     symbol = _symbol(kind, "circle")
     colour = look.soft if kind.shape == "tick" else look.ink
     return go.Scatter(
@@ -166,13 +185,13 @@ def _symbol(kind: Marks, marker: str) -> str:
 def _extent(
     rows: pd.DataFrame, marks: Sequence[Marks], axis: Axis, seeds: pd.DataFrame | None
 ) -> tuple[float, float]:
-    """What marks, whiskers and single seeds span, in shown values; all of these scores are at least 0."""
+    """Return the range of marks, whiskers and single seeds in shown values; these scores are at least 0."""
     possible = 1.0 if axis.unit.startswith("%") else None
     ends = []
     for kind in marks:
         mean = rows[f"{kind.stem}_mean"]
         reach = 0 if kind.shape == "tick" else rows[f"{kind.stem}_half_width"].fillna(0)
-        # an interval may leave what is possible, the frame need not
+        # an interval may exceed possible values, but the frame does not show those
         ends += [(mean - reach).clip(lower=0), (mean + reach).clip(upper=possible)]
         if seeds is not None and kind.shape != "tick":
             ends.append(seeds.loc[seeds["config_id"].isin(rows["config_id"]), kind.stem])

@@ -1,4 +1,4 @@
-"""What the long tables say of finished runs: of their last stage, on one part of the data."""
+"""Pick the rows of the long tables that describe the last stage of finished runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ import pandas as pd
 def last_rows(
     rows: pd.DataFrame, runs: pd.DataFrame, predictor: str, split: str | None = None, shifted: bool = False
 ) -> pd.DataFrame:
-    """The rows of ``predictor`` that describe the last stage of the finished ones of ``runs``.
+    """Pick the rows of ``predictor`` that describe the last stage of finished runs.
 
-    rows: a table with ``run_id``, ``stage``, ``predictor`` and ``split``, of which other runs are left out.
-    split: of this alone. shifted: of data with a corruption too.
+    Parameters
+    ----------
+    rows
+        A table with ``run_id``, ``stage``, ``predictor`` and ``split``.
+    runs
+        The table ``runs``; rows of other runs are left out.
+    predictor
+        A value of the column ``predictor``.
+    split
+        Only rows of this part of the data; None for all.
+    shifted
+        Whether to keep rows of corrupted data.
     """
     kept = rows["predictor"] == predictor
     if split is not None:
@@ -30,15 +40,24 @@ def last_rows(
 def scored(
     runs: pd.DataFrame, metrics: pd.DataFrame, names: Sequence[str], predictor: str, split: str
 ) -> pd.DataFrame:
-    """The finished ones of ``runs`` with columns ``names`` as ``predictor`` scored on ``split`` at their end.
+    """Add scores of the last stage to the finished runs of ``runs``.
 
-    metrics: the table ``metrics``. NaN where a run has no such figure.
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    metrics
+        The table ``metrics``.
+    names
+        Metrics; each becomes a column, NaN for runs without it, and replaces a column of the same name.
+    predictor, split
+        The predictor and the part of the data that are scored.
     """
     rows = last_rows(metrics[metrics["metric"].isin(list(names))], runs, predictor, split)
     rows = rows.astype({"run_id": str, "metric": str}).drop_duplicates(["run_id", "metric"])
     wide = rows.pivot(index="run_id", columns="metric", values="value").reindex(columns=list(names))
     done = runs[runs["status"] == "done"].drop_duplicates("run_id")
     found = done.drop(columns=[name for name in names if name in done])
-    # one concatenation: joining many columns one by one would fragment the frame
+    # one concatenation, since adding columns one by one would fragment the frame
     values = wide.reindex(found["run_id"].astype(str)).astype("float64").set_axis(found.index)
     return pd.concat([found, values], axis=1)

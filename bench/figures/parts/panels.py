@@ -1,4 +1,4 @@
-"""Panels of reliability diagrams: accuracy against confidence, and below it how many examples a bin has."""
+"""Draw panels of reliability diagrams: accuracy against confidence, with the examples per bin below."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.chart import Look, escaped, translucent
 
-#: Two panels a row are readable on a narrow screen too; the second begins at this share of the width.
+#: Number of panels in a row (two are readable on narrow screens); start of the second and width of each, as
+#: shares of the figure's width.
 _COLUMNS, _PITCH, _WIDTH = 2, 0.54, 0.46
-#: Pixels of a panel from below: ticks, counts, a gap, the diagram; then a line of its heading, and a space.
+#: Heights in a panel, from below, in pixels: ticks, counts, gap, diagram, each line of the heading, space.
 _TICKS, _COUNTS, _GAP, _DIAGRAM, _LINE, _SPACE = 26, 56, 12, 180, 16, 14
 _BELOW = 100
 
 
 def panels(headings: Sequence[str], look: Look) -> go.Figure:
-    """Empty panels with the diagonal, each under a heading; the range of counts is still to be set.
+    """Make empty panels with the diagonal, each under a heading; the caller sets the range of counts.
 
-    headings: plotly's HTML, lines parted by ``<br>``.
+    Parameters
+    ----------
+    headings
+        One for each panel, in plotly's HTML with lines separated by ``<br>``.
+    look
+        Colours.
     """
     rows = -(-len(headings) // _COLUMNS)
     lines = max(heading.count("<br>") for heading in headings) + 1
@@ -68,14 +74,14 @@ def panels(headings: Sequence[str], look: Look) -> go.Figure:
                 showlegend=place == 0,
             )
         )  # fmt: skip
-    # all at once: plotly checks every one that is there each time that one is added
+    # added all at once: with each single addition plotly would check all earlier ones again
     figure.update_layout(axes | {"annotations": notes})
     figure.add_traces(diagonals)
     return figure
 
 
 def add_keys(figure: go.Figure, few: int, look: Look) -> None:
-    """The legend: shapes in ink, since colours are methods'."""
+    """Add a legend in the colour of text, since other colours stand for methods."""
     ink = look.ink
     for name, symbol in (
         ("a bin, with its 95 % Wilson interval", "circle"),
@@ -90,9 +96,20 @@ def add_keys(figure: go.Figure, few: int, look: Look) -> None:
 
 
 def add_panel(figure: go.Figure, place: int, bins: pd.DataFrame, few: int, look: Look) -> None:
-    """Draw the bins of one configuration, see ``calibration.bins``, into a panel.
+    """Draw the bins of one configuration into a panel.
 
-    few: bins of fewer examples a run have hollow marks.
+    Parameters
+    ----------
+    figure
+        The figure that ``panels`` made.
+    place
+        Number of the panel, from 0.
+    bins
+        Rows of one configuration (see ``calibration.bins``).
+    few
+        Bins with fewer examples per run than this get hollow marks.
+    look
+        Colours and markers.
     """
     x_name, upper, lower = _axis_names(place)
     above, below = (
@@ -112,7 +129,7 @@ def add_panel(figure: go.Figure, place: int, bins: pd.DataFrame, few: int, look:
             showlegend=False, **above,
         )
     )  # fmt: skip
-    # bins that say next to nothing stand back, though their gaps and whiskers are the largest
+    # nearly empty bins are drawn faintly: they say little, although their gaps and whiskers are the largest
     figure.add_trace(_marks(bins[~full], f"{solid}-open", colour, translucent(colour, 0.45), look, above))
     figure.add_trace(_marks(known, solid, colour, colour, look, above))
     figure.add_trace(
@@ -133,7 +150,7 @@ def add_panel(figure: go.Figure, place: int, bins: pd.DataFrame, few: int, look:
 def _marks(
     bins: pd.DataFrame, symbol: str, colour: str, whiskers: str, look: Look, axes: dict[str, str]
 ) -> go.Scatter:
-    """Accuracy against confidence, with Wilson intervals."""
+    """Draw accuracy against confidence, with Wilson intervals."""
     accuracy, low, high = 100 * bins["accuracy"], 100 * bins["low"], 100 * bins["high"]
     texts = {
         "interval": [f"{start:.1f} to {end:.1f}" for start, end in zip(low, high, strict=True)],
@@ -161,11 +178,11 @@ def _marks(
 
 
 def _axis_names(place: int) -> tuple[str, str, str]:
-    """What follows ``x`` and ``y`` in the names of a panel's axes: of x, and of y above and below."""
+    """Return the suffixes of plotly's names for a panel's x axis, its upper y axis and its lower y axis."""
     upper, lower = 2 * place + 1, 2 * place + 2
     return "" if place == 0 else str(place + 1), "" if upper == 1 else str(upper), str(lower)
 
 
 def _pieces(starts: list[float], ends: list[float]) -> list[float | None]:
-    """Line pieces as one trace takes them: start, end, a break."""
+    """Join line segments for one trace: start, end, a break."""
     return [value for pair in zip(starts, ends, strict=True) for value in (*pair, None)]
