@@ -169,7 +169,7 @@ def _followed(part: Part, is_running: bool, stamp: object) -> None:
             placeholder="–",
             key="runs-live",
             column_config={
-                "epoch": st.column_config.TextColumn(help="epochs done, of the epochs of all stages"),
+                "epoch": st.column_config.TextColumn(help="epochs done, of the epochs of this stage"),
                 "done": st.column_config.ProgressColumn(format="%.0f%%", min_value=0, max_value=100),
                 "validation accuracy (%)": st.column_config.NumberColumn(format="%.1f"),
             },

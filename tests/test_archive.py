@@ -87,8 +87,8 @@ class Bomb:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "cut short, or no archive"),
-        (b"garbage", "cut short, or no archive"),
+        (b"", "cut short, or not an archive"),
+        (b"garbage", "cut short, or not an archive"),
         (stored([1]), "it holds a list"),
         (changed(stored({"a": torch.zeros(10**6)}), compression=zipfile.ZIP_DEFLATED), "it is compressed"),
         (stored({"a": Bomb(bytearray, 10**12)}), r"it holds a \S*bytearray"),

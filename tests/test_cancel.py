@@ -100,7 +100,7 @@ def test_a_process_that_does_not_hear_is_named(store, capsys, monkeypatch):
     ("arguments", "reason"),
     [
         (["0123456789ab"], "no suite has a run 0123456789ab"),
-        (["../../etc"], "is no run id"),
+        (["../../etc"], "is not a run id"),
         (["--suite", "none"], "no suite none was launched; there are: "),
     ],
 )

@@ -270,7 +270,7 @@ def test_a_sound_folder_is_answered(sound, damaged):
     "name", ["../../outside", "a/b", "..", ".", "", "A", "0123456789AB", "0123456789a\n", 7]
 )
 def test_nothing_but_a_run_id_names_a_run(sound, name):
-    with pytest.raises(StoreError, match="is no run id"):
+    with pytest.raises(StoreError, match="is not a run id"):
         Store(sound[0]).run(name)
 
 

@@ -405,7 +405,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(toy, here):
     (here / "photos" / "holiday.jpg").write_text("")
     before = tree(here)
     status, _, err = toy("--results", "photos")
-    assert status == 2 and "no results folder, and not empty (it holds 'holiday.jpg')" in err
+    assert status == 2 and "not a results folder, and not empty (it holds 'holiday.jpg')" in err
     assert tree(here) == before
 
 

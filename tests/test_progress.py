@@ -493,7 +493,7 @@ def test_watching_ends_when_all_is_settled(store, capsys, monkeypatch):
             ["--suite", "criteria_ablation", "--scale", "paper"],
             "no suite criteria_ablation at scale paper was launched; there are: criteria_ablation",
         ),
-        (["--suite", "../up"], '"../up" is no name for a suite'),
+        (["--suite", "../up"], '"../up" is not a name for a suite'),
     ],
 )
 def test_a_suite_that_was_not_launched_is_one_line(store, options, message):

@@ -107,7 +107,7 @@ def test_nothing_is_computed_over_published_tables(store, tmp_path, capsys):
     target = tmp_path / "published"
     publishing.publish(store, ["given"], target)
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    words = f"error: {target}: holds published tables alone; choose another --results\n"
+    words = f"error: {target}: holds only published tables; choose another --results\n"
     suite = tmp_path / "given.yaml"
     for command, arguments in (
         (grid, ["--suite", suite, "--executor", "inline"]),
@@ -161,7 +161,7 @@ def test_tables_are_kept_where_none_of_their_runs_is(store, tmp_path, capsys):
     )
     before = (copy / "given" / "metrics.parquet").read_bytes()
     code, _, err = call(collect, "--suite", "given", "--recompute", "--results", copy, capsys=capsys)
-    assert code == 2 and "none of its runs is here: they are kept" in err
+    assert code == 2 and "none of its run folders is here; the tables are kept" in err
     assert (copy / "given" / "metrics.parquet").read_bytes() == before
 
 

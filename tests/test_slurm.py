@@ -367,7 +367,7 @@ def test_what_slurm_would_not_take_is_refused_before_anything_is_submitted(
 ):
     done = bench("grid", *launch(suite, results, slurm=asked))
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: SLURM would not take such jobs: ") and reason in done.stderr
+    assert done.stderr.startswith("error: SLURM would refuse such jobs: ") and reason in done.stderr
     assert not list(Path(results.parent).glob("results.jobs/*"))
 
 

@@ -162,7 +162,7 @@ def test_the_second_death_of_a_run_is_its_failure(store, slurm):
     said = store.run(RUNS[0]).read("status")
     assert (said["status"], said["error_kind"], said["deaths"]) == ("failed", "killed", 2)
     assert said["error"].startswith(
-        "its job 8_0 is over, and SLURM remembers it no more, after 1 earlier death; "
+        "its job 8_0 is over, and SLURM no longer remembers it, after 1 earlier death; "
     )
 
 
@@ -254,7 +254,7 @@ def test_a_job_of_a_version_with_other_modules_is_told_in_one_line(store):
         store, RUNS[:1], said="Traceback\nModuleNotFoundError: No module named 'bench.slurm'\n"
     )
     assert slurm_queue.in_vain(task) == (
-        "job 7_0 was submitted by another version of ssvi-bench, whose modules lie elsewhere; "
+        "job 7_0 was submitted by another version of ssvi-bench with other module paths; "
         "the same command submits its runs anew"
     )
 
@@ -262,7 +262,7 @@ def test_a_job_of_a_version_with_other_modules_is_told_in_one_line(store):
 def test_a_job_that_came_to_nothing_is_told_with_what_to_look_at(store):
     (task,) = submitted(store, RUNS[:1], said="/var/spool/job: line 7: module: not found\n")
     assert slurm_queue.in_vain(task) == (
-        "job 7_0 ended before it came to a run: look at the profile's setup and python, and at whether nodes "
+        "job 7_0 ended before it started a run: check setup and python in the profile, and whether nodes "
         f"see this folder; its last words: /var/spool/job: line 7: module: not found (log: {task.log})"
     )
     task.note.write_text(json.dumps({"fault": "cannot write x: No space left on device"}))
@@ -344,7 +344,7 @@ def test_a_refusal_of_gpus_says_where_a_site_has_its_own_word(monkeypatch, tmp_p
     words = "sbatch: error: Invalid generic resource (gres) specification"
     command(tmp_path, "sbatch", f"echo '{words}' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(SlurmError, match=r"own word for GPUs see slurm/example.yaml\)$"):
+    with pytest.raises(SlurmError, match=r"for other names of GPUs see slurm/example.yaml\)$"):
         slurm_commands.check({"gpus-per-node": "1"})
 
 

@@ -288,9 +288,9 @@ def test_which_way_is_better_is_read_from_the_definitions():
     table["nll"] = table["accuracy"]
     assert ranking(table, "accuracy")["config_id"].tolist() == ["b", "a"]
     assert ranking(table, "nll")["config_id"].tolist() == ["a", "b"]
-    with pytest.raises(ValueError, match="of made_up has to be said"):
+    with pytest.raises(ValueError, match="better direction of made_up must be"):
         ranking(table.assign(made_up=1.0), "made_up")
-    with pytest.raises(ValueError, match="has to be said, not 'more'"):
+    with pytest.raises(ValueError, match="must be higher or lower, not 'more'"):
         ranking(table, "accuracy", better="more")
 
 

@@ -187,7 +187,7 @@ def test_a_run_that_has_no_folder_is_pending_and_empty(tmp_path):
 def test_a_document_has_a_plain_name(tmp_path, name):
     folder = RunFolder(tmp_path / "run")
     for act in (folder.read, folder.rows, lambda n: folder.write(n, {})):
-        with pytest.raises(StoreError, match="is no name"):
+        with pytest.raises(StoreError, match="is not a name"):
             act(name)
     assert list(tmp_path.iterdir()) == []
 
@@ -245,7 +245,7 @@ def test_a_file_is_no_results_folder(tmp_path):
 
 @pytest.mark.parametrize("run_id", ["", "../../etc", "0" * 11, "G" * 12, "0" * 12 + "\n", None])
 def test_only_a_run_id_names_a_run(tmp_path, run_id):
-    with pytest.raises(StoreError, match="is no run id"):
+    with pytest.raises(StoreError, match="is not a run id"):
         Store(tmp_path, create=True).run(run_id)
 
 
@@ -367,11 +367,11 @@ def test_seeds_that_were_launched_under_different_labels_have_the_later_one(tmp_
     [
         ({"schema": 2}, "schema 2; this version reads 1"),
         ({"schema": None}, "schema null"),
-        ({"suite": "runs"}, "no name for a suite"),
-        ({"suite": "../up"}, "no name for a suite"),
-        ({"suite": 3}, "no name for a suite"),
-        ({"scale": "Demo"}, "no name for a scale"),
-        ({"scale": None}, "no name for a scale"),
+        ({"suite": "runs"}, "not a name for a suite"),
+        ({"suite": "../up"}, "not a name for a suite"),
+        ({"suite": 3}, "not a name for a suite"),
+        ({"scale": "Demo"}, "not a name for a scale"),
+        ({"scale": None}, "not a name for a scale"),
         ({"cells": {}}, "cells: expected a list"),
         ({"cells": [1]}, "cell 0: expected an object"),
         ({"cells": [cell(config()), cell(config(), run_id="x")]}, "cell 1: run_id"),
@@ -480,7 +480,7 @@ def test_a_missing_file_counts_only_where_results_need_it(broken, name, expected
     ("name", "place", "value", "words"),
     [
         ("spec.json", ("schema",), 2, "schema 2; this version reads 1"),
-        ("spec.json", ("run_id",), "0" * 12, "it is of run"),
+        ("spec.json", ("run_id",), "0" * 12, "it belongs to run"),
         ("spec.json", ("config_id",), "x", "config_id"),
         ("spec.json", ("config",), [], "config: expected an object"),
         ("spec.json", ("config", "method"), "ssvi", "config.method: expected an object"),
@@ -661,7 +661,7 @@ def test_the_size_of_what_is_in_no_table_is_checked_when_a_run_is(sealed):
     assert store.check(run.run_id) == "model.pt: 6 bytes; the run wrote 7"
     assert store.tables("criteria_ablation")["runs"]["status"].tolist() == ["done"]
     (run.path / "model.pt").unlink()
-    assert store.check(run.run_id) == "model.pt: it is missing, and the run wrote it"
+    assert store.check(run.run_id) == "model.pt: missing, although the run wrote it"
 
 
 @pytest.mark.parametrize(
@@ -748,5 +748,5 @@ def test_a_newer_plan_is_not_moved(tmp_path):
 def test_patches_are_no_suite(tmp_path):
     (tmp_path / "patches").mkdir()
     store = Store(tmp_path, create=True)
-    with pytest.raises(StoreError, match="is no name for a suite"):
+    with pytest.raises(StoreError, match="is not a name for a suite"):
         store.merge_plan(plan([cell(config())], suite="patches"))

@@ -286,7 +286,7 @@ def refused(store, run_id):
 def test_a_run_that_is_not_there_or_not_done(fresh):
     store, folder = fresh
     assert refused(store, "0" * 12) == f"run {'0' * 12} in {store.root}: there is no such run"
-    assert "is no run id" in refused(store, "../results")
+    assert "is not a run id" in refused(store, "../results")
     folder.write("status", {**folder.read("status"), "status": "running"})
     assert refused(store, folder.run_id).endswith("it is running, not done")
     with pytest.raises(StoreError, match="does not exist"):

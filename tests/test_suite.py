@@ -913,7 +913,7 @@ def test_a_grid_whose_data_are_missing_is_planned_but_not_begun(real_recipes, no
     assert grid.main([*arguments, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "GPU-hours for the" in shown
-    assert shown.splitlines()[-1].startswith("not here: data set cifar10: not (whole) in ")
+    assert shown.splitlines()[-1].startswith("not here: data set cifar10: missing or incomplete in ")
     with pytest.raises(UserError, match="data set cifar10: not "):
         grid.main(arguments)
     assert not results.exists()

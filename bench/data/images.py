@@ -172,8 +172,8 @@ def official_part(name: str, source: str, train: bool) -> Split:
         found = fetch(source, train, download=False)
     except RuntimeError:
         raise UserError(
-            f"data set {name}: not (whole) in {data_root()}; python -m bench.download {name} gets it, "
-            "or let BENCH_DATA_ROOT name the folder where it is"
+            f"data set {name}: missing or incomplete in {data_root()}; python -m bench.download {name} gets "
+            "it, or set BENCH_DATA_ROOT to the folder that has it"
         ) from None
     images = torch.as_tensor(np.asarray(found.data))
     if source == "FashionMNIST":

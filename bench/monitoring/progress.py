@@ -55,7 +55,7 @@ class Running:
     stage
         Name of the stage that is being trained.
     epoch, epochs
-        Epochs that are done, and all epochs.
+        Epochs of this stage that are done, and all epochs of this stage.
     share
         Share of the run that is done, in [0, 1].
     val_accuracy
@@ -236,7 +236,7 @@ def reason(document: Mapping[str, Any]) -> str:
     """Return why a run failed, such as ``oom: its job 7_3 ended as OUT_OF_MEMORY; the last words: …``."""
     kind, error = document.get("error_kind"), document.get("error")
     known = [str(part) for part in (kind, error) if part]
-    return printable(": ".join(known) or "for no reason that was noted")
+    return printable(": ".join(known) or "no reason was recorded")
 
 
 def duration(seconds: float) -> str:

@@ -153,8 +153,8 @@ def check(options: Mapping[str, str | bool]) -> None:
         raise
     except SlurmError as error:
         asked = " ".join(flags) or "nothing"
-        hint = "; for a site's own word for GPUs see slurm/example.yaml" if _GPUS.search(str(error)) else ""
-        raise SlurmError(f"SLURM would not take such jobs: {error} (asked for: {asked}{hint})") from None
+        hint = "; for other names of GPUs see slurm/example.yaml" if _GPUS.search(str(error)) else ""
+        raise SlurmError(f"SLURM would refuse such jobs: {error} (asked for: {asked}{hint})") from None
 
 
 def _named(jobs: Iterable[str], rows: Mapping[str, State]) -> dict[str, State]:

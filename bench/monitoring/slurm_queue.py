@@ -164,11 +164,11 @@ def in_vain(task: Task) -> str:
     words = task.last_words()
     if _OTHER_LAYOUT.search(words):
         return (
-            f"job {task.job} was submitted by another version of ssvi-bench, whose modules lie elsewhere; "
+            f"job {task.job} was submitted by another version of ssvi-bench with other module paths; "
             "the same command submits its runs anew"
         )
-    hint = "look at the profile's setup and python, and at whether nodes see this folder"
-    return f"job {task.job} ended before it came to a run: {hint}; its last words: {words}"
+    hint = "check setup and python in the profile, and whether nodes see this folder"
+    return f"job {task.job} ended before it started a run: {hint}; its last words: {words}"
 
 
 def _close(sight: Sight) -> None:
@@ -193,7 +193,7 @@ def settle_all(store: Store) -> str | None:
             settle(store, sight)
             slurm_records.tidy_over(store.root)
     except slurm_commands.SlurmError as error:
-        return f"what became of jobs of SLURM can't be told: {error}"
+        return f"cannot tell how SLURM jobs ended: {error}"
     return None
 
 
@@ -237,7 +237,7 @@ class Places:
 
     def notes(self) -> list[str]:
         """Return one line for each thing that could not be asked or read and each job that could not work."""
-        found = [f"what is in jobs of SLURM can't be told: {self.fault}"] if self.fault else []
+        found = [f"cannot tell which runs are in SLURM jobs: {self.fault}"] if self.fault else []
         return [printable(line) for line in (*found, *self.sight.faults, *self._futile)]
 
 
@@ -281,6 +281,6 @@ def fate(job: str, state: State, log: list[str]) -> Fate:
     # on sites without control groups the state of a job that was killed for its memory is FAILED
     if kind == "killed" and any(_OUT_OF_MEMORY.search(line) for line in log):
         kind = "oom"
-    known = "is over, and SLURM remembers it no more" if state.name == GONE else f"ended as {state.name}"
+    known = "is over, and SLURM no longer remembers it" if state.name == GONE else f"ended as {state.name}"
     where = f" on {state.nodes}" if state.nodes else ""
     return Fate(kind, f"its job {job} {known}{where}")

@@ -89,7 +89,7 @@ def read(results: Path) -> tuple[list[Task], list[str]]:
         try:
             found += _tasks(path)
         except StoreError as error:
-            faults.append(f"{error}: what it submitted is not known here")
+            faults.append(f"{error}: the jobs recorded in it are unknown")
     return found, faults
 
 

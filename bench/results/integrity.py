@@ -49,7 +49,7 @@ def seal(run: RunFolder, write_tables: Callable[[], None], done: Callable[[Diges
                 return
         except FileNotFoundError:  # the other process is replacing a file at this moment
             continue
-    raise WriteError(f"cannot write {run.path}: another process goes on writing there")
+    raise WriteError(f"cannot write {run.path}: another process keeps writing there")
 
 
 def is_sealed(run: RunFolder) -> bool:

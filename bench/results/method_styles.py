@@ -63,7 +63,7 @@ def one_line(text: str | None) -> str:
 
 def _name(name: str, path: Path) -> str:
     if not name.isprintable() or not 1 <= len(name) <= 80:
-        raise StoreError(f"{path}: {name[:80]!r} is no name of a method")
+        raise StoreError(f"{path}: {name[:80]!r} is not a name of a method")
     return name
 
 

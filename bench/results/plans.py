@@ -68,7 +68,7 @@ def check_suite(name: object, where: str = "") -> str:
     if isinstance(name, str) and NAME.fullmatch(name) and name not in RESERVED:
         return name
     place = f"{where}: " if where else ""
-    raise StoreError(f"{place}{_shown(name)} is no name for a suite (lower-case letters, digits, _ and -)")
+    raise StoreError(f"{place}{_shown(name)} is not a name for a suite (lower-case letters, digits, _ and -)")
 
 
 def check_plan(plan: object, where: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def check_plan(plan: object, where: str) -> dict[str, Any]:
     check_suite(plan.get("suite"), where)
     scale, cells = plan.get("scale"), plan.get("cells")
     if not isinstance(scale, str) or not NAME.fullmatch(scale):
-        raise StoreError(f"{where}: {_shown(scale)} is no name for a scale")
+        raise StoreError(f"{where}: {_shown(scale)} is not a name for a scale")
     if not isinstance(cells, list):
         raise StoreError(f"{where}: cells: expected a list, got {_shown(cells)}")
     for number, cell in enumerate(cells):

@@ -130,7 +130,7 @@ class RunFolder:
 
     def _file(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
-            raise StoreError(f"{self.path}: {name!r} is no name of a document or table")
+            raise StoreError(f"{self.path}: {name!r} is not a name of a document or table")
         if self.path.is_symlink():
             raise StoreError(f"{self.path}: is a link")
         return self.path / (name + suffix)

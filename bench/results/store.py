@@ -85,7 +85,7 @@ class Store:
             if (mark := root / _MARK).exists():
                 store = cls(root)
                 if not store.published:
-                    raise StoreError(f"{root}: is a results folder with runs; publish to another one")
+                    raise StoreError(f"{root}: is a results folder with runs; publish to another folder")
                 return store
             if foreign := sorted(e.name for e in os.scandir(root) if e.name not in _HARMLESS[1:]):
                 raise StoreError(f"{root}: not empty (it holds {foreign[0]!r})")
@@ -110,7 +110,7 @@ class Store:
             ``run_id`` does not have this form.
         """
         if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
-            raise StoreError(f"{run_id!r} is no run id (12 hexadecimal digits)")
+            raise StoreError(f"{run_id!r} is not a run id (12 hexadecimal digits)")
         return RunFolder(self.root / "runs" / run_id)
 
     def run_ids(self) -> list[str]:
@@ -254,7 +254,9 @@ class Store:
         planned = self.planned(suite)
         if not any(self.run(run.run_id).path.is_dir() for run in planned) and self._has_results(suite):
             # for example a copy of a results folder that left out the run folders
-            raise StoreError(f"{where}: its tables have results, and none of its runs is here: they are kept")
+            raise StoreError(
+                f"{where}: its tables have results, but none of its run folders is here; the tables are kept"
+            )
         update.update(where, planned, self.run, recompute)
         return parquet.paths(where)
 
@@ -334,7 +336,7 @@ class Store:
     def require_runs(self) -> None:
         """Raise ``StoreError`` if the folder is a published one, since new runs would replace its tables."""
         if self.published:
-            raise StoreError(f"{self.root}: holds published tables alone; choose another --results")
+            raise StoreError(f"{self.root}: holds only published tables; choose another --results")
 
     def _create(self, marked: bool) -> None:
         try:
@@ -342,7 +344,9 @@ class Store:
             names = [entry.name for entry in os.scandir(self.root)]
             foreign = sorted(n for n in names if n not in _HARMLESS and not n.startswith("."))
             if not marked and foreign and "runs" not in names:
-                raise StoreError(f"{self.root}: no results folder, and not empty (it holds {foreign[0]!r})")
+                raise StoreError(
+                    f"{self.root}: not a results folder, and not empty (it holds {foreign[0]!r})"
+                )
             (self.root / "runs").mkdir(exist_ok=True)
             # permissions do not tell whether a network mount can be written, or root can write: try it
             probe = self.root / "runs" / f".probe-{secrets.token_hex(4)}"

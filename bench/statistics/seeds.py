@@ -242,7 +242,7 @@ def pareto_front(costs: ArrayLike, values: ArrayLike, better: str) -> NDArray[np
 def direction(better: str | None, metric: str = "it") -> int:
     """Return 1 if ``better`` is ``higher`` and -1 if it is ``lower``; anything else raises ``ValueError``."""
     if better not in ("higher", "lower"):
-        raise ValueError(f"whether higher or lower is better of {metric} has to be said, not {better!r}")
+        raise ValueError(f"the better direction of {metric} must be higher or lower, not {better!r}")
     return 1 if better == "higher" else -1
 
 

@@ -72,7 +72,7 @@ def read(path: Path, device: str = "cpu", limit: int = MAX_BYTES) -> dict[str, A
             content = torch.load(file, map_location=device, weights_only=True)
         except OSError as error:
             if error.errno == errno.EINVAL:  # an entry claims to start before the beginning of the file
-                raise Damaged("its parts are not where it says") from None
+                raise Damaged("its parts are not at the places that it records") from None
             raise
         except _UNREADABLE as error:
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
@@ -107,7 +107,7 @@ def _look_into(data: bytes, sizes: dict[str, int], limit: int) -> None:
     """Check a pickle: first that no operation refers to more than there is, then the objects it makes."""
     for operation, argument, _ in pickletools.genops(data):
         if "PUT" in operation.name and isinstance(argument, int) and argument > len(data):
-            raise Damaged("its pickle numbers more than it has")
+            raise Damaged("its pickle refers to more objects than it has")
     _Inspection(io.BytesIO(data), sizes, limit).load()
 
 
@@ -165,6 +165,6 @@ class _Inspection(pickle.Unpickler):
 
 def _line(error: BaseException) -> str:
     if isinstance(error, zipfile.BadZipFile) and "not a zip file" in str(error):
-        return "it is cut short, or no archive"
+        return "it is cut short, or not an archive"
     first = str(error).strip().partition("\n")[0]
     return first[:200] or type(error).__name__

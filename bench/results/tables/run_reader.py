@@ -159,7 +159,7 @@ def check_sizes(folder: RunFolder) -> None:
         try:
             found = os.lstat(folder.path / name).st_size
         except OSError:
-            raise StoreError(f"{name}: it is missing, and the run wrote it") from None
+            raise StoreError(f"{name}: missing, although the run wrote it") from None
         if found != size:
             raise StoreError(f"{name}: {found} bytes; the run wrote {size}")
 
@@ -178,7 +178,7 @@ def written_files(status: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     for name, entry in _mapping(status.get("files", {}), "status.json: files").items():
         where = f"status.json: files: {name[:60]!r}"
         if os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name:
-            raise StoreError(f"{where} is no name of a file")
+            raise StoreError(f"{where} is not a name of a file")
         match entry:
             case [int(size), str(digest)] if size is not True and size is not False:
                 found[name] = size, digest
@@ -209,7 +209,7 @@ def _check_digests(written: Mapping[str, tuple[int, str]], blobs: Mapping[str, b
             continue
         if blob is None:
             if name in written:
-                raise StoreError(f"{name}: it is missing, and the run wrote it")
+                raise StoreError(f"{name}: missing, although the run wrote it")
         elif name not in written:
             raise StoreError(f"{name}: the run wrote no such file")
         elif written[name] != (len(blob), hashlib.blake2b(blob, digest_size=16).hexdigest()):
@@ -258,7 +258,7 @@ def _configuration(spec: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     if schema != SPEC_SCHEMA:
         raise StoreError(f"spec.json: schema {repr(schema)[:20]}; this version reads {SPEC_SCHEMA}")
     if found != run_id:
-        raise StoreError(f"spec.json: it is of run {repr(found)[:20]}, the folder of {run_id!r}")
+        raise StoreError(f"spec.json: it belongs to run {repr(found)[:20]}, its folder to {run_id!r}")
     if not isinstance(config_id, str) or not RUN_ID.fullmatch(config_id):
         raise StoreError(f"spec.json: config_id {repr(config_id)[:20]} is not 12 hexadecimal digits")
     flat = dict(_flatten(_mapping(spec.get("config"), "spec.json: config"), "config"))
