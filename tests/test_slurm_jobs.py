@@ -335,7 +335,7 @@ def test_a_refusal_is_said_in_slurms_words(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(
         SlurmError,
-        match=r"take such jobs: sbatch: Invalid partition .*: --partition=x\)$",
+        match=r"refuse such jobs: sbatch: Invalid partition .*: --partition=x\)$",
     ):
         slurm_commands.check({"partition": "x"})
 
