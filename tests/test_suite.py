@@ -432,8 +432,8 @@ def test_another_network_leaves_the_settings_of_the_first_behind(write):
         ({"sparsity": 1}, r"^--set: method: sparsity: 1\.0 lies outside \[0, 1\)$"),
         ({"network": "nope"}, r"^--set: unknown network 'nope'; valid: "),
         ({"epochs": 5, "training.epochs": 6}, r"^--set: key 'training\.epochs' is given twice$"),
-        ({"seed": 5}, r"^--set: seeds are chosen by"),
-        ({"method": "dense"}, r"^--set: a method is chosen by --where method=…, not overridden$"),
+        ({"seed": 5}, r"^--set: seed is not a setting; use `seeds`"),
+        ({"method": "dense"}, r"^--set: the method can't be overridden; choose it by --where method=…$"),
         ({"recipe": "slow"}, r"^--set: unknown key 'recipe'"),
     ],
     ids=str,
@@ -467,7 +467,7 @@ def test_bad_seeds_of_the_caller(write, seeds):
         ("question: Q?\nscales: [demo]\n", r"^toy\.yaml: scales: expected mapping, got \['demo'\]$"),
         (
             "question: Q?\nname: other\nscales: {}\n",
-            r"^toy\.yaml: name: 'other' is not the file's name, 'toy'$",
+            r"^toy\.yaml: name: 'other' is not the name of the file, 'toy'$",
         ),
         (
             "question: Q?\nscales: {huge: {}}\n",
@@ -514,9 +514,9 @@ def test_a_malformed_suite_is_one_line(write, text, message):
         (one_grid("{method: sparse, set: {sparsiti: 1}}"), r"grid 1: unknown key 'sparsiti'"),
         (one_grid("{method: sparse, set: 5}"), r"grid 1: set: expected mapping, got 5$"),
         (one_grid("{method: sparse, seeds: {a: 1}}"), r"grid 1: seeds: expected "),
-        (one_grid("{method: sparse, seeds: 4-0}"), r"grid 1: seeds: '4-0' is no seed or range of seeds"),
+        (one_grid("{method: sparse, seeds: 4-0}"), r"grid 1: seeds: '4-0' is not a seed or a range"),
         (one_grid("{method: sparse, seeds: []}"), r"grid 1: seeds: no seed is given$"),
-        (one_grid("{method: sparse, seed: [0, 1]}"), r"grid 1: seeds are chosen by `seeds`"),
+        (one_grid("{method: sparse, seed: [0, 1]}"), r"grid 1: seed is not a setting; use `seeds`"),
         (
             one_grid("{method: sparse, sparsity: 0.5, method.sparsity: 0.9}"),
             r"grid 1: key 'method\.sparsity' is given twice$",
@@ -542,7 +542,7 @@ def test_a_malformed_suite_is_one_line(write, text, message):
         ),
         (
             one_grid("{method: plain}", base="{dataset: points, network: line, seed: 1}"),
-            r"base: seeds are chosen by",
+            r"base: seed is not a setting; use `seeds`",
         ),
         (
             one_grid("{method: plain}", base="{dataset: points, network: line, training: 1}"),
@@ -574,9 +574,7 @@ def test_a_scale_that_the_suite_has_not(write):
 )
 def test_a_reference_must_be_trained(write, reference):
     toy = write(SUITE, **{"{method: sparse, criterion: abs_mean}": reference})
-    with pytest.raises(
-        UserError, match=r"^toy\.yaml: demo: no cell that is trained has the labels of the reference"
-    ):
+    with pytest.raises(UserError, match=r"^toy\.yaml: demo: no trained cell has the labels of the reference"):
         toy.expand("demo")
 
 
@@ -626,7 +624,7 @@ def test_a_path_that_is_not_there():
 @pytest.mark.parametrize("name", ["runs", "corrupted", "My suite", "..."])
 def test_a_name_that_cannot_be_a_folder_beside_the_runs(tmp_path, name):
     (tmp_path / f"{name}.yaml").write_text("question: Q?\nscales: {}\n")
-    with pytest.raises(UserError, match="cannot name a suite and its folder"):
+    with pytest.raises(UserError, match="is not a valid name of a suite and its folder"):
         load(str(tmp_path / f"{name}.yaml"))
 
 
@@ -694,8 +692,8 @@ def test_an_estimate_without_runs_is_a_count(write):
     }
     assert found.runs == 2
     assert [sentence.split(": twice")[0] for sentence in found.basis] == [
-        "core-hours: 2 of them from a rough count",
-        "GPU-hours: 2 of them from a rough count",
+        "core-hours: 2 runs by a rough count",
+        "GPU-hours: 2 runs by a rough count",
     ]
 
 

@@ -106,17 +106,17 @@ def table(here, name="toy"):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (0.1, r"space: lr: 0\.1 is no range; valid: \{log: \[low, high\]\}"),
-        ({"normal": [0, 1]}, r"space: lr: \{normal: \[0, 1\]\} is no range"),
-        ({"log": [0.1, 1], "uniform": [0, 1]}, "is no range"),
+        (0.1, r"space: lr: 0\.1 is not a range; valid: \{log: \[low, high\]\}"),
+        ({"normal": [0, 1]}, r"space: lr: \{normal: \[0, 1\]\} is not a range"),
+        ({"log": [0.1, 1], "uniform": [0, 1]}, "is not a range"),
         ({"log": [0.1]}, r"space: lr: log: expected \[low, high\], got \[0\.1\]"),
         ({"uniform": ["a", 1]}, r"expected \[low, high\], got \[a, 1\]"),
         ({"uniform": [0, float("inf")]}, r"expected \[low, high\]"),
         ({"log": [1, 0.1]}, r"log: 1 is not below 0\.1"),
         ({"uniform": [1, 1]}, "uniform: 1 is not below 1"),
         ({"log": [0, 1]}, "log: 0 has no logarithm"),
-        ([0.1], r"\[0\.1\]: choices are two or more different values"),
-        ([0.1, 0.1], "two or more different values"),
+        ([0.1], r"\[0\.1\]: give two or more different choices"),
+        ([0.1, 0.1], "two or more different choices"),
     ],
     ids=str,
 )
@@ -133,10 +133,10 @@ def test_what_is_no_range_is_one_line(value, message):
         ({"speed": 1}, ": unknown key 'speed'; valid: at, metric, seeds, space, trials"),
         ({"trials": 0}, r"trials: 0 lies outside \[1, inf\)"),
         ({"metric": "nll_test"}, "metric: 'nll_test' is not valid; valid: nll_val, brier_val, accuracy_val"),
-        ({"seeds": "0-2"}, "seeds: 0 is one that suites report; valid: 100 and up"),
-        ({"seeds": [100, 99]}, "seeds: 99 is one that suites report"),
-        ({"at": {"seed": 100}}, "at: 'seed' is what families differ by"),
-        ({"at": {"method": "ssvi"}}, r"at: 'method\.name' is what families differ by"),
+        ({"seeds": "0-2"}, "seeds: 0 is kept for reported runs; valid: 100 and up"),
+        ({"seeds": [100, 99]}, "seeds: 99 is kept for reported runs"),
+        ({"at": {"seed": 100}}, "at: 'seed' can't be fixed for a search"),
+        ({"at": {"method": "ssvi"}}, r"at: 'method\.name' can't be fixed for a search"),
     ],
     ids=str,
 )
@@ -154,19 +154,22 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
         ),
         (
             {"space": {"epochs": [1, 2]}},
-            r"space: 'training\.epochs' is not for a search: .* how long training",
+            r"space: 'training\.epochs' can't be searched: .* how long training",
         ),
-        ({"space": {"sparsity": [0.1, 0.2]}}, r"'method\.sparsity' is not for a search: .*compared at"),
+        ({"space": {"sparsity": [0.1, 0.2]}}, r"'method\.sparsity' can't be searched: .*compared at"),
         ({"space": {"keep_dense": [["a"], ["b"]]}}, r"'method\.keep_dense' .*which weights a sparsity is of"),
         ({"space": {"batch_size": [8, 16]}}, r"'training\.batch_size' .*how many steps an epoch has"),
-        ({"space": {"network.dropout": [0.0, 0.1]}}, r"space: 'network\.dropout' is not for a search"),
+        ({"space": {"network.dropout": [0.0, 0.1]}}, r"space: 'network\.dropout' can't be searched"),
         ({"space": {"lr": {"uniform": [-1, 1]}}}, r"space: training: lr: -1\.0 lies outside \(0, inf\)"),
         ({"space": {"allocation": ["uniform", "none"]}}, "space: method: allocation: 'none' is not valid"),
         ({"space": {"lr": [0.1, 1], "training.lr": [1, 2]}}, r"space: key 'training\.lr' is given twice"),
         ({"at": {"sparsity": 0.5, "speed": 1}}, "at: unknown key 'speed'"),
-        ({"at": {"sparsity": 0.5, "lr": 0.1}}, r"at: key 'training\.lr' is given twice, or searched as well"),
+        ({"at": {"sparsity": 0.5, "lr": 0.1}}, r"at: key 'training\.lr' is given twice, or is also searched"),
         ({"at": {"sparsity": 2}}, r"at: method: sparsity: 2\.0 lies outside"),
-        ({"at": {}}, r"cells of static_vi \(.*\) differ in method\.sparsity \(0\.5, 0\.75\); pin it: `at: "),
+        (
+            {"at": {}},
+            r"cells of static_vi \(.*\) differ in method\.sparsity \(0\.5, 0\.75\); fix one value: `at: ",
+        ),
         (
             {"at": {"sparsity": 0.5, "protocol": "refit"}},
             "protocol refit has no validation data to choose by",
@@ -183,12 +186,12 @@ def test_seeds_by_which_settings_are_chosen_are_not_reported(write, here, call):
     plain = write()
     for suite_ in (plain, choose(plain, here, record_of(plain))):
         with pytest.raises(
-            UserError, match=r"^--seeds: 101 is a seed by which .* valid: others than \[100, 101\]"
+            UserError, match=r"^--seeds: seed 101 can't be reported.* valid: seeds other than \[100, 101\]"
         ):
             suite_.expand(seeds="99,101")
         assert suite_.expand(seeds="99,102").specs
     status, _, err = call("--seeds", "100", command=grid)
-    assert status == 2 and err.startswith("error: --seeds: 100 is a seed")
+    assert status == 2 and err.startswith("error: --seeds: seed 100 can't be reported")
     content = yaml.safe_load(SUITE)
     del content["search"]
     with pytest.raises(UserError, match="--seeds: 100"):  # the choices are there still
@@ -209,13 +212,15 @@ def test_a_suite_is_expanded_once_whatever_was_chosen(write, here, monkeypatch):
 
 
 def test_seeds_that_the_suite_reports_are_refused(write):
-    with pytest.raises(UserError, match="search: seeds: 101 is one that the suite reports"):
+    with pytest.raises(UserError, match="search: seeds: 101 is also a seed that the suite reports"):
         Searching(write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")), "demo")
 
 
 def test_budgets_are_searched_together_and_one_of_them_is_pinned(write):
     both = SUITE.replace("sparsity: [0, 0.5, 0.75]}", "sparsity: [0.5, 0.75], budget: [epochs, flops]}")
-    with pytest.raises(UserError, match=r"differ in training\.budget \(epochs, flops\); pin it: `at: "):
+    with pytest.raises(
+        UserError, match=r"differ in training\.budget \(epochs, flops\); fix one value: `at: "
+    ):
         Searching(write(both), "demo")
     pinned = write(both.replace("at: {", "at: {budget: epochs, "))
     families = pinned.families("demo")
@@ -343,19 +348,19 @@ def test_a_search_in_which_grids_write_every_key_is_refused(write):
     assert [part.found.family.method for part in searching.parts] == ["ssvi"]
     fixed = {found.family.method: found.written for found in searching.fixed}
     assert fixed == {"dense_vi": (), "static_vi": ("method.allocation",)}
-    with pytest.raises(UserError, match="every key of its space is written by the grids"):
+    with pytest.raises(UserError, match="nothing to search, the grids set every key"):
         Searching(suite_of(allocation=["uniform", "erk"]), "demo", ["method=ssvi"])
 
 
 @pytest.mark.parametrize("key", ["members", "level_share", "level_length"])
 def test_what_decides_how_much_is_trained_is_not_searched(key):
-    with pytest.raises(UserError, match=rf"^here: 'method\.{key}' is not for a search: .*(long|more) "):
+    with pytest.raises(UserError, match=rf"^here: 'method\.{key}' can't be searched: .*(long|more) "):
         check_searchable(f"method.{key}", "here")
 
 
 def test_a_mapping_has_no_file_to_write_beside():
     found = parse_suite(yaml.safe_load(SUITE), "toy", "entry point toy (package:SUITE)")
-    with pytest.raises(UserError, match=r"^entry point toy .*: a mapping, so there is no file"):
+    with pytest.raises(UserError, match=r"^entry point toy .*: this suite has no file"):
         Searching(found, "demo")
 
 
@@ -581,7 +586,7 @@ def test_more_trials_go_on_and_other_families_stay(write, call, here):
     status, _, err = call("--trials", 1)
     assert status == 2 and written(here)["demo"] == now
     assert err == (
-        "error: toy.tuned.yaml: static_vi (digits, mlp hidden=[16], recipe default) has a choice by 2 trials "
+        "error: toy.tuned.yaml: static_vi (digits, mlp hidden=[16], recipe default) was tuned by 2 trials "
         "of this search, more than 1; valid: --trials 2 and up\n"
     )
     assert call("--trials", 2)[0] == 0
@@ -718,11 +723,11 @@ def test_what_was_chosen_for_a_family_that_is_gone_is_named(write, call, here):
         (
             "training.lr: 0.1",
             "training.epochs: 9",
-            r"chosen: 'training\.epochs' is not for a search: .* long",
+            r"chosen: 'training\.epochs' can't be searched: .* long",
         ),
-        ("training.lr: 0.1", "network.dropout: 0", r"chosen: 'network\.dropout' is not for a search: valid"),
-        ("training.lr: 0.1", "protocol: refit", "chosen: 'protocol' is not for a search"),
-        ("training.lr: 0.1", "seed: 100", "chosen: 'seed' is not for a search"),
+        ("training.lr: 0.1", "network.dropout: 0", r"chosen: 'network\.dropout' can't be searched: valid"),
+        ("training.lr: 0.1", "protocol: refit", "chosen: 'protocol' can't be searched"),
+        ("training.lr: 0.1", "seed: 100", "chosen: 'seed' can't be searched"),
         ("recipe: default", "recipe: fast", "unknown recipe 'fast'; valid: .*released"),
         ("training.lr: 0.1", "lr: 0.1", r"chosen: unknown key 'lr'; valid: .*training\.lr"),
         ("method: ssvi", "method: svi", "unknown method 'svi'; valid: "),
@@ -964,7 +969,7 @@ def test_families_searched_one_after_the_other_stay_in_the_plan(write, here):
 def test_only_keys_of_a_profile_are_set(call, write, here):
     write()
     status, _, err = call("--set", "epochs=3")
-    assert (status, err) == (2, "error: --set epochs: of what is searched; valid: slurm.KEY\n")
+    assert (status, err) == (2, "error: --set epochs: settings are searched, not set; valid: slurm.KEY\n")
     status, _, err = call("--set", "slurm.time=3")
     assert status == 2 and "--set slurm.…: only with --executor slurm" in err
     assert not (here / "results").exists()

@@ -1,4 +1,4 @@
-"""What a plan will cost: hours of a core or a GPU for the runs still to be done, roughly, and from what."""
+"""Estimate what a plan costs: the hours that its remaining runs take on a core or a GPU."""
 
 from __future__ import annotations
 
@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Processor:
-    """What computes a run, and rates that are used where nothing was measured on it.
+    """A kind of processor, with the rates to assume where nothing was measured on it.
 
-    device: how names of such devices begin. cores: whether a run takes as many as it has threads.
+    Parameters
+    ----------
+    name
+        Name in messages.
+    device
+        Beginning of torch's names of such devices.
+    cores
+        Whether a run occupies one of them for each of its threads.
+    flops_per_second
+        FLOPs in a second.
+    seconds_per_step
+        Fixed time of a training step, beside its FLOPs, in seconds.
+    seconds_per_run
+        Fixed time of a run, in seconds.
     """
 
     name: str
@@ -35,17 +48,27 @@ class Processor:
     seconds_per_run: float
 
 
-#: A core by small matrices, as measured; a GPU by an assumption: far below what its data sheet says.
+#: The rates of a core were measured with small matrices. Those of a GPU are assumed: far below data sheets.
 CORE = Processor("core", "cpu", True, 20e9, 1.5e-3, 1.0)
 GPU = Processor("GPU", "cuda", False, 10e12, 10e-3, 10.0)
 PROCESSORS = (CORE, GPU)
-#: Run folders that are looked into for times.
+#: Most run folders to read for measured times.
 _MOST_READ = 2000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hours of a processor for ``runs`` runs, by its name; ``basis`` says in sentences what they rest on."""
+    """The estimated cost of the remaining runs of a plan.
+
+    Parameters
+    ----------
+    runs
+        Number of runs that are not done.
+    hours
+        Hours that they take on one kind of processor alone, by its name.
+    basis
+        Sentences that say what the hours are based on.
+    """
 
     runs: int
     hours: dict[str, float]
@@ -53,10 +76,18 @@ class Estimate:
 
 
 def estimate(plan: Plan, store: Store | None) -> Estimate:
-    """What the runs of ``plan`` that ``store`` has not done take, on cores alone and on GPUs alone.
+    """Estimate how long the remaining runs of ``plan`` take, on cores alone and on GPUs alone.
 
-    From finished runs of the same data, protocol, network and method (and number of steps, where that
-    is cut) on such a processor in ``store`` where there are any; elsewhere from a count of FLOPs and a rate.
+    The time of a step is measured where ``store`` has finished runs of the same data set, protocol,
+    network, method, precision, batch size, number of samples and limit of steps on such a processor.
+    Elsewhere it is computed from a count of FLOPs and an assumed rate.
+
+    Parameters
+    ----------
+    plan
+        Plan to estimate.
+    store
+        Results folder with the finished runs; None if there is none yet.
     """
     left = [spec for spec in plan.specs if not (store and _is_done(store, spec.run_id))]
     known, unknown = [], Counter[str]()
@@ -64,7 +95,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         try:
             preflight.training_flops(spec)
             known.append(spec)
-        except (UserError, RuntimeError) as error:  # what cannot be built fails when it is run, not here
+        except (UserError, RuntimeError) as error:  # such a run fails when it is run, not here
             unknown[str(error)] += 1
     hours, basis = {}, []
     found = _measured(store, {_kind(spec.to_dict()) for spec in known}) if store else {}
@@ -78,21 +109,24 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         hours[processor.name] = seconds / 3600
         if timed:
             basis.append(
-                f"{processor.name}-hours: {timed} of them from the time of finished runs of the same data, "
+                f"{processor.name}-hours: {timed} runs by the time of finished runs with the same data, "
                 "network and method"
             )
         if counted:
             basis.append(
-                f"{processor.name}-hours: {counted} of them from a rough count: twice the training FLOPs "
+                f"{processor.name}-hours: {counted} runs by a rough count: twice the training FLOPs "
                 f"of the dense network at {processor.flops_per_second / 1e9:,g} GFLOP/s, "
-                f"{processor.seconds_per_step * 1e3:g} ms a step, {processor.seconds_per_run:g} s a run"
+                f"{processor.seconds_per_step * 1e3:g} ms a step and {processor.seconds_per_run:g} s a run"
             )
-    basis += [f"{count} of them left out: {reason}" for reason, count in unknown.items()]
+    basis += [f"{count} runs left out of the estimate: {reason}" for reason, count in unknown.items()]
     return Estimate(len(left), hours, tuple(basis))
 
 
 def expected_seconds(spec: RunSpec, on_gpu: bool) -> float:
-    """What a run takes on one core or a GPU, by the rough count; of what can't be built, the start alone."""
+    """Return the seconds that a run takes on one core or one GPU, by the rough count.
+
+    For a run that cannot be built, only the fixed time of a run is returned.
+    """
     processor = GPU if on_gpu else CORE
     try:
         return _counted(spec, processor)
@@ -101,7 +135,11 @@ def expected_seconds(spec: RunSpec, on_gpu: bool) -> float:
 
 
 def _counted(spec: RunSpec, processor: Processor) -> float:
-    """Local reparameterisation contracts twice a layer; sparse layers run no faster than dense ones."""
+    """Estimate the seconds of a run from its FLOPs.
+
+    The factor 2 is for local reparameterisation, which contracts twice in each layer. Sparse layers are
+    assumed to be as slow as dense ones.
+    """
     steps = preflight.steps(spec)
     flops = 2 * preflight.training_flops(spec) * steps * spec.training.batch_size
     rate, step, run = processor.flops_per_second, processor.seconds_per_step, processor.seconds_per_run
@@ -109,9 +147,10 @@ def _counted(spec: RunSpec, processor: Processor) -> float:
 
 
 def _measured(store: Store, wanted: set[str]) -> dict[str, dict[str, float]]:
-    """Seconds of each processor a step, the median over finished runs of each kind that is wanted.
+    """Return the seconds of a step by processor and kind: the median over finished runs of those kinds.
 
-    A few runs tell the median: of thousands, those are read that come first by their ids, which are hashes.
+    A few runs are enough for a median. Of thousands, those whose ids come first are read; ids are hashes,
+    so this is a random choice.
     """
     found: dict[str, dict[str, list[float]]] = {processor.name: {} for processor in PROCESSORS}
     for run_id in store.run_ids()[:_MOST_READ] if wanted else ():
@@ -137,15 +176,15 @@ def _measured(store: Store, wanted: set[str]) -> dict[str, dict[str, float]]:
             TypeError,
             ValueError,
         ):
-            continue  # a folder that is broken is the launcher's to report; here it is no measurement
+            continue  # the launcher reports broken folders; here they only give no measurement
     return {name: {kind: median(values) for kind, values in kinds.items()} for name, kinds in found.items()}
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """What runs must share for the time of a step of one to tell that of another."""
+    """Return a key that two runs share if the time of a step of one predicts that of the other."""
     sections = (config[key] for key in ("dataset", "protocol", "network"))
     recipe, samples = config["training"], config["evaluation"]["samples"]
-    # where training is cut short, what comes before and after it weighs more
+    # the limit of steps matters: where training is cut short, the time before and after it weighs more
     rest = recipe.get("max_steps"), config["precision"], recipe["batch_size"], samples
     return json.dumps([*sections, config["method"]["name"], *rest], sort_keys=True)
 

@@ -1,4 +1,4 @@
-"""From the grids of one scale to drafts of its cells: products, layers of settings, their checks."""
+"""Expand the grids of one scale into drafts of its cells: products of axes, merged settings, checks."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Seeds = int | str | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Scale:
-    """One scale of a suite: what all its grids share, and the grids."""
+    """One scale of a suite: its grids, and the settings that all of them share."""
 
-    seeds: Seeds = option(doc="seeds of every grid that has none of its own")
-    grids: tuple[Any, ...] = option(doc="each the product over its list-valued keys")
-    base: dict[str, Any] = option({}, "settings of every grid; lists are values here")
-    search: dict[str, Any] = option({}, "what bench.tune searches; keys of it win over the suite's")
+    seeds: Seeds = option(doc="seeds of every grid that does not set its own")
+    grids: tuple[Any, ...] = option(doc="grids; each is the product over its keys with lists")
+    base: dict[str, Any] = option({}, "settings of every grid; a list here is one value, not an axis")
+    search: dict[str, Any] = option({}, "what bench.tune searches; its keys win over the suite's")
 
 
 @dataclass(frozen=True)
 class _GridKeys:
-    """The keys of a grid that are no axis; ``recipe`` and all others are."""
+    """The keys of a grid that are not axes; all other keys are, ``recipe`` included."""
 
-    seeds: Seeds | None = option(None, "in place of the scale's")
-    set: dict[str, Any] = option({}, "settings whose lists are values")
+    seeds: Seeds | None = option(None, "seeds that replace the scale's")
+    set: dict[str, Any] = option({}, "settings of every cell; a list here is one value, not an axis")
 
 
 _OWN = tuple(option_names(_GridKeys))
@@ -46,10 +46,20 @@ _OWN = tuple(option_names(_GridKeys))
 
 @dataclass
 class _Layer:
-    """Settings of one origin, sections opened.
+    """Settings from one place, such as a recipe or a grid, with nested sections written as dotted keys.
 
-    strict: every key must fit every cell. used: keys that fitted some cell. homes: the full
-    keys they stand for in the cell at hand.
+    Parameters
+    ----------
+    settings
+        Key to value.
+    where
+        The place, for error messages.
+    strict
+        Whether every key must be an option of every cell.
+    used
+        Keys that are an option of some cell so far.
+    homes
+        Key to full key, in the cell being made now.
     """
 
     settings: dict[str, Any]
@@ -61,7 +71,21 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Point:
-    """A point of a grid as the suite declares it: ``spec`` is that of ``layers``, the grid's the last."""
+    """A point of a grid as the suite declares it, without chosen settings and overrides.
+
+    Parameters
+    ----------
+    recipe
+        Name of its recipe, if it has one.
+    layers
+        Its settings, later ones winning; the last layer is the grid's.
+    seeds
+        Its seeds; each makes a cell.
+    spec
+        The run that ``layers`` describe.
+    written
+        Full keys that the grid writes.
+    """
 
     recipe: str | None
     layers: list[_Layer]
@@ -71,14 +95,28 @@ class _Point:
 
     @property
     def where(self) -> str:
-        """Its grid."""
+        """The grid it is from, for error messages."""
         return self.layers[-1].where
 
 
 class Expansion:
-    """One expansion of one scale. ``place`` is the file and the scale, for error messages.
+    """The expansion of one scale into drafts.
 
-    overrides: settings that win over all others (``--set``). seeds: in place of all seeds of the suite.
+    Parameters
+    ----------
+    scale
+        Scale to expand.
+    place
+        File and scale, for error messages.
+    overrides
+        Settings that win over all others (``--set``).
+    seeds
+        Seeds that replace all seeds of the suite (``--seeds``).
+
+    Raises
+    ------
+    UserError
+        If ``overrides`` choose a method.
     """
 
     def __init__(
@@ -93,11 +131,11 @@ class Expansion:
         self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base")
         self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES)
         if "method.name" in self._overrides.settings:
-            raise UserError(f"{OVERRIDES}: a method is chosen by --where method=…, not overridden")
+            raise UserError(f"{OVERRIDES}: the method can't be overridden; choose it by --where method=…")
         self._keys: dict[str, dict[str, None]] = {}
 
     def declared(self) -> list[Draft]:
-        """Every cell as the suite declares it, without chosen settings and overrides."""
+        """Return every cell as the suite declares it, without chosen settings and overrides."""
         return [
             Draft(point.spec.with_seed(seed), point.recipe, point.written, (), point.where)
             for point in self._points
@@ -105,10 +143,18 @@ class Expansion:
         ]
 
     def drafts(self, chosen: Mapping[str, Layer] | None = None) -> list[Draft]:
-        """Every cell in order: grid by grid, axis by axis, seeds innermost.
+        """Return every cell in order: grid by grid, axis by axis, seeds innermost.
 
-        chosen: settings that searches chose, by the key of the family. They win over recipe and base,
-        not over what a grid writes.
+        Parameters
+        ----------
+        chosen
+            Settings that searches chose, by the key of the family. They win over recipe and base, but not
+            over what a grid writes.
+
+        Raises
+        ------
+        UserError
+            If a setting is not valid, or a key of the base or the overrides is an option of no cell.
         """
         drafts = [draft for point in self._points for draft in self._drafts(point, chosen or {})]
         for layer in (self._base, self._overrides):
@@ -123,7 +169,7 @@ class Expansion:
             point for number, grid in enumerate(self._scale.grids, 1) for point in self._grid(number, grid)
         ]
         if not points:
-            raise UserError(f"{self._place}: no grid has a cell")
+            raise UserError(f"{self._place}: grids: no grid has a cell; list at least one grid")
         return points
 
     def _grid(self, number: int, grid: Any) -> Iterator[_Point]:
@@ -160,11 +206,11 @@ class Expansion:
         if layer is not None:
             plain = spec
             layers = [*layers[:-1], _Layer(layer.settings, layer.where), layers[-1]]
-            # it was valid without them, so that an error is theirs
+            # the cell was valid without the chosen settings, so an error is due to them
             spec = parse_spec(unflatten(self._merge(layers)), layer.where)
             tuned = layer.fair and not any(key in point.written for key in layer.settings)
         if self._overrides.settings:
-            # parsed once without them, so that an error from here on is theirs
+            # the cell was valid without the overrides, so an error from here on is due to them
             before = spec.settings
             spec = parse_spec(unflatten(self._merge([*layers, self._overrides])), OVERRIDES)
             overridden = _changed(before, spec, self._overrides.homes.values())
@@ -176,7 +222,7 @@ class Expansion:
             yield replace(draft, spec=spec.with_seed(seed))
 
     def _merge(self, layers: list[_Layer]) -> dict[str, Any]:
-        """The layers' settings under full keys, later ones winning."""
+        """Merge the layers' settings under full keys; later layers win."""
         chosen: dict[str, Any] = {}
         for layer in layers:
             chosen |= chosen_names(layer.settings)
@@ -192,7 +238,13 @@ class Expansion:
 
 
 def check_networks(drafts: list[Draft]) -> None:
-    """``blueprint.check`` for each configuration once; raises ``UserError`` naming the grid."""
+    """Call ``preflight.check`` once for each configuration.
+
+    Raises
+    ------
+    UserError
+        If a configuration cannot run; the message names its grid.
+    """
     checked = set()
     for draft in drafts:
         spec, _ = canonical(draft.spec, draft.where)
@@ -216,7 +268,7 @@ def _homes(layer: _Layer, keys: Mapping[str, Any]) -> dict[str, str]:
                 raise unknown("key", key, ["recipe", *_OWN, *valid_keys(keys)], layer.where)
             continue
         if home == "seed":
-            raise UserError(f"{layer.where}: seeds are chosen by `seeds` in a suite and by --seeds")
+            raise UserError(f"{layer.where}: seed is not a setting; use `seeds` in a suite, or --seeds")
         if home in homes.values():
             raise UserError(f"{layer.where}: key {home!r} is given twice")
         homes[key] = home

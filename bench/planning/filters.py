@@ -1,8 +1,8 @@
-"""Choosing rows by conditions: ``--where "sparsity>=0.9, method=ssvi|static_vi"``.
+"""Select rows by conditions: ``--where "sparsity>=0.9, method=ssvi|static_vi"``.
 
-Conditions are joined by commas and must all hold. ``=`` and ``!=`` compare anything and
+Conditions are separated by commas, and all of them must hold. ``=`` and ``!=`` compare any values and
 take alternatives (``a|b``: any of them); ``<``, ``<=``, ``>`` and ``>=`` compare numbers.
-A row without the column equals nothing: ``=`` and the order fail there, ``!=`` holds.
+If a row does not have the column, ``!=`` holds and all other conditions fail.
 """
 
 from __future__ import annotations
@@ -29,7 +29,19 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Condition:
-    """``column operator value``; several values are alternatives of ``=`` and ``!=``."""
+    """A condition on one column of a row.
+
+    Parameters
+    ----------
+    column
+        Name of the column.
+    operator
+        One of ``= != < <= > >=``.
+    values
+        The value to compare with; several are alternatives, for ``=`` and ``!=`` only.
+    text
+        The condition as written, for messages.
+    """
 
     column: str
     operator: str
@@ -37,7 +49,13 @@ class Condition:
     text: str
 
     def holds(self, row: Mapping[str, Any]) -> bool:
-        """Whether ``row`` fulfils it; ``UserError`` where text would have to be ordered."""
+        """Return whether ``row`` fulfils the condition.
+
+        Raises
+        ------
+        UserError
+            If the order of a value that is not a number is asked for.
+        """
         value = row.get(self.column, _ABSENT)
         if self.operator not in _ORDER:
             equal = any(_equal(value, wanted) for wanted in self.values)
@@ -46,27 +64,36 @@ class Condition:
             return False
         if not _is_number(value):
             raise UserError(
-                f"{WHERE}: {self.text!r}: {self.column} is {show(value)!r} somewhere, "
-                "which is no number; use = or !="
+                f"{WHERE}: {self.text!r}: {self.column} is {show(value)!r} in some cell, "
+                "which is not a number; use = or !="
             )
         return _ORDER[self.operator](value, self.values[0])
 
 
 def parse_where(items: Iterable[str]) -> tuple[Condition, ...]:
-    """The conditions in ``items``, each a comma-separated list of them."""
+    """Parse conditions; each item is a comma-separated list of them.
+
+    Raises
+    ------
+    UserError
+        If the text of a condition is malformed.
+    """
     texts = [text for item in items for text in split(item, ",", WHERE)]
     return tuple(_parse_condition(text) for text in texts)
 
 
 def select(rows: Sequence[Mapping[str, Any]], conditions: Iterable[Condition]) -> list[bool]:
-    """For each row whether all ``conditions`` hold.
+    """Return for each row whether all ``conditions`` hold.
 
-    Raises ``UserError`` on a column that no row has and when nothing is left.
+    Raises
+    ------
+    UserError
+        If no row has the column of a condition, or no row fulfils all conditions.
     """
     conditions = tuple(conditions)
     for condition in conditions:
         if not any(condition.column in row for row in rows):
-            # dotted columns also go by a short name, which is enough to list
+            # columns with dotted names also have a short name; the message lists only that
             columns = {column for row in rows for column in row if "." not in column}
             raise unknown("column", condition.column, columns, WHERE)
     chosen = [all(condition.holds(row) for condition in conditions) for row in rows]
@@ -78,12 +105,12 @@ def select(rows: Sequence[Mapping[str, Any]], conditions: Iterable[Condition]) -
 def _parse_condition(text: str) -> Condition:
     match = _FORM.fullmatch(text)
     if not match:
-        raise UserError(f"{WHERE}: {text!r} is no condition; write column, one of = != < <= > >=, value")
+        raise UserError(f"{WHERE}: {text!r} is not a condition; write a column, = != < <= > or >=, a value")
     column, sign, value = match.groups()
     sign = "=" if sign == "==" else sign
     values = tuple(_parse_value(part, text) for part in split(value, "|", WHERE))
     if sign in _ORDER and len(values) > 1:
-        raise UserError(f"{WHERE}: {text!r}: alternatives (|) go with = and != only")
+        raise UserError(f"{WHERE}: {text!r}: only = and != take alternatives (|)")
     if sign in _ORDER and not _is_number(values[0]):
         raise UserError(f"{WHERE}: {text!r}: {sign} compares numbers only; use = or != for text")
     return Condition(column, sign, values, text)
@@ -99,12 +126,12 @@ def _nothing_left(rows: Sequence[Mapping[str, Any]], conditions: Iterable[Condit
     for condition in conditions:
         if not any(condition.holds(row) for row in rows):
             values = dict.fromkeys(show(row[condition.column]) for row in rows if condition.column in row)
-            return f"no cell fulfils {condition.text!r}; {condition.column} takes {', '.join(values)}"
+            return f"no cell fulfils {condition.text!r}; values of {condition.column}: {', '.join(values)}"
     return f"no cell fulfils all of {', '.join(repr(condition.text) for condition in conditions)}"
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    # True equals 1 in Python, which is not what a reader of `flag=1` expects
+    # Python says True == 1, but who writes `flag=1` does not mean `flag=true`
     return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
 
 

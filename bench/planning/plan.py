@@ -1,4 +1,4 @@
-"""A plan: the cells of one suite at one scale, each a run to train or a pointer to the run that it equals."""
+"""Make plans: the cells of one suite at one scale, each a run to train or a pointer to an equal run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from methods.core.errors import UserError
 from methods.core.options import parse
 
 _LONGEST_CHAIN = 10
-#: Labels that every cell has, in this order, besides the seed; the others follow.
+#: Labels that every cell has besides the seed, in this order; other labels follow them.
 _IDENTITY = ("method", "recipe", "dataset", "network")
-#: Method options that are labels wherever a method has them, whether they vary or not.
+#: Method options that are labels of every method that has them, even if they do not vary.
 _ALWAYS = ("method.sparsity", "method.criterion")
 
 
@@ -27,10 +27,23 @@ _ALWAYS = ("method.sparsity", "method.criterion")
 class Cell:
     """One point of a grid.
 
-    labels: what sets it apart, short key to plain value, ``seed`` included. label: the same as
-    text, without the seed, so that cells of one configuration share it.
-    omitted: why it is not trained itself; ``alias_of`` is then the run to look at.
-    tuned: whether its settings were chosen by a search that is fair to its rivals (``tuned_settings``).
+    Parameters
+    ----------
+    labels
+        What distinguishes the cell from others: short key to plain value, ``seed`` included.
+    label
+        The same as text, without the seed; cells of one configuration share it.
+    recipe
+        Name of its recipe, if it has one.
+    spec
+        The run that the cell describes.
+    omitted
+        Why the cell is not trained itself; None if it is trained.
+    alias_of
+        Id of the run to use instead, if the cell is not trained itself.
+    tuned
+        Whether its settings were chosen by a search that all compared methods had alike (see
+        ``tuned_settings``).
     """
 
     labels: dict[str, Any]
@@ -43,16 +56,28 @@ class Cell:
 
     @property
     def run_id(self) -> str:
-        """The id of the cell's own configuration, trained or not."""
+        """The id of the cell's own configuration, whether it is trained or not."""
         return self.spec.run_id
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of ``suite`` at ``scale``, in order. reference: labels of what comparisons start from.
+    """The cells of a suite at one scale.
 
-    one_at_a_time: whether it measures time, so that no two runs may share the machine. rank_by: the
-    metric by which a summary is sorted, best first; None: as the suite has them.
+    Parameters
+    ----------
+    suite, scale
+        Names of both.
+    question
+        Question that the suite answers, in one sentence.
+    reference
+        Labels of the cells that others are compared with.
+    cells
+        All cells, in order.
+    one_at_a_time
+        Whether no two runs may share the machine, because the suite measures time.
+    rank_by
+        Metric by which the summary is sorted, best first; None keeps the order of the suite.
     """
 
     suite: str
@@ -65,7 +90,7 @@ class Plan:
 
     @property
     def references(self) -> dict[str, str]:
-        """The configuration that each one is compared with, by ``config_id``: see ``planfile.references``."""
+        """The configuration that each one is compared with, by ``config_id`` (see ``plans.references``)."""
         return plans.references(self.to_dict(""))
 
     @property
@@ -74,7 +99,7 @@ class Plan:
         return [cell.spec for cell in self.cells if cell.omitted is None]
 
     def to_dict(self, command: str) -> dict[str, Any]:
-        """The plan as its JSON file has it; ``command`` is the line that asked for it."""
+        """Return the content of the plan's JSON file; ``command`` is the command line that asked for it."""
         cells = [
             {
                 "run_id": cell.run_id,
@@ -104,9 +129,22 @@ class Plan:
 class Draft:
     """A cell as its grid wrote it, before labels and aliases.
 
-    written: the full keys that its grid wrote. overridden: those that the command line changed.
-    where: the grid, for errors. plain: what it would be without settings that a search chose, where it has
-    any. tuned: as of ``Cell``.
+    Parameters
+    ----------
+    spec
+        The run that the cell describes.
+    recipe
+        Name of its recipe, if it has one.
+    written
+        Full keys that the grid writes.
+    overridden
+        Full keys whose values the command line changed.
+    where
+        The grid, for error messages.
+    plain
+        The run without the settings that a search chose; None if there are no such settings.
+    tuned
+        See ``Cell``.
     """
 
     spec: RunSpec
@@ -124,18 +162,18 @@ class Draft:
 
     @cached_property
     def as_written(self) -> dict[str, Any]:
-        """The same without settings that a search chose: what varies is for the suite to say."""
+        """The same without the settings that a search chose; only the suite decides what varies."""
         return self.settings if self.plain is None else self.plain.settings
 
 
 class Labeller:
-    """Names the cells of one expansion by what its grids vary."""
+    """Labels the cells of one expansion by what its grids vary."""
 
     def __init__(self, drafts: Sequence[Draft]) -> None:
         overridden = dict.fromkeys(key for draft in drafts for key in draft.overridden)
         written = dict.fromkeys(key for draft in drafts for key in draft.written if not key.endswith(".name"))
         varying = [key for key in written if _tells(key, drafts)]
-        # in the order of the configuration, however they were given: a label is the same in every launch
+        # labels follow the order of the configuration, so that the order of arguments does not change them
         order = list(dict.fromkeys(key for draft in drafts for key in draft.settings))
         self._keys = sorted({*varying, *overridden}, key=order.index)
         identities = [self._identity(draft) for draft in drafts]
@@ -145,14 +183,17 @@ class Labeller:
         self._short = {key: leaf for key, leaf in leaves.items() if taken[leaf] == 1}
 
     def labels(self, draft: Draft) -> dict[str, Any]:
-        """Identity, sparsity and criterion, what varies, seed; a key the cell lacks is left out."""
+        """Return the labels of a cell: identity, sparsity and criterion, what varies, seed.
+
+        Options that the cell's method does not have are left out.
+        """
         identity = {key: value for key, value in self._identity(draft).items() if value is not None}
         keys = dict.fromkeys([*_ALWAYS, *self._keys])
         settings = {self._short.get(key, key): draft.settings[key] for key in keys if key in draft.settings}
         return {**identity, **settings, "seed": draft.spec.seed}
 
     def text(self, draft: Draft) -> str:
-        """``ssvi criterion=snr sparsity=0.9 recipe=released``: the method and what varies."""
+        """Return the method and what varies, as ``ssvi criterion=snr sparsity=0.9 recipe=released``."""
         values = {self._short.get(k, k): draft.settings[k] for k in self._keys if k in draft.settings}
         identity = self._identity(draft)
         values |= {key: identity[key] for key in self._in_text if identity[key] is not None}
@@ -167,9 +208,9 @@ class Labeller:
 
 
 def _tells(key: str, drafts: Sequence[Draft]) -> bool:
-    """Whether ``key`` varies among cells of the same recipe, data set and network, whose names don't say it.
+    """Return whether ``key`` varies among cells that have the same recipe, data set and network.
 
-    A method without the option says nothing about it.
+    Methods without the option are ignored.
     """
     found: dict[tuple[str | None, ...], set[str]] = {}
     for draft in drafts:
@@ -180,11 +221,11 @@ def _tells(key: str, drafts: Sequence[Draft]) -> bool:
 
 
 def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
-    """The cells of ``drafts`` in order, with aliases resolved.
+    """Make the cells of ``drafts`` in order, and resolve aliases.
 
-    A configuration that its method declares equivalent to another one points to that one,
-    which is planned in front of it when no draft is it. A configuration that an earlier
-    draft has already points to that draft; if its labels are the same too, it is left out.
+    If a method declares a configuration equivalent to another one, the cell points to that one; if no draft
+    has it, it is planned just before the cell. If an earlier draft has the same configuration, the cell
+    points to that draft; if its labels are the same too, the cell is left out.
     """
     drafts = list(drafts)
     resolved = [canonical(draft.spec, draft.where) for draft in drafts]
@@ -219,7 +260,20 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
 
 
 def canonical(spec: RunSpec, where: str = "") -> tuple[RunSpec, str | None]:
-    """The run to train for ``spec``, and why it is another one (None where it is ``spec`` itself)."""
+    """Return the run to train for ``spec``, and the reason if that is another run.
+
+    Parameters
+    ----------
+    spec
+        Run as a grid describes it.
+    where
+        The grid, for error messages.
+
+    Returns
+    -------
+    tuple
+        The run, and why it stands for ``spec``; None if it is ``spec`` itself.
+    """
     reasons: list[str] = []
     while (same := METHODS.get(spec.method[0]).equivalent(spec.method[1])) is not None:
         target = METHODS.get(same.method, where)

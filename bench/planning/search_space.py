@@ -1,6 +1,6 @@
-"""One key of a search: the values that it may take, and which of them a number in [0, 1) means.
+"""Read the range of one key of a search, and map numbers in [0, 1) to its values.
 
-Written as ``{log: [0.01, 1]}``, ``{uniform: [0, 0.5]}`` or a list of choices.
+A range is written as ``{log: [0.01, 1]}``, ``{uniform: [0, 0.5]}`` or a list of choices.
 """
 
 from __future__ import annotations
@@ -14,20 +14,38 @@ from bench.experiment.notation import show
 from methods.core.errors import UserError
 
 FORMS = "{log: [low, high]}, {uniform: [low, high]} or a list of choices"
-#: Of a chosen value. It is rounded before it is tried, so that what is written is what was tried.
+#: Significant digits of a value. It is rounded before it is tried, so that files show exactly what was tried.
 _DIGITS = 3
 
 
 @dataclass(frozen=True)
 class Range:
-    """Values of one key, which is as it was written. kind: ``log``, ``uniform`` or ``choices``."""
+    """The values that one key may take.
+
+    Parameters
+    ----------
+    key
+        The key as it was written, short or full.
+    kind
+        ``log``, ``uniform`` or ``choices``.
+    values
+        Both ends, or the choices.
+    """
 
     key: str
     kind: str
     values: tuple[Any, ...]
 
     def at(self, share: float, whole: bool = False) -> Any:
-        """The value at ``share`` in [0, 1), of three digits; ``whole``: a whole number."""
+        """Return the value at ``share`` of the range, rounded to three significant digits.
+
+        Parameters
+        ----------
+        share
+            Position in the range, in [0, 1).
+        whole
+            Whether to round to a whole number instead.
+        """
         if self.kind == "choices":
             return self.values[int(share * len(self.values))]
         low, high = self.values
@@ -42,20 +60,20 @@ class Range:
 
 
 def parse_range(key: str, written: Any, where: str) -> Range:
-    """The range of ``key``; ``UserError`` where it is of no known form."""
+    """Parse the range of ``key``; raise ``UserError`` if it has no known form."""
     place = f"{where}: {key}"
     if isinstance(written, list):
         return Range(key, "choices", _choices(written, place))
     if isinstance(written, Mapping) and len(written) == 1 and next(iter(written)) in ("log", "uniform"):
         ((kind, ends),) = written.items()
         return Range(key, str(kind), _ends(str(kind), ends, place))
-    raise UserError(f"{place}: {show(written)} is no range; valid: {FORMS}")
+    raise UserError(f"{place}: {show(written)} is not a range; valid: {FORMS}")
 
 
 def _choices(written: list[Any], place: str) -> tuple[Any, ...]:
     shown = [show(value) for value in written]
     if len(set(shown)) < max(len(shown), 2):
-        raise UserError(f"{place}: {show(written)}: choices are two or more different values")
+        raise UserError(f"{place}: {show(written)}: give two or more different choices")
     return tuple(written)
 
 

@@ -1,4 +1,6 @@
-"""A search as a suite declares it: which settings are tried, for which family, in which trials.
+"""Read a search as a suite declares it: which settings are tried, for which family of cells, in which trials.
+
+::
 
     search:
       space:
@@ -6,19 +8,22 @@
         kl_factor: {log: [0.001, 1]}
         prior_std: {log: [0.03, 1]}
         allocation: [uniform, global]
-      at: {sparsity: 0.95, criterion: snr}  # settings pinned in the search: it is no search for each sparsity
-      trials: 16                            # of every method, its own settings the first
+      at: {sparsity: 0.95, criterion: snr}  # fixed during the search: one search serves all sparsities
+      trials: 16                            # for every method; the first has the method's own settings
       metric: nll_val                       # or brier_val, accuracy_val
-      seeds: 100-102                        # 100 and up, which no suite reports
+      seeds: 100-102                        # 100 and up; suites report seeds below 100
 
-A key goes to every method that has it. What a grid writes itself (an axis, a key under ``set``)
-stays as written and is not searched. The first trial has the settings that the suite has without a
-search, so a search never chooses what does worse than no search on validation data, under its seeds and
-at the settings of ``at``. The others are points of a scrambled Sobol sequence, the same for all methods
-as far as they share keys: nobody is lucky in the draw, more trials go on where fewer ended, and any trial
-can be computed anywhere at any time. (That is why it is no adaptive sampler, such as Optuna's: those
-decide by what has finished, so they keep a state between processes, and the same command chooses
-otherwise with other workers.)
+A key is searched for every method that has it. What a grid writes itself (an axis, or a key under
+``set``) stays as written and is not searched.
+
+The first trial has the settings that the suite has without a search. So, on validation data, with the
+search's seeds and at the settings of ``at``, the chosen settings are never worse than those.
+
+The other trials are points of a scrambled Sobol sequence. It is the same for all methods as far as they
+share keys, so no method has better luck than another. More trials continue the sequence, and any trial
+can be computed at any time on any machine. An adaptive sampler, such as Optuna's, is not used for this
+reason: it decides by the trials that have finished, so it must keep a state between processes, and the
+same command chooses other settings when the number of workers differs.
 """
 
 from __future__ import annotations
@@ -40,20 +45,20 @@ from methods.core.options import option, parse
 
 FIRST_SEED = 100
 METRICS = ("nll_val", "brier_val", "accuracy_val")
-#: Fixed: another one would be another draw of luck.
+#: Fixed, so that nobody can choose the seed with the best luck.
 _SOBOL_SEED = 20240211
-_LENGTH = "it says how long training takes, which all methods have alike"
-#: What all methods have alike, or what makes a cell another experiment, and why.
+_LENGTH = "it sets how long training takes, which must be the same for all methods"
+#: Keys that can't be searched, and why: they must be equal for all methods, or they make another experiment.
 _NOT_SEARCHED = {
     "training.epochs": _LENGTH,
     "training.max_steps": _LENGTH,
     "training.budget": _LENGTH,
-    "training.batch_size": "it says how many steps an epoch has, which all methods have alike",
-    "method.name": "methods are what is compared",
-    "method.sparsity": "it is what methods are compared at",
-    "method.keep_dense": "it says which weights a sparsity is of, which all methods have alike",
+    "training.batch_size": "it sets how many steps an epoch has, which must be the same for all methods",
+    "method.name": "the suite compares methods",
+    "method.sparsity": "methods are compared at the same sparsity",
+    "method.keep_dense": "it sets which weights a sparsity counts, which must be the same for all methods",
     "method.members": "more networks take more training, memory and FLOPs",
-    "method.level_share": "it says how many levels are trained, and so how long training takes",
+    "method.level_share": "it sets how many levels are trained, and so how long training takes",
     "method.level_length": _LENGTH,
 }
 
@@ -63,15 +68,31 @@ class _Block:
     """The keys of ``search``."""
 
     space: dict[str, Any] = option(doc="key to range")
-    trials: int = option(16, "settings tried for each family, the suite's own among them", within="[1, inf)")
-    metric: str = option("nll_val", "what is best on validation data", choices=METRICS)
+    trials: int = option(16, "trials of each family; the first has its own settings", within="[1, inf)")
+    metric: str = option("nll_val", "metric by which trials are compared", choices=METRICS)
     seeds: int | str | tuple[int, ...] = option("100-102", "seeds of every trial, 100 and up")
-    at: dict[str, Any] = option({}, "settings pinned in the search")
+    at: dict[str, Any] = option({}, "settings that are fixed during the search")
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search as declared. ``where`` is the suite's file and scale, for error messages."""
+    """A search as declared.
+
+    Parameters
+    ----------
+    space
+        Ranges of the searched keys.
+    trials
+        Number of trials of each family.
+    metric
+        Metric on validation data by which trials are compared, one of ``METRICS``.
+    seeds
+        Seeds of every trial.
+    at
+        Settings that are fixed during the search.
+    where
+        The suite's file and scale, for error messages.
+    """
 
     space: tuple[Range, ...]
     trials: int
@@ -82,8 +103,8 @@ class Search:
 
     @property
     def digest(self) -> str:
-        """Another one whenever trials, or what is best among them, may be others; their number is no part."""
-        space = [str(item) for item in self.space]  # in order: it decides whose coordinate is whose
+        """A hash of all that decides the trials and the best of them, except the number of trials."""
+        space = [str(item) for item in self.space]  # in order: coordinates of a point go to keys by position
         rest = [show(dict(sorted(self.at.items()))), self.metric, show(sorted(self.seeds)), str(_SOBOL_SEED)]
         return hashlib.blake2b("\n".join([*space, *rest]).encode(), digest_size=6).hexdigest()
 
@@ -92,9 +113,20 @@ class Search:
 class FamilySearch:
     """The search of one family.
 
-    start: its settings without a search, under the first seed. ranges: by full key, those searched.
-    written: full keys of the space that its grid writes and that are not searched for that reason.
-    cells: the positions of the method's own cells among the drafts. where: its grid.
+    Parameters
+    ----------
+    family
+        The family.
+    start
+        Its run without a search, with the search's first seed.
+    ranges
+        Ranges of the searched keys, by full key.
+    written
+        Full keys of the space that are not searched, because every cell writes them.
+    cells
+        Positions of the method's own cells among the drafts.
+    where
+        Its grid, for error messages.
     """
 
     family: Family
@@ -106,47 +138,73 @@ class FamilySearch:
 
     @property
     def own(self) -> dict[str, Any]:
-        """The searched keys as the suite has them without a search."""
+        """The values of the searched keys that the suite has without a search."""
         settings = flatten(self.start.to_dict())
         return {key: settings[key] for key in self.ranges}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings to try. number: 0 has the suite's own. settings: the searched keys. spec: under one seed."""
+    """Settings to try.
+
+    Parameters
+    ----------
+    number
+        Number of the trial; 0 has the suite's own settings.
+    settings
+        Values of the searched keys.
+    spec
+        The run, with the search's first seed.
+    """
 
     number: int
     settings: dict[str, Any]
     spec: RunSpec
 
     def specs(self, seeds: Sequence[int]) -> list[RunSpec]:
-        """Its runs."""
+        """Return the trial's runs, one for each seed."""
         return [self.spec.with_seed(seed) for seed in seeds]
 
 
 def parse_search(block: Mapping[str, Any], where: str) -> Search:
-    """The search that ``block`` declares; ``UserError`` for what is no range, and for seeds below 100."""
+    """Parse the block ``search`` of a suite.
+
+    Raises
+    ------
+    UserError
+        If a key or range is not valid, or a seed is below 100.
+    """
     place = f"{where}: search"
     found = parse(_Block, block, place)
     if not found.space:
         raise UserError(f"{place}: space: no key to search")
     seeds = parse_seeds(found.seeds, f"{place}: seeds")
     if (low := min(seeds)) < FIRST_SEED:
-        raise UserError(f"{place}: seeds: {low} is one that suites report; valid: {FIRST_SEED} and up")
+        raise UserError(f"{place}: seeds: {low} is kept for reported runs; valid: {FIRST_SEED} and up")
     space = tuple(parse_range(str(key), value, f"{place}: space") for key, value in found.space.items())
     at = open_sections(found.at, f"{place}: at")
     for key in at:
         if key == "seed" or key.endswith(".name"):
-            raise UserError(f"{place}: at: {key!r} is what families differ by; valid: settings")
+            raise UserError(f"{place}: at: {key!r} can't be fixed for a search; valid: other settings")
     return Search(space, found.trials, found.metric, seeds, at, where)
 
 
 def families(search: Search, drafts: Sequence[Draft]) -> list[FamilySearch]:
-    """The families of ``drafts`` (expanded without chosen values) with what is searched for each, in order.
+    """Return the families of ``drafts`` in order, with what is searched for each.
 
-    Raises ``UserError`` for a key of the space or of ``at`` that fits none, for cells of one family that
-    differ in what ``at`` should pin, for seeds that the suite reports, and for ``protocol: refit``, which
-    has no validation data.
+    Parameters
+    ----------
+    search
+        The search as declared.
+    drafts
+        All cells, expanded without chosen settings.
+
+    Raises
+    ------
+    UserError
+        If a key of the space or of ``at`` is an option of no cell; if cells of one family differ in a setting
+        that ``at`` does not fix; if the suite reports a seed of the search; or if a family has
+        ``protocol: refit``, which has no validation data.
     """
     _check_seeds(search, drafts)
     members: dict[str, list[int]] = {}
@@ -158,7 +216,17 @@ def families(search: Search, drafts: Sequence[Draft]) -> list[FamilySearch]:
 
 
 def trials(search: Search, found: FamilySearch, number: int | None = None) -> list[Trial]:
-    """``number`` trials of a family (default: as many as declared), the suite's own settings first."""
+    """Return the trials of a family; the first has the suite's own settings.
+
+    Parameters
+    ----------
+    search
+        The search as declared.
+    found
+        The family.
+    number
+        Number of trials; by default as many as declared.
+    """
     number = search.trials if number is None else number
     place = f"{search.where}: search: {found.family.method}"
     column = {item.key: i for i, item in enumerate(search.space)}
@@ -174,19 +242,19 @@ def trials(search: Search, found: FamilySearch, number: int | None = None) -> li
 
 
 def searchable(keys: Iterable[str]) -> list[str]:
-    """Those of the full ``keys`` that a search may choose."""
+    """Return those of the full ``keys`` that a search may choose."""
     return [key for key in keys if key.startswith(("method.", "training.")) and key not in _NOT_SEARCHED]
 
 
 def check_searchable(key: str, where: str) -> None:
-    """``UserError`` saying why, where the full ``key`` is nothing that a search may choose."""
+    """Raise ``UserError`` with the reason if a search must not choose the full key ``key``."""
     if not searchable([key]):
         reason = _NOT_SEARCHED.get(key, "valid: options of methods and of training")
-        raise UserError(f"{where}: {key!r} is not for a search: {reason}")
+        raise UserError(f"{where}: {key!r} can't be searched: {reason}")
 
 
 def _points(dimensions: int, number: int) -> list[list[float]]:
-    """``number`` points in [0, 1)^dimensions; of more, the first are the same."""
+    """Return ``number`` points in [0, 1)^dimensions; a larger number begins with the same points."""
     from scipy.stats import qmc  # slow to import, and expanding a suite does not need it
 
     if number < 1:
@@ -199,7 +267,7 @@ def _points(dimensions: int, number: int) -> list[list[float]]:
 def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> FamilySearch:
     first = drafts[numbers[0]]
     family = family_of(first.spec, first.recipe, first.where)
-    # SSVI at sparsity 0 is a cell of dense VI's family, but where to start from is for dense VI's own to say
+    # SSVI at sparsity 0 is a cell of dense VI's family, but the search starts from dense VI's own cells
     own = [n for n in numbers if drafts[n].spec.method[0] == family.method] or numbers
     specs = {n: canonical(drafts[n].spec, drafts[n].where)[0] for n in own}
     keys = _keys(specs[own[0]])
@@ -210,7 +278,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
     free = [n for n in own if not any(key in drafts[n].written for key in ranges)]
     if not free:
         raise UserError(
-            f"{place}: {family}: each cell writes some of {', '.join(ranges)}: none to start from"
+            f"{place}: {family}: every cell sets some of {', '.join(ranges)}, so the search can't start"
         )
     pinned = _pinned(search, keys, ranges)
     starts = [_start(drafts[n], specs[n], pinned, search) for n in free]
@@ -218,7 +286,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
     start = starts[0]
     if start.protocol == "refit":
         raise UserError(
-            f"{place}: {family}: protocol refit has no validation data to choose by; pin it: "
+            f"{place}: {family}: protocol refit has no validation data to choose by; fix another one: "
             "`at: {protocol: holdout}`"
         )
     _check_ends(start, ranges, f"{place}: space")
@@ -227,7 +295,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
 
 
 def _located(space: Sequence[Range], keys: Mapping[str, Sequence[str]], place: str) -> dict[str, Range]:
-    """The part of ``space`` that a family has, by full key."""
+    """Return the part of ``space`` that a family has, by full key."""
     known: dict[str, Range] = {}
     for item in space:
         if (home := locate(item.key, keys, place)) is None:
@@ -239,14 +307,14 @@ def _located(space: Sequence[Range], keys: Mapping[str, Sequence[str]], place: s
 
 
 def _pinned(search: Search, keys: Mapping[str, Sequence[str]], ranges: Mapping[str, Range]) -> dict[str, Any]:
-    """What ``at`` says of a family's keys, under full keys."""
+    """Return the part of ``at`` that a family has, by full key."""
     place = f"{search.where}: search: at"
     pinned: dict[str, Any] = {}
     for key, value in search.at.items():
         if (home := locate(key, keys, place)) is None:
             continue
         if home in pinned or home in ranges:
-            raise UserError(f"{place}: key {home!r} is given twice, or searched as well")
+            raise UserError(f"{place}: key {home!r} is given twice, or is also searched")
         pinned[home] = value
     return pinned
 
@@ -266,12 +334,12 @@ def _check_seeds(search: Search, drafts: Sequence[Draft]) -> None:
     reported = {draft.spec.seed for draft in drafts}
     if both := sorted(reported & set(search.seeds)):
         raise UserError(
-            f"{search.where}: search: seeds: {both[0]} is one that the suite reports; choose others"
+            f"{search.where}: search: seeds: {both[0]} is also a seed that the suite reports; choose others"
         )
 
 
 def _check_fit(search: Search, keys: Sequence[Mapping[str, Sequence[str]]]) -> None:
-    """Every key must be one of some cell, and of the space one that may be searched."""
+    """Require that every key is an option of some cell, and that keys of the space may be searched."""
     union: dict[str, dict[str, None]] = {}
     for sections in keys:
         for section, names in sections.items():
@@ -294,13 +362,13 @@ def _check_alike(family: Family, starts: Sequence[RunSpec], place: str) -> None:
         values = list(dict.fromkeys(show(settings[key]) for settings in every))
         if len(values) > 1:
             raise UserError(
-                f"{place}: cells of {family} differ in {key} ({', '.join(values)}); pin it: "
+                f"{place}: cells of {family} differ in {key} ({', '.join(values)}); fix one value: "
                 f"`at: {{{key.removeprefix('method.')}: {values[0]}}}`"
             )
 
 
 def _check_ends(start: RunSpec, ranges: Mapping[str, Range], place: str) -> None:
-    """Each end and choice alone must be a valid value."""
+    """Require that each end and each choice is a valid value when it alone is changed."""
     settings = flatten(start.to_dict())
     for key, item in ranges.items():
         for value in item.values:

@@ -1,15 +1,15 @@
-"""Suites: an experiment as data, and its expansion into a plan.
+"""Read suites, which are experiments written as data, and expand them into plans.
 
 A suite is a YAML file in ``bench/suites/``, a file or mapping that a package offers under
-the entry-point group ``ssvi_bench.suites``, or any file given by its path. Its name is the
-file's (or the entry point's). ::
+the entry-point group ``ssvi_bench.suites``, or any file given by its path. Its name is that of the
+file or of the entry point. ::
 
     question: Which criterion should choose the weights to remove?   # one sentence
-    reference: {method: ssvi, criterion: abs_mean}     # labels of what comparisons start from
+    reference: {method: ssvi, criterion: abs_mean}     # labels of the cells that others are compared with
     one_at_a_time: false                               # true: runs never share the machine, for timing
-    rank_by: nll                                       # by which the summary is sorted; left out: as written
+    rank_by: nll                                       # metric that sorts the summary; default: as written
     scales:
-      demo:                                            # demo, small, paper: as many as there are
+      demo:                                            # any of demo, small, paper
         seeds: 0-4                                     # 0-4, 0,2,5-7, 3 or [0, 1]
         base: {dataset: digits, network: mlp, epochs: 40}
         grids:
@@ -17,22 +17,23 @@ file's (or the entry point's). ::
           - recipe: [default, released]                # a list is an axis, ...
             method: ssvi
             sparsity: [0.9, 0.98]
-            seeds: 0-2                                 # (in place of the scale's)
-            set: {network.hidden: [256, 256]}          # ... but under `set` and in `base` a value
+            seeds: 0-2                                 # replaces the scale's seeds
+            set: {network.hidden: [256, 256]}          # ... but under `set` and in `base` it is one value
 
-A grid is the product over its axes, in the order written, seeds innermost. Keys are short
-(``sparsity``) or full (``method.sparsity``, ``training.lr``); ``recipe`` names a block of
-``bench/recipes.yaml``. Later wins: recipe, ``base``, chosen settings, grid, ``--set``. A grid's
-keys must fit every one of its cells; the others' apply to the cells that have such an option.
+A grid is the product over its axes, in the order written; seeds vary fastest. Keys are short
+(``sparsity``) or full (``method.sparsity``, ``training.lr``). ``recipe`` names a block of
+``bench/experiment/recipes.yaml``. If several places set a key, the last of these wins: recipe, ``base``,
+chosen settings, grid, ``--set``. A key of a grid must be an option of each of its cells; keys of the other
+places apply to the cells that have such an option.
 
-Chosen settings are those that ``python -m bench.tune`` found best on validation data and wrote to
-``<suite>.tuned.yaml`` beside the file, for each method; there may be none. They are a search's that
-the suite, or a scale of it, declares under ``search`` (``search_spec.py`` describes its keys; those
-of the scale win). Seeds by which settings are chosen are not reported::
+Chosen settings are those that ``python -m bench.tune`` found best on validation data for each method. It
+writes them to ``<suite>.tuned.yaml`` beside the suite's file, which need not exist. The search is declared
+under ``search``, for the suite or for one scale, whose keys win (``search_spec.py`` describes them). Seeds
+that a search uses are never reported::
 
     search:
       space: {lr: {log: [0.01, 1]}, kl_factor: {log: [0.001, 1]}, prior_std: {log: [0.03, 1]}}
-      at: {sparsity: 0.9}                              # what its cells differ in is pinned for the search
+      at: {sparsity: 0.9}                              # the search fixes a setting in which cells differ
       trials: 16
 """
 
@@ -66,10 +67,30 @@ SCALES = ("demo", "small", "paper")
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as read. ``source`` says where from, for error messages; ``path`` is its file, if it has one.
+    """A suite as read.
 
-    one_at_a_time: whether its runs must not share the machine, because their times are what it asks about.
-    searches, chosen: by scale, where there are any.
+    Parameters
+    ----------
+    name
+        Name of the suite and of its folder of tables.
+    source
+        Where it was read from, for error messages.
+    question
+        Question that it answers, in one sentence.
+    reference
+        Labels of the cells that others are compared with.
+    scales
+        Scales by name.
+    one_at_a_time
+        Whether no two of its runs may share the machine, because it measures time.
+    rank_by
+        Metric by which the summary is sorted; None keeps the order of the suite.
+    searches
+        Declared searches, by scale.
+    path
+        File of the suite, if it has one.
+    chosen
+        Settings that searches chose, by scale.
     """
 
     name: str
@@ -91,10 +112,23 @@ class Suite:
         where: Iterable[str] = (),
         seeds: str | None = None,
     ) -> Plan:
-        """The plan at ``scale``; ``UserError`` before anything runs if any cell of it could not.
+        """Expand the suite into the plan at ``scale``.
 
-        overrides: settings that win over the suite's (``--set``). where: conditions as in
-        ``bench.planning.filters``. seeds: in place of all seeds of the suite.
+        Parameters
+        ----------
+        scale
+            Name of the scale.
+        overrides
+            Settings that win over the suite's (``--set``).
+        where
+            Conditions on cells (``--where``), as in ``bench.planning.filters``.
+        seeds
+            Seeds that replace all seeds of the suite (``--seeds``).
+
+        Raises
+        ------
+        UserError
+            If any cell could not run.
         """
         place = self._place(scale)
         expansion = Expansion(self.scales[scale], place, overrides, seeds)
@@ -102,7 +136,7 @@ class Suite:
         drafts = expansion.drafts(self._layers(scale, expansion))
         labeller = Labeller(drafts)
         rows = [_columns(draft) | labeller.labels(draft) for draft in drafts]
-        if not overrides:  # which may well set aside what the suite varies
+        if not overrides:  # overrides may replace the labels of the reference
             self._check_reference(drafts, rows, place)
         kept = list(itertools.compress(drafts, select(rows, parse_where(where))))
         check_networks(kept)
@@ -110,14 +144,24 @@ class Suite:
         return Plan(self.name, scale, self.question, self.reference, found, self.one_at_a_time, self.rank_by)
 
     def families(self, scale: str, where: Iterable[str] = ()) -> list[FamilySearch]:
-        """The families of its cells at ``scale`` with what its search says of each, in order.
+        """Return the families of the cells at ``scale`` in order, with what the search declares for each.
 
-        where: only those with a cell that fulfils the conditions. ``UserError`` where no search is declared.
+        Parameters
+        ----------
+        scale
+            Name of the scale.
+        where
+            Conditions (``--where``): only families with a cell that fulfils them are returned.
+
+        Raises
+        ------
+        UserError
+            If no search is declared, or it does not fit the cells.
         """
         place = self._place(scale)
         if scale not in self.searches:
             raise UserError(
-                f"{place}: no search is declared; `search` is described in bench/planning/search_spec.py"
+                f"{place}: no search is declared; bench/planning/search_spec.py describes the key `search`"
             )
         drafts = Expansion(self.scales[scale], place).drafts()
         labeller = Labeller(drafts)
@@ -140,33 +184,42 @@ class Suite:
         return tuned_settings.layers(tuned_settings.path_of(self.path), records, search, now)
 
     def _check_seeds(self, scale: str, drafts: list[Draft], where: str) -> None:
-        """No seed may be reported by which settings were chosen, or are to be."""
+        """Require that no reported seed is used by a search, past or declared."""
         search = self.searches.get(scale)
         used = {seed for record in self.chosen.get(scale, []) for seed in record.seeds}
         used |= set(search.seeds if search else ())
         if both := sorted(used & {draft.spec.seed for draft in drafts}):
             raise UserError(
-                f"{where}: {both[0]} is a seed by which the search chooses settings; "
-                f"valid: others than {show(sorted(used))}"
+                f"{where}: seed {both[0]} can't be reported, because the search chooses settings by it; "
+                f"valid: seeds other than {show(sorted(used))}"
             )
 
     def _check_reference(self, drafts: list[Draft], rows: list[dict[str, Any]], place: str) -> None:
         kept = [canonical(draft.spec, draft.where)[1] is None for draft in drafts]
         trained = itertools.compress(rows, kept)
         if not any(all(row.get(key) == value for key, value in self.reference.items()) for row in trained):
-            raise UserError(
-                f"{place}: no cell that is trained has the labels of the reference, {self.reference}"
-            )
+            raise UserError(f"{place}: no trained cell has the labels of the reference, {self.reference}")
 
 
 def names() -> list[str]:
-    """The suites of this package and of others, alphabetically."""
+    """Return the names of all suites, those of other packages included, in alphabetical order."""
     files = {path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(tuned_settings.SUFFIX)}
     return sorted(files | {point.name for point in _entry_points()})
 
 
 def load(name: str) -> Suite:
-    """The suite ``name``, or the one in the file ``name`` when it is a path (``./my.yaml``)."""
+    """Load a suite.
+
+    Parameters
+    ----------
+    name
+        Name of a suite, or path of a file (with ``/`` or the ending ``.yaml``).
+
+    Raises
+    ------
+    UserError
+        If there is no such suite, or it is not valid.
+    """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return _read(Path(name))
     path = FOLDER / f"{name}.yaml"
@@ -182,25 +235,42 @@ def load(name: str) -> Suite:
 class _File:
     """The keys of a suite file."""
 
-    question: str = option(doc="what the suite answers, in one sentence")
-    scales: dict[str, Any] = option(doc="each scale's seeds, base and grids")
-    reference: dict[str, Any] = option({}, "labels of the cells that comparisons start from")
-    name: str | None = option(None, "the suite's name, which must be the file's")
-    one_at_a_time: bool = option(False, "no two of its runs at once on a machine: it measures time")
+    question: str = option(doc="question that the suite answers, in one sentence")
+    scales: dict[str, Any] = option(doc="seeds, base and grids of each scale")
+    reference: dict[str, Any] = option({}, "labels of the cells that others are compared with")
+    name: str | None = option(None, "name of the suite, which must be that of the file")
+    one_at_a_time: bool = option(False, "never run two runs at once on a machine: the suite measures time")
     rank_by: str | None = option(None, "metric by which the summary is sorted", choices=("accuracy", "nll"))
-    search: dict[str, Any] = option({}, "what bench.tune searches, at every scale; keys of a scale's win")
+    search: dict[str, Any] = option({}, "what bench.tune searches at every scale; a scale's own keys win")
 
 
 def parse_suite(content: Any, name: str, source: str, path: Path | None = None) -> Suite:
-    """The suite ``name`` from the content of its file ``path``; ``source`` stands in error messages."""
+    """Parse a suite.
+
+    Parameters
+    ----------
+    content
+        Content of the file or mapping.
+    name
+        Name of the suite.
+    source
+        Where it was read from, for error messages.
+    path
+        File of the suite, if it has one; chosen settings are read from beside it.
+
+    Raises
+    ------
+    UserError
+        If the content is not valid.
+    """
     if not isinstance(content, Mapping):
         raise UserError(f"{source}: expected the keys of a suite, got {content!r}")
     if not NAME.fullmatch(name) or name in RESERVED:
         rule = f"lower-case letters, digits, _ and -, and none of {', '.join(RESERVED)}"
-        raise UserError(f"{source}: {name!r} cannot name a suite and its folder; valid: {rule}")
+        raise UserError(f"{source}: {name!r} is not a valid name of a suite and its folder; valid: {rule}")
     file = parse(_File, content, source)
     if file.name not in (None, name):
-        raise UserError(f"{source}: name: {file.name!r} is not the file's name, {name!r}")
+        raise UserError(f"{source}: name: {file.name!r} is not the name of the file, {name!r}")
     for scale in file.scales:
         if scale not in SCALES:
             raise unknown("scale", scale, SCALES, source)
@@ -234,9 +304,9 @@ def _from_entry_point(point: importlib.metadata.EntryPoint) -> Suite:
 
 
 def _columns(draft: Draft) -> dict[str, Any]:
-    """What ``--where`` sees beside the labels: all settings, by short keys too where they are clear.
+    """Return what ``--where`` can compare beside the labels: all settings, also under unambiguous short keys.
 
-    A method without ``sparsity`` has 0, as in the table of runs.
+    The sparsity of a method without that option is 0, as in the table of runs.
     """
     full = draft.settings
     uses = Counter(key.rpartition(".")[2] for key in full)

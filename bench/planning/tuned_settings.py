@@ -1,7 +1,7 @@
-"""Chosen settings: ``SUITE.tuned.yaml`` beside a suite's file, which ``bench.tune`` writes and suites read.
+"""Read and write chosen settings: ``SUITE.tuned.yaml`` beside the suite's file, which ``bench.tune`` writes.
 
-A list for each scale, an entry a family: what was chosen, how it and the suite's own settings did on
-validation data, and of what search that is the result.
+For each scale the file has a list with an entry for each family: the settings that a search chose, how
+these and the suite's own settings scored on validation data, and the search that chose them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,33 @@ _HEAD = """\
 
 @dataclass(frozen=True)
 class Record:
-    """What a search chose for a family.
+    """The settings that a search chose for a family.
 
-    chosen: full key to value. value, sd: the metric on validation data, mean and standard deviation over
-    ``seeds``; ``untuned`` the same of the suite's own settings (None where they failed). trial: the
-    one that was chosen, of ``trials``, of which ``failed`` did not finish. start, search: the id of the
-    suite's own configuration and the digest of the search, by which it shows whether the suite still has
-    them; search is None in files of before there was one.
+    Parameters
+    ----------
+    family
+        The family.
+    chosen
+        Full key to value.
+    metric
+        Metric on validation data.
+    value, sd
+        Mean and standard deviation of the metric over ``seeds``.
+    untuned, untuned_sd
+        The same with the suite's own settings; None if that trial failed.
+    trial
+        Number of the chosen trial.
+    trials, failed
+        Number of all trials, and of those that did not finish.
+    seeds
+        Seeds of every trial.
+    start
+        Id of the configuration that the search started from, the suite's own.
+    search
+        Digest of the search; None in files from before it was recorded. This and ``start`` show whether the
+        suite still declares the same search.
+    command
+        Command line of the search.
     """
 
     family: Family
@@ -56,10 +76,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Layer:
-    """Chosen settings as a layer: ``where`` is the file and the entry.
+    """Chosen settings as a layer of an expansion.
 
-    fair: whether they are of the search that the suite declares now, and so is what its rivals have, of as
-    many trials.
+    Parameters
+    ----------
+    settings
+        Full key to value.
+    where
+        The file and the entry, for error messages.
+    fair
+        Whether the search that the suite declares now chose them, and gave all rivals as many trials.
     """
 
     settings: dict[str, Any]
@@ -69,7 +95,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class _Entry:
-    """The keys of an entry."""
+    """The keys of an entry of the file."""
 
     method: str = option()
     recipe: str | None = option()
@@ -95,12 +121,30 @@ _REST = tuple(field.name for field in fields(Record) if field.name != "family")
 
 
 def path_of(suite: Path) -> Path:
-    """Where the choices for the suite in the file ``suite`` lie."""
+    """Return the path of the chosen settings for the suite in the file ``suite``."""
     return suite.with_name(suite.stem + SUFFIX)
 
 
 def read(path: Path, scales: Sequence[str]) -> dict[str, list[Record]]:
-    """The records by scale, none where there is no file; ``UserError`` on a key or name that there is not."""
+    """Read the chosen settings.
+
+    Parameters
+    ----------
+    path
+        File to read; it need not exist.
+    scales
+        Names of the suite's scales.
+
+    Returns
+    -------
+    dict
+        Records by scale.
+
+    Raises
+    ------
+    UserError
+        If the file is malformed, or has a key or name that does not exist.
+    """
     if not path.exists():
         return {}
     content = read_yaml(path)
@@ -125,7 +169,17 @@ def read(path: Path, scales: Sequence[str]) -> dict[str, list[Record]]:
 
 
 def write(path: Path, records: Mapping[str, Sequence[Record]], table: str) -> None:
-    """Write the file; ``table`` is the name of that with every trial."""
+    """Write the chosen settings by scale to ``path``.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    records
+        Records by scale.
+    table
+        Name of the table with all trials, for the head of the file.
+    """
     lines = [_HEAD.format(table=table)]
     for scale, entries in records.items():
         lines.append(f"{scale}:")
@@ -139,7 +193,17 @@ def write(path: Path, records: Mapping[str, Sequence[Record]], table: str) -> No
 def layers(
     path: Path, records: Sequence[Record], search: Search | None, found: Sequence[FamilySearch]
 ) -> dict[str, Layer]:
-    """What was chosen, by the key of the family. search, found: what the suite declares and has now."""
+    """Return the chosen settings by the key of their family.
+
+    Parameters
+    ----------
+    path
+        File of the chosen settings, for error messages.
+    records
+        Its content for one scale.
+    search, found
+        The search that the suite declares now, and its families.
+    """
     fair = _fair(records, search, found) if search else set()
     return {
         record.family.key: Layer(record.chosen, f"{path}: {record.family}", record.family.key in fair)
@@ -148,9 +212,9 @@ def layers(
 
 
 def is_of(record: Record, search: Search, found: FamilySearch) -> bool:
-    """Whether it is of the search that the suite declares now, from the settings that it has now.
+    """Return whether the search that the suite declares now, from its present settings, made ``record``.
 
-    However many trials there were: more of them go on where fewer ended.
+    The number of trials may differ, because more trials continue the same search.
     """
     return (
         record.search == search.digest
@@ -160,15 +224,14 @@ def is_of(record: Record, search: Search, found: FamilySearch) -> bool:
 
 
 def is_current(record: Record, search: Search, found: FamilySearch) -> bool:
-    """The same, with no fewer trials than the suite declares."""
+    """Return whether ``is_of`` holds and the record has at least as many trials as the suite declares."""
     return is_of(record, search, found) and record.trials >= search.trials
 
 
 def _fair(records: Sequence[Record], search: Search, found: Sequence[FamilySearch]) -> set[str]:
-    """The families that were searched as their rivals were, all of them and in as many trials.
+    """Return the keys of the families of which all rivals were searched too, in the same number of trials.
 
-    A rival whose grid writes all there is to search had no search; one that has no key of the space lacks
-    none.
+    A rival needs no search if its cells write all searched keys themselves, or if it has none of them.
     """
     known = {record.family.key: record for record in records}
     trials: dict[str, set[int]] = {}
@@ -194,7 +257,7 @@ def _record(entry: Any, where: str) -> Record:
 
 
 def _yaml(value: Any) -> str:
-    """``value`` in one line: as in JSON, which is YAML too, but for text that needs no quotes."""
+    """Format ``value`` as YAML on one line: as JSON, but without quotes where text needs none."""
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Families: the cells of a suite that share one search of settings, and what it chose."""
+"""Define families: the cells of a suite that share one search of settings, and its result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ from methods.core.registry import Registry
 
 @dataclass(frozen=True)
 class Family:
-    """A method with its recipe, data set and network; ``dataset`` and ``network`` with their options.
+    """A method with its recipe, data set and network.
 
-    Sparsity, criterion and budget are no part of it: nobody tunes for each of them anew.
+    Sparsity, criterion and budget are not part of a family: its settings are tuned once for all of them.
+
+    Parameters
+    ----------
+    recipe
+        Name of the recipe, if there is one.
+    dataset, network
+        Name and options of each.
+    method
+        Name of the method.
     """
 
     recipe: str | None
@@ -31,16 +40,16 @@ class Family:
 
     @property
     def key(self) -> str:
-        """The same text for equal families (options need not be hashable)."""
+        """A text that is the same for equal families. (Options need not be hashable.)"""
         return repr(self)
 
     @property
     def rivals(self) -> str:
-        """The same text for families that differ in the method alone."""
+        """A text that is the same for families that differ only in the method."""
         return repr((self.recipe, self.dataset, self.network))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; of data set and network the options that are not the default."""
+        """Return plain values; options of data set and network only where they differ from the default."""
         return {
             "method": self.method,
             "recipe": self.recipe,
@@ -57,13 +66,22 @@ class Family:
 
 
 def family_of(spec: RunSpec, recipe: str | None, where: str = "") -> Family:
-    """The family of a cell: that of the run that it is (SSVI at sparsity 0 is of dense VI's)."""
+    """Return the family of a cell.
+
+    A cell that equals another run has that run's family: SSVI at sparsity 0 belongs to dense VI's.
+    """
     run = canonical(spec, where)[0]
     return Family(recipe, run.dataset, run.network, run.method[0])
 
 
 def parse_family(plain: Mapping[str, Any], where: str) -> Family:
-    """The inverse of ``to_dict``; ``UserError`` on a name, recipe or option that there is not."""
+    """Return the family that ``Family.to_dict`` wrote as ``plain``.
+
+    Raises
+    ------
+    UserError
+        If a name, recipe or option does not exist.
+    """
     if plain["recipe"] is not None:
         recipes.get(plain["recipe"], where)
     return Family(

@@ -1,4 +1,4 @@
-"""Collect a suite: bring its tables and the looks of its methods up to date."""
+"""Update the tables of a suite, and the file of its methods' styles."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from bench.results.store import Store
 
 
 def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path]:
-    """Bring the tables of ``suite`` up to date; returns their paths by name, ``methods.json`` included.
+    """Update the tables of ``suite`` and its ``methods.json``.
 
-    recompute: make them anew even if no plan and no run changed since they were made.
+    Parameters
+    ----------
+    store
+        Results folder.
+    suite
+        Name of a suite that was launched.
+    recompute
+        Make the tables anew even if no plan and no run has changed.
+
+    Returns
+    -------
+    dict
+        Paths of the files by name, ``methods.json`` included.
     """
     paths = store.update_tables(suite, recompute)
     styles = store.write_styles(suite, method_styles())
@@ -20,8 +32,8 @@ def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path
 
 
 def method_styles() -> dict[str, dict[str, Any]]:
-    """What views need of every method: its style, version and the first line of its docstring, by name."""
-    from methods.base import METHODS  # here, as it imports torch: errors should not wait for it
+    """Return the style, version and first line of the docstring of every method, by name."""
+    from methods.base import METHODS  # imported here because it loads torch, for which errors should not wait
 
     found = {}
     for name in METHODS.names():

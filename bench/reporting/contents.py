@@ -1,4 +1,4 @@
-"""What a report says of a suite: the question, tables, differences, figures, failures and provenance."""
+"""Make the contents of a report: question, tables, differences, figures, failures and provenance."""
 
 from __future__ import annotations
 
@@ -21,10 +21,22 @@ _COST = "compression_vs_dense_vi"
 
 
 def make(store: Store, suite: str, scale: str | None = None) -> Report:
-    """The report of a suite at one scale, by default the only one.
+    """Make the report of a suite at one scale.
 
-    Raises ``StoreError`` where it was not launched at that scale, at several if none is named, or not
-    collected.
+    Parameters
+    ----------
+    store
+        Results folder.
+    suite
+        Name of the suite.
+    scale
+        Name of the scale; may be None if the suite was launched at one scale only.
+
+    Raises
+    ------
+    StoreError
+        If the suite was not launched at that scale or not collected, or if it was launched at several scales
+        and none is named.
     """
     from bench.figures import Look
 
@@ -83,7 +95,7 @@ def _of_setting(
     references: Mapping[str, str],
     look: Look,
 ) -> list[Section]:
-    """What is compared on one data set and network."""
+    """Make the sections that compare methods on one data set and network."""
     from bench.figures import axes, is_tied, latex, leaderboard, ranked_by, shown, tradeoff
 
     score = ranked_by(plan)
@@ -94,9 +106,9 @@ def _of_setting(
         tied = sum(map(is_tied, board["separable"]))
         words = (
             f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds, on this "
-            f"data set. ●: can't be told apart from the best ({tied} of {len(board)}, itself among them): "
+            f"data set. ●: can't be told apart from the best ({tied} of {len(board)}, the best included): "
             "paired t-tests on shared seeds, at 5 % after Holm's correction over all pairs. The rank is the "
-            "interval that these tests leave."
+            "range of ranks that these tests leave possible."
         )
         caption = f"{plan['suite']}, scale {plan['scale']}, {setting}: means and 95 % t-intervals over seeds."
         return Section(f"{setting}: ranking", [words], shown(board, look), latex=latex(board, look, caption))
@@ -118,7 +130,7 @@ def _by_tables(
     references: Mapping[str, str],
     look: Look,
 ) -> list[Section]:
-    """The figures of the other pages, as the dashboard has them before anything is chosen."""
+    """Make the figures of the dashboard's other pages, as they are before a reader chooses anything."""
     from bench import figures
 
     score, suite = figures.ranked_by(plan), str(plan["suite"])
@@ -157,9 +169,9 @@ def _by_tables(
 
 
 def _unless_missing(maker: Callable[[], Section]) -> Section | None:
-    """What ``maker`` gives; None where there is nothing to show, which a report may leave out.
+    """Return the section of ``maker``; None if it has nothing to show.
 
-    A table that can't be read is a section that says so.
+    A table that can't be read becomes a section that says so.
     """
     from bench.figures import Missing
 
@@ -174,7 +186,7 @@ def _unless_missing(maker: Callable[[], Section]) -> Section | None:
 def _differences(
     setting: str, runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look
 ) -> Section:
-    """Paired differences to the reference, as a figure and in numbers."""
+    """Make the section of paired differences to the reference, as a figure and in numbers."""
     import pandas as pd
 
     from bench.figures import axes, forest, signed
@@ -209,7 +221,7 @@ def _drawn(setting: str, chart: Chart) -> Section:
 
 
 def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
-    """What is missing, where it comes from, and what the words mean."""
+    """Make the last sections: missing runs, provenance and definitions."""
     import pandas as pd
 
     from bench.figures import axes

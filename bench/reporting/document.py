@@ -1,4 +1,4 @@
-"""A report as a document: sections, written as Markdown, LaTeX and one HTML page."""
+"""Write a report, a list of sections, as Markdown, LaTeX and one HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # pandas and plotly take a second to import
     from bench.figures import Chart
 
 
-#: What is markup in Markdown, underscores within words excepted: labels are full of these.
+#: Characters that are markup in Markdown, except underscores within words, which labels often have.
 _LIVELY = re.compile(r"([\\*\[\]>!~$`]|(?<!\w)_|_(?!\w))")
 
 
@@ -34,7 +34,21 @@ figure { margin: 1rem 0; }
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report. table: with its heads; chart: of the page alone; latex: of the paper."""
+    """A part of a report.
+
+    Parameters
+    ----------
+    title
+        Heading.
+    words
+        Paragraphs.
+    table
+        Table with its column heads.
+    chart
+        Figure; it is shown on the HTML page only.
+    latex
+        Table for a paper, as LaTeX.
+    """
 
     title: str
     words: Sequence[str] = ()
@@ -45,13 +59,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """title and sections, in order."""
+    """A title and sections, in order."""
 
     title: str
     sections: list[Section] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """The report without its figures."""
+        """Return the report as Markdown, without its figures."""
         lines = [f"# {_markdown(self.title)}", ""]
         for section in self.sections:
             if section.chart is not None and section.table is None:
@@ -63,12 +77,12 @@ class Report:
         return "\n".join(lines)
 
     def latex(self) -> str:
-        """Its tables, for a paper."""
+        """Return the tables of the report for a paper, as LaTeX."""
         head = "% needs \\usepackage{booktabs}; best: bold, a dagger: can't be told apart from the best\n\n"
         return head + "\n".join(section.latex for section in self.sections if section.latex)
 
     def page(self) -> str:
-        """The report as one page of HTML that loads nothing."""
+        """Return the report as one HTML page that loads no other file."""
         import plotly.io
         from plotly.offline import get_plotlyjs
 
@@ -108,7 +122,7 @@ def _markdown_table(table: pd.DataFrame) -> str:
 
 
 def _markdown(words: str) -> str:
-    """``words`` with no markup but code between backticks: results are data."""
+    """Escape all markup in ``words`` except code between backticks, since results are data."""
     parts = printable(words).split("`")
     safe = [part if number % 2 else _LIVELY.sub(r"\\\1", part) for number, part in enumerate(parts)]
     return "`".join(safe).replace("<", "&lt;") if len(parts) % 2 else _LIVELY.sub(r"\\\1", printable(words))
@@ -124,7 +138,7 @@ def _html_table(table: pd.DataFrame) -> str:
 
 
 def _paragraph(words: str) -> str:
-    """Text with code between backticks, the only markup that there is."""
+    """Make an HTML paragraph; code between backticks is the only markup."""
     parts = html.escape(words).split("`")
     marked = "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
     return f"<p>{marked}</p>"

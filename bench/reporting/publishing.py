@@ -1,4 +1,4 @@
-"""Publish suites: copy their tables, without run folders, to give away."""
+"""Publish suites: copy their tables, without run folders, so that they can be given to others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,31 @@ _PATCH = re.compile(r"\+([0-9a-f]{8})$")
 
 
 def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
-    """Copy what was collected of ``suites`` to ``target``; returns the files.
+    """Copy the tables of ``suites`` to the folder ``target``.
 
-    Raises ``StoreError`` where ``target`` holds something else, or tables of a suite are missing.
+    Parameters
+    ----------
+    store
+        Results folder.
+    suites
+        Names of suites that were collected.
+    target
+        Folder to write; other published suites in it are kept.
+
+    Returns
+    -------
+    list
+        Paths of the files.
+
+    Raises
+    ------
+    StoreError
+        If ``target`` holds something other than published tables, or a table of a suite is missing.
     """
     Store.publishing(target)
     written = []
     for suite in suites:
-        runs = store.read_tables(suite)["runs"]  # which checks every one of them
+        runs = store.read_tables(suite)["runs"]  # reads, and so checks, every table
         folder = target / suite
         if folder.is_symlink():
             raise StoreError(f"{folder}: is a link")
@@ -47,13 +64,13 @@ def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
 
 
 def _names(store: Store, suite: str) -> list[str]:
-    """The files of a suite that are published; a table that an earlier version did not write is not there."""
+    """Return the names of the files to publish; an earlier version may have written only some of them."""
     plans = [f"plan-{scale}.json" for scale in store.scales(suite)]
     return [*(f"{name}.parquet" for name in TABLES), *plans, "methods.json"]
 
 
 def _patch(root: Path, target: Path, digest: str) -> list[Path]:
-    """The patch that a commit's name refers to; none where the folder has lost it."""
+    """Copy the patch that a commit's name refers to; return no path if the results folder has lost it."""
     source = root / "patches" / f"{digest}.diff"
     if (data := read_bytes(source)) is None:
         return []

@@ -1,4 +1,4 @@
-"""A search being made: its trials as a plan of ordinary runs, and what comes of them."""
+"""Run a search: make its trials a plan of ordinary runs, and choose settings from their scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREFIX = "tune-"
 
 @dataclass(frozen=True)
 class Part:
-    """One family of a search and its trials."""
+    """One family of a search, and its trials."""
 
     found: FamilySearch
     trials: list[Trial]
@@ -32,7 +32,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a family's trials; ``chosen`` is None where none finished."""
+    """The scores of a family's trials.
+
+    Parameters
+    ----------
+    part
+        The family and its trials.
+    scored
+        All trials with their scores.
+    chosen
+        The best trial; None if none finished.
+    """
 
     part: Part
     scored: list[Scored]
@@ -40,31 +50,61 @@ class Outcome:
 
     @property
     def failed(self) -> int:
-        """How many trials did not finish."""
+        """The number of trials that did not finish."""
         return sum(item.failed for item in self.scored)
 
     @property
     def untuned(self) -> Scored | None:
-        """The suite's own settings, where they finished."""
+        """The score of the suite's own settings; None if that trial failed."""
         return None if self.scored[0].failed else self.scored[0]
 
 
 @dataclass(frozen=True)
 class Written:
-    """The files that were written. kept: families of which no trial finished, whose earlier choice stays."""
+    """The result of writing a search.
+
+    Parameters
+    ----------
+    paths
+        Files that were written.
+    kept
+        Families of which no trial finished, so that their earlier chosen settings stay.
+    """
 
     paths: list[Path]
     kept: list[Family]
 
 
 class Searching:
-    """The search of ``suite`` at ``scale``, or of those of its families with a cell that fulfils ``where``.
+    """A search of settings for the families of a suite at one scale.
 
-    number: trials of each, in place of as many as declared. Raises ``UserError`` before anything runs where
-    a trial could not, where an earlier choice is of more trials of the same search, and for a suite without
-    a file, beside which the choices would be written; this or ``StoreError`` where they could not be.
-    Its plan is called ``tune-NAME``. fixed: families for which nothing is left to search. gone: choices
-    for families that the suite has no longer.
+    Parameters
+    ----------
+    suite
+        Suite whose settings are searched.
+    scale
+        Name of the scale.
+    where
+        Conditions (``--where``): only families with a cell that fulfils them are searched.
+    number
+        Number of trials of each family; by default as many as the suite declares.
+
+    Attributes
+    ----------
+    plan
+        Plan of all trials, called ``tune-NAME``.
+    fixed
+        Families that have nothing to search.
+    gone
+        Earlier chosen settings of families that the suite no longer has.
+
+    Raises
+    ------
+    UserError
+        Before anything runs: if a trial could not run, if earlier settings were chosen from more trials of
+        the same search, or if the suite has no file beside which the results can be written, or a broken one.
+    StoreError
+        If the results could not be written.
     """
 
     def __init__(
@@ -72,7 +112,7 @@ class Searching:
     ) -> None:
         if suite.path is None:
             raise UserError(
-                f"{suite.source}: a mapping, so there is no file beside which choices could be written; "
+                f"{suite.source}: this suite has no file beside which chosen settings could be written; "
                 "save it as a YAML file and give its path"
             )
         self.suite, self.scale, self._path = suite, scale, suite.path
@@ -85,7 +125,7 @@ class Searching:
         self.fixed = [found for found in mine if not found.ranges]
         self.parts = [self._part(found, {}) for found in mine if found.ranges]
         if not self.parts:
-            raise UserError(f"{self.search.where}: search: every key of its space is written by the grids")
+            raise UserError(f"{self.search.where}: search: nothing to search, the grids set every key of it")
         keys = {found.family.key for found in every}
         self.gone = [record for record in self._records if record.family.key not in keys]
         self._check_number()
@@ -93,7 +133,7 @@ class Searching:
         self._check_files()
 
     def outcomes(self, values: Mapping[str, float]) -> list[Outcome]:
-        """What became of each family; values: the metric on validation data by run id."""
+        """Return the scores of each family; ``values`` has the metric on validation data by run id."""
         found = []
         for part in self.parts:
             scored = [trial_scores.score(trial, self.search.seeds, values) for trial in part.trials]
@@ -101,16 +141,23 @@ class Searching:
         return found
 
     def before(self, part: Part) -> tuned_settings.Record | None:
-        """What was chosen for a family earlier."""
+        """Return the settings that an earlier search chose for a family; None if there are none."""
         return next((item for item in self._records if item.family.key == part.found.family.key), None)
 
     def write(self, outcomes: Iterable[Outcome], command: str) -> Written:
-        """Write choices and trials beside the suite's file, other families' left as they are.
+        """Write the chosen settings and all trials beside the suite's file; other families' entries are kept.
 
-        Where no trial of a family finished, what an earlier search chose for it stays, with its trials.
+        If no trial of a family finished, its earlier chosen settings and trials are kept too.
+
+        Parameters
+        ----------
+        outcomes
+            Scores of the searched families.
+        command
+            Command line of the search.
         """
         path = tuned_settings.path_of(self._path)
-        with locked(self._path):  # a search of other families may end at the same time
+        with locked(self._path):  # a search of other families may write at the same time
             records = tuned_settings.read(path, list(self.suite.scales))
             mine = {record.family.key: record for record in records.get(self.scale, [])}
             rows, kept = [], []
@@ -142,12 +189,12 @@ class Searching:
                 and record.trials > self.number
             ):
                 raise UserError(
-                    f"{tuned_settings.path_of(self._path)}: {record.family} has a choice by {record.trials} "
+                    f"{tuned_settings.path_of(self._path)}: {record.family} was tuned by {record.trials} "
                     f"trials of this search, more than {self.number}; valid: --trials {record.trials} and up"
                 )
 
     def _check_files(self) -> None:
-        """Fail now by what would stop ``write`` when everything has been computed."""
+        """Raise now the errors that ``write`` would raise after all runs were computed."""
         with locked(self._path):
             tuned_settings.read(tuned_settings.path_of(self._path), list(self.suite.scales))
             trial_scores.check(self._table)
@@ -156,8 +203,8 @@ class Searching:
     def _plan(self, every: list[FamilySearch]) -> Plan:
         name = f"{PREFIX}{self.suite.name}"
         if not NAME.fullmatch(name):
-            raise UserError(f"{self.suite.source}: the name is too long for {name!r} to be one")
-        # labels are those of a search of all families: with fewer in sight, those of two might be the same
+            raise UserError(f"{self.suite.source}: the name is too long: {name!r} can't name its search")
+        # labels are made from all families: labels of two searches of some families might otherwise be equal
         mine = {part.found.family.key: part for part in self.parts}
         parts = [self._part(item, mine) for item in every if item.ranges]
         labeller = Labeller([draft for part in parts for draft in self._drafts(part)])
@@ -171,7 +218,7 @@ class Searching:
 
     def _drafts(self, part: Part) -> list[Draft]:
         found = part.found
-        # families may differ in options of these, and then their labels have to
+        # families may differ in options of data set and network, so these are part of the labels
         apart = [key for key in flatten(found.start.to_dict()) if key.startswith(("dataset.", "network."))]
         return [
             Draft(spec, found.family.recipe, (*apart, *trial.settings), (), found.where)

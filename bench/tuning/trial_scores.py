@@ -1,6 +1,6 @@
-"""What the trials of a search scored on validation data, which of them is chosen, and the table of all.
+"""Score the trials of a search on validation data, choose the best, and keep the table of all trials.
 
-Nothing of the test part is looked at.
+Test data is never used.
 """
 
 from __future__ import annotations
@@ -32,9 +32,18 @@ _FIGURES = ("chosen", "failed", "value", "sd", "n", "config_id")
 
 @dataclass(frozen=True)
 class Scored:
-    """A trial with what it scored: mean and standard deviation over the ``n`` seeds that finished.
+    """A trial and its score.
 
-    failed: whether a seed of it did not finish; such a trial is never chosen. sd: None for one seed.
+    Parameters
+    ----------
+    trial
+        The trial.
+    value, sd
+        Mean and standard deviation of the metric over the seeds that finished; ``sd`` is None for one seed.
+    n
+        Number of seeds that finished.
+    failed
+        Whether a seed did not finish; such a trial is never chosen.
     """
 
     trial: Trial
@@ -45,9 +54,14 @@ class Scored:
 
 
 def validation(metrics: pd.DataFrame, metric: str) -> dict[str, float]:
-    """``metric`` (``nll_val``) by run id: predictor ``samples``, after the run's last stage.
+    """Return a metric on validation data by run id, of the predictor ``samples`` after the run's last stage.
 
-    metrics: the table ``metrics``, of which the rows of the validation part alone are read.
+    Parameters
+    ----------
+    metrics
+        The table ``metrics``; only rows of the split ``val`` are used.
+    metric
+        Name of the metric, for example ``nll_val``.
     """
     last = metrics.groupby("run_id", observed=True)["stage"].last().astype(str).to_dict()
     rows = metrics[
@@ -62,7 +76,17 @@ def validation(metrics: pd.DataFrame, metric: str) -> dict[str, float]:
 
 
 def score(trial: Trial, seeds: Sequence[int], values: Mapping[str, float]) -> Scored:
-    """``trial`` with the values of its runs by run id; a run without one did not finish."""
+    """Score ``trial``: average the values of its runs over ``seeds``.
+
+    Parameters
+    ----------
+    trial
+        The trial.
+    seeds
+        Its seeds.
+    values
+        The metric by run id; a run that is not in it did not finish.
+    """
     runs = [canonical(spec)[0].run_id for spec in trial.specs(seeds)]
     found = [values[run_id] for run_id in runs if run_id in values]
     mean = round(fmean(found), _DIGITS) if found else None
@@ -71,19 +95,19 @@ def score(trial: Trial, seeds: Sequence[int], values: Mapping[str, float]) -> Sc
 
 
 def choose(scored: Sequence[Scored], metric: str) -> Scored | None:
-    """The best of the trials that finished, of equals the first; None where none did."""
+    """Return the best of the trials that finished, the first of equal ones; None if none finished."""
     sign = -1.0 if definitions()["metrics.metric"][metric.removesuffix("_val")]["better"] == "higher" else 1.0
     finished = [item for item in scored if not item.failed and item.value is not None]
     return min(finished, key=lambda item: sign * (item.value or 0.0), default=None)
 
 
 def path_of(suite: Path) -> Path:
-    """Where the table for the suite in the file ``suite`` lies."""
+    """Return the path of the table of trials for the suite in the file ``suite``."""
     return suite.with_name(suite.stem + SUFFIX)
 
 
 def rows(scale: str, family: Family, scored: Sequence[Scored], chosen: Scored | None) -> list[dict[str, str]]:
-    """The rows of a family, one a trial."""
+    """Return the rows of a family, one for each trial."""
     head = {key: _cell(value) for key, value in {"scale": scale, **family.to_dict()}.items()}
     return [
         head
@@ -102,12 +126,12 @@ def rows(scale: str, family: Family, scored: Sequence[Scored], chosen: Scored | 
 
 
 def check(path: Path) -> None:
-    """``UserError`` where ``path`` is there and no table to which trials can be added."""
+    """Raise ``UserError`` if the file ``path`` exists but is not a table of trials."""
     _read(path)
 
 
 def merge(path: Path, new: Sequence[Mapping[str, str]]) -> None:
-    """Write ``new`` to the table in ``path``, in place of what it has of their scales and families."""
+    """Write ``new`` to the table in ``path``; rows of the same scales and families are replaced."""
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for old in _read(path):
         groups.setdefault(_family(old), []).append(old)
@@ -134,8 +158,8 @@ def _read(path: Path) -> list[dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a table: {error}") from None
     if not set(_HEAD) <= set(reader.fieldnames or ()) or any(None in row.values() for row in found):
-        raise UserError(f"{path}: not a table of trials; move it away to have a new one")
-    # an empty cell is a setting that the method has not, as it is in a row that lacks the column
+        raise UserError(f"{path}: not a table of trials; move it away, and a new one is written")
+    # an empty cell means that the method does not have the setting, like a missing column
     return [{key: row[key] for key in reader.fieldnames or () if row[key] or key in _HEAD} for row in found]
 
 
