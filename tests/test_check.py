@@ -330,7 +330,7 @@ BROKEN = [
     (
         RemembersItself,
         "resume",
-        r"stopped once \(amid stage 'train'\) and gone on with: model.pt \S+ differs",
+        r"stopped once \(in the middle of stage 'train'\) and resumed: model.pt \S+ differs",
     ),
     (RemembersObjects, "resume", r"can't be read, so that a run would start anew: it holds a \S*Kept; "),
     (RemembersClosures, "resume", r"from minibatch 0 to 55 of 108: \w+: .*pickle"),
@@ -347,7 +347,7 @@ BROKEN = [
     (MaskInObject, "state", r"fc1.helper \(4096\)"),
     (DenseInClass, "state", r"DenseInClass.seen \(\d{6,}\)"),
     (StoresDense, "stored", r"dense/fc1 \(16384\)"),
-    (ForgetsBiases, "stored", "read anew, the model gives other probabilities"),
+    (ForgetsBiases, "stored", "the stored model gives other probabilities"),
     (
         HalfPrice,
         "costs",
@@ -355,7 +355,7 @@ BROKEN = [
     ),
     (CheapPredictions, "costs", "the mean network: 474 FLOPs .* flops says 237 for inference"),
     (HiddenPass, "costs", r"step 20 of stage 'train': took .* passes; its events \(step\) tell of 1"),
-    (LearnsNothing, "learning", "to guess gives 0.1, and up to 0.2 by luck"),
+    (LearnsNothing, "learning", "guessing gives 0.1, and up to 0.2 by luck"),
     (RaisesLater, "predictions", r"IndexError: one is too few, at tests/test_check.py:\d+ in predict"),
 ]
 
@@ -431,7 +431,7 @@ TRAIN = Stage("train", 6)
         ("members", raising, "members: " + KEY_ERROR),
         ("members", lambda self: 0, "members returns 0; "),
         ("equivalent", classmethod(raising), "equivalent: " + KEY_ERROR),
-        ("equivalent", lambda self, options: None, "equivalent: is asked of the class: @classmethod is miss"),
+        ("equivalent", lambda self, options: None, "equivalent: is called on the class: @classmethod is "),
         (
             "equivalent",
             classmethod(lambda cls, options: Equivalent("deterministic", {"size": 1}, "the same")),
@@ -459,18 +459,18 @@ TRAIN = Stage("train", 6)
         ("stages", lambda self, budget: ["train"], "stages returns ['train']; "),
         ("version", "2", "version is '2'; "),
         ("__doc__", None, "Broken has no docstring; "),
-        ("members", 2, "members is 2; it is a function"),
+        ("members", 2, "members is 2; it must be a function"),
         ("loss", lambda self, batch: None, "loss: takes (self, batch); it is called with (self, module"),
         ("loss", staticmethod(lambda batch: None), "loss: takes (batch); it is called with (module"),
         ("after_step", lambda self: None, "after_step: takes (self); it is called with (self, context), "),
         ("validate", classmethod(lambda cls: None), "validate: takes (); it is called with (options"),
-        ("afterstep", lambda self, context: None, "afterstep is no hook, so that it would never be called"),
-        ("draw", staticmethod(raising), "is draws meant? A helper begins with _, at tests/test_check.py:"),
-        ("loss", lambda self, *_: None, "loss returns None; it is a scalar tensor with a gradient, at "),
+        ("afterstep", lambda self, context: None, "afterstep is not a hook, so it is never called"),
+        ("draw", staticmethod(raising), "is draws meant? A helper's name begins with _, at tests/test_check"),
+        ("loss", lambda self, *_: None, "loss returns None; it must be a scalar tensor with a gradient, at "),
         ("loss", lambda self, *_: 0.5, "loss returns 0.5; "),
         ("loss", lambda self, *_: torch.tensor(0.5), "loss returns a tensor of shape () without a gradient"),
         ("loss", lambda self, module, *_: module.fc1.bias, "loss returns a tensor of shape (64,); "),
-        ("build", lambda self, *_: None, "build returns None; it is the nn.Module to train, at tests/"),
+        ("build", lambda self, *_: None, "build returns None; it must be the nn.Module to train, at tests/"),
         ("build", lambda self, network, *_: nn.ModuleList([network]), "build returns a ModuleList, which "),
     ],
 )  # fmt: skip
@@ -485,7 +485,7 @@ def test_what_is_no_name_of_a_method_is_told_by_the_contract(registered, tmp_pat
         """Has a name that is no folder's."""
 
     found = verdicts(registered(Named, "my method"), "mlp", tmp_path)
-    assert fails_alone(found, "contract").startswith("name is 'my method'; it is made of a to z, ")
+    assert fails_alone(found, "contract").startswith("name is 'my method'; valid: a to z, ")
 
 
 def test_names_of_helpers_and_more_parameters_are_nobodys_business(registered, tmp_path):
@@ -504,7 +504,7 @@ def test_names_of_helpers_and_more_parameters_are_nobodys_business(registered, t
 def test_weights_that_are_lost_without_a_word_are_seen(registered, tmp_path):
     """A run that is stopped need not go on from its checkpoint then, so that ``resume`` may fail too."""
     failed = failures(verdicts(registered(PrunesSilently), "mlp", tmp_path))
-    words = r"\w+ of stage 'train': 4736 active weights become 1571; context.pruned = True says so"
+    words = r"\w+ of stage 'train': 4736 active weights become 1571; set context.pruned = True then"
     assert re.match(words, failed["density"])
 
 
@@ -529,8 +529,8 @@ def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeyp
     """Though it comes to the same bits from the beginning."""
     monkeypatch.setattr(Trainer, "_stored_state", lambda self: None)
     assert failures(verdicts("deterministic", "mlp", tmp_path)) == {
-        "resume": "from minibatch 55 to 108 of 108: 108 minibatches were trained, so the run did not go on "
-        "from its checkpoint"
+        "resume": "from minibatch 55 to 108 of 108: 108 minibatches were trained: the run did not "
+        "resume from its checkpoint"
     }
 
 
@@ -544,9 +544,14 @@ class TwoStages(Deterministic):
 @pytest.mark.parametrize(
     ("method", "epochs", "outcome", "words"),
     [
-        (TwoStages, 2, "pass", "stopped 3 times (amid each of 2 stages, between stages once) and gone on"),
-        (Deterministic, 2, "pass", "stopped once (amid stage 'train') and gone on with: the same bits"),
-        (Deterministic, 1, "pass", "stopped once (amid stage 'train') and gone on with: the same bits"),
+        (
+            TwoStages,
+            2,
+            "pass",
+            "stopped 3 times (in the middle of each of 2 stages, between stages once) and",
+        ),
+        (Deterministic, 2, "pass", "stopped once (in the middle of stage 'train') and resumed: the same"),
+        (Deterministic, 1, "pass", "stopped once (in the middle of stage 'train') and resumed: the same"),
     ],
 )
 def test_resume_says_which_stops_there_were(method, epochs, outcome, words, registered, tmp_path):

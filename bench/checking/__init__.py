@@ -1,1 +1,1 @@
-"""What ``bench.check`` does: a method is trained in small, and held against what the contract promises."""
+"""The checks of ``bench.check``: a method is trained on small problems and compared with its contract."""

@@ -1,4 +1,4 @@
-"""What is promised of every method, and what became of it: the checks of ``bench.check``, as data."""
+"""List what every method promises, and check each promise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,18 @@ from methods.base import METHODS
 
 @dataclass(frozen=True)
 class Check:
-    """name: one word. promise: what is held, in a sentence. look: returns what was found, or raises
-    ``Failed`` or ``Skipped`` with the reason. vital: there is nothing else to look at where it fails.
+    """A promise of every method, and how it is checked.
+
+    Parameters
+    ----------
+    name
+        One word.
+    promise
+        What is promised, in a sentence.
+    look
+        Returns what was found; raises ``Failed`` or ``Skipped`` with the reason.
+    vital
+        Whether all later checks are skipped if this one fails.
     """
 
     name: str
@@ -26,7 +36,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a check on one network: the figure, or the reason why not."""
+    """The result of a check on one network.
+
+    Parameters
+    ----------
+    check
+        The check.
+    network
+        Name of the network.
+    outcome
+        ``pass``, ``FAIL`` or ``skipped``.
+    words
+        What was found, or the reason of the failure.
+    """
 
     check: Check
     network: str
@@ -35,7 +57,7 @@ class Verdict:
 
 
 def examine(trial: Trial) -> Iterator[Verdict]:
-    """Every check in order; an error of the method is a check that fails."""
+    """Make every check in order; an error raised by the method is a failed check."""
     network, failed = trial.spec.network[0], ""
     for check in CHECKS:
         if failed:
@@ -55,37 +77,37 @@ def _examine(trial: Trial, check: Check) -> Verdict:
         return Verdict(check, network, "skipped", str(reason))
     except Failed as reason:
         return Verdict(check, network, "FAIL", str(reason))
-    except (Exception, SystemExit) as error:  # whatever a method of others does
+    except (Exception, SystemExit) as error:  # any error of a method that others wrote
         return Verdict(check, network, "FAIL", tell(error, METHODS.get(trial.spec.method[0])))
 
 
 CHECKS = (
     Check(
         "contract",
-        "what is asked of it before it trains has the types and the meaning that methods/base.py says",
+        "before training, its hooks return what methods/base.py says",
         contract.contract,
         vital=True,
     ),
     Check("runs", "it trains, is scored and stored without an error", repeats.runs, vital=True),
     Check(
         "determinism",
-        "a seed fixes every bit of model and predictions, and another gives others",
+        "a seed fixes every bit of the model and its predictions, and another seed gives others",
         repeats.determinism,
     ),
     Check(
         "resume",
-        "a run that is stopped and gone on with has the bits of one that was not",
+        "a run that was stopped and resumed has the same bits as one that was not",
         repeats.resume,
     ),
     Check(
         "predictions",
-        "mean and draws give finite logits (N, classes) of each example alone",
+        "mean and draws give finite logits (N, classes), the same for an example alone and among others",
         predictions.predictions,
     ),
-    Check("draws", "each draw is one fixed function, which a generator's state decides", predictions.draws),
-    Check("density", "as many weights are active as is declared, and no others are used", sizes.density),
-    Check("costs", "declared FLOPs are what torch counts, at the density of each layer", sizes.flops),
-    Check("state", "what training keeps is a few numbers an active weight", sizes.state),
+    Check("draws", "each draw is one fixed function, set by the state of its generator", predictions.draws),
+    Check("density", "the declared number of weights is active, and no others are used", sizes.density),
+    Check("costs", "declared FLOPs are those that torch counts, at the density of each layer", sizes.flops),
+    Check("state", "training keeps only a few numbers for each active weight", sizes.state),
     Check(
         "stored",
         "the stored model has the size of the active weights, and predicts the same",

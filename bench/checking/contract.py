@@ -1,4 +1,4 @@
-"""The check of a method before it trains: its names and hooks, and what these return."""
+"""Check a method before it trains: its names, its hooks, and what these return."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def contract(trial: Trial) -> str:
-    """What is asked of a method before it trains has the types and the meaning that the contract says."""
+    """Check that the hooks return, before training, what the contract says."""
     name, options = trial.spec.method
     cls = METHODS.get(name)
     _require_named(cls)
@@ -32,7 +32,7 @@ def contract(trial: Trial) -> str:
     _ask("__init__", cls, lambda: cls(options))
     members = _ask("members", cls, trial.problem.method.members)
     if not _is_whole(members):
-        raise Failed(f"members returns {members!r}; it is how many networks build is given, 1 or more")
+        raise Failed(f"members returns {members!r}; it must be how many networks build gets, 1 or more")
     _require_equivalent(trial, cls)
     stages = _planned(trial, cls)
     network = preflight.network(trial.spec)
@@ -45,11 +45,11 @@ def contract(trial: Trial) -> str:
 
 def _require_named(cls: type[Method]) -> None:
     if not re.fullmatch(r"[a-z0-9_]+", str(cls.name)):
-        raise Failed(f"name is {cls.name!r}; it is made of a to z, 0 to 9 and _, as folders and keys are")
+        raise Failed(f"name is {cls.name!r}; valid: a to z, 0 to 9 and _")
     if not _is_whole(cls.version):
-        raise Failed(f"version is {cls.version!r}; it is a whole number, 1 at first")
+        raise Failed(f"version is {cls.version!r}; valid: whole numbers from 1")
     if not (vars(cls).get("__doc__") or "").strip():
-        raise Failed(f"{cls.__name__} has no docstring; its first line is what lists and views say of it")
+        raise Failed(f"{cls.__name__} has no docstring; lists and figures show its first line")
 
 
 def _ask(hook: str, method: type[Method], call: Callable[[], T]) -> T:
@@ -62,7 +62,7 @@ def _ask(hook: str, method: type[Method], call: Callable[[], T]) -> T:
 def _require_equivalent(trial: Trial, cls: type[Method]) -> None:
     same: Any = _ask("equivalent", cls, lambda: cls.equivalent(trial.spec.method[1]))
     if same is not None and not isinstance(same, Equivalent):
-        raise Failed(f"equivalent returns {same!r}; it is an Equivalent, or None")
+        raise Failed(f"equivalent returns {same!r}; it must be an Equivalent or None")
     _ask("equivalent", cls, lambda: canonical(trial.spec))
 
 
@@ -70,22 +70,22 @@ def _planned(trial: Trial, cls: type[Method]) -> list[Stage]:
     method, budget = trial.problem.method, trial.problem.budget
     found: Any = _ask("stages", cls, lambda: method.stages(budget))
     if not isinstance(found, list) or not all(isinstance(stage, Stage) for stage in found):
-        raise Failed(f"stages returns {found!r}; it is a list of Stages")
+        raise Failed(f"stages returns {found!r}; it must be a list of Stages")
     try:
         stages = planned_stages(method, budget)
-    except UserError as error:  # what they are is asked of every run
+    except UserError as error:  # every run checks its stages in this way
         raise Failed(str(error)) from error
     for stage in stages:
         if stage.start == "rewind" and not 0 <= stage.rewind_to <= stages[0].epochs:
             raise Failed(
                 f"stages: {stage.name!r} rewinds to epoch {stage.rewind_to} of the first stage, which has "
-                f"{stages[0].epochs}"
+                f"{stages[0].epochs} epochs"
             )
     return stages
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether it is one of 1, 2, …"""
+    """Return whether ``value`` is one of 1, 2, …"""
     return type(value) is int and value >= 1
 
 
@@ -96,25 +96,25 @@ HOOKS = tuple(
 )
 
 
-#: How alike two names are, from 0 to 1, of which one is the other misspelt.
+#: Similarity, from 0 to 1, above which a name is taken for a misspelt hook.
 _ALIKE = 0.82
 
 
 def require_hooks(cls: type[Method]) -> None:
-    """Raise ``Failed`` where a hook can't be called as it is, and where a name is nearly a hook's."""
+    """Check that each hook of ``cls`` can be called and no name is a misspelt hook; else raise ``Failed``."""
     for name in HOOKS:
         _require_callable(cls, name)
     for name in _own(cls):
         alike = difflib.get_close_matches(name, HOOKS, n=1, cutoff=_ALIKE)
         if alike and not hasattr(Method, name):
             raise Failed(
-                f"{name} is no hook, so that it would never be called: is {alike[0]} meant? A helper begins "
+                f"{name} is not a hook, so it is never called: is {alike[0]} meant? A helper's name begins "
                 f"with _{place_of(cls, name)}"
             )
 
 
 def _own(cls: type[Method]) -> Iterator[str]:
-    """Public functions of the class and of those that it is made from, ``Method`` and its bases left out."""
+    """Yield the names of public functions of the class and its bases, except those of ``Method``."""
     for base in cls.__mro__:
         if base not in Method.__mro__:
             for name, value in vars(base).items():
@@ -127,10 +127,10 @@ def _require_callable(cls: type[Method], name: str) -> None:
     written: Any = inspect.getattr_static(cls, name)
     of_class = isinstance(inspect.getattr_static(Method, name), classmethod)
     if not callable(getattr(cls, name)):
-        raise Failed(f"{name} is {getattr(cls, name)!r}; it is a function")
+        raise Failed(f"{name} is {getattr(cls, name)!r}; it must be a function")
     if of_class and not isinstance(written, classmethod | staticmethod):
-        raise Failed(f"{name}: is asked of the class: @classmethod is missing{place_of(cls, name)}")
-    # as it is called: of the class, or of an object, which is the first argument of a plain function
+        raise Failed(f"{name}: is called on the class: @classmethod is missing{place_of(cls, name)}")
+    # the arguments of the real call: a plain function gets the object as its first one
     taken = inspect.signature(getattr(cls, name))
     given = list(inspect.signature(getattr(Method, name)).parameters)
     if not of_class:
@@ -145,18 +145,18 @@ def _require_callable(cls: type[Method], name: str) -> None:
 
 
 class _Over(Exception):
-    """All has been seen."""
+    """Ends the rehearsal once everything has been checked."""
 
 
 def rehearse(trial: Trial) -> None:
-    """Raise ``Failed`` where ``build`` or ``loss`` returns what can't be trained.
+    """Check that ``build`` and ``loss`` return what can be trained; raise ``Failed`` if they do not.
 
-    What they raise is not told here, but by the run that comes next.
+    Errors that they raise are ignored here; the check ``runs``, which comes next, reports them.
     """
     name, options = trial.spec.method
     asked = cast(Method, _Asked(METHODS.get(name)(options)))
     try:
-        with torch.enable_grad():  # whoever asks may be within no_grad
+        with torch.enable_grad():  # the caller may have disabled gradients
             trial.trainer("rehearsal", asked).run()
     except Failed:
         raise
@@ -165,7 +165,7 @@ def rehearse(trial: Trial) -> None:
 
 
 class _Asked:
-    """Stands in for ``method`` in training, looks at what it returns, and ends with its first loss."""
+    """Takes the place of a method in training, checks what it returns, and ends with the first loss."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -174,12 +174,12 @@ class _Asked:
         return getattr(self._method, name)
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
-        """What the method builds."""
+        """Return the module that the method builds, after checking it."""
         module: Any = self._method.build(network, streams, task)
         cls = type(self._method)
         place = place_of(cls, "build")
         if not isinstance(module, nn.Module):
-            raise Failed(f"build returns {_words(module)}; it is the nn.Module to train{place}")
+            raise Failed(f"build returns {_words(module)}; it must be the nn.Module to train{place}")
         callers = [hook for hook in ("loss", "mean") if getattr(cls, hook) is getattr(Method, hook)]
         if callers and type(module).forward is nn.Module.forward:
             raise Failed(
@@ -189,11 +189,11 @@ class _Asked:
         return module
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        """Never returns."""
+        """Check the loss, then raise ``_Over``."""
         loss: Any = self._method.loss(module, batch, progress)
         if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.requires_grad:
             place = place_of(type(self._method), "loss")
-            raise Failed(f"loss returns {_words(loss)}; it is a scalar tensor with a gradient{place}")
+            raise Failed(f"loss returns {_words(loss)}; it must be a scalar tensor with a gradient{place}")
         raise _Over
 
 

@@ -1,4 +1,4 @@
-"""How many numbers training keeps from step to step, wherever a method may have put them."""
+"""Count the numbers that training keeps from step to step, wherever a method stores them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-#: How many objects lie between one that is looked at and a tensor that it holds.
+#: How many levels of nested objects are searched for tensors.
 DEPTH = 8
 _SEQUENCES = (list, tuple, set, frozenset, deque)
-#: These hold no state of a method, or lead everywhere.
+#: Types that are not searched: they hold no state of a method, or refer to all of the program.
 _CLOSED = (type, FunctionType, MethodType, BuiltinFunctionType, ModuleType, str, bytes)
-#: What every module has as attributes; what it registers is found by its names.
+#: Attributes that every module has are skipped, because registered tensors are found by their names.
 _EMPTY = nn.Module()
-#: Attributes of every optimiser, which are looked at one by one or hold no more than settings.
+#: Attributes of every optimiser that are counted separately or hold only settings.
 _OPTIMISERS_OWN = ("state", "param_groups", "defaults")
 _LIBRARIES = ("builtins", "numpy", "torch")
 
@@ -26,11 +26,21 @@ _LIBRARIES = ("builtins", "numpy", "torch")
 def numbers_held(
     module: nn.Module, optimiser: torch.optim.Optimizer, memory: Mapping[str, Any], method: object
 ) -> dict[str, int]:
-    """Numbers by what holds them; a tensor with several names counts once, and gradients are not kept.
+    """Count the numbers that are kept from step to step, by what holds them.
 
-    Parameters and buffers; the optimiser's state and groups; ``Context.memory``; and what is hung as a plain
-    attribute on a parameter, a module, the optimiser, the method or its classes: tensors, containers of
-    them, objects.
+    These are parameters and buffers, the optimiser's state and groups, ``Context.memory``, and plain
+    attributes of parameters, modules, the optimiser, the method and its classes: tensors, containers of
+    tensors, and other objects. A tensor with several names counts once. Gradients do not count, as they are
+    not kept.
+
+    Parameters
+    ----------
+    module, optimiser
+        The trained module and its optimiser.
+    memory
+        ``Context.memory`` of the run.
+    method
+        The method object.
     """
     roots = [*module.modules(), method, optimiser]
     count, found = _Count(roots), dict[str, int]()
@@ -65,7 +75,7 @@ def numbers_held(
 
 
 def _attributes(holder: object) -> Iterator[tuple[str, Any]]:
-    """Plain attributes of an object, those in slots too; of a module without its own machinery."""
+    """Yield the plain attributes of an object, slots included; of a module, without those of every module."""
     for key, value in getattr(holder, "__dict__", {}).items():
         if not (isinstance(holder, nn.Module) and key in vars(_EMPTY)):
             yield key, value
@@ -77,16 +87,19 @@ def _attributes(holder: object) -> Iterator[tuple[str, Any]]:
 
 
 class _Count:
-    """Counts the numbers of what it is called with, everything once; by itself a plain number is none.
+    """Counts the numbers in values, each object once; a plain number counts only within a container.
 
-    known: what is not to be entered, as somebody else looks at it.
+    Parameters
+    ----------
+    known
+        Objects that are not entered, because they are counted separately.
     """
 
     def __init__(self, known: list[Any]) -> None:
-        self._seen = {id(value): value for value in known}  # the objects too, so that no id is given away
+        self._seen = {id(value): value for value in known}  # holds the objects, so that no id is used again
 
     def own(self, tensor: torch.Tensor | np.ndarray) -> int:
-        """The numbers of a tensor that was not met before, without what hangs on it."""
+        """Return the size of a tensor that was not counted before, without its attributes."""
         if id(tensor) in self._seen:
             return 0
         self._seen[id(tensor)] = tensor
@@ -103,7 +116,7 @@ class _Count:
         if isinstance(value, (Mapping, *_SEQUENCES)):
             items = value.values() if isinstance(value, Mapping) else value
             return sum(1 if isinstance(item, int | float) else self(item, depth - 1) for item in items)
-        if isinstance(value, nn.Module):  # one that is hidden from its parent
+        if isinstance(value, nn.Module):  # a module that its parent has not registered
             parts = (*value.parameters(recurse=False), *value.buffers(recurse=False), *value.children())
             return sum(self(part, depth - 1) for part in parts) + self._all(value, depth)
         return 0 if type(value).__module__.partition(".")[0] in _LIBRARIES else self._all(value, depth)

@@ -1,4 +1,4 @@
-"""A run that is stopped between its stages and amid each of them, and gone on with each time."""
+"""Stop a run between its stages and in the middle of each, and resume it each time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from bench.training import checkpoints, safe_load
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a run is stopped: before ``minibatch`` of the whole run, counted from 0.
+    """A place at which a run is stopped.
 
-    amid: whether it is within ``stage``, else before its first minibatch.
+    Parameters
+    ----------
+    minibatch
+        Minibatch of the whole run, counted from 0, before which it stops.
+    stage
+        Name of the stage.
+    amid
+        Whether that is in the middle of the stage; otherwise it is before the first minibatch of the stage.
     """
 
     minibatch: int
@@ -34,19 +41,23 @@ class Interrupted:
 
     @property
     def words(self) -> str:
-        """Which stops there were."""
+        """The number and places of the stops, in words."""
         amid = [stop.stage for stop in self.stops if stop.amid]
         between = len(self.stops) - len(amid)
-        where = [f"amid {_list(amid)}"] if amid else []
+        where = [f"in the middle of {_list(amid)}"] if amid else []
         where += [f"between stages {_times(between)}"] if between else []
-        return f"stopped {_times(len(self.stops))} ({', '.join(where)}) and gone on with"
+        return f"stopped {_times(len(self.stops))} ({', '.join(where)}) and resumed"
 
 
 def interrupt(problem: Problem, store: Store) -> Interrupted:
     """Train ``problem`` in ``store``, with all its interruptions.
 
-    Raises ``Failed`` where a checkpoint can't be read, or the run does not go on from it; ``Skipped``
-    where it has nothing to stop it amid.
+    Raises
+    ------
+    Failed
+        If a checkpoint can't be read, or the run does not resume from it.
+    Skipped
+        If the run has only one step.
     """
     if not (stops := _stops(problem)):
         raise Skipped("its only step has no other before it")
@@ -64,15 +75,15 @@ def _stops(problem: Problem) -> list[Stop]:
     for stage in problem.method.stages(problem.budget):
         steps = problem.steps(stage.epochs)
         stops.append(Stop(before, stage.name, amid=False))
-        amid = steps // 2 + (steps // 2 % epoch == 0)  # within an epoch, where one has several steps
+        amid = steps // 2 + (steps // 2 % epoch == 0)  # not between epochs, if an epoch has several steps
         if amid < steps:
             stops.append(Stop(before + amid, stage.name, amid=True))
         before += steps
-    return stops[1:]  # to be stopped before it has begun is nothing
+    return stops[1:]  # a stop before the first minibatch interrupts nothing
 
 
 class _Minibatches:
-    """Asked once before each minibatch, counts them, and has the run stopped before number ``limit``."""
+    """Counts minibatches, being called once before each, and stops the run before number ``limit``."""
 
     def __init__(self, limit: int | None) -> None:
         self.trained, self._limit = 0, limit
@@ -85,7 +96,7 @@ class _Minibatches:
 
 
 def _go_on(problem: Problem, store: Store, saved: int, until: int | None) -> None:
-    """From minibatch ``saved`` of the last checkpoint on, until before another one or the end."""
+    """Resume from the checkpoint of minibatch ``saved``; stop before minibatch ``until``, or at the end."""
     last = sum(problem.steps(stage.epochs) for stage in problem.method.stages(problem.budget))
     asked = _Minibatches(None if until is None else until - saved)
     outcome = execute(problem.spec, store, Execution(checkpoint_seconds=0.0), stop=asked)
@@ -96,12 +107,12 @@ def _go_on(problem: Problem, store: Store, saved: int, until: int | None) -> Non
         raise Failed(f"{here}: the run is {outcome} after {asked.trained} minibatches")
     if until is None and asked.trained != last - saved:
         raise Failed(
-            f"{here}: {asked.trained} minibatches were trained, so the run did not go on from its checkpoint"
+            f"{here}: {asked.trained} minibatches were trained: the run did not resume from its checkpoint"
         )
 
 
 def _require_checkpoint(folder: RunFolder, stop: int) -> None:
-    """``Failed`` unless the checkpoint is of minibatch ``stop``, before which the run was stopped."""
+    """Raise ``Failed`` unless the checkpoint is that of minibatch ``stop``, where the run was stopped."""
     try:
         saved = checkpoints.load(folder.path / checkpoints.CHECKPOINT)["counters"]["steps"]
     except FileNotFoundError:
@@ -109,12 +120,12 @@ def _require_checkpoint(folder: RunFolder, stop: int) -> None:
     except safe_load.Damaged as error:
         raise Failed(
             f"the checkpoint can't be read, so that a run would start anew: {error}; "
-            "what context.memory keeps is tensors, numbers and strings, in lists and dicts"
+            "context.memory may hold tensors, numbers and strings, in lists and dicts"
         ) from None
     if saved != stop:
         raise Failed(
             f"stopped before minibatch {stop}, the checkpoint is of minibatch {saved}: "
-            "the run did not go on from the one before"
+            "the run did not resume from the earlier checkpoint"
         )
 
 

@@ -1,4 +1,4 @@
-"""The check of the stored model: its size, and that it predicts as what was trained."""
+"""Check the stored model: its size, and that it predicts as the trained one did."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from bench.evaluation.evaluate import fixed_draws
 from bench.runner.execute import PREDICTIONS
 from bench.training import checkpoints, packed_model
 
-#: Bytes of a stored model for an active weight: four values. Its place is a bit a weight of the kernel.
+#: Bytes that a stored model may take for an active weight (four values of 4 bytes), and for each other
+#: parameter. One bit for each weight of a kernel may be added, for the positions of the active ones.
 STORED_PER_WEIGHT, STORED_PER_OTHER = 16, 16
 
 
 @torch.no_grad()
 def packed(trial: Trial) -> str:
-    """The stored model has the size of the active weights, and predicts the same."""
+    """Check that the stored model has the size of the active weights, and predicts the same."""
     module = trial.stored()
     counts = trial.problem.method.counts(module)
     content = checkpoints.load(trial.first.path / packed_model.MODEL)
-    # an archive has a record for each tensor beside its bytes, which begin at a multiple of 64
+    # beside the bytes of a tensor, which begin at a multiple of 64, the archive has a record for it
     archive = len(packed_model.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
     size = trial.cost("checkpoint_bytes") - archive
     limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
@@ -33,13 +34,13 @@ def packed(trial: Trial) -> str:
         )
     _require_unchanged(trial)
     each = size / max(counts.active, 1)
-    return f"{each:.1f} bytes an active weight are stored, and predict as what was trained"
+    return f"{each:.1f} bytes an active weight are stored, and predict as the trained model did"
 
 
 def _require_unchanged(trial: Trial) -> None:
-    """Raise ``Failed`` where the stored model predicts otherwise than it did when it was trained.
+    """Raise ``Failed`` if the stored model predicts otherwise than the trained one did.
 
-    By the mean network, or where there is none by the draws that scored the run.
+    The mean network is compared; without one, the draws that scored the run.
     """
     module = trial.stored()
     stage = trial.problem.method.stages(trial.problem.budget)[-1]
@@ -54,11 +55,11 @@ def _require_unchanged(trial: Trial) -> None:
 
     again = probabilities()
     if not np.array_equal(again, probabilities()):
-        return  # draws that change are another check's
+        return  # the check `draws` reports draws that change
     name = f"{PREDICTIONS} {'samples' if mean is None else 'mean'}/probabilities"
     off = np.abs(again - results(trial.first)[name][: len(inputs)]).max()
     if not off < 1e-4:
         raise Failed(
-            f"read anew, the model gives other probabilities than when it was trained (by {off:.2g}): what "
-            "does it need that pack leaves out?"
+            f"the stored model gives other probabilities than the trained one (by {off:.2g}): pack leaves "
+            "out something that predictions need"
         )

@@ -1,4 +1,4 @@
-"""Checks of what a trained network says: logits, fixed draws, the stored model, and that it has learnt."""
+"""Check the predictions of a trained network: logits, fixed draws, and that it has learnt."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.checking.trial import Trial, results
 from bench.checking.verdicts import Failed, Skipped
 from methods.base import Predictor
 
-#: Probability with which one that guesses passes.
+#: Probability with which a network that guesses passes the check `learning`.
 LUCK = 1e-6
 
 
 @torch.no_grad()
 def predictions(trial: Trial) -> str:
-    """Finite logits (N, classes), of each example alone."""
+    """Check for finite logits (N, classes), which do not depend on the other examples."""
     module, inputs, classes = trial.trained.module, trial.inputs(), trial.problem.task.classes
     everything = []
     for name, predict in trial.predictors(module).items():
@@ -57,7 +57,7 @@ def _require_logits(kind: str, found: torch.Tensor) -> None:
         is_whole = torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
         raise Failed(
             f"{kind}: probabilities, not logits ({'rows sum to 1' if is_whole else 'none is negative'}): "
-            "what is returned goes through a softmax afterwards"
+            "the benchmark applies the softmax itself"
         )
 
 
@@ -70,7 +70,7 @@ def _require_distributions(trial: Trial) -> None:
 
 
 def _require_alone(name: str, predict: Predictor, inputs: torch.Tensor) -> None:
-    """An example must get the logits that it gets among others, to what another order of sums rounds."""
+    """Require the same logits for an example alone and among others, up to rounding."""
     whole = predict(inputs)
     for row in (0, len(inputs) // 2, len(inputs) - 1):
         alone = predict(inputs[row : row + 1])[0]
@@ -78,13 +78,13 @@ def _require_alone(name: str, predict: Predictor, inputs: torch.Tensor) -> None:
         if not off <= 1e-4 * max(scale, 1e-3):
             raise Failed(
                 f"{name} gives an example other logits alone than among {len(inputs)} (by {off:.2g}): is "
-                "batch normalisation in training mode, or something drawn for each example?"
+                "batch normalisation in training mode, or is noise drawn for each example?"
             )
 
 
 @torch.no_grad()
 def draws(trial: Trial) -> str:
-    """Each draw is one fixed function, which a generator's state decides."""
+    """Check that each draw is one fixed function, set by the state of its generator."""
     module, inputs = trial.trained.module, trial.inputs()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     found, made = [], []
@@ -94,7 +94,7 @@ def draws(trial: Trial) -> str:
         if not torch.equal(draw(inputs), found[-1]):
             raise Failed(
                 f"draw {number} gives other logits when it is called again: a draw is one fixed function, so "
-                "take its sample before it is handed out"
+                "draw its sample before it is yielded"
             )
         _require_alone(f"draw {number}", draw, inputs)
     if not found:
@@ -102,12 +102,12 @@ def draws(trial: Trial) -> str:
     for number, (draw, logits) in enumerate(zip(made, found, strict=True), start=1):
         if not torch.equal(draw(inputs), logits):
             raise Failed(
-                f"draw {number} gives other logits once all are made: give each its own sample, leave the "
-                "module alone"
+                f"draw {number} gives other logits once all are made: give each its own sample, and do not "
+                "change the module"
             )
     again = [draw(inputs) for draw in trial.draws(module)]
     if len(again) != len(found) or not all(map(torch.equal, again, found)):
-        raise Failed("another generator of the same state gives other draws: take all samples from it")
+        raise Failed("another generator of the same state gives other draws: draw all samples from it")
     after = module.state_dict()
     for name, value in before.items():
         if not torch.equal(after[name], value):
@@ -117,7 +117,7 @@ def draws(trial: Trial) -> str:
 
 
 def learning(trial: Trial) -> str:
-    """Validation accuracy is above chance."""
+    """Check that validation accuracy is above chance."""
     if trial.is_short:
         raise Skipped("nothing is learnt in two steps")
     val = trial.problem.splits.val
@@ -130,5 +130,5 @@ def learning(trial: Trial) -> str:
     needed = stats.binom.isf(LUCK, len(val), guess) / len(val)
     words = f"validation accuracy {accuracy:.3f} after {trial.cost('epochs_total')} epochs"
     if accuracy <= needed:
-        raise Failed(f"{words}; to guess gives {guess:.2g}, and up to {needed:.2g} by luck")
-    return f"{words}; to guess gives {guess:.2g}"
+        raise Failed(f"{words}; guessing gives {guess:.2g}, and up to {needed:.2g} by luck")
+    return f"{words}; guessing gives {guess:.2g}"

@@ -1,4 +1,4 @@
-"""The weights that a network really uses, found from its layers' outputs."""
+"""Find the weights that a network really uses, from the outputs of its layers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ from torch import nn
 from methods.core.contractions import even_padding
 from methods.layers.inventory import kernel_layers
 
-#: Numbers of the inputs that a layer is probed with at once.
+#: Most input values with which a layer is probed at once.
 _AT_ONCE = 2**22
-#: Share of a layer's largest weight below which one is none: convolutions by FFT leave rounding errors.
+#: Share of a layer's largest weight below which a weight counts as zero: convolutions by FFT have rounding
+#: errors.
 _NOTHING = 1e-6
 
 
 def weights_used(plain: nn.Module, module: nn.Module, predict: Callable[[], Any]) -> dict[str, int]:
-    """Weights that are not zero, by the layers of ``module`` that ``predict()`` calls.
+    """Count the weights that are not zero, by the layers of ``module`` that ``predict()`` calls.
 
-    plain: the network that ``module`` was made from (or each of its members): the layers are those of
-    the same names, whatever has taken their place. Each is asked for its derivative in its input, which
-    is its weight, with every mask and sample that is in force. Layers that are no linear map or
-    convolution with even padding in ``plain`` are left out.
+    A layer's weight is found as the derivative of its output in its input, with every mask and sample that
+    is in force. Only layers that are a linear map or a convolution with even padding in ``plain`` are probed.
+
+    Parameters
+    ----------
+    plain
+        Network that ``module``, or each of its members, was made from. Layers are matched by their names,
+        so it does not matter by which class they were replaced.
+    module
+        Trained module.
+    predict
+        Calls the layers.
     """
     found: dict[str, int] = {}
     hooks = []
@@ -45,7 +54,7 @@ def weights_used(plain: nn.Module, module: nn.Module, predict: Callable[[], Any]
 def _counterparts(
     plain: nn.Module, module: nn.Module
 ) -> Iterator[tuple[str, nn.Module, nn.Linear | nn.Conv2d]]:
-    """Full name, layer of ``module``, and its plain form: of each copy of ``plain`` that ``module`` holds."""
+    """Yield full name, layer of ``module`` and plain layer, for each copy of ``plain`` in ``module``."""
     parts = dict(module.named_modules())
     known = {name: layer for name, layer in kernel_layers(plain) if isinstance(layer, nn.Linear | nn.Conv2d)}
     first = next(iter(known), "")
@@ -58,14 +67,17 @@ def _counterparts(
 
 
 def _nonzeros(layer: nn.Module, like: nn.Linear | nn.Conv2d) -> int:
-    """Rows of the weight are derivatives of one output each, at a position that sees no padding."""
+    """Count the weights that are not zero; a row of the weight is the derivative of one output.
+
+    For a convolution, that output is at a position that sees no padding.
+    """
     size, position = _window(like)
     outputs = like.out_features if isinstance(like, nn.Linear) else like.out_channels
     rows = []
     for chosen in torch.arange(outputs).split(max(1, _AT_ONCE // math.prod(size))):
         with torch.enable_grad():
             x = like.weight.new_zeros((len(chosen), *size)).requires_grad_()
-            # not by calling it, which would be noted again
+            # forward is called directly, because calling the layer would run the hook again
             output = layer.forward(x)
             picked = output[(torch.arange(len(chosen)), chosen, *position)].sum()
             (row,) = torch.autograd.grad(picked, x)
@@ -75,7 +87,7 @@ def _nonzeros(layer: nn.Module, like: nn.Linear | nn.Conv2d) -> int:
 
 
 def _window(like: nn.Linear | nn.Conv2d) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """An input without batch, and the place of an output within its plane that depends on no padding."""
+    """Return the shape of an input, without batch, and a position of the output that sees no padding."""
     if isinstance(like, nn.Linear):
         return (like.in_features,), ()
     padding = even_padding(like)

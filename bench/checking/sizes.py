@@ -1,4 +1,4 @@
-"""Checks of what a method costs: its active weights, FLOPs, the state of training."""
+"""Check the costs of a method: active weights, FLOPs, and the state of training."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from methods.layers import convert, costs
 from methods.subspace import allocation
 
 #: Numbers that training may keep for an active weight: value, scale and inclusion, two moments of each, its
-#: place, and two of the method's own. A dense tensor is 20 at the sparsity of the checks.
+#: position, and two for the method. At the sparsity of the checks, one dense tensor has 20 for each.
 HELD_PER_WEIGHT = 12
-#: The same for each other parameter: itself, two moments, two running statistics.
+#: The same for each other parameter: its value, two moments, two running statistics.
 HELD_PER_OTHER = 5
-#: Between figures that are equal but for rounding.
+#: Largest relative difference of values that are equal up to rounding.
 ROUNDING = 1e-9
 
 
 def _declared(trial: Trial) -> int | None:
-    """Active weights that the option ``sparsity`` asks for; None where a method has none."""
+    """Return the number of active weights that the option ``sparsity`` asks for; None without that option."""
     method = trial.problem.method
     sparsity = getattr(method.options, "sparsity", None)
     if sparsity is None:
@@ -36,7 +36,7 @@ def _declared(trial: Trial) -> int | None:
 
 @torch.no_grad()
 def density(trial: Trial) -> str:
-    """As many weights are active as is declared, and no others are used."""
+    """Check that the declared number of weights is active, and that no others are used."""
     module, method = trial.trained.module, trial.problem.method
     counts, whole = method.counts(module), method.members() * costs.counts(trial.plain).kernel
     if counts.kernel != whole:
@@ -48,7 +48,7 @@ def density(trial: Trial) -> str:
             f"{counts.active} weights are active; sparsity {sparsity} declares {declared} of {whole}"
         )
     for place in trial.trained.unflagged:
-        raise Failed(f"{place}; context.pruned = True says so: what sparse kernels compute hangs on it")
+        raise Failed(f"{place}; set context.pruned = True then, as sparse kernels depend on it")
     words = f"{counts.active} of {whole} weights active, {counts.density:.4g}"
     if counts.active == whole:
         return f"{words}: all, as declared"
@@ -63,13 +63,13 @@ def density(trial: Trial) -> str:
                 f"{counts.active} ({', '.join(f'{layer} {n}' for layer, n in used.items())})"
             )
     if not most:
-        return f"{words}; which are used is not known, as its layers have not the names of the network's"
+        return f"{words}; which are used is not known, as its layers are named unlike the network's"
     return f"{words}; no predictor uses more than {most}"
 
 
 @torch.no_grad()
 def flops(trial: Trial) -> str:
-    """Declared FLOPs are what torch counts, at the density of each layer."""
+    """Check that declared FLOPs are those that torch counts, at the density of each layer."""
     module, method, steps = trial.trained.module, trial.problem.method, trial.trained.steps
     share, inputs = method.counts(module).density, trial.inputs(8)
     inference = method.flops(module, "inference")
@@ -94,7 +94,7 @@ def flops(trial: Trial) -> str:
         if counted.passes > step.passes * (1 + ROUNDING):
             raise Failed(
                 f"{at}: took {counted.passes:.3g} forward and backward passes; its events ("
-                f"{', '.join(step.events)}) tell of {step.passes}: context.extra_pass counts what it does"
+                f"{', '.join(step.events)}) count {step.passes}: use context.extra_pass for more passes"
             )
     spent, stated = sum(step.examples * step.spent for step in steps), trial.cost("train_flops")
     if not _near(spent, stated):
@@ -107,7 +107,7 @@ def _near(a: float, b: float) -> bool:
 
 
 def state(trial: Trial) -> str:
-    """What training keeps is a few numbers an active weight."""
+    """Check that training keeps only a few numbers for each active weight."""
     trained, counts = trial.trained, trial.problem.method.counts(trial.trained.module)
     held = numbers_held(trained.module, trained.optimiser, trained.memory, trial.problem.method)
     total = sum(held.values())

@@ -1,4 +1,4 @@
-"""One method on one small problem: the runs and the trained module that the checks look at."""
+"""Train one method on one small problem: the runs and the trained module that the checks examine."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from methods.core.errors import UserError, unknown
 from methods.core.options import names as option_names
 from methods.core.streams import Streams
 
-#: Of methods that have the option: so few are left that one dense tensor is more than all they may keep.
+#: Sparsity of methods that have the option: one dense tensor is then more than all numbers they may keep.
 SPARSITY = 0.95
 SEED, OTHER_SEED = 0, 1
-#: What a method is tried on, by network; seconds for all checks of one method.
+#: Settings by network. All checks of one method then take seconds.
 TRIALS: dict[str, dict[str, Any]] = {
     "mlp": {"dataset": "digits", "network.hidden": [64], "epochs": 6, "samples": 4},
     "cnn": {"dataset": "digits", "network.channels": [16, 32], "epochs": 6, "samples": 4},
 }
-#: Methods that would take more epochs than this, in all their stages, get fewer in each; or fewer levels of
-#: pruning, where a stage is two steps of a large network.
+#: Methods that would train for more epochs than the first number, over all stages, get the second number; on
+#: large networks, where a stage has two steps, they get the lower sparsity, and so fewer levels of pruning.
 MOST_EPOCHS, EPOCHS_OF_MANY, SPARSITY_OF_MANY = 12, 2, 0.6
-#: More than this for a stage is refused: the checks train a method several times over.
+#: More epochs are refused, because the checks train a method several times.
 EPOCHS_ALLOWED = 50
-#: On other networks: two steps, by which nothing is learnt.
+#: Settings on other networks: two steps, in which nothing is learnt.
 TWO_STEPS: dict[str, Any] = {
     "dataset": "fashion_mnist_sample", "dataset.val": 10, "dataset.test": 10,
     "epochs": 1, "max_steps": 2, "batch_size": 8, "samples": 2,
@@ -56,9 +56,19 @@ TWO_STEPS: dict[str, Any] = {
 
 
 def specification(method: str, network: str, overrides: Mapping[str, Any]) -> RunSpec:
-    """The run by which ``method`` is tried on ``network``, with settings of the recipe ``default``.
+    """Return the run by which ``method`` is checked on ``network``.
 
-    Raises ``UserError`` for an unknown name or setting, and where method, network and data do not fit.
+    Parameters
+    ----------
+    method, network
+        Their names.
+    overrides
+        Settings that win over those of the checks and of the recipe ``default``.
+
+    Raises
+    ------
+    UserError
+        If a name or setting is unknown, or method, network and data do not fit.
     """
     NETWORKS.get(network)
     cls = METHODS.get(method)
@@ -72,8 +82,8 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     spec = _expanded(method, network, settings, overrides)
     if spec.training.epochs > EPOCHS_ALLOWED:
         raise UserError(
-            f"--set: epochs: {spec.training.epochs} are too many: the checks train a method several times "
-            f"over; valid: 1 to {EPOCHS_ALLOWED}"
+            f"--set: epochs: {spec.training.epochs} are too many: the checks train a method several times; "
+            f"valid: 1 to {EPOCHS_ALLOWED}"
         )
     try:
         if sum(stage.epochs for stage in _stages(spec)) > MOST_EPOCHS:
@@ -87,12 +97,12 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     except UserError:
         raise
     except (Exception, SystemExit):
-        pass  # an error of the method: the check `contract` asks it the same, and tells
+        pass  # an error of the method, which the check `contract` will meet too, and report
     return spec
 
 
 def refused(key: str) -> bool:
-    """Whether it is not for ``overrides`` to set: method and network are arguments, and seeds the checks'."""
+    """Return whether ``overrides`` must not set ``key``: method and network are arguments, seeds fixed."""
     section, _, leaf = key.partition(".")
     return key == "seed" or (section in ("method", "network") and leaf in ("", "name"))
 
@@ -100,7 +110,7 @@ def refused(key: str) -> bool:
 def _require_known(
     method: str, network: str, settings: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> None:
-    """Raise ``UserError`` for a key that nothing has here, with those that may be set."""
+    """Raise ``UserError`` for a key that is no option here, with the keys that may be set."""
     opened = open_sections(overrides, "--set")
     names = {**chosen_names(open_sections(settings)), **chosen_names(opened)}
     try:
@@ -108,7 +118,7 @@ def _require_known(
     except UserError:
         raise
     except Exception:
-        return  # of options that are none: what is made of them next tells
+        return  # the method's Options are broken, which the next step reports
     for key in opened:
         if locate(key, keys, "--set") is None:
             valid = [each for each in valid_keys(keys) if not refused(each)]
@@ -122,7 +132,7 @@ def _expanded(method: str, network: str, settings: dict[str, Any], overrides: Ma
         (draft,) = expansion.drafts()
     except UserError:
         raise
-    except Exception as error:  # as of a field of Options that is no `option`
+    except Exception as error:  # for example, a field of Options that was not made by `option`
         raise UserError(f"method {method}: {tell(error, METHODS.get(method))}") from error
     return draft.spec
 
@@ -133,7 +143,7 @@ def _stages(spec: RunSpec) -> list[Stage]:
 
 
 def _can_be_trained(spec: RunSpec) -> bool:
-    """Whether its stages are some; where they are not, no input is at fault, and `contract` tells."""
+    """Return whether the stages are valid; if not, the method is at fault, and `contract` reports it."""
     name, options = spec.method
     try:
         planned_stages(METHODS.get(name)(options), budget_of(spec, preflight.task(spec)))
@@ -144,9 +154,18 @@ def _can_be_trained(spec: RunSpec) -> bool:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left in memory: module, optimiser, the method's own state, and what the steps took.
+    """What training left in memory.
 
-    unflagged: where active weights became more or fewer, and ``context.pruned`` was not set.
+    Parameters
+    ----------
+    module, optimiser
+        The trained module and its optimiser.
+    memory
+        State of the method, ``Context.memory``.
+    steps
+        All steps, with what was counted in each.
+    unflagged
+        Places where the number of active weights changed, but ``context.pruned`` was not set.
     """
 
     module: nn.Module
@@ -157,7 +176,7 @@ class Trained:
 
 
 class Trial:
-    """A run specification, and what is computed of it in the folder ``root`` when a check asks for it."""
+    """One run, and what the checks need of it, computed in the folder ``root`` when first asked for."""
 
     def __init__(self, spec: RunSpec, root: Path) -> None:
         self.spec, self.root = spec, root
@@ -174,7 +193,7 @@ class Trial:
 
     @cached_property
     def plain(self) -> nn.Module:
-        """The network of one member, as the method was given it."""
+        """The network of one member, as the method received it."""
         network = self.problem.network(Streams(self.spec.seed))
         return network[0] if isinstance(network, nn.ModuleList) else network
 
@@ -182,7 +201,7 @@ class Trial:
 
     @cached_property
     def first(self) -> RunFolder:
-        """A run from beginning to end. Raises ``Failed`` where it does not come there."""
+        """A run from beginning to end; raises ``Failed`` if it does not finish."""
         return self._run("first", self.spec)
 
     @cached_property
@@ -192,12 +211,12 @@ class Trial:
 
     @cached_property
     def reseeded(self) -> RunFolder:
-        """The run under another seed."""
+        """The same run with another seed."""
         return self._run("reseeded", self.spec.with_seed(OTHER_SEED))
 
     @cached_property
     def interrupted(self) -> Interrupted:
-        """The run, stopped between its stages and amid each of them."""
+        """The run, stopped between its stages and in the middle of each."""
         return interrupt(self.problem, Store(self.root / "interrupted", create=True))
 
     def _run(self, name: str, spec: RunSpec) -> RunFolder:
@@ -208,25 +227,25 @@ class Trial:
         return folder
 
     def cost(self, key: str) -> Any:
-        """What the first run's ``costs.json`` says."""
+        """Return a value of the first run's ``costs.json``."""
         return (self.first.read("costs") or {})[key]
 
     # -- the trained module --------------------------------------------------------------------
 
     @cached_property
     def trained(self) -> Trained:
-        """The run once more, under torch's flop counter; its module is in evaluation mode."""
+        """The run once more, under torch's FLOP counter; its module is in evaluation mode."""
         watched = Watched(self.problem.method)
         trainer = self.trainer("trained", cast(Method, watched))
-        with watched, torch.enable_grad():  # whoever asks may be within no_grad
+        with watched, torch.enable_grad():  # the caller may have disabled gradients
             module = trainer.run()
         return Trained(
             module.eval(), trainer.optimiser, trainer.memory, watched.steps, list(watched.unflagged)
         )
 
     def trainer(self, name: str, method: Method) -> Trainer:
-        """The loop with ``method`` in the place of the run's own, in a folder ``name``; nothing is scored."""
-        # no validation data: scoring would be counted among the steps
+        """Return a trainer of ``method`` in place of the run's own, in a folder ``name``, without scoring."""
+        # without validation data, so that no scoring is counted among the steps
         problem = replace(self.problem, splits=replace(self.problem.splits, val=None), method=method)
         return Trainer(
             problem, RunFolder(self.root / name / self.spec.run_id), stage_done=lambda module, stage: {},
@@ -235,28 +254,28 @@ class Trial:
         )  # fmt: skip
 
     def inputs(self, n: int = 16) -> torch.Tensor:
-        """The first ``n`` test examples as the network takes them."""
+        """Return the first ``n`` test examples as the network receives them."""
         inputs, _ = next(self.problem.batches(self.problem.splits.test, n))
         return inputs
 
     def draws(self, module: nn.Module) -> Iterator[Predictor]:
-        """The draws of the method, of a stream that is the same every time."""
+        """Yield the draws of the method; the generator has the same state every time."""
         generator = Streams(self.spec.seed).fresh("evaluation/check")
         return self.problem.method.draws(module, self.spec.evaluation.samples, generator)
 
     def predictors(self, module: nn.Module) -> dict[str, Predictor]:
-        """The mean network, where there is one, and all draws, by name."""
+        """Return the mean network, if there is one, and all draws, by name."""
         mean = self.problem.method.mean(module)
         draws = {f"draw {number}": draw for number, draw in enumerate(self.draws(module), start=1)}
         return draws if mean is None else {"the mean network": mean, **draws}
 
     def stored(self) -> nn.Module:
-        """The module that the first run stored, read anew."""
+        """Return the module that the first run stored, loaded anew."""
         return packed_model.read(self.first.path, self.spec, Execution())[1].eval()
 
 
 def results(folder: RunFolder) -> dict[str, Any]:
-    """What a run found, its clock readings aside, by name: arrays, and plain values."""
+    """Return the results of a run by name, arrays and plain values, without measured times."""
     model = checkpoints.load(folder.path / packed_model.MODEL)
     found: dict[str, Any] = {f"{packed_model.MODEL} {name}": tensor.numpy() for name, tensor in model.items()}
     with np.load(folder.path / PREDICTIONS) as arrays:

@@ -1,4 +1,4 @@
-"""How a check ends that does not pass."""
+"""Describe how a check fails or is skipped, and where in the method the cause lies."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """A promise can't be looked at here; the message says why."""
+    """A promise can't be checked here; the message says why."""
 
 
 _FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 
 
 def tell(error: BaseException, method: type[Method]) -> str:
-    """An exception in one line: what was raised, and where in the method."""
+    """Describe an exception in one line: what was raised, and where in the method."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
@@ -33,16 +33,17 @@ def tell(error: BaseException, method: type[Method]) -> str:
 
 
 def reason(folder: RunFolder, method: type[Method]) -> str:
-    """Why the run in ``folder`` failed, and where in the method."""
+    """Describe why the run in ``folder`` failed, and where in the method."""
     error = str((folder.read("status") or {}).get("error"))
     log = folder.path / "run.log"
     return f"{error}{where(log.read_text(), method) if log.exists() else ''}"
 
 
 def where(log: str, method: type[Method]) -> str:
-    """The last place that a printed traceback names and ``method`` can mend; or nothing.
+    """Return the last place in a printed traceback that the author of ``method`` can mend; else nothing.
 
-    In its own file; else in those of the classes that it is made from; else in no library.
+    This is a line in the method's own file; else one in a file of its base classes; else one outside
+    libraries.
     """
     frames = _FRAME.findall(log)
     files = [_file(cls) for cls in method.__mro__]
@@ -54,7 +55,7 @@ def where(log: str, method: type[Method]) -> str:
 
 
 def place_of(method: type[Method], hook: str) -> str:
-    """Where ``hook`` is written that ``method`` has; nothing where that is no function."""
+    """Return file and line that define ``hook`` of ``method``; empty if it is not a function."""
     code = getattr(inspect.unwrap(getattr(method, hook)), "__code__", None)
     return _place(code.co_filename, str(code.co_firstlineno), hook) if code else ""
 

@@ -1,7 +1,7 @@
-"""A method whose training is watched: what torch's flop counter finds in each step, beside what is declared.
+"""Watch a method in training: compare what torch's FLOP counter finds in each step with what is declared.
 
-Execution is dense there, so that the counter sees every contraction at its full size; a layer's share of
-active weights then gives what its sparse form costs.
+Execution is dense, so that the counter sees every contraction at its full size. Multiplied by a layer's
+share of active weights, this gives the cost of its sparse form.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from methods.base import Batch, Context, Method, Progress, Stage
 from methods.layers.inventory import kernel_layers, kernels
 
-#: Events of a step that are a forward and a backward pass of their own.
+#: Events of a step that are one more forward and backward pass.
 EXTRA_PASSES = ("noisy_pass", "mean_pass")
-#: Steps of a run after which only the first ones of each stage are counted.
+#: After ``MANY`` steps of a run, only the ``FIRST`` steps of each stage are counted.
 MANY, FIRST = 60, 2
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted in a step, FLOPs of an example.
+    """FLOPs that were counted in a step, for one example.
 
-    expected: three times what the loss contracts forwards, each layer at its density. forward, whole: at
-    full density, in the forward pass of the loss and in all of the step.
+    Parameters
+    ----------
+    expected
+        Three times those of the loss's forward pass, with each layer at its density.
+    forward, whole
+        Those of the loss's forward pass and of the whole step, at full density.
     """
 
     expected: float
@@ -40,7 +44,7 @@ class Counted:
 
     @property
     def passes(self) -> float:
-        """Forward and backward passes that were made, in units of that of the loss."""
+        """The number of forward and backward passes of the step, in units of the one of the loss."""
         if not self.whole:
             return 0.0
         return self.whole / (3 * self.forward) if self.forward else math.inf
@@ -48,9 +52,22 @@ class Counted:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training; FLOPs are an example's.
+    """One step of training; FLOPs are for one example.
 
-    declared: of the event ``step`` by the method. spent: of all its events.
+    Parameters
+    ----------
+    stage, number
+        Name of the stage, and number of the step in it.
+    examples
+        Size of the minibatch.
+    events
+        Events of the step, ``step`` first.
+    declared
+        FLOPs that the method declares for the event ``step``.
+    spent
+        FLOPs that it declares for all events together.
+    counted
+        FLOPs that were counted; None if this step was not counted.
     """
 
     stage: str
@@ -63,12 +80,12 @@ class Step:
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes that the events tell of."""
+        """The number of forward and backward passes that the events stand for."""
         return 1 + sum(event in EXTRA_PASSES for event in self.events)
 
 
 class FlopCounter:
-    """Contractions as torch counts them, without the products within attention, while it is entered."""
+    """Counts contractions as torch does, without the products within attention, while it is entered."""
 
     def __init__(self) -> None:
         self._mode = FlopCounterMode(display=False)
@@ -83,11 +100,11 @@ class FlopCounter:
     @property
     def total(self) -> int:
         """FLOPs so far."""
-        found = self._mode.flop_counts["Global"]  # its method copies the counts of every module
+        found = self._mode.flop_counts["Global"]  # get_total_flops would copy the counts of every module
         return sum(count for op, count in found.items() if "scaled_dot_product" not in str(op))
 
     def forward(self, module: nn.Module, call: Callable[[], Any]) -> tuple[Any, ForwardFlops]:
-        """What ``call`` returns, and its FLOPs by layer of ``module``."""
+        """Call ``call``; return its result, and its FLOPs by layer of ``module``."""
         each: Counter[nn.Module] = Counter()
         before: list[int] = []
 
@@ -111,13 +128,13 @@ class FlopCounter:
 
 @dataclass(frozen=True)
 class ForwardFlops:
-    """FLOPs of a forward computation at full density: in all, and by layer with a kernel."""
+    """FLOPs of a forward computation at full density: in total, and by layer with a kernel."""
 
     total: int
     layers: dict[nn.Module, int]
 
     def sparse(self, module: nn.Module, density: float) -> float:
-        """What they are with each layer at its own density, and what is in none of them at ``density``."""
+        """Return the FLOPs with each layer at its own density, and the rest at ``density``."""
         found = {
             layer: kernel.active / kernel.shape.numel()
             for kernel in kernels(module)
@@ -128,14 +145,14 @@ class ForwardFlops:
 
 
 class Watched:
-    """Stands in for ``method`` in training, within a ``with`` block, and keeps what each step took.
+    """Takes the place of a method in training, within a ``with`` block, and records the cost of each step.
 
-    Counting makes small steps slow: after ``MANY`` it is done in the first ones of a stage alone.
+    Counting makes small steps slow: after ``MANY`` steps, only the first ones of each stage are counted.
     """
 
     def __init__(self, method: Method) -> None:
         self.steps: list[Step] = []
-        #: Places, each once, where ``context.pruned`` was due.
+        #: Places, each once, where ``context.pruned`` should have been set.
         self.unflagged: dict[str, None] = {}
         self._method = method
         self._counter: FlopCounter | None = None
@@ -153,18 +170,18 @@ class Watched:
         return getattr(self._method, name)
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
-        """What the method does there."""
+        """Call the method's hook."""
         with self._flagged(context, "enter_stage"):
             self._method.enter_stage(context, stage)
 
     def leave_stage(self, context: Context, stage: Stage) -> None:
-        """What the method does there."""
+        """Call the method's hook."""
         with self._flagged(context, "leave_stage"):
             self._method.leave_stage(context, stage)
 
     @contextmanager
     def _flagged(self, context: Context, hook: str) -> Iterator[None]:
-        """Notes ``hook`` where layers come to other numbers of weights and the flag is not set."""
+        """Record ``hook`` if it changes the number of weights in a layer and does not set the flag."""
 
         def active() -> list[int]:
             whole = self._method.counts(context.module).active
@@ -183,7 +200,7 @@ class Watched:
         self._method.before_step(context)
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        """The loss, whose contractions are counted by layer."""
+        """Return the loss, and count its contractions by layer."""
         if self._counter is None:
             return self._method.loss(module, batch, progress)
         loss: torch.Tensor
@@ -195,7 +212,7 @@ class Watched:
         return loss
 
     def after_step(self, context: Context) -> None:
-        """Finish a step; what is declared is of the module before the method changes it."""
+        """Finish a step; the declared FLOPs are those of the module before the method changes it."""
         examples, events = len(context.batch[1]), ("step", *context.events)
         flops = {event: self._method.flops(context.module, event) for event in set(events)}
         with self._flagged(context, "after_step"):

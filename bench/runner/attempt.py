@@ -1,4 +1,4 @@
-"""One attempt at a run: the status that it keeps, and what makes it stop."""
+"""Keep the status of one attempt at a run, and decide when it stops."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from bench.results.files import StoreError
 from bench.results.integrity import is_sealed
 from bench.results.run_folder import CANCELLED, RunFolder
 
-#: Why a run is to stop whose claim another process has taken: nothing is written any more.
+#: Reason to stop when another process has taken over the run; nothing more is written then.
 LOST = "the claim was lost to another process"
 _LOOK_SECONDS = 0.5
 _MOST_ATTEMPTS = 10**6
 
 
 class Over(Exception):
-    """The run is another process's now, or that one has finished it: there is nothing left to write.
+    """Another process has taken over or finished the run, so this one must not write any more.
 
-    outcome: ``preempted`` or ``done``.
+    Parameters
+    ----------
+    outcome
+        ``preempted`` or ``done``.
     """
 
     def __init__(self, outcome: str) -> None:
@@ -31,23 +34,23 @@ class Over(Exception):
 
 
 class OwnFolder(RunFolder):
-    """The folder of a run that this process is at.
+    """The folder of the run that this process computes.
 
-    Claims make it rare that another one is at it too. Once that one has finished the run, nothing is written
-    here any more: writing raises ``Over``, unless something of this process stands among the other's files.
+    Claims make it rare that another process computes the same run. Once another process has finished it,
+    writing here raises ``Over``; if this process has already written over some of those files, it goes on.
     """
 
     _mine: tuple[Any, ...] | None = None
 
     def write(self, name: str, obj: Mapping[str, Any]) -> None:
-        """As ``RunFolder``."""
+        """Write a document, like ``RunFolder.write``."""
         self._require_unfinished()
         super().write(name, obj)
         if name == "status":
             self._mine = _who(obj)
 
     def write_lines(self, name: str, lines: bytes) -> None:
-        """As ``RunFolder``."""
+        """Write lines, like ``RunFolder.write_lines``."""
         self._require_unfinished()
         super().write_lines(name, lines)
 
@@ -67,7 +70,7 @@ def _who(status: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 class Status:
-    """The run's status file: what was said before stays, what is said now is added."""
+    """The status file of a run: new fields are added to those written before."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -82,16 +85,26 @@ class Status:
         }
 
     def set(self, status: str, **fields: Any) -> None:
-        """Say where the run stands; an error of earlier is one no more, unless it is said again."""
+        """Write the status of the run; an earlier error is removed unless ``fields`` repeat it."""
         told = {"status": status, "updated_at": run_folder.now(), "error": None, "error_kind": None}
         self.fields |= told | fields
         self._folder.write("status", self.fields)
 
 
 class Watch:
-    """Asked again and again why a run is to stop: for what its caller says (``stop``), or as it is cancelled.
+    """Tells why a run must stop: its caller's reason, or that it was cancelled.
 
-    Raises ``Over`` where it has passed to another process.
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    stop
+        Returns the caller's reason to stop, or something false.
+
+    Raises
+    ------
+    Over
+        When called, if another process has taken over the run.
     """
 
     def __init__(self, folder: RunFolder, stop: Callable[[], object]) -> None:
@@ -99,7 +112,7 @@ class Watch:
         self._looked_at = -float("inf")
 
     def __call__(self) -> object:
-        """The reason, or something false."""
+        """Return the reason to stop, or something false."""
         reason = self._stop()
         if reason is LOST:
             raise Over("preempted")

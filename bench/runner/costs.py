@@ -1,4 +1,4 @@
-"""What a run cost: the document ``costs.json``, every figure of which ``bench/columns.yaml`` defines."""
+"""Compute the costs of a run, the document ``costs.json``; ``bench/columns.yaml`` defines every value."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ from methods.layers import costs, execution
 
 @dataclass(frozen=True)
 class Reference:
-    """The network of a run, plain and under dense VI: FLOPs an example and bytes of the stored model.
+    """Costs of the network of a run without sparsity.
 
-    In the precision of training, and not trained: neither figure depends on the weights.
+    They depend on its shape and the precision of training, but not on its weights, so nothing is trained.
+
+    Parameters
+    ----------
+    deterministic_step, dense_vi_step
+        FLOPs of a training step for one example: of the plain network, and of dense VI.
+    deterministic_bytes, dense_vi_bytes
+        Size of the stored model, likewise.
+    inference
+        FLOPs of a forward pass for one example.
     """
 
     deterministic_step: float
@@ -37,7 +46,10 @@ _references: dict[str, Reference] = {}
 
 
 def reference(problem: Problem) -> Reference:
-    """What the run's network costs without sparsity; built once a process for all runs that share it."""
+    """Return the costs of the run's network without sparsity.
+
+    They are computed once a process for all runs with the same network, task and precision.
+    """
     key = repr((problem.spec.network, problem.task, problem.dtype))
     if key not in _references:
         _references[key] = _reference(problem)
@@ -52,8 +64,22 @@ def account(
     memory: PeakMemory,
     energy: EnergyMeter,
 ) -> dict[str, Any]:
-    """The costs of a run that has just been trained, and stored in ``stored_bytes``."""
-    # what is measured comes first: the reference is no part of the run
+    """Return the costs of a run that has just been trained and stored.
+
+    Parameters
+    ----------
+    problem
+        The run's problem.
+    module
+        Its trained module.
+    stored_bytes
+        Size of the stored model.
+    trainer
+        Its trainer, with counters and times.
+    memory, energy
+        What was measured since the run began.
+    """
+    # measured values are read first, so that they do not include the work of computing the reference
     wall, joules, peak, device_peak = trainer.wall_seconds, energy.joules, memory.bytes, memory.device_bytes
     method, spent, dense = problem.method, trainer.counters, reference(problem)
     counts, period = method.counts(module), method.update_period()

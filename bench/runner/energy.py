@@ -1,6 +1,6 @@
-"""Energy of the device of a run, from the counters that the machine has.
+"""Measure the energy of a run's device by the counters of the machine.
 
-A counter counts everything that the device does: what others did meanwhile is in it.
+A counter counts all energy that the device uses, including that of other processes.
 """
 
 from __future__ import annotations
@@ -15,30 +15,38 @@ from typing import Self
 
 import torch
 
-#: Where Linux has the counters of Intel's and AMD's processors (running average power limit).
+#: Folder where Linux shows the energy counters of Intel's and AMD's processors (RAPL).
 POWERCAP = Path("/sys/class/powercap")
-#: A package's counter overflows after minutes at full power (65 kJ on some), so it is read more often.
+#: Processor counters can overflow after some minutes at full power (at 65 kJ), so they are read more often.
 _READ_EVERY_SECONDS = 30.0
 
 
 class Unknown(Exception):
-    """The energy can't be told."""
+    """The energy can't be measured."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """``read`` gives microjoules, which start again from 0 after ``wrap`` (None: never)."""
+    """An energy counter.
+
+    Parameters
+    ----------
+    read
+        Returns its present value, in microjoules.
+    wrap
+        Value at which it starts again from 0; None if it never does.
+    """
 
     read: Callable[[], int]
     wrap: int | None = None
 
 
 class EnergyMeter:
-    """Joules that ``counters`` have counted since the block was entered.
+    """Measures the energy that ``counters`` count within a block.
 
         with EnergyMeter(package_counters()) as meter: ...
 
-    Without a counter, or once one can't be read, ``joules`` is None.
+    ``joules`` is None if there is no counter, or if one could not be read.
     """
 
     def __init__(self, counters: list[Counter]) -> None:
@@ -62,7 +70,7 @@ class EnergyMeter:
 
     @property
     def joules(self) -> float | None:
-        """Energy so far; None where it is not known."""
+        """Energy since the block was entered, in joules; None if it is not known."""
         self._read()
         return self._microjoules * 1e-6 if self._known else None
 
@@ -86,10 +94,17 @@ class EnergyMeter:
 
 
 def counters(device: torch.device, concurrency: int | None) -> list[Counter]:
-    """The counters of ``device``; none where there are none, or other runs would be counted too.
+    """Return the energy counters of ``device``.
 
-    concurrency: runs at once on this machine, None where that is not known. They share its processors; a
-    GPU tells by itself whether another process is on it.
+    The list is empty if it has none, or if they would also count other runs.
+
+    Parameters
+    ----------
+    device
+        Device of the run.
+    concurrency
+        Number of runs at once on this machine, which share its processors; None if it is not known. A GPU's
+        counter detects other processes by itself.
     """
     if device.type == "cuda":
         return gpu_counters(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
@@ -97,9 +112,9 @@ def counters(device: torch.device, concurrency: int | None) -> list[Counter]:
 
 
 def package_counters(root: Path = POWERCAP) -> list[Counter]:
-    """The counters of the processor packages, each with its cores in it; none where one can't be read."""
+    """Return the counters of all processor packages, each with its cores; no counter if one can't be read."""
     try:
-        # there are also zones of a package's parts, and of the whole platform
+        # other zones are parts of a package, or the whole platform
         zones = sorted(root.glob("intel-rapl:*"))
         packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
         return [
@@ -111,13 +126,13 @@ def package_counters(root: Path = POWERCAP) -> list[Counter]:
 
 
 def gpu_counters(uuid: str) -> list[Counter]:
-    """The counter of an NVIDIA GPU, through pynvml; none without that package or such a counter."""
+    """Return the counter of an NVIDIA GPU; no counter without the package pynvml or if it has none."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-    except Exception:  # ImportError, or whatever the driver's library finds wrong
+    except Exception:  # ImportError, or any error of the driver's library
         return []
 
     def read() -> int:

@@ -1,4 +1,4 @@
-"""One run from its folder to its results: train, evaluate, store."""
+"""Compute one run: train, evaluate, and store its results in its folder."""
 
 from __future__ import annotations
 
@@ -39,20 +39,38 @@ PREDICTIONS = "predictions.npz"
 def execute(
     spec: RunSpec, store: Store, execution: Execution, stop: Callable[[], object] = lambda: False
 ) -> str:
-    """Train and evaluate one run, or go on with it; everything found is in its folder.
+    """Train and evaluate one run, or continue it from its checkpoint; all results are written to its folder.
 
-    ``stop`` is asked before each minibatch: what is true ends the run there, with a checkpoint, and is the
-    reason; ``LOST`` ends it without a word, as it is another process's now.
+    Parameters
+    ----------
+    spec
+        The run.
+    store
+        Results folder.
+    execution
+        How to compute it.
+    stop
+        Called before each minibatch. If it returns something true, the run stops with a checkpoint, for that
+        reason. If it returns ``LOST``, the run stops without writing: another process has taken it over.
 
-    Returns ``done``, ``failed`` (the reason is in the status; it concerns this run only), ``preempted`` (it
-    was stopped) or ``cancelled`` (``bench.cancel`` asked for it). ``KeyboardInterrupt`` is recorded as
-    ``preempted`` and raised again. Raises ``WriteError`` where the folder can't be written: that is no fault
-    of the run, which goes on from its last checkpoint another time.
+    Returns
+    -------
+    str
+        ``done``; ``failed``, for a reason that concerns this run only and is in its status; ``preempted``, if
+        it was stopped; or ``cancelled``, if ``bench.cancel`` asked for it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After it was recorded as ``preempted``.
+    WriteError
+        If the folder can't be written. This is not an error of the run: it can be continued later from its
+        last checkpoint.
     """
     folder = OwnFolder(store.run(spec.run_id).path)
     try:
         return _attempt(spec, store, execution, stop, folder)
-    except Over as over:  # whatever was about to be said: the run is somebody else's
+    except Over as over:  # nothing may be written: another process has the run
         if over.outcome == "done":
             checkpoints.remove(folder.path)
         return over.outcome
@@ -91,7 +109,7 @@ def _attempt(
         with suppress(StoreError):
             status.set("preempted", error=str(error), error_kind="preempted")
         raise
-    except Exception as error:  # a failed run is a row of the table, never the end of a grid
+    except Exception as error:  # a failed run becomes a row of the table; it never ends a grid
         kind = "nan" if isinstance(error, Diverged) else "oom" if _out_of_memory(error) else "exception"
         told = isinstance(error, UserError | Diverged)
         with suppress(StoreError):
@@ -104,7 +122,7 @@ def _attempt(
 def _train_and_evaluate(
     spec: RunSpec, folder: RunFolder, execution: Execution, stop: Callable[[], object], status: Status
 ) -> None:
-    preflight.budget(spec)  # what is built to be counted is no part of what is measured
+    preflight.budget(spec)  # builds a network to count FLOPs: before time and memory are measured
     started, memory = time.perf_counter(), PeakMemory(torch.device(execution.device))
     problem = make_problem(spec, execution)
     arrays: dict[str, np.ndarray] = {}
@@ -120,15 +138,15 @@ def _train_and_evaluate(
         checkpoint_seconds=execution.checkpoint_seconds, started=started,
         report=lambda where: status.set("running", **where),
     )  # fmt: skip
-    goes_on = checkpoints.any_in(folder.path)  # and nobody has kept what it consumed before
+    goes_on = checkpoints.any_in(folder.path)  # the energy used before the checkpoint is not known
     counters = [] if goes_on else energy.counters(problem.device, execution.concurrency)
     with energy.EnergyMeter(counters) as meter:
         module = trainer.run()
         stage, results, change = trainer.stages[-1], trainer.results, None
-        if not arrays:  # stopped after the last evaluation and before its arrays were written
+        if not arrays:  # an earlier attempt stopped after the last evaluation, before its arrays were written
             stage_done(module, stage)
         stored_bytes = packed_model.write(folder.path, problem, module)
-        if spec.evaluation.stored is not None:  # what is reported is then what is stored
+        if spec.evaluation.stored is not None:  # the metrics must be those of the stored model
             began, trained = time.perf_counter(), results.pop()
             _, module = packed_model.read(folder.path, spec, execution)
             results.append(trained | stage_done(module, stage))

@@ -1,6 +1,7 @@
-"""The code in use: its commit, and how its files differ from it.
+"""Identify the code in use: its git commit, and how its files differ from that commit.
 
-Nothing is written to the repository, its index included: it may be another's, read-only, or in use.
+Nothing is written to the repository, not even to its index: it may belong to somebody else, be read-only,
+or be in use.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from pathlib import Path
 
 from bench.results.files import StoreError, WriteError, write_bytes
 
-#: What decides a result, of all files of the repository.
+#: Files and folders of the repository that can change a result.
 CODE = ("bench", "methods", "pyproject.toml", "setup.py")
-#: Of the changes, larger ones only the digest is kept.
+#: Largest patch, in bytes, that is kept; of a larger one only the digest is kept.
 MOST_BYTES = 2**20
 
 _SECONDS = 20.0
-# The repository may be another user's, which git refuses otherwise; its code is run already.
+# Git refuses repositories of other users by default; here it is safe, since their code already runs.
 _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true")
-# the same text whatever the user's configuration says
+# options that make the text of the patch independent of the user's configuration
 _DIFF = (
     "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-relative",
     "--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0", "-O/dev/null",
@@ -34,25 +35,33 @@ _DIFF = (
 
 @dataclass(frozen=True)
 class Code:
-    """commit: 40 hexadecimal digits. patch: the uncommitted changes, for ``git apply``; None: not known."""
+    """The code in use.
+
+    Parameters
+    ----------
+    commit
+        Its commit, 40 hexadecimal digits.
+    patch
+        Uncommitted changes, for ``git apply``; None if they are not known.
+    """
 
     commit: str
     patch: bytes | None
 
     @property
     def digest(self) -> str:
-        """8 hexadecimal digits of the changes, nothing where they can't be told."""
+        """8 hexadecimal digits that identify the changes; empty if they are not known."""
         return "" if self.patch is None else hashlib.blake2b(self.patch, digest_size=4).hexdigest()
 
     @property
     def name(self) -> str:
-        """The column ``git_sha``."""
+        """The value of the column ``git_sha``."""
         return self.commit if self.patch == b"" else f"{self.commit}+{self.digest}"
 
     def keep(self, root: Path) -> None:
-        """Write the changes to ``patches`` of the results folder ``root``, unless they are there.
+        """Write the changes to the folder ``patches`` of the results folder ``root``, unless they are there.
 
-        Several at once do no harm. Raises ``StoreError``.
+        Several processes may do so at once. Raises ``StoreError`` if the folder can't be written.
         """
         if not self.patch:
             return
@@ -77,14 +86,14 @@ class Code:
 
 @cache
 def code() -> Code | None:
-    """The code in use, once and for all when it is asked first; None outside a checkout of ours.
+    """Return the code in use, as it is when this is first called; None outside a checkout of this repository.
 
-    Files that were added are changes, those that git ignores are none.
+    New files count as changes, files that git ignores do not.
     """
     root = Path(__file__).resolve().parents[2]
     try:
         top, commit = _git(root, "rev-parse", "--show-toplevel", "HEAD").decode().splitlines()
-        if Path(top).resolve() != root:  # installed inside a repository of somebody else's
+        if Path(top).resolve() != root:  # installed inside another repository
             return None
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
@@ -95,15 +104,15 @@ def code() -> Code | None:
 
 
 def git_sha() -> str | None:
-    """The name of the code in use, as in the column of that name."""
+    """Return the name of the code in use, as in the column ``git_sha``; None if it is not known."""
     found = code()
     return None if found is None else found.name
 
 
 def _changes(root: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        # a copy of the index, in which files that were added are noted so that the difference shows them;
-        # to note one git writes an object, the empty one
+        # new files are noted in a copy of the index, so that the patch contains them; noting a file makes
+        # git write an (empty) object, which goes to this folder too
         index, objects = (
             root / _git(root, "rev-parse", "--git-path", name).decode().rstrip("\n")
             for name in ("index", "objects")
@@ -112,7 +121,7 @@ def _changes(root: Path) -> bytes:
         apart = {
             "GIT_INDEX_FILE": f"{folder}/index",
             "GIT_OBJECT_DIRECTORY": folder,
-            # quoted, as a colon would divide it
+            # in quotes, because git would split the path at a colon
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{objects.resolve()}"',
         }
         there = [name for name in CODE if (root / name).exists()]
@@ -121,7 +130,7 @@ def _changes(root: Path) -> bytes:
 
 
 def _git(root: Path, *command: str, **variables: str) -> bytes:
-    # in a hook of git these name another repository
+    # these variables are left out because, within a git hook, they name another repository
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
         [*_GIT, *command],

@@ -1,4 +1,4 @@
-"""The most memory that a run took, on the host and on the device."""
+"""Measure the peak memory of a run, on the host and on the device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 _PROCESS = Path("/proc/self")
-#: What a high-water mark that was just reset may lie above the resident size: the kernel counts in batches.
+#: Bytes by which a peak that was just reset may exceed the resident size, since the kernel counts in batches.
 _SLACK = 2**22
 
 
 class PeakMemory:
-    """Peak memory of this process, its children not included, from construction on.
+    """The peak memory of this process since this object was made, without its children.
 
-    The marks are reset first, so that a worker's run does not report an earlier one's. Where
-    the system has no such marks or does not reset them, nothing is reported.
+    The system's peaks are reset first, so that a worker does not report an earlier run's peak. If the
+    system has no such peaks or does not reset them, the values are None.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,19 +30,19 @@ class PeakMemory:
 
     @property
     def bytes(self) -> int | None:
-        """Resident memory at its highest; None where it can't be known."""
+        """Peak of the resident memory, in bytes; None if it is not known."""
         return _resident("VmHWM") if self._known else None
 
     @property
     def device_bytes(self) -> int | None:
-        """Memory of tensors on the GPU at its highest; None where the run has none."""
+        """Peak memory of tensors on the GPU, in bytes; None for a run on the CPU."""
         return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
 
 
 def _reset() -> bool:
-    """Whether the high-water mark of resident memory has come down to what is resident now."""
+    """Reset the peak of the resident memory; return whether it has come down to the present value."""
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # what an earlier run freed, glibc would keep
+        ctypes.CDLL(None).malloc_trim(0)  # otherwise glibc keeps memory that an earlier run freed
     try:
         (_PROCESS / "clear_refs").write_text("5")
     except OSError:

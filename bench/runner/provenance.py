@@ -1,4 +1,4 @@
-"""Where a result comes from: code, versions, machine, job."""
+"""Record where a result comes from: code, versions, machine and job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bench.runner.git_state import code
 from methods.base import METHODS
 from methods.kernels import library
 
-#: How many earlier attempts at a run are told of.
+#: Most earlier attempts at a run that are recorded.
 MOST_EARLIER = 20
 
 _EARLIER = ("started_at", "host", "git_sha", "torch_version", "device")
@@ -42,15 +42,29 @@ _SLURM = {
     "partition": "SLURM_JOB_PARTITION",
     "cpus_per_task": "SLURM_CPUS_PER_TASK",
 }
-#: Where NVIDIA's driver says which it is.
+#: File in which NVIDIA's driver states its version.
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def provenance(spec: RunSpec, execution: Execution, store: Store) -> dict[str, Any]:
-    """Code, versions and machine of the run ``spec`` that starts, or goes on, here and now.
+    """Return code, versions and machine of a run that starts, or continues, in this process.
 
-    Uncommitted changes of the code are kept in the results folder, in ``patches``. Earlier attempts at the
-    run are in ``earlier``, the latest last. Raises ``StoreError`` where the folder can't be written.
+    Uncommitted changes of the code are saved in the folder ``patches`` of the results folder. Earlier
+    attempts at the run are listed under ``earlier``, the latest last.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    execution
+        How it is computed.
+    store
+        Results folder.
+
+    Raises
+    ------
+    StoreError
+        If the results folder can't be written.
     """
     ours = code()
     if ours is not None:
@@ -82,7 +96,7 @@ def provenance(spec: RunSpec, execution: Execution, store: Store) -> dict[str, A
 
 
 def packages(spec: RunSpec) -> dict[str, str]:
-    """Versions of the packages of others that the run's method, data set and network come from."""
+    """Return the versions of other packages that provide the run's method, data set or network, by name."""
     found: dict[str, str] = {}
     parts = ((METHODS, spec.method), (DATASETS, spec.dataset), (NETWORKS, spec.network))
     for registry, (name, _) in parts:
@@ -94,18 +108,18 @@ def packages(spec: RunSpec) -> dict[str, str]:
 
 
 def _gives(point: EntryPoint, module: str, name: str) -> bool:
-    # what it names may have been imported from a module that lies deeper
+    # the entry point's module may import the class from another module, so the class itself is compared
     item = point.load()
     return (item.__module__, item.name) == (module, name)
 
 
 def affinity() -> list[int] | None:
-    """The numbers of the cores that this process may run on; None where the system does not say."""
+    """Return the numbers of the cores that this process may use; None if the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def gpu(device: str) -> dict[str, Any] | None:
-    """Name, memory, driver and CUDA version of a GPU; None for the CPU."""
+    """Return name, memory in bytes, driver and CUDA version of a GPU; None for the CPU."""
     if not device.startswith("cuda"):
         return None
     found = torch.cuda.get_device_properties(device)
@@ -118,7 +132,7 @@ def gpu(device: str) -> dict[str, Any] | None:
 
 
 def driver() -> str | None:
-    """Version of NVIDIA's driver; None where there is none, or it does not say."""
+    """Return the version of NVIDIA's driver; None if it is not known."""
     try:
         told = re.search(r"Kernel Module\D* (\d+(\.\d+)+) ", DRIVER.read_text().replace("x86_64", ""))
     except OSError:
@@ -127,19 +141,20 @@ def driver() -> str | None:
 
 
 def slurm(environment: Mapping[str, str]) -> dict[str, int | str | None] | None:
-    """The job of SLURM that a process with this environment is in, None where it is in none.
+    """Return the SLURM job of a process with this environment; None outside a job.
 
-    ``job_id array_job_id array_task_id restarts nodes partition cpus_per_task``; None: not set.
+    Its keys are ``job_id array_job_id array_task_id restarts nodes partition cpus_per_task``; a value is
+    None if SLURM did not set it.
     """
     if not environment.get("SLURM_JOB_ID"):
         return None
     told = {key: environment.get(name) for key, name in _SLURM.items()}
-    told["restarts"] = told["restarts"] or "0"  # which SLURM leaves out in the first life of a job
+    told["restarts"] = told["restarts"] or "0"  # SLURM does not set it before a job is restarted
     return {key: int(text) if text and text.isdecimal() else text for key, text in told.items()}
 
 
 def earlier(folder: RunFolder) -> list[dict[str, Any]]:
-    """The attempts so far that ``provenance.json`` of a run tells, in short; none where it is broken."""
+    """Return the attempts so far, in short form, from a run's ``provenance.json``; none if it is broken."""
     try:
         last = folder.read("provenance")
     except StoreError:
@@ -160,7 +175,7 @@ def _brief(attempt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(document: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """The values of ``keys`` as far as this program may have written them."""
+    """Return the values of ``keys`` that this program may have written."""
     found = {key: document.get(key) for key in keys}
     return {key: value for key, value in found.items() if isinstance(value, int | str) and _fits(value)}
 
@@ -171,7 +186,7 @@ def _fits(value: int | str) -> bool:
 
 @cache
 def package_version() -> str | None:
-    """The installed version of this package, None when it is used without being installed."""
+    """Return the installed version of this package; None if it is not installed."""
     try:
         return version("ssvi-bench")
     except PackageNotFoundError:
@@ -180,7 +195,7 @@ def package_version() -> str | None:
 
 @cache
 def cpu_model() -> str:
-    """The processor's name as the system gives it."""
+    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
