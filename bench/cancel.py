@@ -1,7 +1,7 @@
-"""End runs: ``python -m bench.cancel --suite criteria_ablation``, or by their ids.
+"""Cancel runs: ``python -m bench.cancel --suite criteria_ablation``, or by their ids.
 
-Whoever computes them stops within seconds, jobs of SLURM that have nothing else to do are cancelled,
-and what has not begun is not begun. The next ``bench.grid`` goes on with them.
+Processes that compute the runs stop within seconds, SLURM jobs with no other runs are cancelled, and waiting
+runs are not begun. The next ``bench.grid`` continues them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PATIENCE_SECONDS, _POLL_SECONDS = 10.0, 0.2
 def main(argv: list[str] | None = None) -> int:
     """Cancel what is not settled of the runs that were named, and say what became of them."""
     parser = cli.parser("bench.cancel", __doc__)
-    parser.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="runs to cancel")
-    parser.add_argument("--suite", help="all runs of a suite that was launched")
-    parser.add_argument("--scale", help="of one scale only")
+    parser.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="ids of runs to cancel")
+    parser.add_argument("--suite", help="cancel all runs of this suite")
+    parser.add_argument("--scale", help="cancel only runs of this scale")
     cli.add_results(parser)
     arguments = parser.parse_args(argv)
     if bool(arguments.run_ids) == bool(arguments.suite):

@@ -1,7 +1,7 @@
-"""Does a method keep the contract? ``python -m bench.check ssvi``, and yours by its name.
+"""Check whether a method keeps its contract: ``python -m bench.check ssvi``, or yours by its name.
 
-Trains it for seconds on small networks and looks at each promise: a line says pass or FAIL, and what was
-found or why not. The status is 1 where a check fails.
+The method is trained on small networks for some seconds, and each promise of the contract is checked. A line
+for each says pass or FAIL, and what was found or why it failed. The exit status is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ NETWORKS = ("mlp", "cnn", "resnet18")
 def main(argv: list[str] | None = None) -> int:
     """Check one method on some networks, and print a line a check."""
     parser = cli.parser("bench.check", __doc__)
-    parser.add_argument("method", metavar="METHOD", help="its name, as `python -m bench.list methods` has it")
+    parser.add_argument(
+        "method", metavar="METHOD", help="its name; `python -m bench.list methods` lists them"
+    )
     parser.add_argument(
         "--network",
         metavar="NETWORK",
         action="append",
-        help=f"a network to train it on; repeatable (default: {', '.join(NETWORKS)}); mlp and cnn are "
-        "trained for a few epochs, all others for two steps",
+        help=f"a network to train it on; repeatable (default: {', '.join(NETWORKS)}); mlp and cnn train "
+        "for a few epochs, all others for two steps",
     )
     cli.add_set(parser)
     arguments = parser.parse_args(argv)
 
-    # here, so that --help is at once
+    # imported here, so that --help does not wait for torch
     from bench.checking.checks import examine
     from bench.checking.trial import OTHER_SEED, SEED, Trial, refused, specification
     from methods.core.errors import UserError

@@ -1,7 +1,7 @@
-"""Get image data sets: ``python -m bench.download cifar10 fashion_mnist``.
+"""Download image data sets: ``python -m bench.download cifar10 fashion_mnist``.
 
-They go to the folder that ``BENCH_DATA_ROOT`` names, or ``~/.cache/ssvi-bench/data``. What is
-there already, and whole, is not fetched again.
+They are stored in the folder that ``BENCH_DATA_ROOT`` names, or in ``~/.cache/ssvi-bench/data``. Files that
+are already there and complete are not downloaded again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run a suite: ``python -m bench.grid --suite criteria_ablation``.
 
-Runs that are done are not repeated, so the same command goes on where it was stopped. A run
-that fails is a row with its reason, and the exit status 1 says that there is one.
+Finished runs are not repeated, so the same command continues where it was stopped. A failed run is a row
+of the tables with its reason, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bench.cli import arguments as cli
 from bench.cli.entry import entry, leaving_at_once
 
-if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
+if TYPE_CHECKING:  # these import torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
     from bench.launching.session import Asked
@@ -62,9 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_seeds(parser)
     cli.add_results(parser)
     parser.add_argument(
-        "--detach", action="store_true", help="with --executor slurm: leave once everything is submitted"
+        "--detach", action="store_true", help="with --executor slurm: exit once all jobs are submitted"
     )
-    parser.add_argument("--dry-run", action="store_true", help="show every cell and an estimate; run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show all cells and the estimated cost; run nothing"
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What there is to choose from: ``python -m bench.list [KIND …] [--options]``."""
+"""List what can be chosen: ``python -m bench.list [KIND …] [--options]``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser("bench.list", __doc__)
     parser.add_argument("kind", nargs="*", metavar="KIND", help=f"any of: {', '.join(KINDS)} (default: all)")
     parser.add_argument(
-        "-v", "--options", action="store_true", help="show each one's options, defaults and valid values"
+        "-v", "--options", action="store_true", help="show options, defaults and valid values of each"
     )
     arguments = parser.parse_args(argv)
     for kind in arguments.kind:

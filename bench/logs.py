@@ -1,8 +1,8 @@
-"""What is known of how a run goes, or went: ``python -m bench.logs RUN_ID``.
+"""Show the status and logs of a run: ``python -m bench.logs RUN_ID``.
 
-Its status and reason, the job of SLURM that it is in, the log in its folder, and the end of what the
-processes printed that it was given to, as far as that is kept: the files of a launch in which all went well
-are removed. ``python -m bench.status --runs`` lists the ids.
+It prints the run's status and reason, its SLURM job, the log in its folder, and the last output of the
+processes that computed it. That output is kept only if something went wrong in the launch.
+``python -m bench.status --runs`` lists the ids.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ _SHOWN = (
 def main(argv: list[str] | None = None) -> int:
     """Print what there is; with ``--follow`` what is added, until the run is settled."""
     parser = cli.parser("bench.logs", __doc__)
-    parser.add_argument("run_id", metavar="RUN_ID", help="a run, as tables and bench.status name it")
+    parser.add_argument("run_id", metavar="RUN_ID", help="id of a run, as in tables and bench.status")
     cli.add_results(parser)
     parser.add_argument(
-        "--lines", type=cli.positive, metavar="N", default=_LINES, help="of each log (default: 50)"
+        "--lines",
+        type=cli.positive,
+        metavar="N",
+        default=_LINES,
+        help="print the last N lines of each log (default: 50)",
     )
-    parser.add_argument("--follow", action="store_true", help="go on printing until the run is settled")
+    parser.add_argument("--follow", action="store_true", help="print new lines until the run has ended")
     arguments = parser.parse_args(argv)
     store = Store(arguments.results)
     run = store.run(arguments.run_id)

@@ -1,9 +1,8 @@
-"""Tables without runs, to give away: ``python -m bench.publish --suite baselines --to DIR``.
+"""Copy tables, without runs, to give them to others: ``python -m bench.publish --suite baselines --to DIR``.
 
-A published folder has the plans, tables and methods' looks of suites, and the patches that their runs'
-commits name: a few MB where run folders are hundreds. The dashboard and ``bench.report`` read it as any
-results folder. It has no run folders, so nothing is computed or collected there; publishing again replaces
-the suites that are named.
+A published folder has plans, tables, the styles of methods, and the patches of uncommitted code that runs
+refer to: a few MB instead of hundreds. The dashboard and ``bench.report`` read it like any results folder,
+but nothing can be computed or collected there. Publishing again replaces the suites that are named.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from bench.results.store import Store
 def main(argv: list[str] | None = None) -> int:
     """Publish, and say how much it is."""
     parser = cli.parser("bench.publish", __doc__)
-    parser.add_argument("--suite", required=True, help="a suite that was collected, or all of them: all")
+    parser.add_argument("--suite", required=True, help="a suite that was collected, or `all`")
     parser.add_argument("--to", required=True, metavar="DIR", help="the folder to publish to")
     cli.add_results(parser)
     arguments = parser.parse_args(argv)

@@ -1,8 +1,8 @@
-"""A suite as a document: ``python -m bench.report --suite baselines``.
+"""Write a report of a suite: ``python -m bench.report --suite baselines``.
 
-Writes ``report.md``, ``report.tex`` (tables for a paper; needs booktabs) and ``report.html``, one page that
-needs nothing else, with the figures of the dashboard. Each has the question, the tables with intervals, what
-failed or is missing, definitions, provenance, and the command that makes it all again.
+It writes ``report.md``, ``report.tex`` (tables for a paper; needs booktabs) and ``report.html``, a single
+file with the figures of the dashboard. The report has the question, tables with intervals, failed and
+missing runs, definitions, provenance, and the commands that compute everything again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Write the report in its three forms, and say where."""
     parser = cli.parser("bench.report", __doc__)
     parser.add_argument("--suite", required=True, help="a suite that was collected")
-    parser.add_argument("--scale", help="of this scale (needed where it was launched at several)")
-    parser.add_argument("--to", metavar="DIR", help="where to (default: the suite's folder in the results)")
+    parser.add_argument("--scale", help="scale to report (required if the suite was launched at several)")
+    parser.add_argument("--to", metavar="DIR", help="folder to write (default: the suite's results folder)")
     cli.add_results(parser)
     arguments = parser.parse_args(argv)
     store = Store(arguments.results)

@@ -1,7 +1,7 @@
-"""Where the runs of a suite stand: ``python -m bench.status --suite criteria_ablation --watch``.
+"""Show the progress of the runs of a suite: ``python -m bench.status --suite criteria_ablation --watch``.
 
-Reads the results folder, and asks SLURM where jobs were submitted, so it tells of grids that other
-processes or machines compute, from any node that sees the folder.
+It reads the results folder, and asks SLURM if jobs were submitted. So it also shows grids that other
+processes or machines compute, from any machine that sees the folder.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _WATCH_SECONDS = 1.0
 def main(argv: list[str] | None = None) -> int:
     """Show one moment, or follow until every run is settled."""
     parser = cli.parser("bench.status", __doc__)
-    parser.add_argument("--suite", help="a suite that was launched (default: all of them)")
-    parser.add_argument("--scale", help="of one scale only")
+    parser.add_argument("--suite", help="a suite that was launched (default: all suites)")
+    parser.add_argument("--scale", help="show only this scale")
     cli.add_results(parser)
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--watch", action="store_true", help="follow until every run is settled")
-    how.add_argument("--runs", action="store_true", help="list every run: its id, status and job")
+    how.add_argument("--watch", action="store_true", help="follow until every run has ended")
+    how.add_argument("--runs", action="store_true", help="list every run with its id, status and job")
     arguments = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 240)
     store = Store(arguments.results)

@@ -1,10 +1,10 @@
-"""Search each method's settings as a suite declares it: ``python -m bench.tune --suite baselines``.
+"""Search the settings of each method as a suite declares it: ``python -m bench.tune --suite baselines``.
 
-Every method gets as many trials, is scored on validation data alone, under seeds that no suite reports,
-and keeps the suite's own settings where none of the others does better. What was chosen is written to
-``<suite>.tuned.yaml`` beside the suite's file, which the suite reads from then on, and all trials to
-``<suite>.search.csv``. Runs that are done are not repeated: the same command goes on where it was stopped,
-and one with more ``--trials`` adds to them. The exit status is 1 where no trial of a method finished.
+Every method gets the same number of trials. They are scored on validation data only, with seeds that no
+suite reports, and a method keeps the suite's own settings if no trial is better. The chosen settings are
+written to ``<suite>.tuned.yaml`` beside the suite's file, from which the suite then reads them; all trials
+are written to ``<suite>.search.csv``. Finished runs are not repeated: the same command continues where it
+was stopped, and a larger ``--trials`` adds trials. The exit status is 1 if no trial of a method finished.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bench.cli import arguments as cli
 from bench.cli.entry import entry, leaving_at_once
 
-if TYPE_CHECKING:  # what follows imports torch, which takes seconds in which Ctrl-C must be handled
+if TYPE_CHECKING:  # these import torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
     from bench.launching.session import Asked
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         from methods.core.errors import UserError
 
         if settings := cli.overrides(arguments):
-            raise UserError(f"--set {next(iter(settings))}: of what is searched; valid: slurm.KEY")
+            raise UserError(f"--set {next(iter(settings))}: settings are searched, not set; valid: slurm.KEY")
         searching = Searching(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
         asked = session.ready(searching.plan, arguments, lambda: _print_plan(searching, arguments.results))
         if asked is None:
@@ -55,15 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
     parser.add_argument(
-        "--trials", type=cli.positive, metavar="N", help="trials of each method (default: as the suite says)"
+        "--trials", type=cli.positive, metavar="N", help="trials of each method (default: those of the suite)"
     )
     cli.add_launching(parser)
     cli.add_execution(parser)
     cli.add_where(parser)
-    cli.add_set(parser, "override keys of the profile, as in --set slurm.time=30; repeatable")
+    cli.add_set(parser, "change keys of the SLURM profile, as in --set slurm.time=30; repeatable")
     cli.add_results(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="show what would be searched and an estimate; run nothing"
+        "--dry-run", action="store_true", help="show what is searched and the estimated cost; run nothing"
     )
     return parser
 

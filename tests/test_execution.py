@@ -100,12 +100,12 @@ def test_a_network_is_built_the_same_for_every_device(monkeypatch):
 def test_devices_have_names_and_wrong_ones_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(UserError, match=r"device 'cuda' is not here; valid: auto, cpu$"):
+    with pytest.raises(UserError, match=r"this machine has no device 'cuda'; valid: auto, cpu$"):
         resolve_device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto") == "cuda"
     assert resolve_device("cuda:1") == "cuda:1"
-    with pytest.raises(UserError, match=r"'cuda:2' is not here; valid: auto, cpu, cuda, cuda:0, cuda:1$"):
+    with pytest.raises(UserError, match=r"no device 'cuda:2'; valid: auto, cpu, cuda, cuda:0, cuda:1$"):
         resolve_device("cuda:2")
 
 
@@ -150,7 +150,7 @@ def test_a_device_that_is_missing_is_one_line(command, capsys, monkeypatch, tmp_
     with pytest.raises(SystemExit) as caught:
         entry(lambda: command(arguments))
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: device 'cuda:3' is not here; valid: auto, cpu\n"
+    assert capsys.readouterr().err == "error: this machine has no device 'cuda:3'; valid: auto, cpu\n"
     assert not (tmp_path / "none").exists()
 
 

@@ -280,7 +280,7 @@ BAD = {
     "key": (["--suite", "./toy.yaml", "--set", "epoch=1"], "--set: unknown key 'epoch'; valid: "),
     "no value": (["--suite", "./toy.yaml", "--set", "epochs"], "--set"),
     "value": (["--suite", "./toy.yaml", "--set", "epochs=many"], "epochs"),
-    "method": (["--suite", "./toy.yaml", "--set", "method=svsi"], "--set: a method is chosen by --where"),
+    "method": (["--suite", "./toy.yaml", "--set", "method=svsi"], "--set: the method can't be overridden"),
     "data set": (["--suite", "./toy.yaml", "--set", "dataset=none"], "unknown data set 'none'; valid: "),
     "network": (["--suite", "./toy.yaml", "--set", "network=none"], "unknown network 'none'; valid: "),
     "criterion": (
@@ -303,7 +303,7 @@ BAD = {
     ),
     "condition": (["--suite", "./toy.yaml", "--where", "sparsity"], "--where"),
     "nothing chosen": (["--suite", "./toy.yaml", "--where", "seed=17"], "no cell fulfils 'seed=17'"),
-    "seeds": (["--suite", "./toy.yaml", "--seeds", "a-b"], "--seeds: 'a-b' is no seed or range of seeds"),
+    "seeds": (["--suite", "./toy.yaml", "--seeds", "a-b"], "--seeds: 'a-b' is not a seed or a range"),
     "falling seeds": (["--suite", "./toy.yaml", "--seeds", "4-0"], "seeds"),
     "no seeds": (["--suite", "./toy.yaml", "--seeds", ""], "seeds"),
     "workers": (["--suite", "./toy.yaml", "--workers", "0"], "--workers: '0' is not a positive whole number"),

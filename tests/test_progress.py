@@ -386,7 +386,7 @@ def test_failures_are_told_and_how_to_repeat_them(store):
 def test_what_was_cancelled_goes_on_with_the_same_command(store):
     launched(store, config(seed=0))
     launched(store, config(seed=1), status="cancelled")
-    assert "cancelled: 1 run; the same command goes on from there" in summary(store)
+    assert "cancelled: 1 run; the same command computes the rest" in summary(store)
 
 
 def test_nothing_but_failures(store):

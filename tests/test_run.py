@@ -162,7 +162,7 @@ def test_a_dry_run_shows_every_parameter_and_trains_nothing(call, tmp_path):
     }
     assert "parameters: 227, 163 of them active" in out
     assert "density: 0.636364 (112 of 176 kernel weights)" in out
-    assert "FLOPs an example: 224 for inference, 1,344 for a training step" in out
+    assert "FLOPs per example: 224 for inference, 1,344 for a training step" in out
     call("--set", settings)
     _, folder = only_run(tmp_path)
     assert out.startswith(f"run {folder.run_id}: ssvi on toy_network, toy_blobs, seed 0\n")

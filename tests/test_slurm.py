@@ -351,7 +351,10 @@ def test_two_launchers_divide_the_work(cluster, suite, results, undisturbed):
 def test_a_job_that_cannot_start_is_one_line(cluster, suite, results):
     done = bench("grid", *launch(suite, results, slurm="setup=[exit 3]"))
     assert done.returncode == 2
-    assert done.stderr.startswith("error: jobs end and do nothing: ") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: jobs end without computing anything: ")
+        and done.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_times_are_those_of_sbatch(time, expected):
 
 @pytest.mark.parametrize("time", ["", "0", "1 day", "1:2:3:4", "-5", "1-", "0:00:00", "½"])
 def test_what_is_no_time(time):
-    with pytest.raises(UserError, match="is no time; valid: minutes, H:M:S"):
+    with pytest.raises(UserError, match="is not a time; valid: minutes, H:M:S"):
         seconds(time)
 
 
@@ -90,11 +90,11 @@ def test_what_is_no_time(time):
         ("time: tomorrow", "time: 'tomorrow' is no time"),
         ("memory: lots", "memory: 'lots' is not valid; valid: 8G"),
         ("partition: a b", "partition: 'a b' is not a name"),
-        ("options: {mem: 3G}", "options: mem is the key memory of a profile"),
+        ("options: {mem: 3G}", "options: mem: set it by the key memory of the profile"),
         ("options: {array: 1-3}", "options: 'array' can't be set here"),
         ("options: {'a b': 1}", "options: 'a b' can't be set here"),
         ('options: {comment: "x"}', "options: 'comment' can't be set here"),
-        ('options: {reservation: "x\\n#SBATCH --array=1"}', "is no value of an option"),
+        ('options: {reservation: "x\\n#SBATCH --array=1"}', "is not the value of an option"),
         ("setup: module load", "setup: expected"),
         ("cpus: 1\ncpus: 2", "key 'cpus' appears twice"),
     ],

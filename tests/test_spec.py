@@ -242,7 +242,7 @@ def test_a_bad_value_is_one_line_with_its_key(flat, message):
         ({"dataset": "spec_data"}, r"^configuration: missing key 'network'$"),
         (
             {**NAMES, "method": {"name": "spec_method", "version": 1}},
-            r"^spec_method is at version 2, the run at 1$",
+            r"^method spec_method has version 2, the run is of 1$",
         ),
         ({**NAMES, "method": {"sparsity": 0.5}}, r"^unknown method None; valid: "),
     ],

@@ -298,7 +298,9 @@ def test_a_run_of_another_version_of_its_method_or_of_another_name(fresh):
     document = folder.read("spec")
     document["config"]["method"]["version"] = 99
     folder.write("spec", document)
-    assert refused(store, folder.run_id) == (f"run {folder.run_id}: ssvi is at version 1, the run at 99")
+    assert refused(store, folder.run_id) == (
+        f"run {folder.run_id}: method ssvi has version 1, the run is of 99"
+    )
     document["config"]["method"] = {"name": "gone"}
     folder.write("spec", document)
     assert f"run {folder.run_id}: " in refused(store, folder.run_id)

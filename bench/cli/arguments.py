@@ -1,6 +1,6 @@
-"""What every command shares: one-line errors, exit statuses, and the common arguments.
+"""Define what all commands share: the argument parser and the common arguments.
 
-A command is a function ``main(argv: list[str] | None = None) -> int`` and ends in
+A command is a function ``main(argv: list[str] | None = None) -> int``, and its module ends with
 
     if __name__ == "__main__":
         entry(main)
@@ -18,7 +18,7 @@ from bench.experiment.execution import Execution
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Columns of a terminal that is none.
+#: Width in columns of output that does not go to a terminal.
 _WIDTH = 240
 
 
@@ -35,12 +35,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(prog: str, doc: str | None) -> Parser:
-    """The parser of ``python -m prog``, described by the module's docstring."""
+    """Return the parser of ``python -m prog``; ``doc``, the module's docstring, describes it."""
     return Parser(prog=f"python -m {prog}", description=doc)
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """``--results DIR``."""
+    """Add ``--results DIR``."""
     parser.add_argument(
         "--results", metavar="DIR", default="results", help="the results folder (default: results)"
     )
@@ -50,98 +50,98 @@ def add_set(
     parser: argparse.ArgumentParser,
     words: str = "override settings, as in --set epochs=5,method.sparsity=0.9; repeatable",
 ) -> None:
-    """``--set KEY=VALUE``; ``overrides`` and ``profile_overrides`` read what was given."""
+    """Add ``--set KEY=VALUE``; ``overrides`` and ``profile_overrides`` read it."""
     parser.add_argument(
         "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help=words
     )
 
 
-#: ``--set`` of what belongs to a profile of SLURM, not to runs.
+#: Beginning of keys in ``--set`` that belong to a SLURM profile, not to runs.
 _SLURM = "slurm."
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings given by ``--set``: key to value."""
+    """Return the settings of runs given by ``--set``: key to value."""
     found = _all_overrides(arguments)
     if not hasattr(arguments, "profile"):
-        return found  # a command that submits nothing knows no keys of a profile
+        return found  # a command that submits no jobs has no keys of a profile
     return {key: value for key, value in found.items() if not key.startswith(_SLURM)}
 
 
 def profile_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings given by ``--set slurm.KEY=VALUE``: key of the profile to value."""
+    """Return the settings given by ``--set slurm.KEY=VALUE``: key of the profile to value."""
     found = _all_overrides(arguments).items()
     return {key.removeprefix(_SLURM): value for key, value in found if key.startswith(_SLURM)}
 
 
 def _all_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    from bench.experiment.notation import parse_overrides  # here, as it imports methods and with it torch
+    from bench.experiment.notation import parse_overrides  # imported here because it loads torch
 
     return parse_overrides(arguments.overrides)
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
-    """``--where CONDITIONS``, a list for ``bench.planning.filters.parse_where``."""
+    """Add ``--where CONDITIONS``, a list for ``bench.planning.filters.parse_where``."""
     parser.add_argument(
         "--where",
         metavar="CONDITIONS",
         action="append",
         default=[],
-        help='only some cells, as in --where "sparsity>=0.9,method=ssvi|static_vi"; repeatable',
+        help='select cells, as in --where "sparsity>=0.9,method=ssvi|static_vi"; repeatable',
     )
 
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
-    """``--seeds SEEDS``, text for ``bench.experiment.notation.parse_seeds``."""
+    """Add ``--seeds SEEDS``, text for ``bench.experiment.notation.parse_seeds``."""
     parser.add_argument(
-        "--seeds", metavar="SEEDS", help="seeds in place of the usual ones, as in 0-4 or 0,2,5-7"
+        "--seeds", metavar="SEEDS", help="seeds that replace the usual ones, as in 0-4 or 0,2,5-7"
     )
 
 
 def add_launching(parser: argparse.ArgumentParser) -> None:
-    """Where runs are computed, how many at once, and what to do with those that are there."""
+    """Add arguments that say where runs are computed, how many at once, and which are repeated."""
     parser.add_argument(
         "--executor",
         choices=("local", "inline", "slurm"),
         default="local",
-        help="where runs are computed: worker processes of this machine, this process, or jobs of a cluster "
-        "(default: local)",
+        help="where runs are computed: local: worker processes on this machine; inline: this process; slurm: "
+        "jobs on a cluster (default: local)",
     )
     parser.add_argument(
         "--workers",
         type=positive,
         metavar="N",
-        help="processes at once on this machine (default: one for each GPU in use, or for each usable core "
-        "over --threads, as far as memory has room)",
+        help="worker processes on this machine (default: one for each GPU in use, else usable cores divided "
+        "by --threads, fewer if memory is short)",
     )
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="what SLURM is told of jobs: slurm/NAME.yaml, or a path; single keys by --set slurm.KEY=VALUE",
+        help="options of SLURM jobs: slurm/NAME.yaml, or a path; change keys by --set slurm.KEY=VALUE",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="run again what failed")
-    parser.add_argument("--force", action="store_true", help="run everything again; set aside what there is")
+    parser.add_argument("--retry-failed", action="store_true", help="compute failed runs again")
+    parser.add_argument("--force", action="store_true", help="compute all runs again; set old results aside")
 
 
 def console() -> Console:
-    """Where a command that launches runs prints."""
+    """Return the console to which commands that launch runs print."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    """How runs are computed: device, threads, execution, ``--channels-last`` and ``--compile``."""
+    """Add arguments that say how runs are computed: device, threads, checkpoints, kernels, compilation."""
     parser.add_argument(
         "--device",
         default="auto",
-        help="cpu, cuda, cuda:N, or auto: cuda where there is one, else cpu (default)",
+        help="cpu, cuda, cuda:N, or auto: cuda if there is a GPU, else cpu (default: auto)",
     )
     parser.add_argument(
         "--threads",
         type=positive,
         metavar="N",
-        help="torch threads of a run (default: 1; of a job of SLURM the cores that it has)",
+        help="torch threads of a run (default: 1; in a SLURM job, its number of cores)",
     )
     parser.add_argument(
         "--checkpoint-seconds",
@@ -154,23 +154,37 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
         "--execution",
         choices=("auto", "dense", "sparse"),
         default="auto",
-        help="layers with sparse weights: by sparse kernels (CPU), by dense contractions, or by whichever is "
-        "faster (default: auto)",
+        help="how layers with sparse weights are computed: dense: by dense contractions; sparse: by sparse "
+        "kernels (CPU only); auto: by the faster of both (default: auto)",
     )
     parser.add_argument(
-        "--channels-last", action="store_true", help="hold images and kernels channel by channel in a pixel"
+        "--channels-last", action="store_true", help="store images and kernels with channels last in memory"
     )
-    parser.add_argument("--compile", action="store_true", help="send networks through torch.compile")
+    parser.add_argument("--compile", action="store_true", help="compile networks by torch.compile")
 
 
 def execution(
     arguments: argparse.Namespace, executor: str = "inline", device: str | None = None, threads: int = 1
 ) -> Execution:
-    """What ``add_execution`` added, resolved.
+    """Return how runs are computed, from the arguments of ``add_execution``.
 
-    device: where it is not this machine that computes, and its devices say nothing. threads: where none are
-    asked for. Raises ``UserError`` for a missing device, or kernels that are asked for and missing; says
-    where they are missed.
+    A note is printed if the device could use sparse kernels but they are missing.
+
+    Parameters
+    ----------
+    arguments
+        Parsed arguments.
+    executor
+        Name of the executor.
+    device
+        Replaces ``--device``, for runs that are computed on other machines.
+    threads
+        Threads of a run if ``--threads`` is not given.
+
+    Raises
+    ------
+    UserError
+        If the device, or kernels that were asked for, are missing.
     """
     from bench.experiment.execution import resolve_device
     from methods.core.errors import UserError
@@ -193,14 +207,14 @@ def execution(
 
 
 def positive(text: str) -> int:
-    """The type of arguments that are positive whole numbers."""
+    """Parse an argument that is a positive whole number."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """The type of arguments that are a time of more than nothing."""
+    """Parse an argument that is a positive number of seconds."""
     try:
         found = float(text)
     except ValueError:

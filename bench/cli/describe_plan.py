@@ -1,4 +1,4 @@
-"""A plan as text: every cell with its status, why some are omitted, and what it will cost."""
+"""Describe a plan as text: every cell with its status, why some are omitted, and the estimated cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ _WIDTH = 100
 
 
 def describe_plan(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -> str:
-    """``plan`` for a terminal, plain text; ``statuses`` by run id, ``pending`` where there is none."""
+    """Return ``plan`` as plain text for a terminal.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    statuses
+        Status by run id; a run that is not in it is ``pending``.
+    estimate
+        Estimated cost of the remaining runs.
+    """
     lines = [f"{plan.suite}, scale {plan.scale}: {plan.question}", ""]
     lines.append(f"{'run':<12}  {'status':<9}  {'seed':>4}  cell")
     for cell, following in zip(plan.cells, [*plan.cells[1:], None], strict=True):
@@ -27,7 +37,7 @@ def describe_plan(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
 
 
 def describe_cost(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -> list[str]:
-    """How many runs it is, how many are left, and what these will cost, in lines."""
+    """Return lines with the numbers of cells and runs, and the estimated cost of the remaining runs."""
     counts = Counter(statuses.get(spec.run_id, "pending") for spec in plan.specs)
     omitted = len(plan.cells) - counts.total()
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -40,7 +50,7 @@ def describe_cost(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
 
 
 def _rounded(hours: float) -> str:
-    """Two digits, or whole hours of many."""
+    """Format hours with two digits, or as whole hours from 100 on."""
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
 
 

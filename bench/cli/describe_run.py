@@ -1,4 +1,4 @@
-"""One run as text before it is trained: its id, what becomes of every parameter, and what a step costs."""
+"""Describe one run as text before it is trained: its id, all parameters, and the cost of a step."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ _NUMBERS = (2, 4)
 
 
 def preview(spec: RunSpec, how: Execution = Execution()) -> str:
-    """The run of ``spec`` for a terminal, plain text. Builds its module; trains nothing, and needs no data
-    of a set that knows its sizes.
+    """Return a description of a run as plain text for a terminal.
+
+    Its module is built, but not trained. No data is loaded, unless the data set does not know its sizes.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    how
+        How it would be computed.
     """
     nothing = Split(torch.empty(0), torch.empty(0, dtype=torch.long))
     task = preflight.task(spec)
@@ -35,12 +43,12 @@ def preview(spec: RunSpec, how: Execution = Execution()) -> str:
         "parameters": f"{counts.kernel + counts.other:,}, {counts.active + counts.other:,} of them active",
         "density": f"{counts.density:.6g} ({counts.active:,} of {counts.kernel:,} kernel weights)",
         "execution": _execution(module),
-        "FLOPs an example": f"{inference:,.0f} for inference, {step:,.0f} for a training step",
+        "FLOPs per example": f"{inference:,.0f} for inference, {step:,.0f} for a training step",
     }
     head = f"run {spec.run_id}: {spec.method[0]} on {spec.network[0]}, {spec.dataset[0]}, seed {spec.seed}"
     if spec.training.budget != "epochs":
         epochs, nominal = problem.budget.epochs, spec.training.epochs
-        most = ", the most there are" if epochs == CAP * nominal else ""
+        most = ", the most that is allowed" if epochs == CAP * nominal else ""
         facts["budget"] = f"{spec.training.budget}: {epochs} epochs, {epochs / nominal:.4g} x {nominal}{most}"
     return "\n".join([head, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())])
 

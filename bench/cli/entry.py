@@ -1,4 +1,4 @@
-"""How a command ends: exit statuses, and errors in one line."""
+"""Run a command as a process: exit statuses, and errors in one line."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
-#: Errors that mean "the user can mend this". They are looked up among the modules that are
-#: loaded: a command of the read side must not import torch to have its errors printed.
+#: Errors that the user can mend. They are looked up among the loaded modules, so that commands that only
+#: read results do not import torch just to print an error.
 _USER_ERRORS = (
     ("methods.core.errors", "UserError"),
     ("bench.results.files", "StoreError"),
@@ -35,10 +35,11 @@ _USER_ERRORS = (
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """While it holds, Ctrl-C and SIGTERM end the process there and then, with status 130.
+    """Within the block, make Ctrl-C and SIGTERM end the process at once, with status 130.
 
-    For the seconds in which a command imports and has nothing to put in order: a ``KeyboardInterrupt``
-    among imports can be swallowed by a compiled module that is half loaded, and the command would go on.
+    Use it while a command imports modules and has nothing to clean up. During imports, a
+    ``KeyboardInterrupt`` can be swallowed by a compiled module that is half loaded, and the command would
+    go on.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: os._exit(INTERRUPTED)) for number in numbers]
@@ -50,22 +51,22 @@ def leaving_at_once() -> Iterator[None]:
 
 
 def entry(main: Callable[[], int]) -> NoReturn:
-    """Run ``main`` as a process: its result is the exit status.
+    """Run ``main`` as a process and exit with its result as the exit status.
 
-    Bad input is one line ``error: …`` on stderr and status 2; Ctrl-C is status 130; a
-    reader that went away (``| head``) is status 141, silently. Anything else is a bug and
-    keeps its traceback.
+    Bad input prints one line ``error: …`` to stderr and exits with status 2. Ctrl-C exits with status 130.
+    A reader that has gone away (``| head``) leads to status 141, without a message. Any other exception is a
+    bug and keeps its traceback.
     """
     try:
         status = main()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        # whoever pressed it waits, and an interpreter with torch takes more than a second to take down
+        # exit at once, because an interpreter with torch loaded takes more than a second to shut down
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)
     except BrokenPipeError:
-        # what is still buffered would raise again when the interpreter flushes at exit
+        # stdout now leads to nowhere; otherwise flushing it at exit would raise the error again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BROKEN_PIPE
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a person sees while runs are computed: a table that is redrawn, or plain lines."""
+"""Show the progress of runs: a table that is redrawn in a terminal, or plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _redraw(progress: Progress, console: Console, over: threading.Event) -> None
 
 
 def _print_lines(progress: Progress, console: Console, over: threading.Event) -> None:
-    """A line every ten seconds while something changes, and one for each failure, once."""
+    """Print each failure once, and a line at most every ten seconds when something has changed."""
     reported: set[str] = set()
     last, before, running = time.monotonic(), "", True
     while running:
@@ -60,12 +60,12 @@ def _print_lines(progress: Progress, console: Console, over: threading.Event) ->
 
 
 def say(console: Console, line: str, style: str | None = None) -> None:
-    """Print a plain line, however long."""
+    """Print a plain line of any length, without wrapping."""
     console.print(printable(line), markup=False, highlight=False, soft_wrap=True, style=style)
 
 
 def render(snapshot: Snapshot) -> RenderableType:
-    """The picture of one moment."""
+    """Draw a snapshot: running and failed runs, progress, jobs and notes."""
     parts: list[RenderableType] = []
     if snapshot.running:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -73,7 +73,7 @@ def render(snapshot: Snapshot) -> RenderableType:
             left = head in ("running", "run", "stage")
             table.add_column(head, justify="left" if left else "right", no_wrap=True)
         for running in snapshot.running[:_MOST_ROWS]:
-            table.add_row(*(Text(part) for part in _row(running)))  # as it is: a str would be markup
+            table.add_row(*(Text(part) for part in _row(running)))  # in a plain str, brackets would be markup
         parts.append(table)
         if len(snapshot.running) > _MOST_ROWS:
             parts.append(Text(f"… and {len(snapshot.running) - _MOST_ROWS} more", style="dim"))
@@ -92,7 +92,7 @@ def render(snapshot: Snapshot) -> RenderableType:
 
 
 def named(item: Item) -> str:
-    """``ssvi criterion=snr seed=3 (0123456789ab)``."""
+    """Return the name of a run, as ``ssvi criterion=snr seed=3 (0123456789ab)``."""
     seed = "" if item.seed is None else f" seed={item.seed}"
     return f"{item.label}{seed} ({item.run_id})"
 
@@ -111,5 +111,5 @@ def _time_left(snapshot: Snapshot) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 run``, ``12 runs``."""
+    """Return a number with its noun: ``1 run``, ``12 runs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The summary at the end of a grid: a line a configuration, mean ± interval over its seeds."""
+"""Print the summary at the end of a grid: a line for each configuration, with mean ± interval over seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bench.planning.plan import Cell
 
-#: Column of the table ``runs``, how it is headed, its factor and digits.
+#: Columns of the table ``runs`` to show: name, head, factor and number of decimals.
 _SHOWN = (
     ("accuracy", "accuracy %", 100, 2),
     ("nll", "NLL", 1, 3),
@@ -39,9 +39,16 @@ _WITH_INTERVAL = ("accuracy", "nll", "ece")
 
 @dataclass(frozen=True)
 class Ranking:
-    """The order of a summary: by the column ``by`` of ``runs``, within a data set and network.
+    """The order of a summary: by one metric, within each data set and network.
 
-    references: ``config_id`` to that of what it is compared with; reference: its labels in words.
+    Parameters
+    ----------
+    by
+        Column of the table ``runs``.
+    references
+        ``config_id`` of a configuration to that of its reference.
+    reference
+        Labels of the reference, in words.
     """
 
     by: str
@@ -50,17 +57,17 @@ class Ranking:
 
     @property
     def head(self) -> str:
-        """How the column is headed."""
+        """The head of the column."""
         return self._shown[1]
 
     def order(self, row: Mapping[Any, Any]) -> tuple[str, str, float]:
-        """The sort key of a configuration's row."""
+        """Return the sort key of a configuration's row."""
         mean = float(row[f"{self.by}_mean"])
         better = -mean if self._higher else mean
         return str(row["dataset"]), str(row["network"]), math.inf if math.isnan(better) else better
 
     def differences(self, runs: pd.DataFrame) -> dict[str, str]:
-        """What each configuration has more than its reference, in words, by ``config_id``."""
+        """Return the difference of each configuration from its reference, formatted, by ``config_id``."""
         _, _, factor, digits = self._shown
         found = paired(runs, self.by, self.references)
         texts = {}
@@ -76,7 +83,7 @@ class Ranking:
 
     @cached_property
     def _higher(self) -> bool:
-        """Whether more of it is better."""
+        """Whether higher values are better."""
         return bool(definitions()["runs"][self.by]["better"] == "higher")
 
     @property
@@ -87,7 +94,19 @@ class Ranking:
 def print_summary(
     console: Console, runs: pd.DataFrame, omitted: Sequence[Cell], ranking: Ranking | None = None
 ) -> None:
-    """Print what the finished ones of ``runs`` scored, which failed and why, and what was not run."""
+    """Print the scores of finished runs, the failed runs with their reasons, and the cells that were not run.
+
+    Parameters
+    ----------
+    console
+        Console to print to.
+    runs
+        Rows of the table ``runs``.
+    omitted
+        Cells that were not run.
+    ranking
+        Order of the rows; None keeps the order of the suite and prints no differences.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("test set", no_wrap=True)
     for head in ("n", *(head for _, head, _, _ in _SHOWN)):
@@ -115,13 +134,25 @@ def print_summary(
         why = reason({"error_kind": run.error_kind, "error": run.error})
         say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {why}", "red")
     if len(failed):
-        say(console, "a run that failed is not repeated, unless by --retry-failed")
+        say(console, "failed runs are not repeated without --retry-failed")
     if cancelled := int((runs["status"] == "cancelled").sum()):
-        say(console, f"cancelled: {counted(cancelled, 'run')}; the same command goes on from there")
+        say(console, f"cancelled: {counted(cancelled, 'run')}; the same command computes the rest")
 
 
 def print_share(console: Console, computed: pd.DataFrame, seconds: float, workers: int) -> None:
-    """Print how long it took and how much of it was training and evaluation."""
+    """Print the time that the runs took, and the share of it spent on training and evaluation.
+
+    Parameters
+    ----------
+    console
+        Console to print to.
+    computed
+        Rows of the runs that were computed.
+    seconds
+        Time that this took, in seconds.
+    workers
+        Number of processes.
+    """
     spent = (computed["train_seconds"] + computed["evaluation_seconds"]).sum()
     by = "1 process" if workers == 1 else f"{workers} processes"
     share = f"{spent / (seconds * workers):.0%} of their time training and evaluation"

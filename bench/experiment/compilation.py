@@ -1,4 +1,4 @@
-"""What ``torch.compile`` is given: the parts of a network that are not variational."""
+"""Compile the parts of a network that are not variational with ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from methods.core import passes
 
 
 def compile_plain(module: nn.Module) -> None:
-    """Have what lies between the variational layers of ``module`` compiled, when it is first called.
+    """Compile what lies between the variational layers of ``module``, on its first call.
 
-    What asks for the pass in force is left as it is: the compiler can't see the pass. It gives up a
-    loop that calls such modules, so a container's children are compiled, not itself, and so are those
-    of a list, which nobody calls.
+    Modules that depend on the pass in force (see ``methods.core.passes``) are not compiled, because the
+    compiler can't see the pass. It also gives up loops that call such modules, so the children of a
+    container are compiled instead of the container. The same holds for an ``nn.ModuleList``, which is never
+    called itself.
     """
     for part in passes.modules(module):
         part.forward = torch.compiler.disable(part.forward)
-    # parts share one function of torch's, each of them compiled for training and evaluation, and a last batch
+    # all parts share one function of torch; each is compiled for training, evaluation and a last batch
     torch._dynamo.config.recompile_limit = 8 * sum(1 for _ in module.modules())
     _compile_parts(module)
 

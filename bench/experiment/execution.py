@@ -1,4 +1,4 @@
-"""How a run is computed, as against what it is: recorded beside the results, never part of the id."""
+"""Describe how a run is computed; this is recorded with the results, but is not part of the run id."""
 
 from __future__ import annotations
 
@@ -11,13 +11,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Execution:
-    """executor, concurrency (runs at once on this machine), threads, device, and how often to checkpoint.
+    """How a run is computed.
 
-    concurrency: None where others may have runs on the machine, of which this program knows nothing.
-    device: as torch names it. channels_last: images and kernels lie channel by channel within a
-    pixel. mode: ``auto``, ``dense`` or ``sparse``: which layers are computed by sparse kernels (see
-    ``methods.layers.execution``). compile: what is not variational goes through ``torch.compile``.
-    checkpoint_seconds: least time between two checkpoints.
+    Parameters
+    ----------
+    executor
+        ``local``, ``inline`` or ``slurm``.
+    threads
+        Number of torch threads.
+    concurrency
+        Number of runs at once on this machine; None if unknown, as others may compute there too.
+    device
+        Device by torch's name.
+    channels_last
+        Whether images and kernels are stored with channels last in memory.
+    compile
+        Whether the parts of a network that are not variational are compiled by ``torch.compile``.
+    mode
+        ``auto``, ``dense`` or ``sparse``: which layers sparse kernels compute (see
+        ``methods.layers.execution``).
+    checkpoint_seconds
+        Least time between two checkpoints, in seconds.
     """
 
     executor: str = "inline"
@@ -31,17 +45,20 @@ class Execution:
 
 
 def stopped_otherwise(run: RunFolder, mode: str) -> bool:
-    """Whether ``run`` was stopped under another ``--execution``; it may then start anew."""
+    """Return whether ``run`` was stopped under another ``--execution``; it may then have to start anew."""
     before = (run.read("provenance") or {}).get("mode", mode)
     return run.path.exists() and run.status() == "preempted" and before != mode
 
 
 def resolve_device(name: str) -> str:
-    """``name``, or for ``auto`` a CUDA device where there is one and the CPU elsewhere.
+    """Return the device to use: ``name``, or for ``auto`` a GPU if there is one, else the CPU.
 
-    Raises ``UserError`` for a device that this machine lacks.
+    Raises
+    ------
+    UserError
+        If this machine does not have the device.
     """
-    import torch  # here: a worker loads this module before it says which devices torch may see
+    import torch  # imported here: a worker loads this module before it sets the devices that torch may see
 
     from methods.core.errors import UserError
 
@@ -50,5 +67,5 @@ def resolve_device(name: str) -> str:
         return "cuda" if count else "cpu"
     valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
     if name not in valid:
-        raise UserError(f"device {name!r} is not here; valid: auto, {', '.join(valid)}")
+        raise UserError(f"this machine has no device {name!r}; valid: auto, {', '.join(valid)}")
     return name

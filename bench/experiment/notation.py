@@ -1,7 +1,7 @@
-"""Settings as people write them: YAML, comma-separated lists, ``key=value``, seeds.
+"""Parse and format settings as people write them: YAML, comma-separated lists, ``key=value``, seeds.
 
-YAML is read by the rules of YAML 1.2 (``1e-8`` is a number, ``no`` is a string), a key
-that appears twice is refused, and every error is one line with file and line number.
+YAML follows the rules of YAML 1.2 (``1e-8`` is a number, ``no`` is a string). A key that appears twice is
+an error, and every error is one line with file and line number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SEED = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of the YAML file ``path``."""
+    """Read the YAML file ``path``; raise ``UserError`` if it can't be read or is malformed."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -33,7 +33,15 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """The content of YAML ``text``; errors call it ``name`` and give the line."""
+    """Parse YAML.
+
+    Parameters
+    ----------
+    text
+        The YAML.
+    name
+        Where it is from; errors are ``UserError`` that begin with this and the line.
+    """
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -45,7 +53,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def split(text: str, separator: str, where: str) -> list[str]:
-    """``text`` at each ``separator`` that is not within brackets or quotes; parts are stripped."""
+    """Split ``text`` at each ``separator`` outside brackets and quotes, and strip the parts."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -66,9 +74,19 @@ def split(text: str, separator: str, where: str) -> list[str]:
 
 
 def parse_overrides(items: Iterable[str], where: str = "--set") -> dict[str, Any]:
-    """Settings from ``["epochs=5,lr=0.1", "network.hidden=[64, 64]"]``; values are YAML.
+    """Parse settings, as in ``["epochs=5,lr=0.1", "network.hidden=[64, 64]"]``; values are YAML.
 
-    Raises ``UserError`` on anything but ``key=value`` and on a key that is given twice.
+    Parameters
+    ----------
+    items
+        Texts, each a comma-separated list of ``key=value``.
+    where
+        Option of the command line, for error messages.
+
+    Raises
+    ------
+    UserError
+        If an item has another form, or a key is given twice.
     """
     overrides: dict[str, Any] = {}
     for item in items:
@@ -83,14 +101,27 @@ def parse_overrides(items: Iterable[str], where: str = "--set") -> dict[str, Any
 
 
 def parse_seeds(value: str | int | Iterable[int], where: str = "--seeds") -> tuple[int, ...]:
-    """Seeds from ``"0-4"``, ``"0,2,5-7"``, one number or several; in the order written, each once."""
+    """Parse seeds, in the order written, each once.
+
+    Parameters
+    ----------
+    value
+        ``"0-4"``, ``"0,2,5-7"``, a number or several of these.
+    where
+        Where it is from, for error messages.
+
+    Raises
+    ------
+    UserError
+        If there is no seed, a part is not a seed or a range, or a range has more than ``MOST_SEEDS`` seeds.
+    """
     parts = [str(value)] if isinstance(value, (str, int)) else [str(seed) for seed in value]
     seeds: dict[int, None] = {}
     for part in (piece.strip() for text in parts for piece in text.split(",")):
         match = _SEED.fullmatch(part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
-            raise UserError(f"{where}: {part!r} is no seed or range of seeds; write them as 0-4 or 0,2,5-7")
+            raise UserError(f"{where}: {part!r} is not a seed or a range; write seeds as 0-4 or 0,2,5-7")
         if last - first >= MOST_SEEDS:
             raise UserError(f"{where}: {part!r} is more than {MOST_SEEDS} seeds")
         seeds |= dict.fromkeys(range(first, last + 1))
@@ -100,7 +131,7 @@ def parse_seeds(value: str | int | Iterable[int], where: str = "--seeds") -> tup
 
 
 def show(value: Any) -> str:
-    """A value as it would be written in YAML, on one line."""
+    """Format a value as YAML, on one line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
@@ -113,7 +144,7 @@ def show(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """``SafeLoader`` with YAML 1.2's scalars and without repeated keys."""
+    """``SafeLoader`` with the scalars of YAML 1.2, which refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -142,7 +173,7 @@ _SCALARS = (
     ),
     ("merge", r"<<", ["<"]),
 )
-# in place of the parent's, which also read 1:30, 010 and "no" as something else
+# replaces the parent's rules, which read 1:30 and 010 as other numbers and "no" as false
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first)

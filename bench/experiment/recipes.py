@@ -1,7 +1,7 @@
-"""Recipes: named blocks of training and method options in ``bench/recipes.yaml``.
+"""Read recipes: named blocks of training and method options in ``bench/experiment/recipes.yaml``.
 
-A recipe's ``method`` options go to every method that has them, so that one recipe serves
-dense and sparse methods alike. What a suite or the command line sets wins over it.
+The ``method`` options of a recipe go to every method that has them, so one recipe serves dense and sparse
+methods. Settings of a suite or the command line win over it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ PATH = Path(__file__).with_name("recipes.yaml")
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe. Values are checked where it is applied, keys when it is read."""
+    """One recipe; its keys are checked when it is read, its values when it is applied."""
 
-    doc: str = option(doc="what it stands for, in a sentence")
+    doc: str = option(doc="what the recipe is for, in one sentence")
     training: dict[str, Any] = option({}, "settings of the training loop")
     evaluation: dict[str, Any] = option({}, "settings of the evaluation")
     method: dict[str, Any] = option({}, "options of every method that has them")
 
     def settings(self) -> dict[str, Any]:
-        """All of it under full keys (``method.prior_std``)."""
+        """Return all settings under full keys (``method.prior_std``)."""
         sections = {"training": self.training, "evaluation": self.evaluation, "method": self.method}
         return {
             f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()
@@ -40,12 +40,12 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The recipes, in the order of the file."""
+    """Return the names of the recipes, in the order of the file."""
     return list(_all())
 
 
 def get(name: str, where: str = "") -> Recipe:
-    """The recipe ``name``; ``UserError`` listing the valid ones otherwise."""
+    """Return the recipe ``name``; raise ``UserError`` with the valid names if there is none."""
     found = _all()
     if not isinstance(name, str) or name not in found:
         raise unknown("recipe", name, found, where)
@@ -58,7 +58,7 @@ def _all() -> dict[str, Recipe]:
 
 
 def read(path: Path) -> dict[str, Recipe]:
-    """The recipes of the file ``path``."""
+    """Read the recipes of the file ``path``; raise ``UserError`` if it has an unknown key."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping from names to recipes, got {content!r}")

@@ -1,4 +1,4 @@
-"""Settings of a run: the keys of a recipe, and settings under full, short and nested keys."""
+"""Define the settings of a run, and convert between nested, dotted and short keys."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _SECTIONS: dict[str, Registry[Any]] = {"dataset": DATASETS, "network": NETWORKS,
 
 @dataclass(frozen=True)
 class Training:
-    """The recipe of the one training loop."""
+    """Settings of the training loop."""
 
     epochs: int = option(40, "passes over the training part", within="[1, inf)")
-    batch_size: int = option(64, "examples a step", within="[1, inf)")
+    batch_size: int = option(64, "examples in a minibatch", within="[1, inf)")
     optimiser: str = option("sgd", "update rule", choices=("sgd", "adam", "adamw", "rmsprop"))
     lr: float = option(0.1, "learning rate of means, biases and normalisation", within="(0, inf)")
-    lr_scale: float | None = option(None, "learning rate of posterior scales; null: as lr", within="[0, inf)")
+    lr_scale: float | None = option(None, "learning rate of posterior scales; null: lr", within="[0, inf)")
     momentum: float = option(0.9, "momentum of sgd and rmsprop", within="[0, 1)")
-    weight_decay: float = option(0.0, "L2 decay of everything but scales", within="[0, inf)")
+    weight_decay: float = option(0.0, "L2 decay of all parameters but scales", within="[0, inf)")
     schedule: str = option(
-        "cosine", "learning rate over epochs, to 0 for cosine", choices=("cosine", "constant")
+        "cosine", "learning rate over epochs; cosine: falls to 0", choices=("cosine", "constant")
     )
     clip_norm: float | None = option(None, "largest gradient norm; null: no clipping", within="(0, inf)")
     max_steps: int | None = option(
         None,
-        "minibatches after which training is cut short, its schedules those of the whole; null: none",
+        "minibatches after which training is cut short, with the schedules of all epochs; null: no limit",
         within="[1, inf)",
         neutral=None,
     )
     budget: str = option(
         "epochs",
-        "what training may take. epochs: as many as said; flops: of a sparse method as many as fit the "
-        "training FLOPs of dense VI in the epochs said, at most 10 times as many",
+        "length of training. epochs: the given epochs; flops: for a sparse method, as many epochs as fit the "
+        "training FLOPs of dense VI in the given epochs, at most 10 times as many",
         choices=("epochs", "flops"),
         neutral="epochs",
     )
@@ -49,12 +49,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a trained network is scored."""
+    """Settings of the evaluation of a trained network."""
 
     samples: int = option(10, "posterior samples S averaged by the predictor `samples`", within="[1, inf)")
     stored: str | None = option(
         None,
-        "type of the stored model's values, and then it is the stored one that is scored; null: as trained",
+        "type of the stored model's values; if given, the stored model is scored; null: as trained",
         choices=("float16", "bfloat16"),
         neutral=None,
     )
@@ -62,17 +62,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys that stand in no section."""
+    """Settings outside the sections."""
 
     protocol: str = option(
         "holdout",
-        "holdout: train without the validation part; refit: choices were made on it before, train on it too",
+        "holdout: train without the validation part; refit: also train on it, after choices were made by it",
         choices=("holdout", "refit"),
     )
     precision: str = option(
         "float32",
-        "arithmetic; of float32 parameters tf32: contractions on GPUs, bfloat16: contractions in training "
-        "(autocast)",
+        "arithmetic. With tf32 and bfloat16, parameters are float32; tf32: contractions on GPUs; bfloat16: "
+        "contractions in training (autocast)",
         choices=("float32", "tf32", "bfloat16", "float64"),
     )
     seed: int = option(0, "seed of every random stream", within="[0, inf)")
@@ -85,11 +85,22 @@ _RECIPE: dict[str, type] = {"training": Training, "evaluation": Evaluation}
 
 
 def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """A nested configuration from keys that may be dotted or short.
+    """Return a nested configuration from keys that may be dotted or short.
 
-    A short key (``sparsity``, ``epochs``) is looked up in the options of the chosen method,
-    network and data set and in the recipe. Raises ``UserError`` when no section or more
-    than one has it, or when a key is given twice.
+    A short key (``sparsity``, ``epochs``) is looked up in the options of the chosen method, network and data
+    set, and in the settings of training and evaluation.
+
+    Parameters
+    ----------
+    flat
+        Key to value.
+    where
+        Where it is from, for error messages.
+
+    Raises
+    ------
+    UserError
+        If no section or several sections have a key, or a key is given twice.
     """
     opened = open_sections(flat, where)
     keys = section_keys(chosen_names(opened), where)
@@ -105,7 +116,13 @@ def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def open_sections(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """``flat`` with sections written as mappings or bare names opened up into dotted keys."""
+    """Return ``flat`` with dotted keys: sections given as a mapping or a bare name are opened.
+
+    Raises
+    ------
+    UserError
+        If a section is not a mapping, or a key is given twice.
+    """
     opened: dict[str, Any] = {}
     for key, value in flat.items():
         if key in _SECTIONS and not isinstance(value, Mapping):
@@ -124,12 +141,18 @@ def open_sections(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def chosen_names(opened: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of data set, network and method among opened keys, by section."""
+    """Return the names of data set, network and method among opened keys, by section."""
     return {section: opened[f"{section}.name"] for section in _SECTIONS if f"{section}.name" in opened}
 
 
 def section_keys(names: Mapping[str, Any], where: str = "") -> dict[str, list[str]]:
-    """The option names of the recipe and of every section for which ``names`` chooses one."""
+    """Return the option names by section: of training and evaluation, and of each section named in ``names``.
+
+    Raises
+    ------
+    UserError
+        If there is no data set, network or method of that name.
+    """
     keys = {section: option_names(cls) for section, cls in _RECIPE.items()}
     for section, registry in _SECTIONS.items():
         if section in names:
@@ -139,9 +162,21 @@ def section_keys(names: Mapping[str, Any], where: str = "") -> dict[str, list[st
 
 
 def locate(key: str, keys: Mapping[str, Iterable[str]], where: str = "") -> str | None:
-    """The full key that ``key`` stands for among ``section_keys``; None where there is none.
+    """Return the full key that ``key`` stands for; None if there is none.
 
-    Raises ``UserError`` for a short key that several sections have.
+    Parameters
+    ----------
+    key
+        Short or full key.
+    keys
+        Option names by section, from ``section_keys``.
+    where
+        Where the key is from, for error messages.
+
+    Raises
+    ------
+    UserError
+        If several sections have a short key.
     """
     if key in _LEAVES:
         return key
@@ -157,7 +192,7 @@ def locate(key: str, keys: Mapping[str, Iterable[str]], where: str = "") -> str 
 
 
 def unflatten(full: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested configuration from full keys."""
+    """Return a nested configuration from full keys."""
     nested: dict[str, Any] = {}
     for key, value in full.items():
         section, _, leaf = key.partition(".")
@@ -169,7 +204,7 @@ def unflatten(full: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved configuration under full keys; the inverse of ``unflatten``."""
+    """Return a resolved configuration under full keys; the inverse of ``unflatten``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if key in _SECTIONS or key in _RECIPE:
@@ -180,7 +215,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def valid_keys(keys: Mapping[str, Iterable[str]]) -> list[str]:
-    """Every key that a configuration with these ``section_keys`` may have, in full."""
+    """Return every full key that a configuration with these ``section_keys`` may have."""
     return [
         *_SECTIONS,
         *_LEAVES,

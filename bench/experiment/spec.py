@@ -1,4 +1,4 @@
-"""A run as a value: everything that defines its science, resolved to the last default, and its id."""
+"""Describe a run as a value: all settings that can change its results, with all defaults, and its id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class _Plain(Keys):
-    """The sections and keys that are no registry choice."""
+    """The sections and keys that do not choose from a registry."""
 
     training: Training = option(Training())
     evaluation: Evaluation = option(Evaluation())
@@ -27,7 +27,17 @@ class _Plain(Keys):
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. ``dataset``, ``network`` and ``method`` are pairs of a name and an options object."""
+    """One run.
+
+    Parameters
+    ----------
+    dataset, network, method
+        Pairs of a name and an options object.
+    training, evaluation
+        Settings of training and evaluation.
+    protocol, precision, seed
+        See ``settings.Keys``.
+    """
 
     dataset: tuple[str, Any]
     network: tuple[str, Any]
@@ -39,34 +49,34 @@ class RunSpec:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole resolved configuration, plain and nested."""
+        """Return the whole resolved configuration, as nested plain values."""
         return self._nested(to_dict)
 
     def with_seed(self, seed: int) -> RunSpec:
-        """The same configuration under another seed."""
+        """Return the same configuration with another seed."""
         other = replace(self, seed=seed)
-        # thousands of seeds have one configuration
+        # shared by the runs of all seeds, which may be thousands
         vars(other).update(_seedless=self._seedless, _flat=self._flat)
         return other
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The whole resolved configuration under full keys; its values are shared, and not to be changed."""
+        """The whole resolved configuration under full keys. Its values are shared; do not change them."""
         return {**self._flat, "seed": self.seed}
 
     @cached_property
     def run_id(self) -> str:
-        """Hash of the resolved configuration: 12 hexadecimal digits."""
+        """Hash of the resolved configuration, 12 hexadecimal digits."""
         return _digest({**self._seedless, "seed": self.seed})
 
     @cached_property
     def config_id(self) -> str:
-        """Hash of the resolved configuration without the seed: what seeds are collapsed by."""
+        """Hash of the resolved configuration without the seed; runs that differ only in the seed share it."""
         return _digest(self._seedless)
 
     @cached_property
     def _seedless(self) -> dict[str, Any]:
-        """What is hashed, but the seed."""
+        """What is hashed, except the seed."""
         config = self._nested(hashed_dict)
         del config["seed"]
         return config
@@ -87,10 +97,19 @@ class RunSpec:
 
 
 def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
-    """A run from its nested configuration; missing keys take their defaults.
+    """Make a run from its nested configuration; missing keys take their defaults.
 
-    ``config`` is what ``to_dict`` gives, or less: ``dataset``, ``network`` and ``method``
-    may be a bare name. Raises ``UserError`` on an unknown key or name, or a bad value.
+    Parameters
+    ----------
+    config
+        The result of ``RunSpec.to_dict``, or less; ``dataset``, ``network`` and ``method`` may be bare names.
+    where
+        Where it is from, for error messages.
+
+    Raises
+    ------
+    UserError
+        If a key or name is unknown, a value is not valid, or the method has another version.
     """
     rest = dict(config)
     if rest.pop("schema", SCHEMA) != SCHEMA:
@@ -106,7 +125,7 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
         item: Any = registry.get(options.pop("name", None), where)
         if registry is METHODS and options.pop("version", item.version) != item.version:
             raise UserError(
-                f"{_at(where)}{item.name} is at version {item.version}, the run at {value['version']}"
+                f"{_at(where)}method {item.name} has version {item.version}, the run is of {value['version']}"
             )
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
     valid = {*_SECTIONS, *_RECIPE, *_LEAVES}

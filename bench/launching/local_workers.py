@@ -1,8 +1,8 @@
-"""Worker processes on this machine, started through submitit.
+"""Start worker processes on this machine, through submitit.
 
-submitit's local executor has no limit on processes, hides CUDA devices and can't tell how a
-job ended; so the number is bounded by whoever starts them, each is told its device, and a
-worker leaves a note of what it is at.
+submitit's local executor does not limit the number of processes, hides CUDA devices, and can't tell how a
+job ended. So the caller limits the number, each worker is told its device, and each writes a note that says
+which run it computes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NO_TIMEOUT_MINUTES = 60 * 24 * 365 * 10
 
 
 class LocalWorkers:
-    """At most ``execution.concurrency`` worker processes over one list of runs.
+    """At most ``execution.concurrency`` worker processes that share one list of runs.
 
-    Logs and notes lie in ``RESULTS.jobs/<launch>``, which is removed when nothing went wrong.
+    Logs and notes are in ``RESULTS.jobs/<launch>``, a folder that is removed if no worker died.
     """
 
     def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution) -> None:
@@ -44,9 +44,9 @@ class LocalWorkers:
         self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MINUTES, stderr_to_stdout=True)
 
     def start(self) -> LocalWorker:
-        """Start one, with the whole list."""
+        """Start a worker with the whole list."""
         order = self._orders.next([worker.cuda for worker in self._started if worker.lives()])
-        # Ctrl-C goes to the whole group, submitit's controller included, and is for this process alone
+        # Ctrl-C reaches the whole process group, but only this process handles it, so others must not get it
         with _environment(limits(order.execution.threads)), blocked(signal.SIGINT):
             job = self._executor.submit(work, order)
         worker = LocalWorker(int(job.job_id), order, Path(job.paths.stdout))
@@ -55,7 +55,7 @@ class LocalWorkers:
         return worker
 
     def give_up(self, run_id: str) -> None:
-        """Leave a file that says so."""
+        """Create a file that tells all workers not to begin the run."""
         self._orders.given_up(run_id).touch()
 
     def close(self) -> None:
@@ -74,27 +74,27 @@ class LocalWorker:
         self._killed: list[psutil.Process] = []
 
     def keep(self, job: Any) -> None:
-        """Hold submitit's job: it reaps the process."""
+        """Keep submitit's job object, which reaps the process."""
         self._job = job
 
     def lives(self) -> bool:
-        """Whether the controller runs, or a process below it that was killed and is not gone yet."""
+        """Return whether the controller runs, or a process below it that was killed has not gone yet."""
         return not self._job.done() or any(_runs(process) for process in self._killed)
 
     def run_id(self) -> str | None:
-        """The run that its note names."""
+        """Return the run that its note names."""
         return self._read().get("run_id")
 
     def ended(self) -> bool:
-        """Whether its note says so."""
+        """Return whether its note says that it has ended."""
         return bool(self._read().get("ended"))
 
     def fault(self) -> str | None:
-        """What its note says."""
+        """Return the fault that its note names."""
         return self._read().get("fault")
 
     def last_words(self) -> str:
-        """The last line of its log that says something, and where the log is."""
+        """Return the last line of its log that is not empty, and the path of the log."""
         with contextlib.suppress(OSError):
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
             if lines:
@@ -102,7 +102,7 @@ class LocalWorker:
         return f"none (log: {self._log})"
 
     def stop(self) -> None:
-        """SIGTERM to the worker, which its controller passes on, and a file in case it came too early."""
+        """Send SIGTERM to the worker, and create a stop file in case the signal came too early."""
         with contextlib.suppress(OSError):
             (self._note.parent / STOP).touch()
         for process in self._below():
@@ -110,7 +110,7 @@ class LocalWorker:
                 process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to all its processes."""
+        """Send SIGKILL to all its processes."""
         self._killed = self._below()
         for process in [*self._killed, self._controller]:
             with contextlib.suppress(psutil.Error):
@@ -126,11 +126,11 @@ class LocalWorker:
 
 
 class _Orders:
-    """What each worker is told: the same list, its number, its share of the CUDA devices."""
+    """Makes the order of each worker: the same list, its number, and its CUDA device."""
 
     def __init__(self, results: Path, specs: Sequence[RunSpec], execution: Execution, folder: Path) -> None:
         self._configs = tuple(spec.to_dict() for spec in specs)
-        # each worker sees the one device that it is given
+        # each worker sees only its own device, so the number of the device is removed
         here = replace(execution, device=execution.device.partition(":")[0])
         self._results, self._execution, self._folder = str(results.resolve()), here, str(folder)
         self._launcher = Process.current()
@@ -138,11 +138,11 @@ class _Orders:
         self._count = 0
 
     def given_up(self, run_id: str) -> Path:
-        """The file that all workers of the launch look for."""
+        """Return the path of the file that tells all workers of the launch not to begin the run."""
         return self._order(0, None).given_up(run_id)
 
     def next(self, in_use: Sequence[str | None] = ()) -> Order:
-        """For one more worker; its device is the one that ``in_use`` has least of."""
+        """Return the order of one more worker, with the device that occurs least often in ``in_use``."""
         self._count += 1
         return self._order(self._count, min(self._devices, key=in_use.count, default=None))
 
@@ -165,19 +165,19 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def places(execution: Execution) -> int:
-    """How many runs fit this machine at once: one a CUDA device, else one a set of cores."""
+    """Return how many runs fit on this machine at once: one for each CUDA device, else by cores."""
     return len(_cuda_devices(execution.device)) or max(1, usable_cores() // execution.threads)
 
 
 def _cuda_devices(device: str) -> list[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` is for the first worker, the second, …; none when runs stay on the CPU.
+    """Return the values of ``CUDA_VISIBLE_DEVICES`` for the workers; none if runs stay on the CPU.
 
-    A worker sees one device, which is number 0 to it.
+    A worker sees one device, which has number 0 there.
     """
     if device == "cpu":
         return []

@@ -1,7 +1,7 @@
-"""Who computes on this machine: suites that measure time have it to themselves, as far as grids go.
+"""Keep other grids off this machine while a suite measures time.
 
-Every grid holds one file's lock while it computes, shared, and a suite that measures time holds it
-alone. The lock ends with its process, however that ends.
+Every grid locks one file while it computes: a suite that measures time exclusively, all others shared. The
+lock ends with its process, however that ends.
 """
 
 from __future__ import annotations
@@ -15,14 +15,24 @@ from pathlib import Path
 
 
 class Busy(Exception):
-    """Another grid computes on this machine, or measures."""
+    """Another grid computes on this machine, or measures time."""
 
 
 @contextlib.contextmanager
 def held(alone: bool) -> Iterator[bool]:
-    """Hold the machine; yields whether that is so, and raises ``Busy`` where ``alone`` can't be had.
+    """Lock the machine while the block runs; yield whether the lock was obtained.
 
-    A grid that needs not be alone goes on beside one that measures, and is told so.
+    A grid that does not need the machine alone also runs, without a lock, beside one that measures time.
+
+    Parameters
+    ----------
+    alone
+        Whether the grid measures time, and so needs the machine alone.
+
+    Raises
+    ------
+    Busy
+        If ``alone`` is true and another grid holds the lock.
     """
     path = Path(tempfile.gettempdir()) / f"ssvi-bench-{os.getuid()}.lock"
     with path.open("ab") as file:

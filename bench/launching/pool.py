@@ -1,7 +1,7 @@
-"""Compute runs: in this process, or by a few worker processes that are replaced when they die.
+"""Compute runs in this process, or by a few worker processes that are replaced when they die.
 
-What a worker process is (a local one, a job of a cluster) is behind ``Workers``; this module
-decides how many there are, what a death costs, and how it all stops.
+``Workers`` hides what a worker process is. This module decides how many there are, what happens to a run
+whose worker died, and how everything is stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.results.store import Store
 from methods.core.errors import UserError
 
 _POLL_SECONDS = 0.1
-#: What workers get to stop by themselves, after Ctrl-C, and what they get to be gone when killed.
+#: Seconds that workers have to stop by themselves after Ctrl-C, and to disappear after they were killed.
 _GRACE_SECONDS, _DEATH_SECONDS = 0.5, 1.0
 _MOST_DEATHS_AT_START = 3
 
@@ -33,46 +33,46 @@ class Worker(Protocol):
     """A worker process that was started."""
 
     def lives(self) -> bool:
-        """Whether it still runs, or will."""
+        """Return whether it runs, or will run."""
 
     def run_id(self) -> str | None:
-        """The run that it is at, or was when it died."""
+        """Return the run that it computes, or computed when it died; None if there is none."""
 
     def ended(self) -> bool:
-        """Whether it said that it is through with its list."""
+        """Return whether it reported that it has finished its list."""
 
     def fault(self) -> str | None:
-        """Why it could not go on, where that is no fault of a run: a full disk, say."""
+        """Return why it could not go on, if that is not the fault of a run, for example a full disk."""
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """Return the last line of its log."""
 
     def stop(self) -> None:
         """Ask it to stop soon."""
 
     def kill(self) -> None:
-        """End it and all its processes, without waiting for their end."""
+        """Kill it and all its processes, without waiting for their end."""
 
 
 class Workers(Protocol):
-    """A way of starting worker processes. limit: how many at once."""
+    """A way of starting worker processes, at most ``limit`` at once."""
 
     limit: int
 
     def start(self) -> Worker:
-        """Start one, with the whole list of runs."""
+        """Start a worker with the whole list of runs."""
 
     def give_up(self, run_id: str) -> None:
-        """See to it that none of them begins the run any more."""
+        """Make sure that no worker begins the run any more."""
 
     def close(self) -> None:
-        """Called when no worker is left."""
+        """Clean up; called when no worker is left."""
 
 
 def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
-    """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops in mid-run.
+    """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops even within a run.
 
-    Runs that other launchers are at are waited for.
+    It returns when all runs are settled, including those that other launchers compute.
     """
     here = replace(execution, executor="inline", concurrency=1)
     while True:
@@ -83,11 +83,18 @@ def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> 
 
 
 def run_workers(store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
-    """Compute ``specs`` by at most ``workers.limit`` processes, and wait for the end of all.
+    """Compute ``specs`` by at most ``workers.limit`` processes, and wait until all have ended.
 
-    A worker that dies is replaced, and the run it was at is tried once more, then failed as ``killed``
-    (see ``bench.monitoring.retries``). Runs that other launchers are at are waited for. On an exception
-    (``KeyboardInterrupt`` too) the workers are stopped within about a second.
+    A worker that dies is replaced; the run that it computed is tried once more, then it fails as ``killed``
+    (see ``bench.monitoring.retries``). Runs that other launchers compute are waited for. On an exception,
+    including ``KeyboardInterrupt``, the workers are stopped within about a second.
+
+    Raises
+    ------
+    StoreError
+        If a worker can't go on, for example because the disk is full.
+    UserError
+        If workers die again and again before they start a run.
     """
     launch = _Launch(store, specs, workers)
     try:
@@ -110,7 +117,7 @@ class _Launch:
         self.memory_kills = memory_kills()
 
     def go_on(self) -> bool:
-        """Look after the workers; whether there is something left to wait for."""
+        """Replace workers that ended or died; return whether anything is left to wait for."""
         for worker in [w for w in self.active if w.ended() or not w.lives()]:
             self.active.remove(worker)
             if worker.ended():
@@ -121,21 +128,21 @@ class _Launch:
         if len(self.active) < self.workers.limit:
             self.left = {run_id for run_id in self.left if not self.store.run(run_id).is_settled()}
             free = sum(claims.holder(self.store.run(run_id)) is None for run_id in self.left)
-            # a worker that is starting up has not claimed yet what it will take
+            # a worker that is starting up will claim a run, but has not done so yet
             starting = sum(worker.run_id() is None for worker in self.active)
             for _ in range(min(self.workers.limit - len(self.active), free - starting)):
                 self.active.append(self.workers.start())
         return bool(self.left or self.active)
 
     def stop(self) -> None:
-        """Stop what still runs: asked first, killed when it takes too long, or has nothing to finish."""
+        """Stop the workers; kill those that take too long or compute no run."""
         for worker in self.active:
             if worker.run_id() is None:
                 worker.kill()
             else:
                 worker.stop()
         _wait(_GRACE_SECONDS, lambda: all(w.ended() or not w.lives() for w in self.active))
-        # what said that it ended has only its interpreter to take down, which takes a second
+        # a worker that reported its end only has to shut down its interpreter, which takes a second
         everyone = [*self.active, *self.ended]
         for worker in everyone:
             if worker.lives():
@@ -150,13 +157,13 @@ class _Launch:
             raise StoreError(fault)
         run_id = worker.run_id()
         if run_id is None:
-            # deaths in a row, without a run being settled between them
+            # count deaths in a row, between which no run was settled
             self.dead_at_start = self.dead_at_start + 1 if len(self.left) == self.left_at_death else 1
             self.left_at_death = len(self.left)
             if self.dead_at_start >= _MOST_DEATHS_AT_START:
                 raise UserError(f"workers die before they start a run: {worker.last_words()}")
         else:
-            # counted here: another worker may be at the run already, and then its status is not touched
+            # counted here and not in the status, which is left alone if another worker has the run already
             self.deaths[run_id] += 1
             count = self.deaths[run_id]
             kind = "oom" if self._ran_out_of_memory() else "killed"
@@ -165,12 +172,12 @@ class _Launch:
             retries.blame(self.store, run_id, kind, "its worker process died", worker.last_words(), count)
 
     def _ran_out_of_memory(self) -> bool:
-        """Whether the system killed a process for want of memory since this was asked last."""
+        """Return whether the system has killed a process for lack of memory since the last call."""
         before, self.memory_kills = self.memory_kills, memory_kills()
         return self.memory_kills > before
 
     def _mark_preempted(self, run_id: str) -> None:
-        """A worker that had to be killed could not say that its run was stopped."""
+        """Mark a run as preempted, because its worker was killed and could not do so."""
         status = retries.document(self.store, run_id)
         if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
             now = {"status": "preempted", "error": "ended by its launcher", "error_kind": "preempted"}
@@ -178,14 +185,14 @@ class _Launch:
 
 
 def _wait(seconds: float, over: Callable[[], bool]) -> None:
-    """Until ``over``, but no longer than ``seconds``."""
+    """Wait until ``over``, but no longer than ``seconds``."""
     deadline = time.monotonic() + seconds
     while not over() and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory; 0 where it does not count them."""
+    """Return how many processes the kernel has killed for lack of memory; 0 if it does not count them."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

@@ -1,4 +1,7 @@
-"""How many threads libraries take: they size their pools when they load, before anything could tell them."""
+"""Prepare new processes: limit the threads of libraries, and block signals.
+
+Libraries choose their number of threads when they are loaded, so it must be set in the environment.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from collections.abc import Iterator
 
 
 def limits(threads: int) -> dict[str, str]:
-    """The environment in which no library takes more than ``threads``."""
+    """Return environment variables that limit every library to ``threads`` threads."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
 @contextlib.contextmanager
 def blocked(*numbers: signal.Signals) -> Iterator[None]:
-    """While it holds, these signals wait for its end; processes that start in it never hear them."""
+    """Hold back these signals until the block ends; processes that start within it never receive them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

@@ -1,10 +1,10 @@
-"""The life of a job: it computes its runs in turn, and is prepared for its end at any moment.
+"""Compute the runs of a SLURM job one after the other, prepared for the job's end at any moment.
 
-Progress is in the runs' folders, so a job needs nothing but its list. Shortly before its time limit it
-is told by SIGUSR2, of all else (preemption, requeue, cancellation) by SIGTERM: the run is checkpointed,
-and the job sees to it that it comes back, unless SLURM has already decided that.
+Progress is kept in the runs' folders, so a job needs nothing but its list. SLURM sends SIGUSR2 shortly before
+the time limit, and SIGTERM for every other reason (preemption, requeue, cancellation). The job then
+checkpoints its run and makes sure that it is started again, unless SLURM has already decided that.
 
-This module must load without torch, as ``bench.launching.worker``.
+This module must load without torch, like ``bench.launching.worker``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = "the time limit of its job is near"
 TOLD_TO_END = "its job was told to end"
-#: What SLURM gets to say of a job that it signals, and to end one when that can't be told.
+#: Seconds to wait before asking SLURM about a job that it signalled; and for SLURM to end the job, if it
+#: does not answer.
 _SETTLING_SECONDS, _PATIENCE_SECONDS = 1.0, 300.0
 
 
 def work(order: Order) -> None:
-    """Compute the runs of ``order``, over as many lives of this job as it takes."""
-    # Ctrl-C at an srun of one's own reaches jobs too; whoever means them cancels them
+    """Compute the runs of ``order``; the job may be requeued several times until all are done."""
+    # Ctrl-C in a terminal that runs srun reaches the job too; jobs are ended by cancelling them instead
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     claims.work_for_job()
     stopping = Stopping()
@@ -47,7 +48,7 @@ def work(order: Order) -> None:
     at = _Position(store, note)
     with note.telling_faults():
         left, before = _left(store, specs), -1
-        # a run that it had passed may have been asked for again meanwhile, or been given free
+        # a run that was skipped may have been released, or be wanted again, in the meantime
         while left and len(left) != before and not stopping():
             walk(store, specs, execution, stopping, at)
             before, left = len(left), _left(store, specs)
@@ -66,24 +67,25 @@ def _left(store: Store, specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def _come_back(reason: str) -> None:
-    """Have SLURM start this job again; what it has decided itself (a cancellation, a requeue) stays so."""
+    """Ask SLURM to start this job again, unless SLURM has cancelled or requeued it."""
     job = current_job() or ""
     try:
         if reason == TOLD_TO_END:
-            # in the grace time before a preemption a job still runs, and one that leaves is not brought back
+            # before a preemption the job gets some time in which it still counts as running; if it ended by
+            # itself then, SLURM would not start it again
             time.sleep(_SETTLING_SECONDS)
             if slurm_commands.states([job])[job].name == "COMPLETING":
                 return
         slurm_commands.requeue(job)
     except slurm_commands.SlurmError as error:
-        # what is not brought back is missing, and whoever launches next submits it
+        # the next launch submits these runs again
         say(f"not requeued: {error}")
         if reason == TOLD_TO_END:
             time.sleep(_PATIENCE_SECONDS)
 
 
 class _Position:
-    """Follows which run a job is at, and how far the run was when the job came to it."""
+    """Follows which run a job computes, and how far the run was when the job began with it."""
 
     def __init__(self, store: Store, note: Note) -> None:
         self._store, self._note = store, note
@@ -96,7 +98,7 @@ class _Position:
         self._note(run_id)
 
     def require_progress(self) -> None:
-        """A run that a whole time limit did not bring further would not be brought further by the next."""
+        """Blame the run if the job reached its time limit without any progress: it would never finish."""
         if self._run_id is not None and self._now(self._run_id) <= self._before:
             retries.blame(
                 self._store, self._run_id, "timeout",

@@ -1,6 +1,6 @@
-"""See a grid through on SLURM: submit what is missing, look after what ended, until every run is settled.
+"""Bring a grid to its end on SLURM: submit missing runs and handle ended jobs until every run is settled.
 
-Nothing is kept but in files: a launcher that is gone is missed by nobody, and the next one goes on.
+All state is in files, so the launcher may end at any time, and the next one continues.
 """
 
 from __future__ import annotations
@@ -20,13 +20,25 @@ from bench.results import claims
 from bench.results.store import Store
 from methods.core.errors import UserError
 
-#: Seconds between two looks: the first, and the longest, to which it grows while nothing changes.
+#: Seconds between two looks at the queue: at first, and at most, since the time grows while nothing changes.
 _FIRST_POLL, _LONGEST_POLL = 1.0, 15.0
 _MOST_FUTILE = 3
 
 
 class Launch:
-    """The runs ``specs``, as jobs that ``submission`` submits. say: for what a person should know."""
+    """The launch of ``specs`` as SLURM jobs.
+
+    Parameters
+    ----------
+    store
+        Results folder.
+    specs
+        Runs to compute.
+    submission
+        Submits jobs.
+    say
+        Prints a line for the user.
+    """
 
     def __init__(
         self, store: Store, specs: Sequence[RunSpec], submission: Submission, say: Callable[[str], None]
@@ -34,17 +46,26 @@ class Launch:
         self.store, self.submission, self.say = store, submission, say
         self.left = list(specs)
         self._asked = {spec.run_id for spec in specs}
-        #: Runs that were in jobs, or claimed by others, at the last look.
+        #: Number of runs that were in jobs, or claimed by others, at the last look.
         self.elsewhere = 0
         self._futile = 0
         self._said: set[str] = set()
         self._sight = Sight()
 
     def submit(self) -> list[Task]:
-        """Look after what ended, and submit what is not settled, in no job and claimed by nobody.
+        """Handle jobs that ended, and submit the runs that are not settled, in no job and claimed by nobody.
 
-        Returns the new jobs. Raises ``SlurmError`` when SLURM does not answer or refuses, ``UserError``
-        when jobs can't start or write.
+        Returns
+        -------
+        list
+            The new jobs.
+
+        Raises
+        ------
+        SlurmError
+            If SLURM does not answer, or refuses.
+        UserError
+            If jobs can't start or can't write.
         """
         with slurm_records.submitting(self.store.root):
             sight = self._sight = slurm_queue.look(self.store.root)
@@ -66,9 +87,9 @@ class Launch:
         return new
 
     def see_through(self) -> None:
-        """Until every run is settled, whoever computes it, and jobs that have nothing left are over.
+        """Wait until every run is settled, no matter who computes it, and until jobs without work have ended.
 
-        To be called after ``submit``, which raises what is wrong from the start.
+        Call it after ``submit``, which raises the errors that exist from the start.
         """
         wait = _FIRST_POLL
         while True:
@@ -79,14 +100,14 @@ class Launch:
                     slurm_records.tidy_over(self.store.root)
                     break
             except SlurmError as error:
-                # a controller that restarts, a queue that is full: the jobs that there are go on
-                self._say_once(f"SLURM: {error}; trying again")
+                # for example, SLURM restarts or its queue is full; jobs that exist go on
+                self._say_once(f"SLURM: {error}; will try again")
             moved = (new or len(self.left) < before) and not self.submission.refusal and not self._futile
             wait = _FIRST_POLL if moved else min(1.5 * wait, _LONGEST_POLL)
             time.sleep(wait)
 
     def _ending(self) -> bool:
-        """Whether a job that had some of the runs has only its end left; one that waits is cancelled."""
+        """Return whether a job with some of the runs has no work left; one that still waits is cancelled."""
         live = {
             task.job: (task, state)
             for run_id, (task, state) in self._sight.live.items()
@@ -103,9 +124,9 @@ class Launch:
         return self.store.run(spec.run_id).is_settled()
 
     def _require_use(self, futile: Sequence[Task], settled: bool) -> None:
-        """Raise when jobs end one after the other and do nothing: all would, for ever.
+        """Raise ``UserError`` if one job after the other ends without doing anything.
 
-        Where some jobs get on, it is one node that is not well, and the others may have its runs.
+        If other jobs do make progress, a single node may be broken; then only a message is printed.
         """
         own = [task for task in futile if task.launch == self.submission.launch]
         if settled:
@@ -115,7 +136,7 @@ class Launch:
             return
         began = any(task.read_note().get("begun") for task, _ in self._sight.live.values())
         if self._futile >= _MOST_FUTILE and (own[-1].read_note().get("fault") or not began):
-            raise UserError(f"jobs end and do nothing: {slurm_queue.in_vain(own[-1])}")
+            raise UserError(f"jobs end without computing anything: {slurm_queue.in_vain(own[-1])}")
         self._say_once(slurm_queue.in_vain(own[-1]))
 
     def _say_once(self, line: str) -> None:
@@ -124,7 +145,7 @@ class Launch:
             self.say(line)
 
 
-#: File systems that live in one machine's memory.
+#: Types of file systems in the memory of one machine.
 _OWN = ("tmpfs", "ramfs", "devtmpfs")
 
 
@@ -132,11 +153,11 @@ _FOR_A_WHILE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 
 
 def not_shared(folder: Path) -> str | None:
-    """What ``folder`` lies on where that is this machine's alone; None where it may be shared."""
+    """Describe why ``folder`` is on this machine only, so that jobs can't see it; None if it may be shared."""
     path = folder.resolve()
     with contextlib.suppress(OSError):
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-        # of mounts at one place the last is seen
+        # if several file systems are mounted at one place, the last one is visible
         found = {Path(mount[1]): mount[2] for mount in mounts if len(mount) > 2}
         kind = next((found[parent] for parent in (path, *path.parents) if parent in found), "")
         if kind in _OWN:

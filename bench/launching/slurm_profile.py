@@ -1,4 +1,4 @@
-"""What a site wants to be told of a job: ``slurm/NAME.yaml``, and ``--set slurm.KEY=VALUE``."""
+"""Read profiles, the options of a site's SLURM jobs: ``slurm/NAME.yaml`` and ``--set slurm.KEY=VALUE``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench.experiment.notation import read_yaml
 from methods.core.errors import UserError
 from methods.core.options import option, parse
 
-#: Where profiles lie: of the folder that one works in, then of this checkout.
+#: Folders of profiles: in the current folder, then in this checkout.
 FOLDERS = (Path("slurm"), Path(__file__).resolve().parents[2] / "slurm")
-#: What ``sbatch`` takes as a time, in the order of its manual page.
+#: Forms of times that ``sbatch`` accepts, in the order of its manual page.
 _TIMES = (
     r"(?P<minutes>\d+)",
     r"(?P<minutes>\d+):(?P<seconds>\d+)",
@@ -25,7 +25,7 @@ _TIMES = (
 _UNITS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
 _MEMORY = re.compile(r"(\d+)([KMGT]?)B?", re.IGNORECASE)
 _OPTION = re.compile(r"[a-z][a-z-]*")
-#: Options of sbatch that say what this program must know or decide.
+#: Options of sbatch that are keys of a profile, because this program must know them.
 _OURS = {
     **{name: name for name in ("partition", "account", "qos", "time", "exclusive")},
     "cpus-per-task": "cpus", "gpus-per-node": "gpus", "gpus": "gpus", "mem": "memory",
@@ -44,38 +44,38 @@ class Profile:
     partition: str | None = option(None, "partition; null: the site's default")
     account: str | None = option(None, "account to charge")
     qos: str | None = option(None, "quality of service")
-    gpus: int = option(0, "GPUs of a job; a run uses one at most", within="[0, 1]")
+    gpus: int = option(0, "GPUs of a job; a run uses at most one", within="[0, 1]")
     cpus: int = option(
-        1, "cores of a job, and threads of its runs unless --threads says otherwise", within="[1, 1024]"
+        1, "cores of a job, and threads of its runs unless --threads is given", within="[1, 1024]"
     )
     memory: str | int | None = option(
         None, "memory of a job, as in 8G; a number is in MB; null: the site's default"
     )
     time: str | int = option(
         "1:00:00",
-        "time limit of a job, as sbatch takes it (a number is minutes); what is not done by then goes on in "
-        "the same job, requeued",
+        "time limit of a job, in a form that sbatch accepts (a number is minutes); a job with runs left is "
+        "requeued and continues them",
     )
-    signal_seconds: int = option(60, "how long before its time limit a job is told of it", within="[5, 3600]")
-    setup: tuple[str, ...] = option((), "lines of shell before a job's process, such as module load")
-    array_parallelism: int = option(64, "jobs of an array at once, at most", within="[1, 1000000]")
+    signal_seconds: int = option(60, "seconds before the time limit to signal a job", within="[5, 3600]")
+    setup: tuple[str, ...] = option((), "shell commands before a job's process, such as module load")
+    array_parallelism: int = option(64, "most jobs of an array that run at once", within="[1, 1000000]")
     runs_per_job: int | None = option(
         None,
-        "runs of a job, one after the other; null: as many as are expected to take some minutes, which at "
-        "paper is one",
+        "runs of a job, one after the other; null: as many as are expected to take some minutes together, "
+        "one at the scale paper",
         within="[1, 1000000]",
     )
-    exclusive: bool = option(False, "have whole nodes, no other job beside, so that times can be compared")
-    python: str | None = option(None, "the interpreter on the nodes, shell code; null: the one that submits")
+    exclusive: bool = option(False, "use whole nodes, without other jobs, so that times can be compared")
+    python: str | None = option(None, "shell code that starts Python on the nodes; null: this interpreter")
     options: dict[str, Any] = option({}, 'other options of sbatch, as in {constraint: a100, gres: "gpu:1"}')
 
     @property
     def time_seconds(self) -> int:
-        """The time limit."""
+        """The time limit in seconds."""
         return seconds(self.time)
 
     def sbatch(self) -> dict[str, str | bool]:
-        """Long options of sbatch and their values; True for one that has none."""
+        """Return long options of sbatch with their values; True for an option without a value."""
         found: dict[str, str | int | None] = {
             "partition": self.partition,
             "account": self.account,
@@ -83,7 +83,7 @@ class Profile:
             "time": self.time,
             "cpus-per-task": self.cpus,
             "mem": self.memory,
-            # a site that has its own word for GPUs has it among the other options
+            # a site may ask for GPUs by `gres` instead, which is then among the other options
             "gpus-per-node": self.gpus if self.gpus and "gres" not in self.options else None,
             **self.options,
         }
@@ -93,10 +93,19 @@ class Profile:
 
 
 def load(name: str | None, overrides: Mapping[str, Any]) -> Profile:
-    """The profile called ``name``, or in the file of that path (None: one that leaves all to the site),
-    with ``overrides`` in place of its keys.
+    """Load a profile.
 
-    Raises ``UserError`` where there is none, and for a key or value that is not valid.
+    Parameters
+    ----------
+    name
+        Name of a profile, or path of its file; None leaves everything to the site.
+    overrides
+        Values that replace keys of the profile.
+
+    Raises
+    ------
+    UserError
+        If there is no such profile, or a key or value is not valid.
     """
     path = None if name is None else _find(name)
     if path is not None and not path.is_file():
@@ -107,20 +116,20 @@ def load(name: str | None, overrides: Mapping[str, Any]) -> Profile:
         content = {}
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected keys of a profile, got {content!r}")
-    parse(Profile, content, where)  # so that a fault of the file is said to be there
+    parse(Profile, content, where)  # without overrides first, so that errors of the file name the file
     profile = parse(Profile, {**content, **overrides}, "--set slurm" if overrides else where)
     _check(profile, where)
     return profile
 
 
 def seconds(time: str | int) -> int:
-    """What sbatch takes as a time, in seconds; ``UserError`` otherwise."""
+    """Convert a time as sbatch accepts it to seconds; raise ``UserError`` if it is not valid."""
     for pattern in _TIMES:
         if found := re.fullmatch(pattern, str(time).strip()):
             parts = {unit: int(number or 0) for unit, number in found.groupdict().items()}
             if total := sum(_UNITS[unit] * number for unit, number in parts.items()):
                 return total
-    raise UserError(f"time: {time!r} is no time; valid: minutes, H:M:S, D-H, D-H:M:S")
+    raise UserError(f"time: {time!r} is not a time; valid: minutes, H:M:S, D-H, D-H:M:S")
 
 
 def _find(name: str) -> Path:
@@ -150,11 +159,11 @@ def _check(profile: Profile, where: str) -> None:
         raise UserError(f"{where}: memory: {profile.memory!r} is not valid; valid: {valid}")
     for key, value in profile.options.items():
         if key in _OURS:
-            raise UserError(f"{where}: options: {key} is the key {_OURS[key]} of a profile")
+            raise UserError(f"{where}: options: {key}: set it by the key {_OURS[key]} of the profile")
         if key in _TAKEN or not _OPTION.fullmatch(key):
-            raise UserError(f"{where}: options: {key!r} can't be set here; valid: others of sbatch")
+            raise UserError(f"{where}: options: {key!r} can't be set here; valid: other options of sbatch")
         if not isinstance(value, str | int | float) or "\n" in str(value):
-            raise UserError(f"{where}: options: {key}: {value!r} is no value of an option")
+            raise UserError(f"{where}: options: {key}: {value!r} is not the value of an option")
     for key in ("partition", "account", "qos"):
         value = getattr(profile, key)
         if value is not None and shlex.quote(value) != value and "," not in value:

@@ -1,4 +1,4 @@
-"""Hand runs to SLURM: as few arrays as the site takes, each job with runs for some minutes at least."""
+"""Submit runs to SLURM: in as few arrays as the site allows, with several minutes of runs in each job."""
 
 from __future__ import annotations
 
@@ -26,15 +26,37 @@ from bench.monitoring.slurm_commands import SlurmError
 from bench.monitoring.slurm_records import Task
 from bench.results.files import StoreError
 
-#: A job is given runs that are expected to take as long together: its own start takes seconds.
+#: Least and most expected time of a job's runs together. A job needs seconds to start, so very short jobs
+#: waste time.
 _LEAST_SECONDS, _WANTED_SECONDS = 60.0, 600.0
 _LONGEST_NAME = 60
-#: What SLURM says when a job, or an array, is one too many.
+#: Words in SLURM's messages when there are too many jobs, or an array is too large.
 _LIMIT = re.compile(r"limit|policy|array", re.IGNORECASE)
 
 
 class Submission:
-    """The jobs of one launch. suite: names them in ``squeue``; seconds: what a run is expected to take."""
+    """Submits the jobs of one launch.
+
+    Parameters
+    ----------
+    results
+        Results folder.
+    profile
+        Options of the jobs.
+    execution
+        How runs are computed.
+    suite, scale
+        Names that identify the jobs in ``squeue``.
+    seconds
+        Returns the expected seconds of a run.
+
+    Attributes
+    ----------
+    launch
+        Folder of the launch; None before the first job.
+    refusal
+        Why SLURM took only some of the jobs; empty if it took all.
+    """
 
     def __init__(
         self,
@@ -50,7 +72,7 @@ class Submission:
         self._options = profile.sbatch() | {
             "job-name": f"{suite}"[:_LONGEST_NAME],
             "comment": f"ssvi-bench {suite} {scale} results={self._results}"[:200],
-            # so that a node that fails, or a job of higher priority, costs no more than the time since
+            # if a node fails, or a job of higher priority takes its place, SLURM starts the job again
             "requeue": True,
         }
         self._site = slurm_commands.site()
@@ -60,10 +82,20 @@ class Submission:
         self._number = 0
 
     def submit(self, specs: Sequence[RunSpec]) -> list[Task]:
-        """Submit jobs that compute ``specs``, and note it; returns those that SLURM took.
+        """Submit jobs that compute ``specs``, and record them.
 
-        It may take some arrays and refuse the next (a limit on jobs in the queue): ``refusal`` says why.
-        Raises ``SlurmError`` when it takes none.
+        SLURM may accept some arrays and refuse the next, for example because of a limit on jobs in the queue;
+        ``refusal`` then says why.
+
+        Returns
+        -------
+        list
+            The jobs that SLURM accepted.
+
+        Raises
+        ------
+        SlurmError
+            If SLURM accepts no job.
         """
         self.refusal = ""
         parts = self.parts(specs)
@@ -72,7 +104,7 @@ class Submission:
             try:
                 tasks += self._submit_array(parts[len(tasks) : len(tasks) + self._most])
             except SlurmError as error:
-                # a site takes an array as a whole: a smaller one may be within its limits
+                # SLURM accepts or refuses a whole array; a smaller one may be within the limits
                 if self._most > 1 and _LIMIT.search(str(error)):
                     self._most = max(min(self._most, len(parts) - len(tasks)) // 2, 1)
                     continue
@@ -84,17 +116,17 @@ class Submission:
         return tasks
 
     def shape(self, specs: Sequence[RunSpec]) -> tuple[int, int]:
-        """How many jobs, in how many arrays, ``specs`` make on this site."""
+        """Return the number of jobs, and of arrays, for ``specs`` on this site."""
         jobs = len(self.parts(specs))
         return jobs, math.ceil(jobs / self._most)
 
     def parts(self, specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
-        """``specs`` in order, as jobs take them."""
+        """Divide ``specs``, in order, into the lists of the jobs."""
         if (size := self._profile.runs_per_job) is not None:
             return [list(specs[start : start + size]) for start in range(0, len(specs), size)]
         seconds = [self._seconds(spec) for spec in specs]
         share = sum(seconds) / self._profile.array_parallelism
-        # no more than a part of the time limit, so that a wrong expectation is no requeue
+        # at most a third of the time limit, so that a wrong expectation does not cause a requeue
         wanted = min(max(share, _LEAST_SECONDS), _WANTED_SECONDS, self._profile.time_seconds / 3)
         parts: list[list[RunSpec]] = []
         filled = wanted
@@ -120,14 +152,14 @@ class Submission:
             setup=[*self._exports(), *self._profile.setup],
             array_parallelism=self._profile.array_parallelism,
             stderr_to_stdout=True,
-            # since SLURM 22.05 srun does not take it from the job
+            # since SLURM 22.05, srun does not inherit this from the job
             srun_args=[f"--cpus-per-task={self._profile.cpus}"],
             wckey=None,
             additional_parameters={key.replace("-", "_"): value for key, value in self._options.items()},
         )
         try:
-            # what is in the queue must be in a file too: no Ctrl-C in between
-            # and what sbatch prints is told below
+            # no Ctrl-C between submitting and recording, since every job in the queue must be recorded;
+            # messages of sbatch are caught here and raised below
             quietly = contextlib.redirect_stderr(io.StringIO())
             with _outside_of_any_job(), blocked(signal.SIGINT, signal.SIGTERM), quietly:
                 jobs = executor.map_array(work, orders)
@@ -139,7 +171,7 @@ class Submission:
         except StoreError:
             slurm_commands.cancel({job.job_id.partition("_")[0] for job in jobs})
             raise
-        except Exception as error:  # submitit's own, or what its call of sbatch raises
+        except Exception as error:  # errors of submitit, or of its call of sbatch
             slurm_records.remove_orphans(self.launch)
             if self._number == len(parts):
                 launch_files.tidy(self.launch)
@@ -159,7 +191,7 @@ class Submission:
         )
 
     def _exports(self) -> list[str]:
-        """What a job must find in its environment, also where a site passes none on."""
+        """Return shell lines that set environment variables of a job, as some sites do not pass them on."""
         variables = limits(self._execution.threads)
         if root := os.environ.get("BENCH_DATA_ROOT"):
             variables["BENCH_DATA_ROOT"] = str(Path(root).resolve())
@@ -168,7 +200,7 @@ class Submission:
 
 @contextlib.contextmanager
 def _outside_of_any_job() -> Iterator[None]:
-    """A job that is submitted from within one would inherit some of its attributes."""
+    """Hide the surrounding job, if there is one: a job submitted from within it would inherit from it."""
     conf = os.environ.get("SLURM_CONF")
     if "SLURM_JOB_ID" not in os.environ:
         yield

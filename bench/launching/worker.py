@@ -1,7 +1,7 @@
-"""Take runs from a list, claim each, compute it, until none is left to take.
+"""Compute runs from a list: claim a run, compute it, and repeat until none is left.
 
-This module must load without torch: a worker sets what the process may see (threads, CUDA
-devices) before torch is imported.
+This module must load without torch: a worker sets threads and CUDA devices in its environment before torch
+is imported.
 """
 
 from __future__ import annotations
@@ -28,17 +28,31 @@ if TYPE_CHECKING:
     from bench.experiment.spec import RunSpec
     from bench.results.store import Store
 
-#: In a launch folder: its workers stop when this exists.
+#: File in a launch folder; its workers stop when it exists.
 STOP = "stop"
 _WATCH_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker process is told: plain values only, as they travel in a pickle.
+    """What a worker process is told; plain values only, as it is sent as a pickle.
 
-    configs: resolved configurations. folder: the launch's, where the worker says what it is at.
-    launcher: the process to end with; None to go on without it. cuda: ``CUDA_VISIBLE_DEVICES``.
+    Parameters
+    ----------
+    number
+        Number of the worker in its launch.
+    results
+        Path of the results folder.
+    configs
+        Resolved configurations of the runs.
+    execution
+        How to compute them.
+    folder
+        Path of the launch folder, where the worker writes its note.
+    launcher
+        Process with which the worker ends; None to go on without it.
+    cuda
+        Value of ``CUDA_VISIBLE_DEVICES``; None leaves it as it is.
     """
 
     number: int
@@ -50,26 +64,27 @@ class Order:
     cuda: str | None = None
 
     def given_up(self, run_id: str) -> Path:
-        """The file that says, when it exists, that no worker is to begin the run any more."""
+        """Return the path of the file that, if it exists, tells workers not to begin the run."""
         return Path(self.folder) / f"given-up-{run_id}"
 
     @property
     def note(self) -> Path:
-        """Where the worker says what it is at, see ``Note``."""
+        """Path of the worker's note (see ``Note``)."""
         return launch_files.note(Path(self.folder), self.number)
 
     def specs(self) -> list[RunSpec]:
-        """The runs, in order."""
+        """Return the runs, in order."""
         from bench.experiment.spec import parse_spec
 
         return [parse_spec(config) for config in self.configs]
 
 
 class Note:
-    """What a worker says of itself, in a file that others read.
+    """A worker's report on itself, in a file that the launcher reads.
 
-    ``{"pid", "run_id", "begun", "ended", "fault"}``. run_id: the run that it is at; begun: whether it came to
-    any; ended: whether it is through with its list; fault: why it can't go on, which is no fault of a run.
+    The file is ``{"pid", "run_id", "begun", "ended", "fault"}``. run_id: the run that it computes; begun:
+    whether it has begun any run; ended: whether it has finished its list; fault: why it can't go on, if that
+    is not the fault of a run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +92,7 @@ class Note:
         self(None)
 
     def __call__(self, run_id: str | None, ended: bool = False, fault: str | None = None) -> None:
-        """Say which run this process is at now, in its log too."""
+        """Record which run this process computes now, also in its log."""
         self._begun |= run_id is not None
         said = {"run_id": run_id, "begun": self._begun, "ended": ended, "fault": fault}
         write_json(self._path, {"pid": os.getpid(), **said})
@@ -86,7 +101,7 @@ class Note:
 
     @contextlib.contextmanager
     def telling_faults(self) -> Iterator[None]:
-        """End the process where the results can't be written (a full disk, say), and say so."""
+        """End the process and record the reason if results can't be written, for example on a full disk."""
         try:
             yield
         except WriteError as error:
@@ -97,12 +112,12 @@ class Note:
 
 
 def say(line: str) -> None:
-    """Print a line into the worker's log, after the time."""
+    """Print a line with the time to the worker's log."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)
 
 
 class Stopping:
-    """Whether a worker was asked to stop, and why: false as long as it was not. For ``stop`` of a run."""
+    """Whether a worker was asked to stop, and why. Calling it returns the reason, or an empty text."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -112,20 +127,20 @@ class Stopping:
         return self.reason if self.event.is_set() else ""
 
     def ask(self, reason: str) -> None:
-        """Ask for it; the first reason stays."""
+        """Ask the worker to stop; only the first reason is kept."""
         if not self.event.is_set():
             self.reason = reason
             self.event.set()
 
     def on(self, number: signal.Signals, reason: str) -> None:
-        """Ask for it when the signal comes."""
+        """Ask the worker to stop when the signal arrives."""
         signal.signal(number, lambda *_: self.ask(reason))
 
 
 def work(order: Order) -> None:
-    """The life of a worker process. It stops on SIGTERM, at the launch's stop file, and with its launcher."""
+    """Run a worker process. It stops on SIGTERM, when the stop file exists, and when its launcher ends."""
     stopping = Stopping()
-    # Ctrl-C reaches the whole process group: it is the launcher's to handle
+    # Ctrl-C reaches the whole process group, but the launcher handles it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping.on(signal.SIGTERM, "stopped by its launcher")
     if order.cuda is not None:
@@ -150,10 +165,24 @@ def walk(
     at: Callable[[str | None], None] = lambda run_id: None,
     left_alone: Callable[[str], bool] = lambda run_id: False,
 ) -> None:
-    """Compute every run of ``specs`` that is not settled and that nobody else has.
+    """Compute every run of ``specs`` that is not settled and that nobody else computes.
 
-    ``stop``, once true, says why. ``at`` is told the run before it starts, and None when it is over.
-    ``left_alone`` says which are not to be begun. A folder that can't be trusted is set aside first.
+    A run folder that is damaged is set aside first.
+
+    Parameters
+    ----------
+    store
+        Results folder.
+    specs
+        Runs to compute, in order.
+    execution
+        How to compute them.
+    stop
+        Returns the reason to stop, or something false.
+    at
+        Called with the id of each run before it starts, and with None when it is over.
+    left_alone
+        Returns whether a run must not be begun.
     """
     from bench.runner.attempt import LOST
     from bench.runner.execute import execute
@@ -166,14 +195,14 @@ def walk(
             continue
         lost = threading.Event()
         with claims.held(claim, lost.set):
-            if not run.is_settled():  # it may have been done between the first look and the claim
+            if not run.is_settled():  # another process may have done it before this one claimed it
                 at(spec.run_id)
                 execute(spec, store, execution, partial(_stop, lost, LOST, stop))
         at(None)
 
 
 def _stop(lost: threading.Event, why: object, stop: Callable[[], object]) -> object:
-    """Whether a run is to be stopped: its claim was lost, which is ``why``, or ``stop`` says so."""
+    """Return the reason to stop a run: ``why`` if its claim was lost, else what ``stop`` says."""
     return why if lost.is_set() else stop()
 
 
