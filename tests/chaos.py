@@ -1,4 +1,4 @@
-"""Disturb a grid at random, and see whether its results are in the end those of an undisturbed one.
+"""Disturb a grid at random, and compare its final results with those of an undisturbed grid.
 
     python tests/chaos.py [--kills 100] [--seed 0] [--runs 60]
 
@@ -46,14 +46,14 @@ _PATIENCE_SECONDS = 300.0
 
 @dataclass
 class Outcome:
-    """What was done, by kind, and what is wrong in the end, a line each."""
+    """The disturbances by kind, and the final errors, one line each."""
 
     done: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
 class Grid:
-    """A launcher and its workers, started again whenever it is gone."""
+    """A launcher and its workers; the launcher is started again whenever it has ended."""
 
     def __init__(self, suite: Path, results: Path) -> None:
         self.results = results
@@ -63,13 +63,13 @@ class Grid:
         self.launches = 0
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Launch once, undisturbed, and wait for the end."""
+        """Launch once without disturbance, and wait for the end."""
         return subprocess.run(
             [*self._command, *arguments], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
         )
 
     def keep_going(self) -> None:
-        """See to it that there is a launcher."""
+        """Start a launcher if none runs."""
         if self._process is None or self._process.poll() is not None:
             self.launches += 1
             log = (self.results.parent / f"launch-{self.launches}.log").open("w")
@@ -78,7 +78,7 @@ class Grid:
             )
 
     def kill_launcher(self) -> bool:
-        """By SIGKILL; whether there was one."""
+        """Kill the launcher by SIGKILL; return whether there was one."""
         if self._process is None or self._process.poll() is not None:
             return False
         self._process.kill()
@@ -86,7 +86,7 @@ class Grid:
         return True
 
     def kill_worker(self, chance: random.Random) -> bool:
-        """Kill one of the processes below the launcher; whether there was one."""
+        """Kill one of the processes below the launcher; return whether there was one."""
         below: list[psutil.Process] = []
         if self._process is not None:
             with contextlib.suppress(psutil.Error):
@@ -107,7 +107,7 @@ class Grid:
 
 
 def cut_short(results: Path, chance: random.Random) -> str | None:
-    """Cut a file of the results folder, or of what lies beside it, at random; returns its name."""
+    """Cut short a random file of the results folder or of the launch files; return its name."""
     beside = results.with_name(f"{results.name}.jobs")
     files = [path for folder in (results, beside) for path in folder.rglob("*") if path.is_file()]
     if not files:
@@ -160,7 +160,7 @@ def judge(grid: Grid, expected: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def plain(store: Store) -> dict[str, pd.DataFrame]:
-    """The tables without what is measured, in an order of their own."""
+    """Return the tables, sorted, without measured values."""
     tables = store.read_tables(NAME)
     tables["runs"] = tables["runs"][
         ["run_id", "config_id", "status", "seed", "accuracy", "nll", "train_flops"]
@@ -190,7 +190,7 @@ def chaos(folder: Path, kills: int, runs: int, seed: int) -> Outcome:
 
 
 def main() -> int:
-    """Do it, and print what came of it."""
+    """Run the disturbances from the command line, and print the outcome."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--runs", type=int, default=60)

@@ -29,14 +29,14 @@ _START_SECONDS = 60.0
 
 
 def executable() -> str | None:
-    """The Chromium to drive: that of BENCH_CHROMIUM, else one on PATH."""
+    """Return the Chromium to use: the one that BENCH_CHROMIUM names, else one on PATH."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return os.environ.get("BENCH_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser of Playwright's; skips or fails the test where there is none."""
+    """Yield a browser of Playwright; skip or fail the test if there is none."""
     if executable() is None and os.environ.get("CI"):
         subprocess.run([str(ROOT / "tests" / "install_chromium.sh")], check=True)
     if (path := executable()) is None:
@@ -77,7 +77,7 @@ def served(*results: str | Path, arguments: Sequence[str] = ()) -> Iterator[str]
 
 
 def settled(page: Any) -> None:
-    """Wait until the page has run, and all that it draws is drawn."""
+    """Wait until the page has run and everything is drawn."""
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     page.wait_for_function(
         # a chart whose code is still being loaded is a skeleton

@@ -27,11 +27,11 @@ OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL",
 
 
 class Unavailable(Exception):
-    """No cluster could be brought up; the message is one line."""
+    """No cluster could be started; the message is one line."""
 
 
 class Row(NamedTuple):
-    """A job as squeue shows it. reason: ``None`` in words where there is none; node: empty while it waits."""
+    """A job as squeue shows it. reason: the text ``None`` if there is none; node: empty while it waits."""
 
     state: str
     reason: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Cluster:
-    """One that is up. folder: all that it has; node: the name of its only node."""
+    """A running cluster. folder: all of its files; node: the name of its only node."""
 
     def __init__(self, accounting: str = "none") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-test-"))
@@ -59,11 +59,11 @@ class Cluster:
 
     @property
     def configuration(self) -> Path:
-        """What ``SLURM_CONF`` must name."""
+        """The path that ``SLURM_CONF`` must have."""
         return self.folder / "etc" / "slurm.conf"
 
     def up(self) -> str:
-        """Start what is not running, which is nothing for a cluster that is up; what the script prints."""
+        """Start all daemons that do not run; return the output of the script."""
         done = subprocess.run(
             [SCRIPTS / "up.sh"], env=self.environment, capture_output=True, text=True, timeout=100
         )
@@ -84,32 +84,32 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)  # the script leaves a folder in which nothing came up
 
     def daemons(self) -> dict[str, int]:
-        """PIDs of the daemons by name, the one that was started last."""
+        """PIDs of the daemons by name; of several, the one that was started last."""
         lines = (self.folder / "run" / "pids").read_text().splitlines()
         return {name: int(pid) for name, pid, _ in map(str.split, lines)}
 
     def run(self, *command: str) -> str:
-        """What a command that speaks to this cluster prints."""
+        """Run a command against this cluster; return its output."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
         return done.stdout.strip()
 
     def scontrol(self, *arguments: str) -> str:
-        """What ``scontrol`` says."""
+        """Return the output of ``scontrol``."""
         return self.run("scontrol", *arguments)
 
     def submit(self, line: str, *options: str) -> str:
-        """The number of a new job that runs a line of shell."""
+        """Submit a job that runs a line of shell; return its number."""
         return self.run("sbatch", "--parsable", "--output=/dev/null", *options, "--wrap", line)
 
     def squeue(self) -> dict[str, Row]:
-        """All jobs since the cluster came up, those that are over too, by id (in an array ``12_3``)."""
+        """Return all jobs since the cluster started, ended ones included, by id (``12_3`` in an array)."""
         text = self.run("squeue", "--states=all", "--array", "--noheader", "--format=%i|%T|%r|%N")
         rows = (line.split("|", 3) for line in text.splitlines())
         return {job: Row(state, reason, node) for job, state, reason, node in rows}
 
     def wait_for(self, job: str, states: Collection[str] = OVER, seconds: float = 60) -> Row:
-        """The job as soon as it is in one of ``states``; an error when it is not within ``seconds``."""
+        """Wait until the job is in one of ``states``; raise an error after ``seconds``."""
         wanted = (states,) if isinstance(states, str) else states
         deadline = time.monotonic() + seconds
         while (row := self.squeue()[job]).state not in wanted:
@@ -127,17 +127,17 @@ class Cluster:
             time.sleep(0.05)
 
     def start_controller(self) -> None:
-        """Start it again, with the jobs that it knew."""
+        """Start slurmctld again, with the jobs that it knew."""
         self.up()
 
     def restart_controller(self) -> None:
-        """Stop and start it."""
+        """Stop and start slurmctld."""
         self.stop_controller()
         self.start_controller()
 
 
 def lives(pid: int) -> bool:
-    """Whether there is such a process that is not a zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -146,7 +146,7 @@ def lives(pid: int) -> bool:
 
 @contextmanager
 def running(accounting: str = "none") -> Iterator[Cluster]:
-    """A cluster that is up and that ``SLURM_CONF`` names meanwhile; skips the test, or in CI fails it."""
+    """Yield a running cluster that ``SLURM_CONF`` names; without one skip the test, or fail it in CI."""
     try:
         cluster = Cluster(accounting)
     except Unavailable as reason:
@@ -163,13 +163,13 @@ def running(accounting: str = "none") -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session", name="cluster")
 def session_cluster() -> Iterator[Cluster]:
-    """One for all tests of the session, which leave no job behind and no daemon stopped."""
+    """A cluster for all tests of the session; each must leave no job behind and no daemon stopped."""
     with running() as found:
         yield found
 
 
 @pytest.fixture
 def accounted_cluster() -> Iterator[Cluster]:
-    """One with accounting (slurmdbd), for one test."""
+    """A cluster with accounting (slurmdbd), for one test."""
     with running("slurmdbd") as found:
         yield found

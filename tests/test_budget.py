@@ -62,7 +62,7 @@ class Twice(StaticVI):
 
 @METHODS.register
 class Often(Twice):
-    """So often that even one epoch of each costs more than dense VI."""
+    """Updates so often that even one epoch costs more than dense VI."""
 
     name = "budget_often"
     style = STYLE
@@ -82,7 +82,7 @@ class Rewinds(StaticVI):
 
 @METHODS.register
 class Particular(Twice):
-    """Takes no budget of less than four epochs."""
+    """Refuses budgets of less than four epochs."""
 
     name = "budget_particular"
     style = STYLE
@@ -120,7 +120,7 @@ def epochs_of(specification):
 
 
 def results(folder):
-    """Everything that was found, without clock readings and identifiers."""
+    """Return all results of a run, without measured times and identifiers."""
     history = [row for row in folder.rows("history") if row["metric"] != "seconds"]
     with np.load(folder.path / "predictions.npz") as arrays:
         predictions = {name: arrays[name].tobytes() for name in arrays.files}
@@ -203,7 +203,7 @@ def test_a_dense_method_has_the_nominal_epochs(method, tmp_path):
 
 @pytest.mark.parametrize("epochs", [1, 3, 7, 40, 191, 200])
 def test_rounding_costs_dense_training_no_epoch(epochs):
-    """All weights but one of 176: an epoch more from 175 on."""
+    """With 175 of 176 weights active, one more epoch fits."""
     assert epochs_of(spec("static_vi", sparsity=0.01, epochs=epochs)) == epochs + epochs // 175
 
 
@@ -268,7 +268,7 @@ def test_ids_of_other_runs_are_as_they_were():
     ids=str,
 )
 def test_it_is_the_training_of_so_many_epochs(options, tmp_path):
-    """Schedules, updates and streams are those of a run that was told the epochs."""
+    """Schedules, updates and streams equal those of a run whose epochs were set to this number."""
     specification = spec(**options)
     epochs = epochs_of(specification)
     assert epochs > EPOCHS
@@ -303,7 +303,7 @@ def test_nominal_figures_stay_those_of_dense_vi(tmp_path):
 
 @pytest.mark.parametrize(("limit", "of_dense_vi"), [(9, TRAIN + 3 * BATCH), (29, EPOCHS * TRAIN)])
 def test_max_steps_cut_the_longer_training_short(limit, of_dense_vi, tmp_path):
-    """Dense VI's figures are those of as many steps, where it has them."""
+    """Dense VI's values are those of a run with the same steps, if there is one."""
     specification = spec("static_vi", sparsity=0.5, max_steps=limit)
     epochs = epochs_of(specification)
     assert epochs == epochs_of(spec("static_vi", sparsity=0.5)) > EPOCHS

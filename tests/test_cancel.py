@@ -1,4 +1,4 @@
-"""Ending runs, and reading what is known of one: bench.cancel and bench.logs, on this machine."""
+"""bench.cancel and bench.logs on this machine: ending runs, and showing the state of one."""
 
 from __future__ import annotations
 

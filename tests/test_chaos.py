@@ -1,4 +1,4 @@
-"""Processes killed and files cut short at random: a grid gets through, and its results are the same."""
+"""Kill processes and cut files at random: a grid finishes, and its results are the same."""
 
 from __future__ import annotations
 

@@ -72,14 +72,14 @@ def test_every_method_keeps_its_promises_on_resnet18(method, tmp_path):
 
 
 class OtherDensity(StaticVI):
-    """Keeps twice as many weights as it is asked for."""
+    """Keeps twice as many active weights as its sparsity declares."""
 
     def active_counts(self, network, generator):
         return StaticVI(replace(self.options, sparsity=0.9)).active_counts(network, generator)
 
 
 class UndeclaredWeights(OtherDensity):
-    """And says that it has half of them."""
+    """Keeps twice as many active weights as declared, but reports the declared number."""
 
     def counts(self, module):
         counts = super().counts(module)
@@ -87,14 +87,14 @@ class UndeclaredWeights(OtherDensity):
 
 
 class DrawnElsewhere(Deterministic):
-    """Its loss depends on a generator that no seed decides."""
+    """Its loss uses a generator that does not depend on the run's seed."""
 
     def loss(self, module, batch, progress):
         return super().loss(module, batch, progress) * (1 + 0.1 * random.random())
 
 
 class RemembersItself(Deterministic):
-    """Has state in the method object, which no checkpoint carries."""
+    """Keeps state in the method object, which no checkpoint stores."""
 
     calls = 0
 
@@ -104,21 +104,21 @@ class RemembersItself(Deterministic):
 
 
 class RemembersObjects(Deterministic):
-    """Has state in an object, which a checkpoint carries and cannot give back."""
+    """Keeps state in an object that a checkpoint stores but can't load."""
 
     def enter_stage(self, context, stage):
         context.memory["calls"] = Kept(0)
 
 
 class RemembersClosures(Deterministic):
-    """Has state that cannot be written."""
+    """Keeps state that can't be written to a checkpoint."""
 
     def enter_stage(self, context, stage):
         context.memory["calls"] = lambda: 0
 
 
 class Probabilities(Deterministic):
-    """Gives probabilities."""
+    """Returns probabilities instead of logits."""
 
     def mean(self, module):
         return lambda inputs: module(inputs).softmax(-1)
@@ -128,21 +128,21 @@ class Probabilities(Deterministic):
 
 
 class ProbabilitiesByDraws(Deterministic):
-    """Gives them from its draws alone."""
+    """Returns probabilities instead of logits from its draws only."""
 
     def draws(self, module, samples, generator):
         yield lambda inputs: module(inputs).softmax(-1)
 
 
 class Unnormalised(Probabilities):
-    """Gives what is only in proportion to probabilities."""
+    """Returns values proportional to probabilities instead of logits."""
 
     def mean(self, module):
         return lambda inputs: module(inputs).exp()
 
 
 class Changing(StaticVI):
-    """Draws that are drawn when they are called."""
+    """Its draws take a new sample at each call."""
 
     def draws(self, module, samples, generator):
         for _ in range(samples):
@@ -150,7 +150,7 @@ class Changing(StaticVI):
 
 
 class EachItsOwn(StaticVI):
-    """Draws that are not shared by all examples, though they repeat themselves."""
+    """Its draws are repeatable, but each example has its own sample."""
 
     def draws(self, module, samples, generator):
         for seed in range(samples):
@@ -163,14 +163,14 @@ class EachItsOwn(StaticVI):
 
 
 class OfNoGenerator(StaticVI):
-    """Draws that the generator does not decide."""
+    """Its draws do not depend on the generator."""
 
     def draws(self, module, samples, generator):
         yield from super().draws(module, samples, torch.default_generator)
 
 
 class InPlace(StaticVI):
-    """Draws that are samples written over the means, for as long as no other is asked for."""
+    """Its draws are written over the means, so that a draw lasts only until the next one."""
 
     def draws(self, module, samples, generator):
         means = [posterior.mean.data for _, _, posterior in sparse_layers(module)]
@@ -192,7 +192,7 @@ class DenseMask(StaticVI):
 
 
 class HiddenMask(StaticVI):
-    """Keeps it where no checkpoint looks."""
+    """Keeps a mask of the whole kernel as a plain attribute, which no checkpoint stores."""
 
     def enter_stage(self, context, stage):
         for _, layer, posterior in sparse_layers(context.module):
@@ -200,7 +200,7 @@ class HiddenMask(StaticVI):
 
 
 class MaskOnParameter(StaticVI):
-    """Hangs it on the parameter that it belongs to, in a list."""
+    """Keeps a mask of the whole kernel in a list that is an attribute of the parameter."""
 
     def enter_stage(self, context, stage):
         for _, _, posterior in sparse_layers(context.module):
@@ -215,7 +215,7 @@ class Kept:
 
 
 class MaskInObject(StaticVI):
-    """Keeps it in an object of its own, on a layer."""
+    """Keeps a mask of the whole kernel in an object that is an attribute of a layer."""
 
     def enter_stage(self, context, stage):
         for _, layer, posterior in sparse_layers(context.module):
@@ -223,7 +223,7 @@ class MaskInObject(StaticVI):
 
 
 class DenseInClass(StaticVI):
-    """Keeps what it has seen in a list of the class."""
+    """Keeps dense tensors in a list of the class."""
 
     seen = []  # noqa: RUF012 - that is what is wrong with it
 
@@ -233,7 +233,7 @@ class DenseInClass(StaticVI):
 
 
 class StoresDense(StaticVI):
-    """Writes means of the whole kernel into the stored model."""
+    """Stores the means of the whole kernel."""
 
     def pack(self, module):
         dense = {
@@ -247,7 +247,7 @@ class StoresDense(StaticVI):
 
 
 class ForgetsBiases(Deterministic):
-    """Leaves out of the stored model what predictions need."""
+    """Leaves out the biases, which predictions need, from the stored model."""
 
     def pack(self, module):
         return {name: t for name, t in super().pack(module).items() if not name.endswith("bias")}
@@ -257,21 +257,21 @@ class ForgetsBiases(Deterministic):
 
 
 class HalfPrice(StaticVI):
-    """Counts one contraction of the two of local reparameterisation."""
+    """Declares only one of the two contractions of local reparameterisation."""
 
     def flops(self, module, event):
         return super().flops(module, event) / (2 if event == "step" else 1)
 
 
 class CheapPredictions(StaticVI):
-    """Counts no more than half of its forward pass."""
+    """Declares only half of the FLOPs of its forward pass."""
 
     def flops(self, module, event):
         return super().flops(module, event) / (2 if event == "inference" else 1)
 
 
 class HiddenPass(Deterministic):
-    """Looks at a gradient that it does not count, now and then."""
+    """Sometimes computes a gradient in an extra pass that it does not declare."""
 
     def before_step(self, context):
         if context.progress.step % 20 == 0:
@@ -280,7 +280,7 @@ class HiddenPass(Deterministic):
 
 
 class PrunesSilently(METHODS.get("magnitude_vi")):
-    """Loses weights and does not say so."""
+    """Prunes weights without setting ``context.pruned``."""
 
     def after_step(self, context):
         super().after_step(context)
@@ -296,14 +296,14 @@ class PrunesSilently(METHODS.get("magnitude_vi")):
 
 
 class LearnsNothing(Deterministic):
-    """Its loss has no slope."""
+    """Its loss has gradient zero."""
 
     def loss(self, module, batch, progress):
         return 0 * super().loss(module, batch, progress)
 
 
 class Raises(Deterministic):
-    """Stumbles in training."""
+    """Raises an error in training."""
 
     def loss(self, module, batch, progress):
         if progress.step == 3:
@@ -312,7 +312,7 @@ class Raises(Deterministic):
 
 
 class RaisesLater(StaticVI):
-    """Stumbles over an example alone."""
+    """Raises an error when predicting a single example."""
 
     def mean(self, module):
         def predict(inputs):
@@ -362,7 +362,7 @@ BROKEN = [
 
 @pytest.fixture
 def registered(monkeypatch):
-    """Registers a class under a name, for the length of a test."""
+    """Return a function that registers a class under a name until the test ends."""
 
     def register(cls, name="broken"):
         monkeypatch.setattr(cls, "name", name)
@@ -381,12 +381,12 @@ def test_a_broken_promise_fails_its_check_and_no_other(method, name, words, regi
 
 
 def line_of(text):
-    """The line of this file on which ``text`` stands first."""
+    """Return the number of the first line of this file that contains ``text``."""
     return next(n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line)
 
 
 def fails_alone(found, name):
-    """The words of the one check that failed, after which there was nothing to look at."""
+    """Return the message of the one failed check; require that all later checks were skipped."""
     at = [check.name for check in CHECKS].index(name)
     assert {verdict.outcome for verdict in found[:at]} <= {"pass"}
     assert {(verdict.outcome, verdict.words) for verdict in found[at + 1 :]} == {
@@ -482,7 +482,7 @@ def test_what_is_wrong_before_training_is_told_by_the_contract(hook, value, word
 
 def test_what_is_no_name_of_a_method_is_told_by_the_contract(registered, tmp_path):
     class Named(Deterministic):
-        """Has a name that is no folder's."""
+        """Has a name that is not a valid folder name."""
 
     found = verdicts(registered(Named, "my method"), "mlp", tmp_path)
     assert fails_alone(found, "contract").startswith("name is 'my method'; valid: a to z, ")
@@ -490,7 +490,7 @@ def test_what_is_no_name_of_a_method_is_told_by_the_contract(registered, tmp_pat
 
 def test_names_of_helpers_and_more_parameters_are_nobodys_business(registered, tmp_path):
     class Helped(Deterministic):
-        """Calls what it likes as it likes."""
+        """Has functions with names and arguments of its own."""
 
         def active_counts(self):
             raise NotImplementedError
@@ -502,7 +502,7 @@ def test_names_of_helpers_and_more_parameters_are_nobodys_business(registered, t
 
 
 def test_weights_that_are_lost_without_a_word_are_seen(registered, tmp_path):
-    """A run that is stopped need not go on from its checkpoint then, so that ``resume`` may fail too."""
+    """A stopped run may then not resume from its checkpoint, so ``resume`` may fail too."""
     failed = failures(verdicts(registered(PrunesSilently), "mlp", tmp_path))
     words = r"\w+ of stage 'train': 4736 active weights become 1571; set context.pruned = True then"
     assert re.match(words, failed["density"])
@@ -526,7 +526,7 @@ def test_weights_that_are_zero_and_kept_are_too_many_numbers(registered, tmp_pat
 
 
 def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeypatch):
-    """Though it comes to the same bits from the beginning."""
+    """The check fails although the run, starting anew, ends with the same bits."""
     monkeypatch.setattr(Trainer, "_stored_state", lambda self: None)
     assert failures(verdicts("deterministic", "mlp", tmp_path)) == {
         "resume": "from minibatch 55 to 108 of 108: 108 minibatches were trained: the run did not "
@@ -535,7 +535,7 @@ def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeyp
 
 
 class TwoStages(Deterministic):
-    """Trains in two."""
+    """Trains in two stages."""
 
     def stages(self, budget):
         return [Stage("first", 1), Stage("second", 1, start="keep")]
@@ -572,7 +572,7 @@ def test_resume_says_which_stops_there_were(method, epochs, outcome, words, regi
     ],
 )
 def test_weights_are_found_from_what_a_layer_gives(layer):
-    """Of a layer that stands where a plain one stood, whatever it is: here behind a mask of its own."""
+    """The weights used are found for any layer that replaced a plain one, here one with its own mask."""
 
     class Masked(nn.Module):
         def __init__(self):
@@ -623,7 +623,7 @@ def test_all_that_training_keeps_is_counted_once():
 
 @pytest.fixture
 def call(capsys):
-    """Call the command as its process would: exit status, standard output, standard error."""
+    """Call the command like a process; return exit status, standard output and standard error."""
 
     def call(*arguments):
         with pytest.raises(SystemExit) as caught:
@@ -686,7 +686,7 @@ def test_options_that_are_none_are_one_line(call, registered):
         sparsity = 0.9
 
     class Fields:
-        """Has options of a kind that settings can't have."""
+        """Has options of a type that settings can't have."""
 
         def __init__(self):
             raise OSError("no options here")

@@ -1,4 +1,4 @@
-"""The lines that tell of runs which were not computed alike."""
+"""The notes on runs that were computed by different code, versions or devices."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def toy(method="ssvi", **options):
 
 
 def scores(run_spec, folder, execution=EVERY_EPOCH):
-    """Metrics of a run computed in ``folder``, by predictor, split and name."""
+    """Return the metrics of a run computed in ``folder``, by predictor, split and name."""
     store = Store(folder, create=True)
     assert execute(run_spec, store, execution) == "done", store.run(run_spec.run_id).read("status")["error"]
     rows = store.run(run_spec.run_id).read("metrics")["metrics"]
@@ -56,7 +56,7 @@ def scores(run_spec, folder, execution=EVERY_EPOCH):
 
 
 def new_trainer(problem, folder, stop=lambda: False):
-    """A trainer that keeps to itself what it finds."""
+    """Return a trainer that reports nothing."""
     run = Store(folder, create=True).run(problem.spec.run_id)
     run.path.mkdir(exist_ok=True)
     return Trainer(
@@ -69,7 +69,7 @@ def new_trainer(problem, folder, stop=lambda: False):
 
 
 def test_what_decides_the_experiment_is_drawn_on_the_cpu_whatever_the_device():
-    """A Generator on a device that is not here can't even be made, so these are on the CPU."""
+    """A generator can't be made on a device that does not exist, so these are on the CPU."""
     elsewhere, here = Streams(7, "cuda"), Streams(7)
     for name in (*ON_HOST, "initialisation/second"):
         drawn = [torch.rand(3, generator=streams[name]) for streams in (elsewhere, here)]
@@ -78,7 +78,7 @@ def test_what_decides_the_experiment_is_drawn_on_the_cpu_whatever_the_device():
 
 
 def test_a_network_is_built_the_same_for_every_device(monkeypatch):
-    """Up to the move to the device, nothing of a problem asks for it."""
+    """Making a problem does not need the device before its data is moved there."""
     problem = make_problem(spec())
     module = problem.build(Streams(0))
     moves = []
@@ -221,7 +221,7 @@ def test_bfloat16_gradients_are_those_of_float32_up_to_its_precision(method):
 
 @pytest.mark.parametrize("addition", ["grad_sampled", "grad_mean", "grad_averaged", "random"])
 def test_what_is_decided_and_recorded_is_in_full_precision_under_bfloat16(addition, tmp_path, monkeypatch):
-    """Losses alone are in less: an overlap of thousands of slots would lose its last digits."""
+    """Only losses use less precision: an overlap of thousands of slots would lose its last digits."""
     seen = set()
 
     def watched(function):
@@ -284,7 +284,7 @@ def test_a_compiled_network_gives_the_same_result(tmp_path):
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_the_benchmark_of_these_options_measures_each_of_them(tmp_path):
-    """On a GPU it is one call of minutes; here a small network on random images, without compilation."""
+    """On a GPU this call takes minutes; here it has a small network on random images, uncompiled."""
     script = Path(__file__).parent / "performance" / "execution_options.py"
     out = tmp_path / "options.json"
     arguments = ["--device", "cpu", "--threads", "1", "--network", "cnn", "--batch-size", "8"]
@@ -307,7 +307,7 @@ def test_the_benchmark_of_these_options_measures_each_of_them(tmp_path):
 
 
 def test_a_run_is_cut_short_after_so_many_steps(tmp_path):
-    """The stage ends in mid-epoch; schedules are those of the whole; it is scored as any other."""
+    """The stage ends within an epoch, with the schedules of a whole training, and is scored as usual."""
     short, store = toy("ssvi", max_steps=8, replace_every=3), Store(tmp_path, create=True)
     assert execute(short, store, EVERY_EPOCH) == "done"
     folder = store.run(short.run_id)
@@ -331,7 +331,7 @@ def test_the_limit_is_left_out_of_ids_where_there_is_none():
 
 
 def test_steps_are_timed_after_a_warm_up(tmp_path):
-    """Each process leaves its first steps out; what was timed adds up over interruptions."""
+    """Each process does not time its first steps; timed steps add up over interruptions."""
     problem = make_problem(toy())
     whole = new_trainer(problem, tmp_path / "whole")
     whole.run()
@@ -349,7 +349,7 @@ def test_steps_are_timed_after_a_warm_up(tmp_path):
 
 
 def test_a_run_goes_on_elsewhere_from_its_beginning(tmp_path):
-    """A GPU's random numbers can't be continued on a CPU: its checkpoint is none here."""
+    """Random numbers of a GPU can't be continued on a CPU, so its checkpoint is ignored here."""
     store, chosen = Store(tmp_path, create=True), toy()
     asked = iter(range(15))
     stopped = execute(chosen, store, EVERY_EPOCH, stop=lambda: next(asked, None) is None)
@@ -384,7 +384,7 @@ def test_a_cut_before_what_is_rewound_to_is_refused_in_one_line():
 
 
 def test_what_is_timed_is_not_watched(tmp_path):
-    """Records of updates are for whole runs; their cost must not be in seconds a step."""
+    """Updates are recorded only in whole runs, because recording would change the seconds per step."""
     store = Store(tmp_path, create=True)
     for options, recorded in (({}, True), ({"max_steps": 20}, False)):
         chosen = toy(replace_every=3, **options)
@@ -396,7 +396,7 @@ def test_what_is_timed_is_not_watched(tmp_path):
 
 @pytest.fixture
 def own_machine(tmp_path, monkeypatch):
-    """No other grid's lock."""
+    """Use a lock that no other grid holds."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 

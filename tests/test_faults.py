@@ -1,4 +1,4 @@
-"""What befalls a run from outside: a full disk, another process at it, being cancelled or told to stop."""
+"""Faults from outside a run: a full disk, another process on the same run, cancelling and stopping."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def whole(tmp_path_factory):
 
 
 def sound(store, run, undisturbed, but=()):
-    """The run is done, with the undisturbed one's results, and its folder can be trusted.
+    """Require that the run is done, with the results of the undisturbed one, and its folder is intact.
 
     but: how the names of files may end that a process which is held up has not put in place.
     """
@@ -179,7 +179,7 @@ def held(process):
 
 
 def interleaved(run, root, undisturbed, hold):
-    """While one process holds still, another one does it all; then the first goes on."""
+    """One process is paused while another finishes the run; then the first continues."""
     store = Store(root, create=True)
     first = computing(run, root, EVERY_EPOCH, hold)
     until(lambda: held(first))
@@ -208,7 +208,7 @@ def test_so_is_a_real_run(number, tmp_path):
 
 @pytest.mark.parametrize("number", [4, 7, 12])
 def test_so_is_one_whose_second_process_dies_once_another_has_come_by(number, tmp_path, whole):
-    """Both train at once; the one that dies may be the last to have written something."""
+    """Two processes train at once; the one that dies may be the last that wrote something."""
     run, store = spec(**SSVI), Store(tmp_path, create=True)
     dying = computing(run, tmp_path, EVERY_EPOCH, (number, "after"))
     other = computing(run, tmp_path, EVERY_EPOCH)

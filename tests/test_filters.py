@@ -1,4 +1,4 @@
-"""Settings as people write them: conditions, key=value, seeds, YAML."""
+"""Parsing of settings: conditions, key=value, seeds, YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many runs at once a machine has memory for."""
+"""How many runs at once fit into a machine's memory."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def damaged(sound, tmp_path, monkeypatch):
 
 
 def readers(root, run_ids):
-    """Everything that reads a results folder and what lies beside it, each with its name."""
+    """Return all readers of a results folder and its launch files, by name."""
     store = Store(root)
     yield "suites", store.suites
     yield "plans", store.plans
@@ -143,7 +143,7 @@ def require_one_line(name, error):
 
 
 def ask_all(root, run_ids):
-    """Ask every reader; what they print has nothing that steers a terminal."""
+    """Run every reader; their output must contain no control characters for a terminal."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:

@@ -1,4 +1,4 @@
-"""``bench.grid`` and ``bench.run`` from end to end: what is repeated, refused, interrupted and resumed."""
+"""``bench.grid`` and ``bench.run`` from end to end: repeating, refusing, interrupting and resuming runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FAILING = f"{SUITE}      - {{method: toy_failing, how: [nan, raise]}}\n"
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working directory with the suite ``toy.yaml``; SIGTERM is afterwards what it was."""
+    """A working directory with the suite ``toy.yaml``; the handler of SIGTERM is restored afterwards."""
     before = signal.getsignal(signal.SIGTERM)
     folder = tmp_path / "here"
     folder.mkdir()
@@ -52,7 +52,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def call(here, capsys):
-    """Call a command as its process would: exit status, standard output, standard error."""
+    """Call a command like a process; return exit status, standard output and standard error."""
 
     def call(*arguments, command=grid):
         with pytest.raises(SystemExit) as caught:
@@ -65,7 +65,7 @@ def call(here, capsys):
 
 @pytest.fixture
 def toy(call):
-    """Run the toy suite inline; its arguments are added."""
+    """Run the toy suite inline, with these arguments added."""
     return lambda *arguments: call("--suite", "./toy.yaml", "--executor", "inline", *arguments)
 
 
@@ -77,7 +77,7 @@ def tree(folder):
 
 
 def stamps(folder):
-    """When every file below ``folder`` was written last."""
+    """Return the time of the last change of every file below ``folder``."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
@@ -92,7 +92,7 @@ def said(root, key):
 
 
 def set_aside(root):
-    """Why each folder in ``corrupted`` is there."""
+    """Return the reason for each folder in ``corrupted``."""
     return [json.loads(path.read_text())["reason"] for path in sorted(root.glob("corrupted/*/reason.json"))]
 
 
@@ -172,7 +172,7 @@ def test_force_runs_everything_again_and_keeps_what_was(toy, here):
 
 
 def test_a_run_that_another_process_is_at_is_waited_for(toy, here):
-    """Its process dies meanwhile, so that the run is taken over."""
+    """The process of the run dies meanwhile, so that another one takes the run over."""
     toy("--seeds", "0")
     store = Store(here / "results")
     run_id = store.run_ids()[0]
@@ -371,7 +371,7 @@ def test_runs_that_were_cancelled_go_on_unasked_and_those_that_failed_do_not(toy
 
 
 def refused(answer, words, folder):
-    """That ``answer`` is one line with ``words``."""
+    """Require that ``answer`` is one line that contains ``words``."""
     status, out, err = answer
     assert (status, out) == (2, "")
     assert err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n")
@@ -549,7 +549,7 @@ def results(tmp_path):
 
 @pytest.fixture
 def start():
-    """Start a command in a process group of its own, as a terminal does; what is left of it is killed."""
+    """Start commands in their own process group, as a terminal does; kill what is left of them."""
     started = []
 
     def start(*arguments, program=("-m", "bench.grid")):
@@ -566,14 +566,14 @@ def start():
 
 
 def output(process, status=0):
-    """What a process says that runs to its end; nothing of it may stand on standard error."""
+    """Return the output of a process that runs to its end; it must not write to standard error."""
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (status, ""), out
     return out
 
 
 def evidence(root, run_id):
-    """Everything a run found, as bytes where it can be; without clock readings."""
+    """Return all results of a run, as bytes where possible, without measured times."""
     folder = Store(root).run(run_id)
     with np.load(folder.path / "predictions.npz") as arrays:
         predictions = {name: arrays[name].tobytes() for name in arrays.files}
@@ -607,7 +607,7 @@ def checkpointed(results, count=2):
 
 
 def at_work(results):
-    """The processes that are at a run."""
+    """Return the processes that compute a run."""
     if not (results / "schema.json").exists():
         return []
     store = Store(results)
@@ -626,7 +626,7 @@ def alive(pids):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """What the two long runs find, one after the other in this process, when nothing comes in between."""
+    """The results of the two long runs, computed one after the other in this process without interruption."""
     root = tmp_path_factory.mktemp("uninterrupted") / "results"
     before = signal.getsignal(signal.SIGTERM)
     assert grid.main(suite_options(root, *LONG, "--executor", "inline")) == 0

@@ -170,7 +170,7 @@ def sound(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
-    """SLURM has forgotten all jobs, and nobody waits for what does not end."""
+    """SLURM has forgotten all jobs, and no command waits for runs that never end."""
     monkeypatch.setattr(
         slurm_commands, "states", lambda wanted: {job: State(slurm_commands.GONE) for job in wanted}
     )
@@ -351,7 +351,7 @@ def other_tensors(path: Path, chance: random.Random) -> str:
 
 
 def other_name(path: Path, chance: random.Random) -> str:
-    """Something beside it has a name that nobody would give it."""
+    """A file beside it has an absurd name."""
     name = chance.choice(NAMES)
     other = path.with_name(chance.choice([path.stem + name + path.suffix, name]))
     if path.is_dir():
@@ -364,7 +364,7 @@ def other_name(path: Path, chance: random.Random) -> str:
 
 
 def seal_again(path: Path) -> None:
-    """Have the status of a finished run tell of the file as it is now: somebody may have done so."""
+    """Make the status of a finished run list the changed file as it is now, as an attacker could."""
     with contextlib.suppress(StoreError, LookupError, ValueError, TypeError, AttributeError, OSError):
         document = path.with_name("status.json")
         if not stat.S_ISREG(path.lstat().st_mode):

@@ -1,4 +1,4 @@
-"""Many runs by few processes: how many, in which order, and what a failure, a death or Ctrl-C costs."""
+"""Many runs by few processes: their number, their order, and the effect of a failure, a death or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def walked(store, specs, stop=lambda: False):
 
 
 def hold(run, pid):
-    """Have another process of this machine be at ``run``."""
+    """Let another process of this machine claim ``run``."""
     run.path.mkdir(parents=True)
     owner = replace(Process.current(), pid=pid, started=psutil.Process(pid).create_time())
     (run.path / claims.NAME).write_text(json.dumps({**asdict(owner), "token": "another"}))

@@ -61,7 +61,7 @@ def test_a_reset_peak_is_read_in_bytes(tmp_path, monkeypatch):
 
 
 def test_a_gpu_is_reset_too_and_a_cpu_has_no_device_memory(monkeypatch):
-    """Stands in for a GPU: that its peak is reset first, and asked of the device of the run."""
+    """Replaces a GPU: its peak must be reset first, and be read from the device of the run."""
     calls = []
     monkeypatch.setattr(torch.cuda, "init", lambda: calls.append("init"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(device))

@@ -1,4 +1,4 @@
-"""What a person sees of many runs: counts, time left, a table or plain lines, the summary at the end."""
+"""The display of many runs: counts, time left, a table or plain lines, and the final summary."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def item(number, weight=1.0):
 
 
 def write(store, which, status, alive=True, **fields):
-    """A run that says ``status``; one that runs is held by this process, unless it is not ``alive``."""
+    """Write a run with this ``status``; if it runs and is ``alive``, this process claims it."""
     run = store.run(which.run_id)
     run.write("status", {"status": status, "error": None, **fields})
     owner = Process.current() if alive else replace(Process.current(), started=1.0)
@@ -47,14 +47,14 @@ def write(store, which, status, alive=True, **fields):
 
 
 def half_way(**fields):
-    """What a run says in the middle of the second of two stages: three quarters are done."""
+    """Return the status of a run in the middle of the second of two stages: three quarters are done."""
     epochs = {"epoch": 5, "epochs": 10, "step": 50, "steps": 100}
     where = {"stage": "final", "stage_index": 1, "stages": 2, **epochs}
     return {**where, "val_accuracy": 0.5, **fields}
 
 
 def clock(monkeypatch, *times):
-    """Have the clock of ``progress`` say ``times``, one a reading."""
+    """Let the clock of ``progress`` show ``times``, one at each reading."""
     readings = iter(times)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(readings))
 
@@ -204,7 +204,7 @@ def test_no_runs_at_all():
 
 
 def busy(store):
-    """A moment that has everything: running runs, one just starting, failures, what is left."""
+    """A snapshot with everything: running runs, one that starts, failures, and runs left."""
     items = [item(i) for i in range(1, 6)]
     write(store, items[0], "done")
     write(store, items[1], "running", **half_way())

@@ -1,4 +1,4 @@
-"""Where a run says that it comes from: code with its changes, packages of others, machine, job, attempts."""
+"""The provenance of a run: code with its changes, other packages, machine, job, attempts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from methods.base import METHODS
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository with ``bench/runner/git_state.py`` in it, under which the code in use finds itself."""
+    """A repository that contains ``bench/runner/git_state.py``, so that it counts as the code in use."""
     folder = tmp_path / "a: repository"
     for name in ("bench/runner/git_state.py", "methods/one.py", "setup.py", "README.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,9 @@ def code():
 
 
 def change(folder):
-    """A change of every kind there is."""
-    (folder / "bench" / "runner" / "git_state.py").write_text("changed\n")
+    """Every kind of change."""
+    (folder / "bench" / "runner" / "git_state.py").write_text("changed
+")
     (folder / "methods" / "one.py").unlink()
     (folder / "methods" / "añadido uno.py").write_text("new\n")
     (folder / "bench" / "table.npz").write_bytes(bytes(range(256)))

@@ -1,4 +1,4 @@
-"""Tables without runs: what is published is read as it was, and nothing is computed over it."""
+"""Tables without runs: published tables read like the originals, and nothing is computed there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ scales:
 
 @pytest.fixture
 def store(tmp_path):
-    """A results folder with the suite computed, and collected; a run has uncommitted changes."""
+    """A results folder with the suite computed and collected; one run has uncommitted changes."""
     (path := tmp_path / "given.yaml").write_text(SUITE)
     plan = load(str(path)).expand("demo")
     store = Store(tmp_path / "results", create=True)

@@ -1,4 +1,4 @@
-"""The report of a suite: what its three forms say, and that the page needs nothing else."""
+"""The report of a suite: the contents of its three forms; the page needs no other file."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TOY = "dataset=toy_blobs,network=toy_network,method=ssvi,epochs=1,batch_size=16"
 
 @pytest.fixture
 def call(tmp_path, capsys):
-    """Call the command as its process would: exit status, standard output, standard error."""
+    """Call the command like a process; return exit status, standard output and standard error."""
 
     def call(*arguments):
         with pytest.raises(SystemExit) as caught:

@@ -1,4 +1,4 @@
-"""Grids on a real SLURM: whatever befalls jobs, the tables are in the end those of an undisturbed grid."""
+"""Grids on a real SLURM: whatever happens to jobs, the final tables are those of an undisturbed grid."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def undisturbed(suite, tmp_path_factory):
 
 @pytest.fixture
 def results(tmp_path):
-    """A results folder; what was submitted for it is cancelled in the end."""
+    """A results folder; its jobs are cancelled at the end."""
     yield tmp_path / "results"
     for record in tmp_path.glob("results.jobs/*/*-*.json"):
         if record.name.startswith(("array-", "over-")):
@@ -73,7 +73,7 @@ def bench(name, *arguments, timeout=200):
 
 
 def launch(suite, results, *more, slurm=""):
-    """The arguments of a grid on SLURM with a job a run; ``slurm`` are keys of the profile."""
+    """Return the arguments of a grid on SLURM with one run a job; ``slurm`` are keys of the profile."""
     keys = {
         "runs_per_job": 1,
         "memory": "1500M",
@@ -91,7 +91,7 @@ def detached(suite, results, *more, slurm=""):
 
 
 def completed(suite, results, *more, slurm=""):
-    """Launch once more and stay; the tables."""
+    """Launch again, wait for the end, and return the tables."""
     done = bench("grid", *launch(suite, results, *more, slurm=slurm))
     assert done.returncode == 0, done.stdout + done.stderr
     return tables(results)
@@ -120,7 +120,7 @@ def same(found, expected):
 
 
 def statuses(results):
-    """What ``bench.status`` counts, and its exit status."""
+    """Return the counts of ``bench.status``, and its exit status."""
     done = bench("status", "--results", results)
     return done.stdout + done.stderr, done.returncode
 
@@ -200,7 +200,7 @@ def test_a_job_of_higher_priority_pushes_runs_aside(cluster, suite, results, und
 
 
 def test_a_job_at_its_time_limit_puts_itself_back_into_the_queue(cluster, suite, results, tmp_path):
-    """A minute is the least that SLURM knows; it may tell a job up to a minute before the time."""
+    """SLURM's shortest time limit is one minute, and it may signal a job up to a minute early."""
     long = tmp_path / "disturbed.yaml"
     # many minutes of work anywhere
     long.write_text(SUITE.replace("EPOCHS", str(100 * EPOCHS)).replace("0-1", "0"))
@@ -269,7 +269,7 @@ def test_a_run_that_takes_more_memory_than_its_job_has_is_told_so(cluster, resul
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A results folder that is a file system of a few megabytes."""
+    """A results folder on its own file system of a few megabytes."""
     if os.geteuid():
         pytest.skip("mounting needs root")
     place = tmp_path / "results"
@@ -281,7 +281,7 @@ def small_disk(tmp_path):
 
 
 def remount(place, how):
-    """Once nobody is in the middle of a write."""
+    """Wait until no process is in the middle of a write."""
     until(
         lambda: subprocess.run(["mount", "-o", f"remount,{how}", place], capture_output=True).returncode == 0
     )
@@ -394,7 +394,7 @@ def test_accounting_is_asked_where_there_is_some(accounted_cluster, suite, resul
 
 
 def test_a_site_that_takes_few_jobs_gets_smaller_arrays(cluster, suite, results, tmp_path, monkeypatch):
-    """An sbatch that refuses arrays of more than two, as one with a limit on jobs in the queue does."""
+    """An sbatch that refuses arrays of more than two jobs, as if the queue had a limit."""
     real = subprocess.run(["which", "sbatch"], capture_output=True, text=True).stdout.strip()
     limited = tmp_path / "bin" / "sbatch"
     limited.parent.mkdir()

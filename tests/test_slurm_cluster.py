@@ -1,4 +1,4 @@
-"""The throw-away cluster of the tests: what it can, and that nothing of it is left."""
+"""The throw-away cluster of the tests: what it can do, and that nothing of it is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was submitted, where SLURM has it, and what becomes of runs whose jobs ended; without SLURM itself."""
+"""Records of jobs, their states in SLURM, and runs whose jobs ended, without a real SLURM."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def slurm(monkeypatch):
-    """The states that SLURM gives, by job; others it has forgotten."""
+    """Let SLURM report these states, by job; it has forgotten all other jobs."""
     found = {}
     monkeypatch.setattr(
         slurm_commands,
@@ -45,7 +45,7 @@ def slurm(monkeypatch):
 
 
 def submitted(store, *parts, array=7, at=None, said=None):
-    """One array whose jobs have ``parts`` of the runs; ``at`` is what each says that it is at."""
+    """Record an array whose jobs have ``parts`` of the runs; ``at`` is the run that each job computes."""
     launch = launch_files.new(store.root)
     tasks = [Task(f"{array}_{i}", i + 1, tuple(runs), launch) for i, runs in enumerate(parts)]
     slurm_records.write(launch, tasks)
@@ -59,7 +59,7 @@ def submitted(store, *parts, array=7, at=None, said=None):
 
 
 def working(store, run_id, job):
-    """The run as a process of ``job`` on another node left it a moment ago."""
+    """Leave the run as a process of ``job`` on another node would have left it a moment ago."""
     run = store.run(run_id)
     run.write("status", {**(run.read("status") or {}), "status": "running", "step": 5})
     owner = replace(Process.current(), host="elsewhere", job=job)
@@ -286,7 +286,7 @@ def specs(count, **options):
 
 @pytest.fixture
 def parts(store, monkeypatch):
-    """How many runs each job has, of so many runs of so many seconds."""
+    """Return a function that gives the number of runs in each job, for ``count`` runs of ``seconds`` each."""
     monkeypatch.setattr(slurm_commands, "site", lambda: Site(1001, False))
 
     def of(count, seconds, **profile):

@@ -1,4 +1,4 @@
-"""What SLURM is told of jobs: profiles from files and the command line, and what is wrong with some."""
+"""Profiles of SLURM jobs, from files and the command line, and their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).parents[1] / "slurm" / "example.yaml"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The only folder with profiles."""
+    """Return the folder of profiles, the only one that is searched."""
     monkeypatch.setattr(slurm_profile, "FOLDERS", (tmp_path,))
     return tmp_path
 

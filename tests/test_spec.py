@@ -82,7 +82,7 @@ def spec(**flat: Any):
 
 
 def test_ids_do_not_change_with_the_software():
-    """Stored results are found by these: a change of this test needs a new schema."""
+    """Stored results are found by these ids: if this test must change, a new schema is needed."""
     assert spec().run_id == "359df79fb56a"
     assert spec(seed=3, sparsity=0.5, hidden=[8, 8], epochs=7).run_id == "6cf3458b6a2f"
     assert spec().config_id == "c3338d62b6c5"

@@ -496,7 +496,7 @@ def test_a_malformed_suite_is_one_line(write, text, message):
     ("text", "message"),
     [
         (one_grid("5"), r"grid 1: expected a mapping, got 5$"),
-        ("question: Q?\nscales: {demo: {seeds: 0, grids: []}}\n", r"^toy\.yaml: demo: no grid has a cell$"),
+        ("question: Q?\nscales: {demo: {seeds: 0, grids: []}}\n", r"^toy\.yaml: demo: grids: no grid has a cell; "),
         (
             one_grid("{method: plain}\n      - {method: dens}"),
             r"grid 2: unknown method 'dens'; valid: .*dense",
@@ -717,10 +717,10 @@ def test_an_estimate_uses_finished_runs_and_leaves_them_out(write, tmp_path):
     assert found.runs == 7
     # the median of plain's runs, 20 s of two threads, for two runs; dense was never measured
     assert found.hours["core"] == pytest.approx(2 * 40 / 3600 + counted.hours["core"])
-    assert [sentence.split(" from ")[0] for sentence in found.basis] == [
-        "core-hours: 2 of them",
-        "core-hours: 5 of them",
-        "GPU-hours: 7 of them",
+    assert [sentence.split(" of ")[0] for sentence in found.basis] == [
+        "core-hours: 2 runs by the time",
+        "core-hours: 5 runs by a rough count: twice the training FLOPs",
+        "GPU-hours: 7 runs by a rough count: twice the training FLOPs",
     ]
 
 
@@ -795,7 +795,7 @@ def real_recipes(monkeypatch, toy_recipes):
 
 @pytest.fixture
 def no_images(tmp_path, monkeypatch):
-    """A machine on which nothing but digits is to be had."""
+    """A machine on which only the data set digits exists."""
     monkeypatch.setenv("BENCH_DATA_ROOT", str(tmp_path))
     for cache in (images.official_part, problem._load):
         cache.cache_clear()
@@ -819,7 +819,7 @@ METHODS_OF = {
 
 @pytest.mark.parametrize("name", METHODS_OF)
 def test_every_scale_can_be_planned_without_its_data(real_recipes, name, no_images):
-    """Runs are told apart, seeds are paired, and the methods are those that there are."""
+    """Labels distinguish all runs, seeds are paired, and every method exists."""
     found = load(name)
     assert list(found.scales) == ["demo", "small", "paper"]
     for scale, methods in zip(found.scales, METHODS_OF[name], strict=True):
@@ -835,7 +835,7 @@ def test_every_scale_can_be_planned_without_its_data(real_recipes, name, no_imag
 
 
 def test_labels_leave_out_what_the_data_set_says(real_recipes):
-    """Each data set has settings of its own, the same for all of its cells: a label need not repeat them."""
+    """Each data set has its own settings, equal in all of its cells, so labels need not repeat them."""
     labels = {cell.label for cell in load("sparsity_sweep").expand("small").cells}
     assert "ssvi sparsity=0.9 dataset=cifar10 network=resnet18" in labels
     assert "dense_vi dataset=fashion_mnist network=lenet5" in labels
@@ -868,7 +868,7 @@ def test_references_are_on_the_same_data_and_in_the_same_recipe(real_recipes):
 
 
 def test_a_reference_keeps_what_it_does_not_name(real_recipes):
-    """A criterion is compared at the same sparsity; what has no sparsity has no single reference."""
+    """Criteria are compared at equal sparsity; a method without sparsity has no single reference."""
     plan = load("criteria_ablation").expand("demo", seeds="0")
     labels = {cell.spec.config_id: cell.labels for cell in plan.cells if cell.omitted is None}
     for mine, theirs in plan.references.items():

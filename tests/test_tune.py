@@ -157,7 +157,7 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
             r"space: 'training\.epochs' can't be searched: .* how long training",
         ),
         ({"space": {"sparsity": [0.1, 0.2]}}, r"'method\.sparsity' can't be searched: .*compared at"),
-        ({"space": {"keep_dense": [["a"], ["b"]]}}, r"'method\.keep_dense' .*which weights a sparsity is of"),
+        ({"space": {"keep_dense": [["a"], ["b"]]}}, r"'method\.keep_dense' .*which weights a sparsity counts"),
         ({"space": {"batch_size": [8, 16]}}, r"'training\.batch_size' .*how many steps an epoch has"),
         ({"space": {"network.dropout": [0.0, 0.1]}}, r"space: 'network\.dropout' can't be searched"),
         ({"space": {"lr": {"uniform": [-1, 1]}}}, r"space: training: lr: -1\.0 lies outside \(0, inf\)"),
@@ -194,7 +194,7 @@ def test_seeds_by_which_settings_are_chosen_are_not_reported(write, here, call):
     assert status == 2 and err.startswith("error: --seeds: seed 100 can't be reported")
     content = yaml.safe_load(SUITE)
     del content["search"]
-    with pytest.raises(UserError, match="--seeds: 100"):  # the choices are there still
+    with pytest.raises(UserError, match="--seeds: seed 100"):  # the choices are there still
         write(yaml.safe_dump(content)).expand(seeds="100")
     with pytest.raises(UserError, match=r"^toy\.yaml: demo: seeds: 101"):
         write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")).expand()

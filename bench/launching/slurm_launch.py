@@ -153,7 +153,7 @@ _FOR_A_WHILE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 
 
 def not_shared(folder: Path) -> str | None:
-    """Describe why ``folder`` is on this machine only, so that jobs can't see it; None if it may be shared."""
+    """Describe why ``folder`` is on this machine only, where jobs can't see it; None if it may be shared."""
     path = folder.resolve()
     with contextlib.suppress(OSError):
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
