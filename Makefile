@@ -3,6 +3,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
+# a process a core; tests that share what is dear to make stay together (tests/conftest.py)
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo dashboard reference screenshots test test-rest test-all chaos lint format bench clean
 .DEFAULT_GOAL := help
@@ -27,13 +29,13 @@ dashboard: $(STAMP)
 	$(VENV)/bin/streamlit run dashboard/app.py
 
 test: $(STAMP)
-	$(PYTHON) -m pytest -m "not slow and not slurm and not browser"
+	$(PYTEST) -m "not slow and not slurm and not browser"
 
 test-rest: $(STAMP)
-	$(PYTHON) -m pytest -m "slow or slurm or browser"
+	$(PYTEST) -m "slow or slurm or browser"
 
 test-all: $(STAMP)
-	$(PYTHON) -m pytest
+	$(PYTEST)
 
 # The reference results: an hour or so of two cores at demo, and hours of the small grids on real images
 # (bench.download fashion_mnist, cifar10). Stopped, it goes on; what is done is not repeated.
