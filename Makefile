@@ -68,7 +68,7 @@ format: $(STAMP)
 	$(VENV)/bin/ruff format
 
 bench: $(STAMP)
-	@set -e; for script in tests/performance/*.py; do echo "$$script"; $(PYTHON) $$script; done
+	@set -e; for script in tests/performance/[a-z]*.py; do echo "$$script"; $(PYTHON) $$script; done
 
 clean:
 	rm -rf $(VENV) .uv build dist methods/kernels/compiled *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

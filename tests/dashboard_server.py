@@ -34,13 +34,19 @@ def executable() -> str | None:
     return os.environ.get("BENCH_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Yield a browser of Playwright; skip or fail the test if there is none."""
+def required() -> str:
+    """Return the Chromium to use, installed first in CI; skip or fail the test if there is none."""
     if executable() is None and os.environ.get("CI"):
         subprocess.run([str(ROOT / "tests" / "install_chromium.sh")], check=True)
     if (path := executable()) is None:
         pytest.skip("no Chromium: tests/install_chromium.sh installs one, or name it in BENCH_CHROMIUM")
+    return path
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Yield a browser of Playwright; skip or fail the test if there is none."""
+    path = required()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -279,28 +274,6 @@ def test_a_compiled_network_gives_the_same_result(tmp_path):
     counters.clear()
     assert scores(chosen, tmp_path / "b", Execution(compile=True)) == pytest.approx(plain, abs=0.05)
     assert counters["unique_graphs"] > 0
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.slow
-def test_the_benchmark_of_these_options_measures_each_of_them(tmp_path):
-    """On a GPU this call takes minutes; here it has a small network on random images, uncompiled."""
-    script = Path(__file__).parent / "performance" / "execution_options.py"
-    out = tmp_path / "options.json"
-    arguments = ["--device", "cpu", "--threads", "1", "--network", "cnn", "--batch-size", "8"]
-    arguments += ["--steps", "14", "--replace-every", "6", "--layouts", "plain", "channels_last"]
-    arguments += ["--epochs", "1"]
-    environment = {**os.environ, "BENCH_DATA_ROOT": str(tmp_path), "PYTHONPATH": str(script.parents[2])}
-    shown = subprocess.run(
-        [sys.executable, script, *arguments, "--out", out],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    rows = json.loads(out.read_text())["rows"]
-    assert len(rows) == 2 * 2 * 4 and all(row["seconds_per_step"] > 0 for row in rows)
-    plain, dense, sparse, sparser = (row["flops_per_step"] for row in rows[:4])
-    assert dense == 2 * plain
-    assert dense > sparse > sparser
-    assert shown.count("test accuracy [") == 2 and "random images" in shown
 
 
 # -- length and time --------------------------------------------------------------------------

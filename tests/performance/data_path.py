@@ -15,15 +15,18 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
+from _options import parsed
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from bench.cli.arguments import positive
 from bench.data.base import DATASETS, Split, Splits
+from bench.experiment.execution import Execution
 from bench.experiment.problem import Problem, make_problem
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
@@ -33,10 +36,12 @@ from methods.core.streams import Streams
 
 SHAPES = {"cifar10": (3, 32, 32), "fashion_mnist": (1, 28, 28)}
 EXAMPLES = 45_000
+#: With ``--smoke``.
+FEW = 200
 
 
-def made(name: str, batch: int) -> Problem:
-    """The problem of ``name``; with random images where its files are missing."""
+def made(name: str, batch: int, examples: int | None) -> Problem:
+    """The problem of ``name``, random images where its files are missing; of ``examples``, or of all."""
     chosen = {"dataset": name, "network": "mlp", "method": "dense_vi", "batch_size": batch}
     spec = parse_spec(nest(chosen))
     started = time.perf_counter()
@@ -44,15 +49,18 @@ def made(name: str, batch: int) -> Problem:
         problem = make_problem(spec)
     except UserError as error:
         print(f"{name}: random images ({error})")
-        images = torch.randint(0, 256, (EXAMPLES, *SHAPES[name]), dtype=torch.uint8)
-        part = Split(images, torch.randint(0, 10, (EXAMPLES,)))
+        count = examples or EXAMPLES
+        images = torch.randint(0, 256, (count, *SHAPES[name]), dtype=torch.uint8)
+        part = Split(images, torch.randint(0, 10, (count,)))
         dataset = DATASETS.get(name)()
         mean, std = dataset.statistics(part) or (torch.zeros(()), torch.ones(()))
         splits = Splits(part, part, part, 10, mean, std)
         method = METHODS.get("dense_vi")()
-        return Problem(spec, dataset, splits, method, Task(SHAPES[name], 10, EXAMPLES), torch.device("cpu"))
+        task = Task(SHAPES[name], 10, count)
+        return Problem(spec, dataset, splits, method, task, Execution(device="cpu"))
     print(f"{name}: read, verified and split in {time.perf_counter() - started:.1f} s, once a process")
-    return problem
+    train = Split(problem.splits.train.inputs[:examples], problem.splits.train.labels[:examples])
+    return replace(problem, splits=replace(problem.splits, train=train))
 
 
 class Transformed(torch.utils.data.Dataset):
@@ -89,9 +97,9 @@ def rate(threads: int, batches: Callable[[], Iterable[Any]]) -> float:
     return count / (time.perf_counter() - started)
 
 
-def compare(name: str, rounds: int, batch: int, workers: int) -> None:
+def compare(name: str, rounds: int, batch: int, workers: int, examples: int | None) -> None:
     """Print the rates on one data set, and their ratios."""
-    problem, streams = made(name, batch), Streams(0)
+    problem, streams = made(name, batch, examples), Streams(0)
     loader = DataLoader(
         Transformed(problem), batch, shuffle=True, num_workers=workers, persistent_workers=True
     )
@@ -126,9 +134,9 @@ def main() -> None:
     parser.add_argument("--batch", type=positive, default=128)
     parser.add_argument("--workers", type=positive, default=2)
     parser.add_argument("--datasets", nargs="+", choices=SHAPES, default=list(SHAPES))
-    arguments = parser.parse_args()
+    arguments = parsed(parser, rounds=1, batch=32, workers=1)
     for name in arguments.datasets:
-        compare(name, arguments.rounds, arguments.batch, arguments.workers)
+        compare(name, arguments.rounds, arguments.batch, arguments.workers, FEW if arguments.smoke else None)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 import numpy as np
 import torch
+from _options import parsed
 
 from bench.data.base import DATASETS, Split, Splits
 from bench.data.images import CIFAR10, ImageOptions, data_root
@@ -68,6 +69,8 @@ class SomeOfCIFAR10(CIFAR10):
 
     name = "some_of_cifar10"
     Options = SomeOptions
+    #: Random images in its place, whatever is there: of the training part, of validation, of the test part.
+    few: tuple[int, int, int] | None = None
     missing = False
 
     def task(self, refit: bool = False) -> None:
@@ -76,12 +79,13 @@ class SomeOfCIFAR10(CIFAR10):
     def load(self, split: torch.Generator) -> Splits:
         folder = data_root() / "cifar-10-batches-py"
         batches = sorted(folder.glob("data_batch_*"))
-        if batches and (folder / "test_batch").exists():
+        count, val, tested = self.few or (2000, VAL, 1000)
+        if self.few is None and batches and (folder / "test_batch").exists():
             train, test = _read(batches), _read([folder / "test_batch"])
         else:
             type(self).missing = True
-            train, test = _random(3000, split), _random(1000, split)
-        held_out, rest = _first(train, VAL), Split(train.inputs[VAL:], train.labels[VAL:])
+            train, test = _random(count + val, split), _random(tested, split)
+        held_out, rest = _first(train, val), Split(train.inputs[val:], train.labels[val:])
         return Splits(rest, held_out, _first(test, self.options.test), 10)
 
 
@@ -267,16 +271,23 @@ def main() -> None:
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--seconds", type=float, default=420.0, help="no measurement begins after so many")
     parser.add_argument("--out", type=Path, help="a JSON file")
-    arguments = parser.parse_args()
+    arguments = parsed(
+        parser, device="cpu", threads=1, network="cnn", batch_size=8, steps=14, replace_every=6, epochs=1,
+        layouts=["plain", "channels_last"],
+    )  # fmt: skip
     arguments.device = resolve_device(arguments.device)
     on_cpu = arguments.device == "cpu"
     arguments.steps = arguments.steps or (30 if on_cpu else 110)
     arguments.network_options = {}
+    if arguments.smoke:
+        SomeOfCIFAR10.few = (200, 64, 64)
     if arguments.network == "resnet18":
         width, blocks = (16, [1, 1, 1]) if on_cpu else (64, [2, 2, 2, 2])
         arguments.network_options = {
             "network.width": arguments.width or width, "network.blocks": arguments.blocks or blocks,
         }  # fmt: skip
+    elif arguments.smoke and arguments.network == "cnn":
+        arguments.network_options = {"network.channels": [8, 8]}
     torch.set_num_threads(arguments.threads)
     started = time.perf_counter()
     rates = {
@@ -310,7 +321,7 @@ def main() -> None:
         if arguments.epochs:
             short_schedule(arguments, store)
     if SomeOfCIFAR10.missing:
-        print("no CIFAR-10 was found: random images; accuracies mean nothing")
+        print("random images in the place of CIFAR-10: accuracies mean nothing")
     if arguments.out:
         arguments.out.write_text(json.dumps({"device": name, "rates": rates, "rows": rows}, indent=1))
 

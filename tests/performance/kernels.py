@@ -19,16 +19,17 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the benchmark's own processes
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 import torch.nn.functional as F
+from _options import parsed
 
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
@@ -47,7 +48,39 @@ from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import SparseGaussian
 
 Timed = Callable[[], float]
+T = TypeVar("T")
 IMAGES, ROWS = (3, 32, 32), (1, 28, 28)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured. few: of each list, so many entries from its head, or all; wide: what a limit on
+    memory is put on; curve: densities; dataset, epochs: what is trained to the end.
+    """
+
+    few: int | None
+    resnet: dict[str, Any]
+    wide: dict[str, Any]
+    curve: tuple[float, ...]
+    dataset: dict[str, Any]
+    epochs: int
+
+    def some(self, entries: Iterable[T]) -> list[T]:
+        """Those of ``entries`` that are measured."""
+        return list(entries)[: self.few]
+
+
+FULL = Sizes(
+    None, {"name": "resnet18"}, {"name": "mlp", "hidden": [10240, 10240]},
+    (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005),
+    {"name": "fashion_mnist", "augment": False}, 3,
+)  # fmt: skip
+TINY = Sizes(
+    1, {"name": "resnet18", "width": 8, "blocks": [1, 1]}, {"name": "mlp", "hidden": [64, 64]},
+    (1.0, 0.01), {"name": "fashion_mnist_sample"}, 1,
+)  # fmt: skip
+#: With ``--smoke`` the tiny ones.
+SIZES = FULL
 
 
 # -- measuring --------------------------------------------------------------------------------
@@ -266,8 +299,8 @@ def sparse_layer(case: Case, density: float, kernel: bool = True) -> Timed:
 def layers_section(rounds: int) -> list[dict[str, Any]]:
     """Forward and backward of one layer."""
     rows = []
-    for case in RESNET_LAYERS + OTHER_LAYERS:
-        for density in (0.1, 0.05, 0.02, 0.01):
+    for case in SIZES.some(RESNET_LAYERS + OTHER_LAYERS):
+        for density in SIZES.some((0.1, 0.05, 0.02, 0.01)):
             times = interleaved({"dense": dense_layer(case), "sparse": sparse_layer(case, density)}, rounds)
             rows.append(
                 {
@@ -278,19 +311,22 @@ def layers_section(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-NETWORKS_MEASURED: dict[str, tuple[dict[str, Any], tuple[int, ...], int, tuple[float, ...]]] = {
-    "ResNet-18, batch 32": ({"name": "resnet18"}, IMAGES, 32, (0.5, 0.3, 0.1, 0.05, 0.02, 0.01)),
-    "MLP 784-1024-1024-10, batch 128": (
-        {"name": "mlp", "hidden": [1024, 1024]}, ROWS, 128, (0.5, 0.3, 0.1, 0.05, 0.02, 0.01),
-    ),
-    "WRN-28-10, batch 32": ({"name": "wide_resnet"}, IMAGES, 32, (0.05,)),
-}  # fmt: skip
+DENSITIES = (0.5, 0.3, 0.1, 0.05, 0.02, 0.01)
+
+
+def networks_measured() -> dict[str, tuple[dict[str, Any], tuple[int, ...], int, tuple[float, ...]]]:
+    """Network, shape of its inputs, batch and densities by label."""
+    return {
+        "ResNet-18, batch 32": (SIZES.resnet, IMAGES, 32, DENSITIES),
+        "MLP 784-1024-1024-10, batch 128": ({"name": "mlp", "hidden": [1024, 1024]}, ROWS, 128, DENSITIES),
+        "WRN-28-10, batch 32": ({"name": "wide_resnet"}, IMAGES, 32, (0.05,)),
+    }
 
 
 def steps_section(rounds: int) -> list[dict[str, Any]]:
     """Whole training steps, and what else a user has in two lines."""
     rows = []
-    for label, (network, shape, batch, densities) in NETWORKS_MEASURED.items():
+    for label, (network, shape, batch, densities) in SIZES.some(networks_measured().items()):
         competitors: dict[str, Timed] = {"dense VI, float32": dense(network, shape, batch)}
         if "WRN" not in label:
             competitors |= {
@@ -299,7 +335,7 @@ def steps_section(rounds: int) -> list[dict[str, Any]]:
                 "one weight sample, bfloat16": dense(network, shape, batch, sample=True, autocast=True),
                 "deterministic, float32": Step(network, {"name": "plain_network"}, shape, batch, "dense"),
             }
-        competitors |= {f"SSVI at {d:g}": sparse(network, shape, batch, d) for d in densities}
+        competitors |= {f"SSVI at {d:g}": sparse(network, shape, batch, d) for d in SIZES.some(densities)}
         times = interleaved(competitors, rounds)
         base = "dense VI, float32"
         rows += [
@@ -316,7 +352,7 @@ def steps_section(rounds: int) -> list[dict[str, Any]]:
 
 def update_section(rounds: int) -> list[dict[str, Any]]:
     """Steps with a subspace update beside plain ones, and the dense gradient that an update needs."""
-    step = sparse({"name": "resnet18"}, IMAGES, 32, 0.05)
+    step = sparse(SIZES.resnet, IMAGES, 32, 0.05)
 
     def with_gradient() -> float:
         """A step that has the dense gradient of every layer computed, and does nothing with it."""
@@ -359,9 +395,9 @@ def prediction_section(rounds: int) -> list[dict[str, Any]]:
 
         return timed(run)
 
-    competitors = {"dense VI": predict(dense({"name": "resnet18"}, IMAGES, 32))}
-    for density in (0.1, 0.05, 0.02):
-        competitors[f"SSVI at {density:g}"] = predict(sparse({"name": "resnet18"}, IMAGES, 32, density))
+    competitors = {"dense VI": predict(dense(SIZES.resnet, IMAGES, 32))}
+    for density in SIZES.some((0.1, 0.05, 0.02)):
+        competitors[f"SSVI at {density:g}"] = predict(sparse(SIZES.resnet, IMAGES, 32, density))
     times = interleaved(competitors, rounds)
     return [
         {
@@ -376,7 +412,7 @@ def prediction_section(rounds: int) -> list[dict[str, Any]]:
 def memory_section(rounds: int) -> list[dict[str, Any]]:
     """Peak memory of training in processes of their own: with few activations, and with those of CIFAR-10."""
     rows = []
-    for label in ("dense VI", "SSVI at 0.1", "SSVI at 0.05", "SSVI at 0.01"):
+    for label in SIZES.some(("dense VI", "SSVI at 0.1", "SSVI at 0.05", "SSVI at 0.01")):
         small, usual = (
             [_in_process(f"peak {size}", label) for _ in range(rounds)] for size in ("8 16", "32 32")
         )
@@ -391,7 +427,6 @@ def memory_section(rounds: int) -> list[dict[str, Any]]:
 
 
 CAP = 2_700_000_000
-WIDE = {"name": "mlp", "hidden": [10240, 10240]}
 
 
 def cap_section(rounds: int) -> list[dict[str, Any]]:
@@ -400,16 +435,15 @@ def cap_section(rounds: int) -> list[dict[str, Any]]:
     return [
         {"method": label, "cap_mb": CAP / 1e6, "dense_state_mb": 24 * weights / 1e6}
         | _in_process("cap", label)
-        for label in ("dense VI", "SSVI at 0.05", "SSVI at 0.01")
+        for label in SIZES.some(("dense VI", "SSVI at 0.05", "SSVI at 0.01"))
     ]
 
 
 def curves_section(rounds: int) -> dict[str, Any]:
     """Over density, width and batch; and against what others offer."""
-    densities = [0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005]
     found: dict[str, Any] = {"density": [], "width": [], "batch": [], "others": [], "auto": []}
-    for case in (RESNET_LAYERS[0], RESNET_LAYERS[2], OTHER_LAYERS[4]):
-        for density in [1.0, 0.8, 0.65, *densities]:
+    for case in SIZES.some((RESNET_LAYERS[0], RESNET_LAYERS[2], OTHER_LAYERS[4])):
+        for density in SIZES.curve:
             times = interleaved(
                 {
                     "scattered": sparse_layer(case, density, kernel=False),
@@ -426,17 +460,17 @@ def curves_section(rounds: int) -> dict[str, Any]:
             found["density"].append({"layer": case.label, "density": density, "auto": reason is None} | row)
             if reason is None:
                 found["auto"].append({"layer": case.label, "density": density, "share": 1 / faster})
-    for factor in (1, 2, 4):
+    for factor in SIZES.some((1, 2, 4)):
         width = 64 * factor
         case = Case(f"3×3, {width}→{width}, 16×16", (width, width, 3, 3), SAME, (16, 16), 32)
         times = interleaved({"dense": dense_layer(case), "kernel": sparse_layer(case, 0.05)}, rounds)
         found["width"].append({"width": width} | {n: 1e3 * times.median(n) for n in times.seconds})
-    for batch in (8, 16, 32, 64, 128, 256):
+    for batch in SIZES.some((8, 16, 32, 64, 128, 256)):
         case = Case("3×3, 128→128, 16×16", (128, 128, 3, 3), SAME, (16, 16), batch)
         times = interleaved({"dense": dense_layer(case), "kernel": sparse_layer(case, 0.05)}, rounds)
         found["batch"].append({"batch": batch} | {n: 1e3 * times.median(n) for n in times.seconds})
     for case in (RESNET_LAYERS[1], OTHER_LAYERS[4]):
-        for density in (0.1, 0.05, 0.02):
+        for density in SIZES.some((0.1, 0.05, 0.02)):
             competitors = {"kernel": sparse_layer(case, density), **others(case, density)}
             times = interleaved(competitors, rounds)
             found["others"] += [
@@ -504,19 +538,19 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
     from bench.results.store import Store
     from bench.runner.execute import execute
 
-    if not (data_root() / "FashionMNIST").exists():
+    if SIZES is FULL and not (data_root() / "FashionMNIST").exists():
         return []
     networks = {"LeNet-5": {"name": "lenet5"}, "CNN 16-32": {"name": "cnn", "channels": [16, 32]}}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for label, network in networks.items():
-            for density in (0.1, 0.05, 0.02):
+        for label, network in SIZES.some(networks.items()):
+            for density in SIZES.some((0.1, 0.05, 0.02)):
                 found: dict[str, list[dict[str, Any]]] = {"dense": [], "sparse": []}
-                for seed in range(2):
+                for seed in SIZES.some(range(2)):
                     for how in found:
                         chosen = {
-                            "dataset": {"name": "fashion_mnist", "augment": False}, "network": network,
-                            "seed": seed, "epochs": 3,
+                            "dataset": SIZES.dataset, "network": network,
+                            "seed": seed, "epochs": SIZES.epochs,
                             "method": {"name": "ssvi", "sparsity": 1 - density, "replace_every": 100},
                             "batch_size": 128, "optimiser": "adam", "lr": 0.002, "lr_scale": 0.01,
                             "samples": 5,
@@ -542,8 +576,11 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
 
 def _in_process(what: str, label: str, **environment: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--process", what, label, "--threads", str(torch.get_num_threads())]
+    command += ["--smoke"] if SIZES is TINY else []
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     if done.returncode:
+        if SIZES is TINY:  # for which there is room everywhere
+            raise SystemExit(f"{what}: {done.stderr}")
         return {
             "failed": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else done.returncode
         }
@@ -561,9 +598,10 @@ def _process(what: str, label: str) -> dict[str, Any]:
     from bench.runner.memory import PeakMemory
 
     if what == "avx2":
-        network = {"name": "resnet18"}
-        competitors: dict[str, Timed] = {"dense VI, float32": dense(network, IMAGES, 32)}
-        competitors |= {f"SSVI at {d:g}": sparse(network, IMAGES, 32, d) for d in (0.1, 0.05, 0.01)}
+        competitors: dict[str, Timed] = {"dense VI, float32": dense(SIZES.resnet, IMAGES, 32)}
+        competitors |= {
+            f"SSVI at {d:g}": sparse(SIZES.resnet, IMAGES, 32, d) for d in SIZES.some((0.1, 0.05, 0.01))
+        }
         times = interleaved(competitors, int(label))
         return {
             "rows": [
@@ -575,7 +613,7 @@ def _process(what: str, label: str) -> dict[str, Any]:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (CAP, CAP))
-        step = _step_of(label, WIDE, ROWS, 128)
+        step = _step_of(label, SIZES.wide, ROWS, 128)
         seconds = [step() for _ in range(3)]
         return {"ms": 1e3 * min(seconds)}
     small = {"name": "cnn", "channels": [16]}
@@ -583,7 +621,7 @@ def _process(what: str, label: str) -> dict[str, Any]:
         _step_of(other, small, IMAGES, 16)()
     idle = PeakMemory(torch.device("cpu")).bytes or 0
     side, batch = map(int, what.split()[1:])
-    step = _step_of(label, {"name": "resnet18"}, (3, side, side), batch)
+    step = _step_of(label, SIZES.resnet, (3, side, side), batch)
     step()
     memory = PeakMemory(torch.device("cpu"))  # without what building took
     for _ in range(2):
@@ -624,7 +662,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder for the page and its figures (default: print it)")
     parser.add_argument("--process", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser, rounds=1)
+    if arguments.smoke and arguments.out is not None:
+        parser.error("--out keeps figures, and those of --smoke mean nothing")
+    global SIZES
+    SIZES = TINY if arguments.smoke else FULL
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     if arguments.process:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from _options import parsed
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
 from bench.experiment.spec import RunSpec, parse_spec
@@ -52,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parsed(parser, runs=4)
     specs = [trivial(seed) for seed in range(arguments.runs)]
     execution = Execution(executor="local", concurrency=arguments.workers)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from _options import parsed
 from torch import nn
 
 from methods.base import Context, Method, Progress, Stage, Task
@@ -164,5 +165,5 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
-    ARGUMENTS = parser.parse_args()
+    ARGUMENTS = parsed(parser, rounds=1, batch=1)
     main()

@@ -15,6 +15,7 @@ import statistics
 import time
 
 import torch
+from _options import parsed
 from torch import nn
 
 from methods.families.sparse import random_index
@@ -78,7 +79,7 @@ def main() -> None:
     """Print the table."""
     print("| layer | " + " | ".join(map(str, DENSITIES)) + " |")
     print("| --- |" + " --- |" * len(DENSITIES))
-    for name, layer, shape, batch in LAYERS:
+    for name, layer, shape, batch in (LAYERS[0], LAYERS[3]) if ARGUMENTS.smoke else LAYERS:
         cells = []
         x = torch.randn(batch, *shape, requires_grad=True)
         for density in DENSITIES:
@@ -99,7 +100,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
-    ARGUMENTS = parser.parse_args()
+    ARGUMENTS = parsed(parser, rounds=1)
     torch.set_num_threads(ARGUMENTS.threads)
     if (reason := absent()) is not None:
         raise SystemExit(reason)

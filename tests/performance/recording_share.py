@@ -1,6 +1,6 @@
 """What share of a run goes into recording its subspace: the tables ``layers`` and ``criteria_pairs``.
 
-    python tests/performance/recording_share.py [--rounds 3]
+    python tests/performance/recording_share.py [--rounds 3] [--epochs 20]
 
 The default MLP on the digits, which is small: in larger networks a step costs more, and the
 share falls. Figures are medians over rounds, each with another seed.
@@ -18,12 +18,14 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from _options import parsed
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.results.store import Store
 from bench.runner.execute import execute
 from methods import ssvi
+from methods.families import moving
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 
@@ -45,22 +47,25 @@ def main() -> None:
     """Print the share at each sparsity."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    parser.add_argument("--epochs", type=int, default=20)
+    arguments = parsed(parser, rounds=1, epochs=2)
     spent: dict[str, list[float]] = {"layers": [], "criteria_pairs": []}
-    ssvi.record_change = timed(ssvi.record_change, spent["layers"])
+    moving.record_change = timed(moving.record_change, spent["layers"])
     ssvi.record_criteria = timed(ssvi.record_criteria, spent["criteria_pairs"])
     shares: dict[tuple[float, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder, create=True)
         for seed in range(arguments.rounds + 1):  # the first warms up
             for sparsity in SPARSITIES:
-                config = {"dataset": "digits", "network": "mlp", "method": "ssvi", "epochs": 20}
-                spec = parse_spec(nest(config | {"sparsity": sparsity, "seed": seed}))
+                config = {"dataset": "digits", "network": "mlp", "method": "ssvi", "sparsity": sparsity}
+                spec = parse_spec(nest(config | {"epochs": arguments.epochs, "seed": seed}))
                 for seconds in spent.values():
                     seconds.clear()
                 started = time.perf_counter()
                 execute(spec, store, Execution())
                 wall = time.perf_counter() - started
+                if not all(spent.values()):
+                    raise SystemExit(f"nothing was recorded of {[t for t, s in spent.items() if not s]}")
                 for table, seconds in spent.items():
                     if seed:
                         shares.setdefault((sparsity, table), []).append(100 * sum(seconds) / wall)

@@ -29,6 +29,7 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from _options import parsed
 from bench.experiment.execution import Execution
 from bench.planning.plan import Plan
 from bench.planning.suite import load
@@ -177,7 +178,8 @@ def main() -> None:
     """Make the folders, run the commands, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 3000, 10_000])
-    sizes = parser.parse_args().runs
+    arguments = parsed(parser, runs=[10])
+    sizes = arguments.runs
     found: list[dict[str, Taken]] = []
     with tempfile.TemporaryDirectory() as folder:
         template = trained(Path(folder) / "model")
