@@ -25,8 +25,6 @@ FIGURES = {
     "ten_thousand": r"collect, 100 changed +\d+\.\d\d s",
 }
 FIGURE = r"\d"
-
-
 #: Has a test of its own below, which asks for more.
 MORE = "execution_options"
 
