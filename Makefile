@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo dashboard reference screenshots test test-rest test-all chaos lint format bench clean
+.PHONY: help demo dashboard reference screenshots test test-rest test-all fuzz chaos lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make dashboard a page in the browser, of results/ or else of the reference results"
 	@echo "make test      the quick tests"
 	@echo "make test-all  all tests: adds slow ones and those that bring up services (make test-rest: these alone)"
+	@echo "make fuzz      the tests that draw at random, with 25 times as much: an hour or two"
 	@echo "make chaos     kill processes of a grid 100 times and cut files short, and compare its results: minutes"
 	@echo "make reference compute the reference results of results/reference again: hours"
 	@echo "make screenshots  the pictures of the README, anew"
@@ -53,6 +54,9 @@ reference: $(STAMP)
 
 screenshots: $(STAMP)
 	$(PYTHON) -m tests.screenshots
+
+fuzz: $(STAMP)
+	BENCH_FUZZ=25 $(PYTEST) -m "fuzz"
 
 chaos: $(STAMP)
 	$(PYTHON) -m tests.chaos --kills 100 --runs 120

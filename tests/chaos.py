@@ -120,9 +120,10 @@ def cut_short(results: Path, chance: random.Random) -> str | None:
 
 
 def disturb(grid: Grid, kills: int, chance: random.Random) -> Counter[str]:
-    """Kill ``kills`` processes of ``grid`` while it goes on, and cut files short in between."""
+    """Kill ``kills`` processes of ``grid`` or more, some of each kind, and cut files short in between."""
     done: Counter[str] = Counter()
-    while done["workers killed"] + done["launchers killed"] < kills:
+    killed = ("workers killed", "launchers killed")
+    while sum(done[kind] for kind in killed) < kills or not all(done[kind] for kind in killed):
         grid.keep_going()
         time.sleep(chance.uniform(*PAUSE))
         if chance.random() < 0.5 and cut_short(grid.results, chance):

@@ -7,13 +7,18 @@ one of them: those that use a fixture of their module, those of the SLURM cluste
 from __future__ import annotations
 
 import os
+import signal
 
+# what is started in the background ignores Ctrl-C, and so would all that tests start and interrupt
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # before torch is imported, here or in a process that a test starts: bits must not depend on the cores
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
 
+from tests.fuzzing import TIMES
 from tests.slurm_cluster import accounted_cluster, session_cluster  # noqa: F401
 
 settings.register_profile("here", deadline=None)
@@ -33,10 +38,17 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests go to one process, and put the long groups first, so that none is left for the end."""
+    """Say which tests go to one process, and which draw at random; put the long groups first.
+
+    So that none of these is left for the end.
+    """
     for item in items:
         if (name := group(item)) is not None:
             item.add_marker(pytest.mark.xdist_group(name))
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("fuzz")
+        if TIMES > 1:  # as long as it takes
+            item.add_marker(pytest.mark.timeout(0), append=False)
     items.sort(key=lambda item: not any(map(item.get_closest_marker, SERVICES)))
 
 

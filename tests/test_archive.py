@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.fuzzing import tries
 from bench.results.files import StoreError
 from bench.training import checkpoints, safe_load
 from bench.training.safe_load import Damaged
@@ -139,7 +140,7 @@ def test_a_link_a_pipe_and_a_large_file_are_no_archives(tmp_path):
 SOUND = stored({"module": {"weight": torch.arange(20.0)}, "step": 3, "names": ["a", "b"]})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.data())
 def test_any_change_of_a_byte_is_seen_or_changes_nothing(data):
     """Checksums cover what is stored, not every byte of the archive's own."""
@@ -153,14 +154,14 @@ def test_any_change_of_a_byte_is_seen_or_changes_nothing(data):
     assert same(found, read(SOUND))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(st.integers(0, len(SOUND) - 1))
 def test_an_archive_that_was_cut_is_damaged(at):
     with pytest.raises(Damaged):
         read(SOUND[:at])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.integers(0, 2**32))
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
 def test_a_pickle_of_any_bytes_is_damaged_or_harmless(seed):

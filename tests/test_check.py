@@ -49,7 +49,7 @@ QUICK = ("ssvi", "deterministic")
 @pytest.mark.parametrize(
     ("method", "network"),
     [
-        *((method, "mlp") for method in OURS),
+        *(pytest.param(m, "mlp", marks=[pytest.mark.slow] if m == "lottery_ticket" else []) for m in OURS),
         *(pytest.param(m, "cnn", marks=[pytest.mark.slow] if m not in QUICK else []) for m in OURS),
     ],
 )

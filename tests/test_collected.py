@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import tries
 from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables import parquet, update
@@ -129,7 +130,7 @@ HAPPENS = st.tuples(
 )
 
 
-@settings(max_examples=8)
+@settings(max_examples=tries(4))
 @given(st.lists(st.lists(HAPPENS, max_size=3), min_size=1, max_size=4))
 def test_whatever_happens_the_tables_are_those_made_from_nothing(rounds):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import os
 import signal
@@ -27,7 +26,7 @@ from bench.runner.attempt import LOST
 from bench.runner.execute import execute
 from bench.training import checkpoints
 from tests.test_training import EVERY_EPOCH, SELDOM, results, spec
-from tests.workers import context
+from tests.workers import compute, context
 
 SSVI = {"method": "ssvi", "sparsity": 0.5, "replace_every": 3}
 
@@ -133,27 +132,6 @@ def test_whatever_keeps_a_file_from_being_written_keeps_the_run_from_failing(
 
 
 # -- two processes at one run --------------------------------------------------------------------
-
-
-def compute(configuration, root, how, hold=None):
-    """A process that computes a run without asking whether another one does.
-
-    hold: it holds still before or after (``hold[1]``) the file number ``hold[0]`` that it puts in its place.
-    """
-    replace, count = os.replace, itertools.count(1)
-
-    def counted(source, target):
-        number = next(count)
-        if hold == (number, "before"):
-            os.kill(os.getpid(), signal.SIGSTOP)
-        try:
-            replace(source, target)
-        finally:
-            if hold == (number, "after"):
-                os.kill(os.getpid(), signal.SIGSTOP)
-
-    os.replace = counted
-    execute(parse_spec(configuration), Store(root), how)
 
 
 def computing(run, root, how, hold=None):

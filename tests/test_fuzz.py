@@ -36,6 +36,7 @@ from bench.results.store import Store
 from bench.training import checkpoints
 from methods.core.errors import UserError
 from tests import toys  # noqa: F401 (the toys are registered)
+from tests.fuzzing import tries
 from tests.run_folders import cell, plan
 
 REFUSALS = (StoreError, UserError)
@@ -242,16 +243,10 @@ def fuzz(sound, damaged, tmp_path, seed, rounds):
         shutil.rmtree(root.parent)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_lies_in_a_results_folder_readers_answer_or_refuse(sound, damaged, tmp_path, seed):
-    fuzz(sound, damaged, tmp_path, seed, rounds=25)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(10, 14))
-def test_however_often_it_is_tried(sound, damaged, tmp_path, seed):
-    fuzz(sound, damaged, tmp_path, seed, rounds=100)
+    fuzz(sound, damaged, tmp_path, seed, rounds=tries(8))
 
 
 def test_a_sound_folder_is_answered(sound, damaged):

@@ -54,6 +54,7 @@ from bench.runner.execute import execute
 from bench.training import checkpoints, safe_load
 from methods.core.errors import UserError
 from tests import toys  # noqa: F401 (the toys are registered)
+from tests.fuzzing import tries
 
 ALLOWED = (StoreError, UserError, SlurmError)
 SUITE = """
@@ -526,17 +527,19 @@ def test_the_sound_folder_is_read(sound, tmp_path):
     assert set(store.tables("hostile")["runs"]["status"]) == {"done", "failed", "running"}
 
 
+@pytest.mark.fuzz
 def test_a_folder_with_changes_is_read_or_refused(sound, tmp_path):
-    """Eight at a time, as there are far more files; the long test has one at a time, too."""
-    for seed in range(25):
+    """Eight at a time, as there are far more files; the slow test has one at a time, too."""
+    for seed in range(tries(10)):
         attempt(sound, tmp_path / str(seed), seed, changes=8)
 
 
+@pytest.mark.fuzz
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(10))
 def test_any_folder_is_read_or_refused(sound, tmp_path, part):
-    for seed in range(1000 + part * 200, 1000 + (part + 1) * 200):
+    for seed in range(1000 * (part + 1), 1000 * (part + 1) + tries(20)):
         attempt(sound, folder := tmp_path / str(seed), seed, changes=1 + seed % 3)
         shutil.rmtree(folder)
 

@@ -41,6 +41,7 @@ from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import DenseGaussian, SparseGaussian
 from methods.layers.scale_maps import SCALE_MAPS
 from methods.ssvi import SSVI, SSVIOptions
+from tests.fuzzing import tries
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = torch.backends.cpu.get_cpu_capability()
@@ -217,7 +218,7 @@ def maps(draw):
     noisy=st.booleans(),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=100)
+@settings(max_examples=tries(100))
 def test_any_layer_against_float64(capability, case, density, holes, bias, floor, noisy, seed):
     contraction, shape, input_shape = case
     layer = layer_of(contraction, shape, density, bias=bias, floor=floor, holes=holes, seed=seed)

@@ -59,6 +59,7 @@ def test_no_path_of_a_machine_is_in_them():
 # -- what the pages about them say ---------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
 def figures(store):
     """Every mean and paired difference with its half width, as text in the digits of views."""
     found = set()
@@ -89,11 +90,11 @@ def _differences(store, suite, runs, metric):
 
 
 @pytest.mark.parametrize("page", ["results/reference/README.md", "docs/findings.md"])
-def test_every_figure_of_a_page_is_in_the_tables(store, page):
+def test_every_figure_of_a_page_is_in_the_tables(figures, page):
     text = (ROOT / page).read_text()
     said = re.findall(r"(\d+\.\d+ ± \d+\.\d+)", text)
     assert len(said) > 10
-    assert sorted(set(said) - figures(store)) == []
+    assert sorted(set(said) - figures) == []
 
 
 def test_the_page_names_every_configuration_that_it_should(store):

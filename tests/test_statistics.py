@@ -25,6 +25,7 @@ from bench.statistics.nonparametric import (
     wilcoxon,
     wilson,
 )
+from tests.fuzzing import tries
 from bench.statistics.seeds import ALPHA, LEVEL, by_seed, holm, paired, pareto_front, ranking, summarise
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -512,7 +513,7 @@ def test_a_front_is_what_nothing_dominates(points, better):
     assert pareto_front(costs, values, better).tolist() == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilsons_interval_is_that_of_scipy(counts):
     low, high = wilson(*counts)

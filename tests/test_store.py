@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import tries
 from bench.results import files
 from bench.results.files import StoreError
 from bench.results.integrity import digests
@@ -44,7 +45,7 @@ def store_with(root, *configurations, suite="criteria_ablation", **options):
 # -- files -------------------------------------------------------------------------------
 
 
-@settings(max_examples=50)
+@settings(max_examples=tries(50))
 @given(json_values)
 def test_json_comes_back_as_it_was_written(value):
     with tempfile.TemporaryDirectory() as root:
@@ -154,7 +155,7 @@ def test_a_missing_file_is_named(tmp_path):
 # -- tables of JSON lines ----------------------------------------------------------------
 
 
-@settings(max_examples=50)
+@settings(max_examples=tries(50))
 @given(plain_rows, st.data())
 def test_a_table_cut_anywhere_has_its_whole_lines(rows, data):
     with tempfile.TemporaryDirectory() as root:
@@ -528,20 +529,20 @@ def test_the_row_of_a_corrupted_run_tells_the_reason_and_is_all_there_is(tmp_pat
     assert all(table.empty for name, table in tables.items() if name != "runs")
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(10))
 @given(name=st.sampled_from(NAMES), data=st.binary(max_size=60))
 def test_random_bytes_are_a_row(broken, name, data):
     broken(name, lambda _: data)
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(10))
 @given(name=st.sampled_from(NAMES), share=st.floats(0, 1))
 def test_a_truncated_file_is_a_row(broken, name, share):
     status, *_ = broken(name, lambda data: data[: int(share * len(data))])
     assert status == "done" or name.endswith(".json")
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(15))
 @given(
     name=st.sampled_from(NAMES), start=st.floats(0, 1), length=st.integers(0, 20), data=st.binary(max_size=8)
 )
@@ -553,7 +554,7 @@ def test_a_file_with_other_bytes_in_it_is_a_row(broken, name, start, length, dat
     broken(name, change)
 
 
-@settings(max_examples=50)
+@settings(max_examples=tries(20))
 @given(name=st.sampled_from(NAMES), value=json_values, data=st.data())
 def test_a_document_with_another_value_in_it_is_a_row(broken, name, value, data):
     def replaced(part):
@@ -578,7 +579,7 @@ def test_a_document_with_another_value_in_it_is_a_row(broken, name, value, data)
     broken(name, change)
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(30))
 @given(which=st.sampled_from(["schema.json", "plan"]), change=st.binary(max_size=30) | json_values)
 def test_a_broken_plan_or_mark_is_an_error_of_the_store(which, change):
     with tempfile.TemporaryDirectory() as folder:

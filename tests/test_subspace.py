@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import tries
 from methods.core.errors import UserError
 from methods.layers.posterior import SparseGaussian
 from methods.subspace import surgery
@@ -193,7 +194,7 @@ def test_published_schedule_replaces_88_mask_loads():
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
-@settings(max_examples=50)
+@settings(max_examples=tries(50))
 def test_overlap(first, second):
     union = len(first | second)
     expected = len(first & second) / union if union else 1.0

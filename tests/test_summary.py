@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.fuzzing import tries
 from bench.results.store import Store
 from bench.statistics.seeds import paired, summarise
 from tests.run_folders import cell, config, plan, run_files, write_run
@@ -31,7 +32,7 @@ def summary(*rows, **options):
     return summarise(runs(*rows), metrics=["accuracy"], **options)
 
 
-@settings(max_examples=20)
+@settings(max_examples=tries(20))
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
 def test_the_interval_is_students_t_over_runs(values):
     (row,) = summary(*(("a", value) for value in values)).to_dict("records")

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import tries
 from bench import collect
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
@@ -452,7 +453,7 @@ def assert_quick_is_slow(blobs):
     assert quick.to_pylist() == slow.to_pylist()
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(40))
 @given(st.lists(st.lists(usual_rows, max_size=3), min_size=1, max_size=3))
 def test_usual_lines_read_quickly_as_they_read_slowly(parts):
     blobs = {
@@ -461,14 +462,14 @@ def test_usual_lines_read_quickly_as_they_read_slowly(parts):
     assert_quick_is_slow(blobs)
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(40))
 @given(st.lists(odd_rows, max_size=3), st.booleans())
 def test_odd_lines_read_quickly_as_they_read_slowly(part, ascii_only):
     lines = [json.dumps(row, ensure_ascii=ascii_only).encode() + b"\n" for row in part]
     assert_quick_is_slow({"0" * 12: b"".join(lines), "1" * 12: b'{"stage": "train", "value": 1}\n'})
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(st.lists(usual_rows, min_size=1, max_size=3), st.lists(edits, min_size=1, max_size=3))
 def test_damaged_lines_read_quickly_as_they_read_slowly(part, changes):
     blob = b"".join(json.dumps(row).encode() + b"\n" for row in part)
@@ -535,7 +536,7 @@ calibration_rows = st.fixed_dictionaries({}, optional={"stage": texts, "bin": od
 selective_rows = st.fixed_dictionaries({}, optional={"split": texts, "coverage": odd, "risk": usual["value"]})
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     st.lists(
         st.fixed_dictionaries(
@@ -556,7 +557,7 @@ def test_results_read_quickly_as_they_read_slowly(documents):
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(st.lists(edits, min_size=1, max_size=3))
 def test_damaged_results_read_quickly_as_they_read_slowly(changes):
     results = run_files(config(), stages=("search", "final"))["metrics"]
