@@ -9,6 +9,9 @@ if ((EUID != 0)); then
     sudo=(sudo -n)
     "${sudo[@]}" true 2>/dev/null || die "that needs root, or sudo without a password"
 fi
-apt() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2; }
+# One at a time: apt-get fails where another one works, and slurm/cluster/up.sh installs under this lock.
+exec 9>>"${TMPDIR:-/tmp}/slurm-test-$UID.lock"
+flock 9
+apt() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2 9>&-; }
 add() { apt install -y --no-install-recommends chromium fonts-dejavu-core; }
 add || { apt update && add; } || die "apt-get failed"
