@@ -14,7 +14,7 @@ help:
 	@echo "make dashboard a page in the browser, of results/ or else of the reference results"
 	@echo "make test      the quick tests"
 	@echo "make test-all  all tests: adds slow ones and those that bring up services (make test-rest: these alone)"
-	@echo "make fuzz      the tests that draw at random, with 25 times as much: an hour or two"
+	@echo "make fuzz      the tests that draw at random, with 25 times as much: hours"
 	@echo "make chaos     kill processes of a grid 100 times and cut files short, and compare its results: minutes"
 	@echo "make reference compute the reference results of results/reference again: hours"
 	@echo "make screenshots  the pictures of the README, anew"
