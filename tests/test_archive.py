@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.fuzzing import tries
 from bench.results.files import StoreError
 from bench.training import checkpoints, safe_load
 from bench.training.safe_load import Damaged
+from tests.fuzzing import tries
 
 
 def stored(content):

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import tries
 from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables import parquet, update
 from bench.results.tables.batches import LONG
 from bench.results.tables.columns import TABLES
+from tests.fuzzing import tries
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
 SUITE = "criteria_ablation"

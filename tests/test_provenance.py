@@ -45,8 +45,7 @@ def code():
 
 def change(folder):
     """Every kind of change."""
-    (folder / "bench" / "runner" / "git_state.py").write_text("changed
-")
+    (folder / "bench" / "runner" / "git_state.py").write_text("changed\n")
     (folder / "methods" / "one.py").unlink()
     (folder / "methods" / "añadido uno.py").write_text("new\n")
     (folder / "bench" / "table.npz").write_bytes(bytes(range(256)))

@@ -25,8 +25,8 @@ from bench.statistics.nonparametric import (
     wilcoxon,
     wilson,
 )
-from tests.fuzzing import tries
 from bench.statistics.seeds import ALPHA, LEVEL, by_seed, holm, paired, pareto_front, ranking, summarise
+from tests.fuzzing import tries
 
 pytestmark = pytest.mark.filterwarnings("error")
 TEN = [0.3, 1.1, -0.4, 0.9, 0.2, 0.8, 1.6, -0.1, 0.7, 0.5]

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import tries
 from bench.results import files
 from bench.results.files import StoreError
 from bench.results.integrity import digests
 from bench.results.plans import planned
 from bench.results.run_folder import STATUSES, RunFolder
 from bench.results.store import Store
+from tests.fuzzing import tries
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
 json_values = st.recursive(

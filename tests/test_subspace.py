@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import tries
 from methods.core.errors import UserError
 from methods.layers.posterior import SparseGaussian
 from methods.subspace import surgery
 from methods.subspace.exchange import Exchange
+from tests.fuzzing import tries
 
 few_values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]), min_size=1, max_size=30)
 

@@ -496,7 +496,10 @@ def test_a_malformed_suite_is_one_line(write, text, message):
     ("text", "message"),
     [
         (one_grid("5"), r"grid 1: expected a mapping, got 5$"),
-        ("question: Q?\nscales: {demo: {seeds: 0, grids: []}}\n", r"^toy\.yaml: demo: grids: no grid has a cell; "),
+        (
+            "question: Q?\nscales: {demo: {seeds: 0, grids: []}}\n",
+            r"^toy\.yaml: demo: grids: no grid has a cell; ",
+        ),
         (
             one_grid("{method: plain}\n      - {method: dens}"),
             r"grid 2: unknown method 'dens'; valid: .*dense",

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.fuzzing import tries
 from bench.results.store import Store
 from bench.statistics.seeds import paired, summarise
+from tests.fuzzing import tries
 from tests.run_folders import cell, config, plan, run_files, write_run
 
 

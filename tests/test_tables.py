@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import tries
 from bench import collect
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
@@ -29,6 +28,7 @@ from bench.results.tables.columns import TABLES, definitions, kinds
 from bench.results.tables.metrics_reader import LISTS, parse_results
 from bench.results.tables.run_reader import LINES
 from bench.runner.execute import execute
+from tests.fuzzing import tries
 from tests.run_folders import METRICS, SCALED, cell, config, identifier, plan, run_files, write_run
 
 SUITE = "criteria_ablation"

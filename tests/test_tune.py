@@ -157,7 +157,10 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
             r"space: 'training\.epochs' can't be searched: .* how long training",
         ),
         ({"space": {"sparsity": [0.1, 0.2]}}, r"'method\.sparsity' can't be searched: .*compared at"),
-        ({"space": {"keep_dense": [["a"], ["b"]]}}, r"'method\.keep_dense' .*which weights a sparsity counts"),
+        (
+            {"space": {"keep_dense": [["a"], ["b"]]}},
+            r"'method\.keep_dense' .*which weights a sparsity counts",
+        ),
         ({"space": {"batch_size": [8, 16]}}, r"'training\.batch_size' .*how many steps an epoch has"),
         ({"space": {"network.dropout": [0.0, 0.1]}}, r"space: 'network\.dropout' can't be searched"),
         ({"space": {"lr": {"uniform": [-1, 1]}}}, r"space: training: lr: -1\.0 lies outside \(0, inf\)"),

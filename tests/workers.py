@@ -17,9 +17,12 @@ import torch
 from torch import nn
 
 from bench.experiment.execution import Execution
+from bench.experiment.spec import parse_spec
 from bench.launching.worker import STOP, Order, work
 from bench.results.claims import Process
 from bench.results.files import StoreError, read_json
+from bench.results.store import Store
+from bench.runner.execute import execute
 from methods.base import METHODS, Batch, Method, Progress
 from methods.core.options import option
 from tests import toys

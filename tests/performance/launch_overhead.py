@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from _options import parsed
+
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
 from bench.experiment.spec import RunSpec, parse_spec

@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from _options import parsed
+
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec

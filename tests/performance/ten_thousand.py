@@ -30,6 +30,7 @@ import numpy as np
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from _options import parsed
+
 from bench.experiment.execution import Execution
 from bench.planning.plan import Plan
 from bench.planning.suite import load
