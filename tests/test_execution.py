@@ -21,6 +21,7 @@ from bench.runner.execute import execute
 from bench.training import checkpoints
 from bench.training.checkpoints import CHECKPOINT
 from bench.training.optimisers import make_optimiser
+from bench.training.resume import State
 from bench.training.trainer import WARM_UP_STEPS, Stopped, Trainer
 from methods import ssvi
 from methods.core import passes
@@ -167,27 +168,26 @@ def test_extra_passes_leave_noise_and_dropout_where_they_were(tmp_path):
     """A pass for a gradient alone must not shift the random numbers of the steps after it."""
     problem = make_problem(toy(dropout=0.4))
     trainer = new_trainer(problem, tmp_path)
-    trainer.module = problem.build(trainer.streams)
-    trainer.optimiser = make_optimiser(problem, trainer.module)
+    streams = Streams(problem.spec.seed)
+    state = trainer.state = State(problem.build(streams), streams)
+    state.optimiser = make_optimiser(problem, state.module)
     with torch.random.fork_rng(devices=[]):
-        trainer.streams.take_global()
+        streams.take_global()
         context = trainer._context(trainer.stages[0])
-        context.begin_step(next(problem.training_batches(trainer.streams)), 1)
-        before = trainer.streams.state_dict()
+        context.begin_step(next(problem.training_batches(streams)), 1)
+        before = streams.state_dict()
         drawn = []
 
         def loss():
-            with passes.local_noise(trainer.streams["noise"]):
-                result = torch.nn.functional.cross_entropy(trainer.module(context.batch[0]), context.batch[1])
-            drawn.extend(
-                not torch.equal(before[n], trainer.streams[n].get_state()) for n in ("noise", "global")
-            )
+            with passes.local_noise(streams["noise"]):
+                result = torch.nn.functional.cross_entropy(state.module(context.batch[0]), context.batch[1])
+            drawn.extend(not torch.equal(before[n], streams[n].get_state()) for n in ("noise", "global"))
             return result
 
         given = []
         context.extra_pass(loss, lambda layer, gradient: given.append(layer), "noisy_pass")
         assert drawn == [True, True] and len(given) == 2
-        after = trainer.streams.state_dict()
+        after = streams.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -308,17 +308,17 @@ def test_steps_are_timed_after_a_warm_up(tmp_path):
     problem = make_problem(toy())
     whole = new_trainer(problem, tmp_path / "whole")
     whole.run()
-    assert whole.counters.steps == 24
-    assert whole.counters.timed_steps == 24 - WARM_UP_STEPS
-    assert 0 < whole.counters.timed_seconds < whole.counters.train_seconds
+    assert whole.state.counters.steps == 24
+    assert whole.state.counters.timed_steps == 24 - WARM_UP_STEPS
+    assert 0 < whole.state.counters.timed_seconds < whole.state.counters.train_seconds
 
     asked = iter(range(15))  # stopped in the third epoch of six steps
     with pytest.raises(Stopped):
         new_trainer(problem, tmp_path / "sliced", lambda: next(asked, None) is None).run()
     rest = new_trainer(problem, tmp_path / "sliced")
     rest.run()
-    assert rest.counters.steps == 24
-    assert rest.counters.timed_steps == (15 - WARM_UP_STEPS) + max(24 - 15 - WARM_UP_STEPS, 0)
+    assert rest.state.counters.steps == 24
+    assert rest.state.counters.timed_steps == (15 - WARM_UP_STEPS) + max(24 - 15 - WARM_UP_STEPS, 0)
 
 
 def test_a_run_goes_on_elsewhere_from_its_beginning(tmp_path):

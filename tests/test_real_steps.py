@@ -62,14 +62,14 @@ def steps_are_taken(problem, steps, folder):
     before = problem.build(Streams(problem.spec.seed))
     trainer, losses = train(problem, steps, folder)
     assert len(losses) == steps and all(map(math.isfinite, losses))
-    active = problem.method.counts(trainer.module).active
+    active = problem.method.counts(trainer.state.module).active
     assert active == problem.method.counts(before).active
-    for (name, old), new in zip(before.named_parameters(), trainer.module.parameters(), strict=True):
+    for (name, old), new in zip(before.named_parameters(), trainer.state.module.parameters(), strict=True):
         assert new.isfinite().all() and new.grad.isfinite().all() and new.grad.any(), name
         # a scale parameter of -4 has too few digits for the first steps of attention
         assert name.endswith(".rho") or not torch.equal(old, new), name
     if problem.spec.method[0] == "ssvi" and steps > 1:
-        assert trainer.memory["updates"] == steps // 2
+        assert trainer.state.memory["updates"] == steps // 2
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -115,10 +115,10 @@ def test_resnet_18_costs_at_sparsity_0_9_what_is_known():
 def state_bytes(trainer):
     """Bytes of parameters, gradients and optimiser state, and of the indices beside them."""
     size = 0
-    for parameter in trainer.module.parameters():
-        held = [parameter, parameter.grad, *trainer.optimiser.state[parameter].values()]
+    for parameter in trainer.state.module.parameters():
+        held = [parameter, parameter.grad, *trainer.state.optimiser.state[parameter].values()]
         size += sum(value.nbytes for value in held if isinstance(value, torch.Tensor))
-    indices = [b for name, b in trainer.module.named_buffers() if name.endswith("index")]
+    indices = [b for name, b in trainer.state.module.named_buffers() if name.endswith("index")]
     return size, sum(index.nbytes for index in indices)
 
 

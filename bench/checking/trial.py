@@ -240,7 +240,11 @@ class Trial:
         with watched, torch.enable_grad():  # the caller may have disabled gradients
             module = trainer.run()
         return Trained(
-            module.eval(), trainer.optimiser, trainer.memory, watched.steps, list(watched.unflagged)
+            module.eval(),
+            trainer.state.optimiser,
+            trainer.state.memory,
+            watched.steps,
+            list(watched.unflagged),
         )
 
     def trainer(self, name: str, method: Method) -> Trainer:

@@ -81,7 +81,7 @@ def account(
     """
     # measured values are read first, so that they do not include the work of computing the reference
     wall, joules, peak, device_peak = trainer.wall_seconds, energy.joules, memory.bytes, memory.device_bytes
-    method, spent, dense = problem.method, trainer.counters, reference(problem)
+    method, spent, dense = problem.method, trainer.state.counters, reference(problem)
     counts, period = method.counts(module), method.update_period()
     inference = method.flops(module, "inference")
     images, factor = problem.nominal_images, problem.budget.epochs / problem.spec.training.epochs

@@ -142,7 +142,7 @@ def _train_and_evaluate(
     counters = [] if goes_on else energy.counters(problem.device, execution.concurrency)
     with energy.EnergyMeter(counters) as meter:
         module = trainer.run()
-        stage, results, change = trainer.stages[-1], trainer.results, None
+        stage, results, change = trainer.stages[-1], trainer.state.results, None
         if not arrays:  # an earlier attempt stopped after the last evaluation, before its arrays were written
             stage_done(module, stage)
         stored_bytes = packed_model.write(folder.path, problem, module)
@@ -151,7 +151,7 @@ def _train_and_evaluate(
             _, module = packed_model.read(folder.path, spec, execution)
             results.append(trained | stage_done(module, stage))
             change = _test_nll(results[-1]) - _test_nll(trained)
-            trainer.counters.evaluation_seconds += time.perf_counter() - began
+            trainer.state.counters.evaluation_seconds += time.perf_counter() - began
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
         write_bytes(folder.path / PREDICTIONS, content.getvalue())

@@ -40,9 +40,11 @@ from bench.experiment.spec import RunSpec, parse_spec
 from bench.results.store import Store
 from bench.runner.execute import execute
 from bench.training.optimisers import make_optimiser
+from bench.training.resume import State
 from bench.training.trainer import Trainer
 from methods.base import METHODS, Method, Style
 from methods.core.options import option
+from methods.core.streams import Streams
 
 EPOCH_IMAGES = 50_000
 VAL = 1000
@@ -216,10 +218,11 @@ def waits_in_a_step(arguments: argparse.Namespace) -> str | None:
             problem, Store(Path(folder) / "r", create=True).run("0" * 12), stage_done=lambda *_: {},
             stop=lambda: False, checkpoint_seconds=1e9, report=lambda _: None, started=time.perf_counter(),
         )  # fmt: skip
-        trainer.module = problem.build(trainer.streams)
-        trainer.optimiser = make_optimiser(problem, trainer.module)
+        streams = Streams(problem.spec.seed, problem.device)
+        state = trainer.state = State(problem.build(streams), streams)
+        state.optimiser = make_optimiser(problem, state.module)
         context = trainer._context(trainer.stages[0])
-        batches = problem.training_batches(trainer.streams)
+        batches = problem.training_batches(streams)
         try:
             for step in range(1, 8):
                 if step == 4:
