@@ -21,8 +21,8 @@ from bench import status as status_of
 from bench.cli.describe_run import preview
 from bench.cli.entry import entry
 from bench.data.base import DATASETS
-from bench.experiment import preflight, problem
-from bench.experiment.budget import CAP
+from bench.experiment import preflight
+from bench.experiment.budget import CAP, allowed_epochs
 from bench.experiment.execution import Execution
 from bench.experiment.notation import parse_overrides
 from bench.experiment.problem import make_problem
@@ -222,14 +222,14 @@ def test_the_cap_binds_and_is_said(tmp_path):
     assert costs["train_flops"] < costs["dense_vi_train_flops"] / CAP * 2
 
 
-def test_the_epochs_are_those_of_every_seed_and_process(monkeypatch):
+def test_the_epochs_are_those_of_every_seed_and_process():
     chosen = {"sparsity": 0.7, "allocation": "global", "replace_every": 3}
     before = epochs_of(spec(**chosen))
-    monkeypatch.setattr(problem, "_most_epochs", {})
+    allowed_epochs.cache_clear()
     state = torch.get_rng_state()
     assert {epochs_of(spec(seed=seed, **chosen)) for seed in (5, 0, 17)} == {before}
     assert torch.equal(torch.get_rng_state(), state)
-    assert len(problem._most_epochs) == 1  # built once
+    assert allowed_epochs.cache_info().currsize == 1  # built once
 
 
 def test_what_cannot_be_counted_is_one_line():
@@ -315,24 +315,26 @@ def test_max_steps_cut_the_longer_training_short(limit, of_dense_vi, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["ssvi", "budget_twice"])
-def test_stopped_and_resumed_equals_uninterrupted(method, tmp_path, monkeypatch):
+def test_stopped_and_resumed_equals_uninterrupted(method, tmp_path):
     specification = spec(method, sparsity=0.2 if method == "budget_twice" else 0.5)
     whole, sliced = computed(tmp_path, specification), Store(tmp_path / "sliced", create=True)
     outcomes = []
     for patience in (9, 3, 2, 1000):
-        monkeypatch.setattr(problem, "_most_epochs", {})  # as in another process
+        allowed_epochs.cache_clear()  # as in another process
         asked = iter(range(patience))
         how = Execution(checkpoint_seconds=0.0)
         outcomes.append(execute(specification, sliced, how, stop=lambda a=asked: next(a, None) is None))
-        assert len(problem._most_epochs) == 1  # counted once, for the plan's task and the loaded data's
+        assert (
+            allowed_epochs.cache_info().currsize == 1
+        )  # counted once, for the plan's task and the loaded data's
     assert outcomes == ["preempted"] * 3 + ["done"]
     assert results(whole) == results(sliced.run(specification.run_id))
 
 
-def test_the_stored_model_predicts_as_the_run_did(tmp_path, monkeypatch):
+def test_the_stored_model_predicts_as_the_run_did(tmp_path):
     specification = spec(sparsity=0.6)
     folder = computed(tmp_path, specification)
-    monkeypatch.setattr(problem, "_most_epochs", {})
+    allowed_epochs.cache_clear()
     model = bench.load(specification.run_id, tmp_path / "results")
     test = DATASETS.get("toy_blobs")().parts(Streams(0)["split"], refit=False).test
     with np.load(folder.path / "predictions.npz") as arrays:

@@ -20,7 +20,7 @@ from bench.checking.watched import Step, Watched
 from bench.experiment import preflight
 from bench.experiment.budget import planned_stages
 from bench.experiment.execution import Execution
-from bench.experiment.problem import Problem, budget_of, make_problem
+from bench.experiment.problem import Problem, make_problem
 from bench.experiment.settings import chosen_names, locate, open_sections, section_keys, valid_keys
 from bench.experiment.spec import RunSpec
 from bench.networks.base import NETWORKS
@@ -139,14 +139,14 @@ def _expanded(method: str, network: str, settings: dict[str, Any], overrides: Ma
 
 def _stages(spec: RunSpec) -> list[Stage]:
     name, options = spec.method
-    return METHODS.get(name)(options).stages(budget_of(spec, preflight.task(spec)))
+    return METHODS.get(name)(options).stages(preflight.budget(spec))
 
 
 def _can_be_trained(spec: RunSpec) -> bool:
     """Return whether the stages are valid; if not, the method is at fault, and `contract` reports it."""
     name, options = spec.method
     try:
-        planned_stages(METHODS.get(name)(options), budget_of(spec, preflight.task(spec)))
+        planned_stages(METHODS.get(name)(options), preflight.budget(spec))
     except UserError:
         return False
     return True

@@ -5,11 +5,15 @@ from __future__ import annotations
 import bisect
 from dataclasses import replace
 
+import torch
 from torch import nn
 
+from bench.experiment.building import build_module, plain_network
+from bench.experiment.cached import once_per
 from bench.experiment.spec import RunSpec
-from methods.base import Budget, Method, Stage, Task
+from methods.base import METHODS, Budget, Method, Stage, Task
 from methods.core.errors import UserError
+from methods.core.streams import Streams
 
 #: No method trains more than so many times the nominal epochs.
 CAP = 10
@@ -48,6 +52,50 @@ def planned_stages(method: Method, budget: Budget) -> list[Stage]:
         if stage.start not in ("fresh", "keep", "rewind"):
             raise UserError(f"{place}: {stage.name!r} starts {stage.start!r}; valid: fresh, keep, rewind")
     return stages
+
+
+def budget_of(spec: RunSpec, task: Task) -> Budget:
+    """The training length that stages are made from: the nominal epochs, or those that the recipe allows.
+
+    Under ``budget: flops`` a sparse method's module is built once a process, to be counted. The epochs are
+    those of every seed: where a seed decides how many weights a layer has, they are what seed 0 gives.
+    Raises ``UserError`` where the module can't be built.
+    """
+    nominal = nominal_budget(spec, task)
+    if spec.training.budget == "epochs":
+        return nominal
+    return replace(nominal, epochs=allowed_epochs(spec, task, nominal))
+
+
+@once_per("network", "method", "precision")
+def allowed_epochs(spec: RunSpec, task: Task, nominal: Budget) -> int:
+    """The epochs of ``budget: flops``; those of ``nominal`` where the method is not sparse."""
+    method, module = _to_count(spec, task)
+    if not is_sparse(method, module):
+        return nominal.epochs
+    return most_epochs(method, module, nominal, _flops_of_dense_vi(spec, task, nominal))
+
+
+@once_per("network", "precision")
+def _flops_of_dense_vi(spec: RunSpec, task: Task, nominal: Budget) -> float:
+    """An example, in the whole training."""
+    dense = "dense_vi", METHODS.get("dense_vi").Options()
+    method, module = _to_count(replace(spec, method=dense), task)
+    return method.training_flops(module, nominal)
+
+
+def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
+    """A method and its module, of no seed; no stream of a run is touched."""
+    name, options = spec.method
+    method, streams = METHODS.get(name)(options), Streams(0)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = plain_network(spec, method, task, streams)
+            return method, build_module(spec, method, task, network, streams)
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        names = f"method {name}, network {spec.network[0]}"
+        raise UserError(f"budget: flops: {names}: cannot be built to be counted: {reason}") from None
 
 
 def is_sparse(method: Method, module: nn.Module) -> bool:

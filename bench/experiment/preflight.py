@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from torch import nn
 
 from bench.data.base import DATASETS
-from bench.experiment.budget import planned_stages, steps_of
-from bench.experiment.problem import budget_of, make_problem
+from bench.experiment.budget import budget_of, planned_stages, steps_of
+from bench.experiment.cached import once_per
+from bench.experiment.problem import load, task_of
 from bench.experiment.spec import RunSpec
 from bench.networks.base import NETWORKS
 from methods.base import METHODS, Budget, Task
@@ -23,19 +24,12 @@ from methods.layers import costs
 #: Precisions whose contractions sparse kernels know.
 _KERNEL_PRECISIONS = ("float32", "tf32")
 
-_tasks: dict[str, Task] = {}
-_networks: dict[str, nn.Module] = {}
-_flops: dict[str, float] = {}
 
-
+@once_per("dataset", "protocol")
 def task(spec: RunSpec) -> Task:
-    """Input shape, classes and training examples; a data set that can't say is loaded, once a process."""
-    key = repr((spec.dataset, spec.protocol))
-    if key not in _tasks:
-        name, options = spec.dataset
-        known = DATASETS.get(name)(options).task(refit=spec.protocol == "refit")
-        _tasks[key] = known or make_problem(spec).task
-    return _tasks[key]
+    """Input shape, classes and training examples; a data set that can't say is loaded."""
+    name, options = spec.dataset
+    return DATASETS.get(name)(options).task(refit=spec.protocol == "refit") or task_of(load(spec))
 
 
 def budget(spec: RunSpec) -> Budget:
@@ -54,24 +48,22 @@ def steps(spec: RunSpec) -> int:
 
 def missing_data(specs: Iterable[RunSpec]) -> str | None:
     """Why the data of some of ``specs`` can't be loaded, in one line; None where all can."""
-    tried = set()
+    first: dict[str, RunSpec] = {}
     for spec in specs:
-        if (key := repr((spec.dataset, spec.protocol))) not in tried:
-            tried.add(key)
-            try:
-                make_problem(spec)
-            except UserError as error:
-                return str(error)
+        first.setdefault(spec.key("dataset", "protocol"), spec)
+    for spec in first.values():
+        try:
+            load(spec)
+        except UserError as error:
+            return str(error)
     return None
 
 
+@once_per("dataset", "protocol", "network")
 def network(spec: RunSpec) -> nn.Module:
     """The plain network of ``spec``. One object a process: to look at, not to change."""
-    key = repr((spec.dataset, spec.network))
-    if key not in _networks:
-        name, options = spec.network
-        _networks[key] = NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
-    return _networks[key]
+    name, options = spec.network
+    return NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
 
 
 def check(spec: RunSpec) -> None:
@@ -109,10 +101,7 @@ def _check_rewinding(spec: RunSpec) -> None:
 
 def training_flops(spec: RunSpec) -> float:
     """FLOPs of one training step of the plain network, an example."""
-    key = repr((spec.dataset, spec.network))
-    if key not in _flops:
-        _flops[key] = costs.flops(network(spec), "step")
-    return _flops[key]
+    return costs.flops(network(spec), "step")
 
 
 def check_execution(specs: Iterable[RunSpec], mode: str) -> None:

@@ -74,6 +74,10 @@ class RunSpec:
         """Hash of the resolved configuration without the seed; runs that differ only in the seed share it."""
         return _digest(self._seedless)
 
+    def key(self, *sections: str) -> str:
+        """The same text for every run that agrees in ``sections``, such as ``dataset`` or ``protocol``."""
+        return json.dumps({section: self._seedless[section] for section in sections}, sort_keys=True)
+
     @cached_property
     def _seedless(self) -> dict[str, Any]:
         """What is hashed, except the seed."""

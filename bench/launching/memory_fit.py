@@ -39,7 +39,7 @@ def expected_bytes(spec: RunSpec) -> int:
 
 def fitting(specs: Iterable[RunSpec]) -> int:
     """Return how many of ``specs`` fit into the free memory of this machine at once, at least one."""
-    seen = {repr((spec.dataset, spec.network, spec.protocol)): spec for spec in specs}
+    seen = {spec.key("dataset", "network", "protocol"): spec for spec in specs}
     largest = max((expected_bytes(spec) for spec in seen.values()), default=PROCESS_BYTES)
     return max(1, available_bytes() // largest)
 

@@ -248,8 +248,7 @@ def check_networks(drafts: list[Draft]) -> None:
     checked = set()
     for draft in drafts:
         spec, _ = canonical(draft.spec, draft.where)
-        length = spec.training.epochs, spec.training.batch_size, spec.training.max_steps, spec.training.budget
-        key = repr((spec.dataset, spec.network, spec.method, length))
+        key = spec.key("dataset", "protocol", "network", "method", "training")
         if key in checked:
             continue
         checked.add(key)

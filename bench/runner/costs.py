@@ -8,13 +8,16 @@ from typing import Any
 from torch import nn
 
 from bench.experiment.budget import CAP
+from bench.experiment.building import DTYPES
+from bench.experiment.cached import once_per
 from bench.experiment.problem import Problem
+from bench.experiment.spec import RunSpec
 from bench.networks.base import NETWORKS
 from bench.runner.energy import EnergyMeter
 from bench.runner.memory import PeakMemory
 from bench.training import packed_model
 from bench.training.trainer import Trainer
-from methods.base import METHODS
+from methods.base import METHODS, Task
 from methods.core.streams import Streams
 from methods.layers import costs, execution
 
@@ -42,18 +45,26 @@ class Reference:
     inference: float
 
 
-_references: dict[str, Reference] = {}
-
-
 def reference(problem: Problem) -> Reference:
-    """Return the costs of the run's network without sparsity.
+    """Return the costs of the run's network without sparsity."""
+    return _reference(problem.spec, problem.task)
 
-    They are computed once a process for all runs with the same network, task and precision.
-    """
-    key = repr((problem.spec.network, problem.task, problem.dtype))
-    if key not in _references:
-        _references[key] = _reference(problem)
-    return _references[key]
+
+@once_per("network", "precision")
+def _reference(spec: RunSpec, task: Task) -> Reference:
+    (name, options), streams = spec.network, Streams(0)
+    plain = NETWORKS.get(name)(options).initialised(task, streams).to(DTYPES[spec.precision])
+    step, size = costs.flops(plain, "step"), len(packed_model.to_bytes(costs.pack(plain)))
+    dense_vi = METHODS.get("dense_vi")()
+    dense = dense_vi.build(plain, streams, task)
+    costs.trace(dense, task.input_shape)
+    return Reference(
+        deterministic_step=step,
+        deterministic_bytes=size,
+        dense_vi_step=dense_vi.flops(dense, "step"),
+        dense_vi_bytes=len(packed_model.to_bytes(dense_vi.pack(dense))),
+        inference=dense_vi.flops(dense, "inference"),
+    )
 
 
 def account(
@@ -115,19 +126,3 @@ def account(
         "execution": execution.summary(module),
         "layers_run": execution.report(module),
     }
-
-
-def _reference(problem: Problem) -> Reference:
-    task, (name, options), streams = problem.task, problem.spec.network, Streams(0)
-    plain = NETWORKS.get(name)(options).initialised(task, streams).to(problem.dtype)
-    step, size = costs.flops(plain, "step"), len(packed_model.to_bytes(costs.pack(plain)))
-    dense_vi = METHODS.get("dense_vi")()
-    dense = dense_vi.build(plain, streams, task)
-    costs.trace(dense, task.input_shape)
-    return Reference(
-        deterministic_step=step,
-        deterministic_bytes=size,
-        dense_vi_step=dense_vi.flops(dense, "step"),
-        dense_vi_bytes=len(packed_model.to_bytes(dense_vi.pack(dense))),
-        inference=dense_vi.flops(dense, "inference"),
-    )

@@ -26,11 +26,10 @@ from torchvision import transforms
 
 from bench.cli.arguments import positive
 from bench.data.base import DATASETS, Split, Splits
-from bench.experiment.execution import Execution
-from bench.experiment.problem import Problem, make_problem
+from bench.experiment.problem import Problem, make_problem, problem_of
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
-from methods.base import METHODS, Task
+from methods.base import Task
 from methods.core.errors import UserError
 from methods.core.streams import Streams
 
@@ -55,9 +54,7 @@ def made(name: str, batch: int, examples: int | None) -> Problem:
         dataset = DATASETS.get(name)()
         mean, std = dataset.statistics(part) or (torch.zeros(()), torch.ones(()))
         splits = Splits(part, part, part, 10, mean, std)
-        method = METHODS.get("dense_vi")()
-        task = Task(SHAPES[name], 10, count)
-        return Problem(spec, dataset, splits, method, task, Execution(device="cpu"))
+        return problem_of(spec, splits, Task(SHAPES[name], 10, count))
     print(f"{name}: read, verified and split in {time.perf_counter() - started:.1f} s, once a process")
     train = Split(problem.splits.train.inputs[:examples], problem.splits.train.labels[:examples])
     return replace(problem, splits=replace(problem.splits, train=train))

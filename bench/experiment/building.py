@@ -1,0 +1,61 @@
+"""The module of a run: the plain network, and what its method makes of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bench.experiment.spec import RunSpec
+from bench.networks.base import NETWORKS
+from methods.base import Method, Task
+from methods.core import passes
+from methods.core.errors import UserError
+from methods.core.streams import Streams
+from methods.layers import costs
+
+#: Of parameters and inputs, by precision; under tf32 and bfloat16 contractions alone are in less.
+DTYPES = {
+    "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64,
+}  # fmt: skip
+
+
+def plain_network(spec: RunSpec, method: Method, task: Task, streams: Streams, salt: str = "") -> nn.Module:
+    """What ``method`` builds from: a freshly initialised plain network, or a list of its members.
+
+    On the CPU, by random numbers that are those of every device.
+    """
+    name, options = spec.network
+    plain = NETWORKS.get(name)(options)
+    salts = [salt, *(f"{salt}/member {number}" for number in range(2, method.members() + 1))]
+    dtype = DTYPES[spec.precision]
+    networks = [plain.initialised(task, streams, each).to(dtype) for each in salts]
+    return networks[0] if len(networks) == 1 else nn.ModuleList(networks)
+
+
+def build_module(
+    spec: RunSpec,
+    method: Method,
+    task: Task,
+    network: nn.Module,
+    streams: Streams,
+    device: torch.device | str = "cpu",
+    channels_last: bool = False,
+) -> nn.Module:
+    """The module that ``method`` makes of ``network``, on ``device``, with its FLOPs traced.
+
+    Raises ``UserError`` where the network reads what an exchanged layer does not have.
+    """
+    module = method.build(network, streams, task).to(device)
+    if channels_last:
+        module.to(memory_format=torch.channels_last)
+    mean = method.mean(module)
+    predictors = [mean] if mean else method.draws(module, 1, streams.fresh("evaluation"))
+    try:
+        costs.trace(module, task.input_shape, predictors)
+    except AttributeError as error:
+        exchanged = {type(part).__name__ for part in passes.modules(module)}
+        if not any(f"{name!r} object" in str(error) for name in exchanged):
+            raise
+        reason = f"reads an attribute of a layer that the method has exchanged ({error})"
+        raise UserError(f"network {spec.network[0]}: {reason}") from None
+    return module
