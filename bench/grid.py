@@ -13,12 +13,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
-from bench.cli.entry import entry, leaving_at_once
+from bench.cli.entry import entry, interrupt, leaving_at_once
 
 if TYPE_CHECKING:  # these import torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
 
-    from bench.launching.session import Asked
+    from bench.launching.asked import Asked
     from bench.planning.plan import Plan
 
 FAILED = 1
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     """Expand the suite, compute what is missing, write the tables, show a summary."""
     arguments = _parser().parse_args(argv)
     with leaving_at_once():
-        from bench.launching import session
+        from bench.launching import asked
+        from bench.launching.prepare import ready
         from bench.planning import suite
 
         found = suite.load(arguments.suite)
@@ -40,13 +41,15 @@ def main(argv: list[str] | None = None) -> int:
             where=arguments.where,
             seeds=arguments.seeds,
         )
-        asked = session.ready(plan, arguments, lambda: _print_plan(plan, arguments.results))
-        if asked is None:
+        wanted = asked.read(arguments)
+        if arguments.dry_run:
+            _print_plan(plan, wanted, arguments.results)
             return 0
+        wanted = ready(plan, wanted)
         console = cli.console()
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
-    signal.signal(signal.SIGTERM, session.interrupt)
-    return _run(plan, arguments.results, asked, command, console)
+    signal.signal(signal.SIGTERM, interrupt)
+    return _run(plan, arguments.results, wanted, command, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,29 +86,31 @@ def _require_one(arguments: argparse.Namespace) -> None:
         arguments.workers = 1
 
 
-def _print_plan(plan: Plan, results: str) -> None:
+def _print_plan(plan: Plan, asked: Asked, results: str) -> None:
     from pathlib import Path
 
     from bench.cli.describe_plan import describe_plan
-    from bench.launching import session
+    from bench.launching.prepare import foreseen
     from bench.planning.estimate import estimate
     from bench.results.store import Store
 
     store = Store(results) if Path(results).exists() else None
-    print(describe_plan(plan, session.statuses(plan, store), estimate(plan, store)))
+    print(describe_plan(plan, plan.statuses(store), estimate(plan, store)))
+    for line in foreseen(plan, asked, Path(results)):
+        print(line)
 
 
 def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console) -> int:
     from bench.cli.live import say
     from bench.cli.summary import Ranking, print_share, print_summary
     from bench.experiment.notation import show
-    from bench.launching import session
+    from bench.launching.compute import compute
     from bench.reporting.collecting import collect
     from bench.results.store import Store
     from bench.statistics.consistency import differences
 
     store = Store(results, create=True)
-    computed = session.compute(plan, store, asked, command, console)
+    computed = compute(plan, store, asked, command, console)
     if not plan.specs:
         say(console, "no cell of the suite is left: nothing to run")
         return 0

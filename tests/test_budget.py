@@ -28,7 +28,6 @@ from bench.experiment.notation import parse_overrides
 from bench.experiment.problem import make_problem
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
-from bench.launching import session
 from bench.planning.estimate import estimate
 from bench.planning.plan import canonical
 from bench.planning.suite import parse_suite
@@ -502,7 +501,7 @@ def test_an_estimate_is_of_the_epochs_that_are_trained(tmp_path):
 
 def test_progress_weighs_runs_by_their_epochs():
     plan = expanded(where=["method=ssvi", "sparsity=0.95"], seeds="0")
-    weights = {item.label: item.weight for item in session.items(plan)}
+    weights = {item.label: item.weight for item in plan.items()}
     nominal, longer = (weights[f"ssvi budget={budget} sparsity=0.95"] for budget in ("epochs", "flops"))
     assert longer == CAP * nominal
 

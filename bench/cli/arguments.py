@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.cli.entry import BAD_INPUT
-from bench.experiment.execution import Execution
+from bench.experiment.execution import Execution, on_this_machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,12 +163,10 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="compile networks by torch.compile")
 
 
-def execution(
+def asked_execution(
     arguments: argparse.Namespace, executor: str = "inline", device: str | None = None, threads: int = 1
 ) -> Execution:
-    """Return how runs are computed, from the arguments of ``add_execution``.
-
-    A note is printed if the device could use sparse kernels but they are missing.
+    """Return how runs are to be computed, from the arguments of ``add_execution`` as they were given.
 
     Parameters
     ----------
@@ -180,30 +178,21 @@ def execution(
         Replaces ``--device``, for runs that are computed on other machines.
     threads
         Threads of a run if ``--threads`` is not given.
-
-    Raises
-    ------
-    UserError
-        If the device, or kernels that were asked for, are missing.
     """
-    from bench.experiment.execution import resolve_device
-    from methods.core.errors import UserError
-    from methods.kernels.library import absent
-
-    device = device or resolve_device(arguments.device)
-    if device == "cpu" and arguments.execution != "dense" and (reason := absent()) is not None:
-        if arguments.execution == "sparse":
-            raise UserError(f"--execution sparse: {reason}")
-        print(f"note: every layer is computed densely: {reason}", file=sys.stderr)
     return Execution(
         executor=executor,
-        device=device,
+        device=device or arguments.device,
         mode=arguments.execution,
         threads=arguments.threads or threads,
         channels_last=arguments.channels_last,
         compile=arguments.compile,
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
+
+
+def execution(arguments: argparse.Namespace) -> Execution:
+    """What ``add_execution`` added, for a run in this process. Raises as ``on_this_machine``."""
+    return on_this_machine(asked_execution(arguments))
 
 
 def positive(text: str) -> int:

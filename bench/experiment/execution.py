@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +49,24 @@ def stopped_otherwise(run: RunFolder, mode: str) -> bool:
     """Return whether ``run`` was stopped under another ``--execution``; it may then have to start anew."""
     before = (run.read("provenance") or {}).get("mode", mode)
     return run.path.exists() and run.status() == "preempted" and before != mode
+
+
+def on_this_machine(execution: Execution) -> Execution:
+    """``execution`` with ``device: auto`` resolved, unless jobs of SLURM compute: nodes have their own.
+
+    Raises ``UserError`` for a missing device, and for kernels that are asked for and missing; says on stderr
+    where they are missed.
+    """
+    from methods.core.errors import UserError
+    from methods.kernels.library import absent
+
+    if execution.executor != "slurm":
+        execution = replace(execution, device=resolve_device(execution.device))
+    if execution.device == "cpu" and execution.mode != "dense" and (reason := absent()) is not None:
+        if execution.mode == "sparse":
+            raise UserError(f"--execution sparse: {reason}")
+        print(f"note: every layer is computed densely: {reason}", file=sys.stderr)
+    return execution
 
 
 def resolve_device(name: str) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 from bench.experiment import preflight
 from bench.experiment.notation import show
 from bench.experiment.spec import RunSpec
+from bench.monitoring.progress import Item, Progress
 from bench.results import plans
+from bench.results.store import Store
 from methods.base import METHODS
 from methods.core.errors import UserError
 from methods.core.options import parse
@@ -97,6 +99,15 @@ class Plan:
     def specs(self) -> list[RunSpec]:
         """The runs to train, each once, in order."""
         return [cell.spec for cell in self.cells if cell.omitted is None]
+
+    def items(self) -> list[Item]:
+        """The runs to train, as progress is told of them; each weighs the steps of all its stages."""
+        trained = [cell for cell in self.cells if cell.omitted is None]
+        return [Item(c.run_id, c.label, c.spec.seed, preflight.steps(c.spec)) for c in trained]
+
+    def statuses(self, store: Store | None) -> dict[str, str]:
+        """Where the runs stand, by run id; nothing where there is no results folder yet."""
+        return Progress(store, self.items()).statuses() if store else {}
 
     def to_dict(self, command: str) -> dict[str, Any]:
         """Return the content of the plan's JSON file; ``command`` is the command line that asked for it."""
