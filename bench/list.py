@@ -90,13 +90,16 @@ def _plug_ins(registry: Registry[Any]) -> Callable[[], list[Entry]]:
 
 
 def _recipes() -> list[Entry]:
-    found = [(name, recipes.get(name)) for name in recipes.names()]
-    return [
-        Entry(
-            name, recipe.doc, tuple((f"{key}: {show(value)}", "") for key, value in recipe.settings().items())
+    entries = []
+    for name in recipes.names():
+        recipe = recipes.get(name)
+        settings = {key: show(value) for key, value in recipe.settings().items()}
+        for method, options in recipe.methods.items():
+            settings |= {f"method.{key} of {method}": show(value) for key, value in options.items()}
+        entries.append(
+            Entry(name, recipe.doc, tuple((f"{key}: {text}", "") for key, text in settings.items()))
         )
-        for name, recipe in found
-    ]
+    return entries
 
 
 def _criteria() -> list[Entry]:

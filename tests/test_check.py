@@ -20,7 +20,7 @@ from bench.checking.held import numbers_held
 from bench.checking.probe import weights_used
 from bench.checking.trial import Trial, specification
 from bench.cli.entry import entry
-from bench.training.trainer import Trainer
+from bench.training.checkpoints import Checkpoints
 from methods.base import METHODS, Equivalent, Stage
 from methods.deterministic import Deterministic
 from methods.layers.inventory import kernel_layers
@@ -527,7 +527,7 @@ def test_weights_that_are_zero_and_kept_are_too_many_numbers(registered, tmp_pat
 
 def test_a_run_that_does_not_go_on_from_its_checkpoint_is_seen(tmp_path, monkeypatch):
     """The check fails although the run, starting anew, ends with the same bits."""
-    monkeypatch.setattr(Trainer, "_stored_state", lambda self: None)
+    monkeypatch.setattr(Checkpoints, "stored", lambda self, device, say: iter(()))
     assert failures(verdicts("deterministic", "mlp", tmp_path)) == {
         "resume": "from minibatch 55 to 108 of 108: 108 minibatches were trained: the run did not "
         "resume from its checkpoint"

@@ -19,18 +19,20 @@ from bench.cli.describe_plan import describe_plan
 from bench.data import images
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.experiment import preflight, problem, recipes
-from bench.experiment.settings import nest
+from bench.experiment.settings import Evaluation, Training, nest
 from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS, Network
 from bench.planning import suite
 from bench.planning.estimate import Estimate, estimate
+from bench.planning.expansion import Expansion, Scale
 from bench.planning.suite import load, names
 from bench.results.store import Store
 from bench.training.trainer import WARM_UP_STEPS
 from methods.base import METHODS, Equivalent, Method, Style, Task
 from methods.core.errors import UserError
-from methods.core.options import option
+from methods.core.options import describe, option
 
+RESOLVED = Path(__file__).with_name("resolved_settings.json")
 STYLE = Style("Suite toy", hue="#000000", hue_dark="#FFFFFF")
 
 
@@ -586,7 +588,7 @@ def test_a_reference_must_be_trained(write, reference):
     [
         (
             "quick: {doc: a, trainin: {}}",
-            r": quick: unknown key 'trainin'; valid: doc, evaluation, method, training$",
+            r": quick: unknown key 'trainin'; valid: doc, evaluation, method, methods, training$",
         ),
         ("quick: {training: {lr: 1}}", r": quick: missing key 'doc'$"),
         ("quick: {doc: a, training: {lrr: 1}}", r": quick: training: unknown key 'lrr'; valid: .*lr_scale"),
@@ -594,6 +596,15 @@ def test_a_reference_must_be_trained(write, reference):
         (
             "quick: {doc: a, method: {sparsiti: 1}}",
             r": quick: method: unknown key 'sparsiti'; valid: .*sparsity",
+        ),
+        (
+            "quick: {doc: a, methods: {ssvy: {lam: 1}}}",
+            r": quick: methods: unknown key 'ssvy'; valid: .*ssvi",
+        ),
+        ("quick: {doc: a, methods: {ssvi: 1}}", r": quick: methods: ssvi: expected a mapping, got 1$"),
+        (
+            "quick: {doc: a, methods: {ssvi: {rate: 1}}}",
+            r": quick: methods: ssvi: unknown key 'rate'; valid: .*lam",
         ),
         ("[quick]", r": expected a mapping from names to recipes, got \['quick'\]$"),
         ("quick: {doc: a,\nx", r":\d: malformed YAML"),
@@ -962,13 +973,58 @@ def test_a_sparsity_that_empties_a_layer_is_refused(real_recipes):
         load("criteria_ablation").expand("demo", overrides={"sparsity": 1 - 1e-13})
 
 
+def built_in():
+    """The methods of this package, without those of tests."""
+    return [name for name in METHODS.names() if METHODS.get(name).__module__ == f"methods.{name}"]
+
+
 @pytest.mark.parametrize("name", ["default", "released"])
-def test_recipes_set_every_option_that_decides_about_results(real_recipes, name):
-    """A default of the code that changes later must not change what a recipe means."""
-    missing = set(METHODS.get("ssvi").Options.__dataclass_fields__) - set(recipes.get(name).method)
-    # what a suite varies, and what only other values of the options above would use
-    unused = {"default": {"addition_draws"}, "released": {"addition_draws", "initial_std"}}
-    assert missing == {"sparsity"} | unused[name]
+def test_recipes_hold_only_what_differs_from_defaults(real_recipes, name):
+    """Otherwise an edit of a default changes nothing, and nobody sees why."""
+
+    def defaults(cls):
+        """As YAML has them."""
+        found = {info.name: info.default for info in describe(cls)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+    recipe = recipes.get(name)
+    options = {method: defaults(METHODS.get(method).Options) for method in built_in()}
+    applied = [("training", defaults(Training), recipe.training)]
+    applied += [("evaluation", defaults(Evaluation), recipe.evaluation)]
+    applied += [(method, own, recipe.method) for method, own in options.items()]
+    applied += [(method, options[method], block) for method, block in recipe.methods.items()]
+    restated = [
+        f"{where}.{key}"
+        for where, declared, block in applied
+        for key, value in block.items()
+        if key in declared and declared[key] == value
+    ]
+    assert applied[0][2] and restated == []
+
+
+def test_what_recipes_resolve_to_is_as_it_was(real_recipes):
+    """Results exist under these settings: where a default changes, a recipe has to keep the old value."""
+    golden = json.loads(RESOLVED.read_text())
+    found = {}
+    for key in golden:
+        recipe, method = key.split()
+        grid = {"recipe": recipe, "method": method, "dataset": "digits", "network": "mlp"}
+        (draft,) = Expansion(Scale(seeds="0", grids=(grid,)), "toy").drafts()
+        found[key] = {part: draft.spec.to_dict()[part] for part in ("training", "evaluation", "method")}
+    assert set(golden) == {f"{recipe} {method}" for recipe in recipes.names() for method in built_in()}
+    assert found == golden
+
+
+def test_options_of_one_method_win_over_those_of_all(write, tmp_path):
+    recipe = "quick: {doc: a, method: {prior_std: 0.2}, methods: {sparse: {prior_std: 0.3}}}"
+    (tmp_path / "recipes.yaml").write_text(recipe)
+    suite = write(one_grid("{recipe: quick, method: [plain, sparse, dense]}"))
+
+    def given(**options):
+        return {s.method[0]: s.method[1].prior_std for s in suite.expand("demo", **options).specs[1:]}
+
+    assert given() == {"sparse": 0.3, "dense": 0.2}
+    assert given(overrides={"prior_std": 0.5}) == {"sparse": 0.5, "dense": 0.5}
 
 
 def test_the_released_recipe_is_that_of_the_authors(real_recipes):

@@ -1,12 +1,13 @@
 """Read recipes: named blocks of training and method options in ``bench/experiment/recipes.yaml``.
 
-The ``method`` options of a recipe go to every method that has them, so one recipe serves dense and sparse
-methods. Settings of a suite or the command line win over it.
+A recipe holds only what differs from the defaults that the options declare. Its ``method`` options go to
+every method that has them, so one recipe serves dense and sparse methods; its ``methods`` options go to one
+method. Settings of a suite or the command line win over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,10 +31,18 @@ class Recipe:
     training: dict[str, Any] = option({}, "settings of the training loop")
     evaluation: dict[str, Any] = option({}, "settings of the evaluation")
     method: dict[str, Any] = option({}, "options of every method that has them")
+    methods: dict[str, Any] = option({}, "options of single methods, by name; they win over `method`")
 
-    def settings(self) -> dict[str, Any]:
-        """Return all settings under full keys (``method.prior_std``)."""
-        sections = {"training": self.training, "evaluation": self.evaluation, "method": self.method}
+    def settings(self, method: object = None) -> dict[str, Any]:
+        """Return all settings under full keys (``method.prior_std``).
+
+        Parameters
+        ----------
+        method
+            Name of the method; options of this method alone are included.
+        """
+        options = self.method | (self.methods.get(method, {}) if isinstance(method, str) else {})
+        sections = {"training": self.training, "evaluation": self.evaluation, "method": options}
         return {
             f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()
         }
@@ -67,8 +76,15 @@ def read(path: Path) -> dict[str, Recipe]:
         recipe = recipes[str(name)] = parse(Recipe, block, f"{path}: {name}")
         _check_keys(recipe.training, option_names(Training), f"{path}: {name}: training")
         _check_keys(recipe.evaluation, option_names(Evaluation), f"{path}: {name}: evaluation")
-        known = {key for method in METHODS.names() for key in option_names(METHODS.get(method).Options)}
+        of_all = {method: option_names(METHODS.get(method).Options) for method in METHODS.names()}
+        known = {key for options in of_all.values() for key in options}
         _check_keys(recipe.method, known, f"{path}: {name}: method")
+        _check_keys(recipe.methods, of_all, f"{path}: {name}: methods")
+        for method, options in recipe.methods.items():
+            where = f"{path}: {name}: methods: {method}"
+            if not isinstance(options, Mapping):
+                raise UserError(f"{where}: expected a mapping, got {options!r}")
+            _check_keys(options, of_all[method], where)
     return recipes
 
 

@@ -194,7 +194,9 @@ class Expansion:
     def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> _Point:
         layers = [self._base, grid]
         if recipe is not None:
-            layers.insert(0, _Layer(recipes.get(recipe, grid.where).settings(), f"recipe {recipe}"))
+            chosen = chosen_names(self._base.settings) | chosen_names(grid.settings)
+            settings = recipes.get(recipe, grid.where).settings(chosen.get("method"))
+            layers.insert(0, _Layer(settings, f"recipe {recipe}"))
         spec = parse_spec(unflatten(self._merge(layers)), grid.where)
         return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()))
 
