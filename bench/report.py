@@ -8,16 +8,12 @@ missing runs, definitions, provenance, and the commands that compute everything 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
 from bench.reporting.contents import make
-from bench.results.files import StoreError, printable, write_bytes
+from bench.results.files import printable
 from bench.results.store import Store
-
-if TYPE_CHECKING:  # pandas and plotly take a second to import
-    pass
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,14 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     store = Store(arguments.results)
     report = make(store, arguments.suite, arguments.scale)
     folder = Path(arguments.to) if arguments.to else store.root / arguments.suite
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
-    texts = {"report.md": report.markdown(), "report.tex": report.latex(), "report.html": report.page()}
-    for name, text in texts.items():
-        write_bytes(folder / name, text.encode())
-    print(f"{printable(str(folder))}: {', '.join(texts)}")
+    names = report.write(folder)
+    print(f"{printable(str(folder))}: {', '.join(names)}")
     return 0
 
 

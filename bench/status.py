@@ -14,8 +14,8 @@ from rich.console import Console
 
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
-from bench.cli.live import named, render, say, shown
-from bench.monitoring.progress import Item, Progress, items
+from bench.cli.live import listed, named, render, say, shown
+from bench.monitoring.progress import Progress, items
 from bench.results.store import Store
 
 _WATCH_SECONDS = 1.0
@@ -42,18 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     else:
         if arguments.runs:
             for item in progress.items.values():
-                say(console, _listed(progress, item))
+                say(console, listed(item, progress.status(item.run_id), progress.job(item.run_id)))
         for item, reason in snapshot.failed:
             say(console, f"failed: {named(item)}: {reason}")
         console.print(render(replace(snapshot, failed=[])))
     return 1 if snapshot.failed else 0
-
-
-def _listed(progress: Progress, item: Item) -> str:
-    """A line of ``--runs``: what scripts read comes first."""
-    seed = "" if item.seed is None else f" seed={item.seed}"
-    job = f"  (job {job})" if (job := progress.job(item.run_id)) else ""
-    return f"{item.run_id}  {progress.status(item.run_id):<9}  {item.label}{seed}{job}"
 
 
 if __name__ == "__main__":

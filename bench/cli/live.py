@@ -97,6 +97,12 @@ def named(item: Item) -> str:
     return f"{item.label}{seed} ({item.run_id})"
 
 
+def listed(item: Item, status: str, job: str) -> str:
+    """A line of ``bench.status --runs``: what scripts read comes first."""
+    seed = "" if item.seed is None else f" seed={item.seed}"
+    return f"{item.run_id}  {status:<9}  {item.label}{seed}{f'  (job {job})' if job else ''}"
+
+
 def _row(running: Running) -> tuple[str, ...]:
     accuracy = "" if running.val_accuracy is None else f"{running.val_accuracy:.3f}"
     seed = "" if running.item.seed is None else str(running.item.seed)

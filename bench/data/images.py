@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bench.data.augmentation import crop_and_flip
-from bench.data.base import Dataset, DatasetOptions, Split, Splits
+from bench.data.base import DATASETS, Dataset, DatasetOptions, Split, Splits
 from bench.data.splitting import channel_statistics, stratified
 from methods.base import Task
 from methods.core.errors import UserError
@@ -157,6 +157,24 @@ def fetch(source: str, train: bool, download: bool) -> Any:
 
     part = {"split": "train" if train else "test"} if source == "SVHN" else {"train": train}
     return getattr(torchvision.datasets, source)(data_root(), download=download, **part)
+
+
+def image_sets() -> dict[str, type[ImageDataset]]:
+    """The sets that can be downloaded, by name."""
+    found = {name: DATASETS.get(name) for name in DATASETS.names()}
+    return {name: cls for name, cls in found.items() if issubclass(cls, ImageDataset)}
+
+
+def download(dataset: type[ImageDataset]) -> None:
+    """Download a set, with torchvision's progress bar; ``UserError`` when the network fails."""
+    try:
+        data_root().mkdir(parents=True, exist_ok=True)
+        for train in (True, False):
+            fetch(dataset.source, train, download=True)
+    except (OSError, RuntimeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        where = data_root()
+        raise UserError(f"data set {dataset.name}: cannot be downloaded to {where}: {first}") from None
 
 
 @cache

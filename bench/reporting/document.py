@@ -6,9 +6,10 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.results.files import printable
+from bench.results.files import StoreError, printable, write_bytes
 
 if TYPE_CHECKING:  # pandas and plotly take a second to import
     import pandas as pd
@@ -63,6 +64,20 @@ class Report:
 
     title: str
     sections: list[Section] = field(default_factory=list)
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the report in its three forms; returns the names of the files.
+
+        Raises ``StoreError`` where ``folder`` can't be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}") from None
+        texts = {"report.md": self.markdown(), "report.tex": self.latex(), "report.html": self.page()}
+        for name, text in texts.items():
+            write_bytes(folder / name, text.encode())
+        return list(texts)
 
     def markdown(self) -> str:
         """Return the report as Markdown, without its figures."""
