@@ -10,6 +10,7 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from shutil import copytree, ignore_patterns, rmtree
@@ -23,6 +24,8 @@ from tests import import_rules
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = ("bench", "dashboard", "methods")
+#: Python files in a folder, ``__init__.py`` left out.
+MOST_FILES = 13
 CACHES = ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -103,6 +106,18 @@ print(*methods.names())
     assert "ssvi" in python(code, *blocked).split()
     with pytest.raises(AssertionError, match="ModuleNotFoundError"):
         python("import sys; sys.modules['rich'] = None; import rich")
+
+
+def test_no_folder_holds_more_than_a_reader_can_scan():
+    """Folders that grow by what is added to the package (commands, pages, registered things) may."""
+    growing = {"bench", "bench/data", "bench/networks", "dashboard/views", "methods", "methods/criteria"}
+    counts = Counter(
+        path.parent.relative_to(ROOT).as_posix()
+        for path in import_rules.sources(ROOT)
+        if path.name != "__init__.py"
+    )
+    assert growing <= counts.keys()
+    assert {folder: n for folder, n in counts.items() if n > MOST_FILES and folder not in growing} == {}
 
 
 # -- what is promised ------------------------------------------------------------------------

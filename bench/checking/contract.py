@@ -22,6 +22,15 @@ from methods.core.streams import Streams
 
 T = TypeVar("T")
 
+#: Functions of ``Method`` that a method may replace.
+HOOKS = tuple(
+    name
+    for name, value in vars(Method).items()
+    if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod))
+)
+#: Similarity, from 0 to 1, above which a name is taken for a misspelt hook.
+_ALIKE = 0.82
+
 
 def contract(trial: Trial) -> str:
     """Check that the hooks return, before training, what the contract says."""
@@ -87,17 +96,6 @@ def _planned(trial: Trial, cls: type[Method]) -> list[Stage]:
 def _is_whole(value: Any) -> bool:
     """Return whether ``value`` is one of 1, 2, …"""
     return type(value) is int and value >= 1
-
-
-HOOKS = tuple(
-    name
-    for name, value in vars(Method).items()
-    if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod))
-)
-
-
-#: Similarity, from 0 to 1, above which a name is taken for a misspelt hook.
-_ALIKE = 0.82
 
 
 def require_hooks(cls: type[Method]) -> None:

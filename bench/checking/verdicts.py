@@ -12,6 +12,9 @@ from bench.results.run_folder import RunFolder
 from methods.base import Method
 from methods.core.errors import UserError
 
+#: A line of a printed traceback: file, line and function.
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
+
 
 class Failed(Exception):
     """A promise is not kept; the message says what was found."""
@@ -19,9 +22,6 @@ class Failed(Exception):
 
 class Skipped(Exception):
     """A promise can't be checked here; the message says why."""
-
-
-_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 
 
 def tell(error: BaseException, method: type[Method]) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Width in columns of output that does not go to a terminal.
 _WIDTH = 240
+#: Beginning of keys in ``--set`` that belong to a SLURM profile, not to runs.
+_SLURM = "slurm."
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,10 +56,6 @@ def add_set(
     parser.add_argument(
         "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help=words
     )
-
-
-#: Beginning of keys in ``--set`` that belong to a SLURM profile, not to runs.
-_SLURM = "slurm."
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -123,13 +121,6 @@ def add_launching(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="compute all runs again; set old results aside")
 
 
-def console() -> Console:
-    """Return the console to which commands that launch runs print."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else _WIDTH)
-
-
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """Add arguments that say how runs are computed: device, threads, checkpoints, kernels, compilation."""
     parser.add_argument(
@@ -191,8 +182,15 @@ def asked_execution(
 
 
 def execution(arguments: argparse.Namespace) -> Execution:
-    """What ``add_execution`` added, for a run in this process. Raises as ``on_this_machine``."""
+    """Return how a run is computed in this process; raises as ``on_this_machine``."""
     return on_this_machine(asked_execution(arguments))
+
+
+def console() -> Console:
+    """Return the console to which commands that launch runs print."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def positive(text: str) -> int:

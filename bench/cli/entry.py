@@ -7,23 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from bench.results.files import printable
 
-if TYPE_CHECKING:
-    pass
-
-
-BAD_INPUT = 2
-
-
-INTERRUPTED = 130
-
-
-BROKEN_PIPE = 141
-
-
+#: Exit statuses; the last two are those of a shell.
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 #: Errors that the user can mend. They are looked up among the loaded modules, so that commands that only
 #: read results do not import torch just to print an error.
 _USER_ERRORS = (

@@ -14,7 +14,8 @@ from methods.core.options import names as option_names
 from methods.core.options import option
 from methods.core.registry import Registry
 
-_SECTIONS: dict[str, Registry[Any]] = {"dataset": DATASETS, "network": NETWORKS, "method": METHODS}
+#: The sections that choose something registered, and its options.
+SECTIONS: dict[str, Registry[Any]] = {"dataset": DATASETS, "network": NETWORKS, "method": METHODS}
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ class Keys:
     seed: int = option(0, "seed of every random stream", within="[0, inf)")
 
 
-_LEAVES = tuple(option_names(Keys))
-
-
-_RECIPE: dict[str, type] = {"training": Training, "evaluation": Evaluation}
+#: The sections that are settings alone.
+PARTS: dict[str, type] = {"training": Training, "evaluation": Evaluation}
+#: The keys that stand in no section.
+LEAVES = tuple(option_names(Keys))
 
 
 def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -110,7 +111,7 @@ def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         if home is None:
             raise unknown("key", key, valid_keys(keys), where)
         if home in full:
-            raise UserError(f"{_at(where)}key {home!r} is given twice")
+            raise UserError(f"{located(where)}key {home!r} is given twice")
         full[home] = value
     return unflatten(full)
 
@@ -125,24 +126,24 @@ def open_sections(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """
     opened: dict[str, Any] = {}
     for key, value in flat.items():
-        if key in _SECTIONS and not isinstance(value, Mapping):
+        if key in SECTIONS and not isinstance(value, Mapping):
             parts = {f"{key}.name": value}
-        elif key in _SECTIONS or key in _RECIPE:
+        elif key in SECTIONS or key in PARTS:
             if not isinstance(value, Mapping):
-                raise UserError(f"{_at(where)}{key}: expected a mapping, got {value!r}")
+                raise UserError(f"{located(where)}{key}: expected a mapping, got {value!r}")
             parts = {f"{key}.{leaf}": inner for leaf, inner in value.items()}
         else:
             parts = {key: value}
         for part, inner in parts.items():
             if part in opened:
-                raise UserError(f"{_at(where)}key {part!r} is given twice")
+                raise UserError(f"{located(where)}key {part!r} is given twice")
             opened[part] = inner
     return opened
 
 
 def chosen_names(opened: Mapping[str, Any]) -> dict[str, Any]:
     """Return the names of data set, network and method among opened keys, by section."""
-    return {section: opened[f"{section}.name"] for section in _SECTIONS if f"{section}.name" in opened}
+    return {section: opened[f"{section}.name"] for section in SECTIONS if f"{section}.name" in opened}
 
 
 def section_keys(names: Mapping[str, Any], where: str = "") -> dict[str, list[str]]:
@@ -153,8 +154,8 @@ def section_keys(names: Mapping[str, Any], where: str = "") -> dict[str, list[st
     UserError
         If there is no data set, network or method of that name.
     """
-    keys = {section: option_names(cls) for section, cls in _RECIPE.items()}
-    for section, registry in _SECTIONS.items():
+    keys = {section: option_names(cls) for section, cls in PARTS.items()}
+    for section, registry in SECTIONS.items():
         if section in names:
             item: Any = registry.get(names[section], where)
             keys[section] = option_names(item.Options)
@@ -178,15 +179,15 @@ def locate(key: str, keys: Mapping[str, Iterable[str]], where: str = "") -> str 
     UserError
         If several sections have a short key.
     """
-    if key in _LEAVES:
+    if key in LEAVES:
         return key
     section, _, leaf = str(key).partition(".")
-    if leaf and (leaf in keys.get(section, ()) or (section in _SECTIONS and leaf == "name")):
+    if leaf and (leaf in keys.get(section, ()) or (section in SECTIONS and leaf == "name")):
         return key
     homes = [section for section, names in keys.items() if key in names]
     if len(homes) > 1:
         raise UserError(
-            f"{_at(where)}key {key!r} is ambiguous; write {' or '.join(f'{h}.{key}' for h in homes)}"
+            f"{located(where)}key {key!r} is ambiguous; write {' or '.join(f'{h}.{key}' for h in homes)}"
         )
     return f"{homes[0]}.{key}" if homes else None
 
@@ -207,7 +208,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved configuration under full keys; the inverse of ``unflatten``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if key in _SECTIONS or key in _RECIPE:
+        if key in SECTIONS or key in PARTS:
             flat |= {f"{key}.{leaf}": inner for leaf, inner in value.items()}
         else:
             flat[key] = value
@@ -217,11 +218,12 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 def valid_keys(keys: Mapping[str, Iterable[str]]) -> list[str]:
     """Return every full key that a configuration with these ``section_keys`` may have."""
     return [
-        *_SECTIONS,
-        *_LEAVES,
+        *SECTIONS,
+        *LEAVES,
         *(f"{section}.{leaf}" for section, leaves in keys.items() for leaf in leaves),
     ]
 
 
-def _at(where: str) -> str:
+def located(where: str) -> str:
+    """How an error message begins that says where the input stood, if that is known."""
     return f"{where}: " if where else ""

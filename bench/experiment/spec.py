@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from bench.experiment.settings import _LEAVES, _RECIPE, _SECTIONS, Evaluation, Keys, Training, _at, flatten
+from bench.experiment.settings import LEAVES, PARTS, SECTIONS, Evaluation, Keys, Training, flatten, located
 from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import hashed_dict, option, parse, to_dict
 
+#: Version of the layout of configurations.
 SCHEMA = 1
 
 
@@ -91,13 +92,13 @@ class RunSpec:
 
     def _nested(self, plain: Any) -> dict[str, Any]:
         config: dict[str, Any] = {"schema": SCHEMA}
-        for section, registry in _SECTIONS.items():
+        for section, registry in SECTIONS.items():
             name, options = getattr(self, section)
             config[section] = {"name": name, **plain(options)}
             if registry is METHODS:
                 config[section]["version"] = METHODS.get(name).version
         config |= {"training": plain(self.training), "evaluation": plain(self.evaluation)}
-        return config | {leaf: getattr(self, leaf) for leaf in _LEAVES}
+        return config | {leaf: getattr(self, leaf) for leaf in LEAVES}
 
 
 def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
@@ -121,7 +122,7 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
             f"{where or 'configuration'}: schema {config['schema']!r}; this version reads {SCHEMA}"
         )
     chosen: dict[str, Any] = {}
-    for section, registry in _SECTIONS.items():
+    for section, registry in SECTIONS.items():
         value = rest.pop(section, None)
         if value is None:
             raise UserError(f"{where or 'configuration'}: missing key {section!r}")
@@ -129,15 +130,15 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
         item: Any = registry.get(options.pop("name", None), where)
         if registry is METHODS and options.pop("version", item.version) != item.version:
             raise UserError(
-                f"{_at(where)}method {item.name} has version {item.version}, the run is of {value['version']}"
+                f"{located(where)}method {item.name} has version {item.version}, the run is of {value['version']}"
             )
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
-    valid = {*_SECTIONS, *_RECIPE, *_LEAVES}
+    valid = {*SECTIONS, *PARTS, *LEAVES}
     for key in rest:
         if key not in valid:
             raise unknown("key", key, valid, where)
     plain = parse(_Plain, rest, where)
-    return RunSpec(**chosen, **{field: getattr(plain, field) for field in (*_RECIPE, *_LEAVES)})
+    return RunSpec(**chosen, **{field: getattr(plain, field) for field in (*PARTS, *LEAVES)})
 
 
 def _join(where: str, section: str) -> str:

@@ -21,7 +21,7 @@ import torch
 
 from bench.experiment.execution import Execution
 from bench.experiment.spec import RunSpec
-from bench.launching.process import blocked, limits
+from bench.launching.process import blocked, thread_limits
 from bench.launching.worker import STOP, Order, work
 from bench.monitoring import launch_files
 from bench.results.claims import Process
@@ -47,7 +47,7 @@ class LocalWorkers:
         """Start a worker with the whole list."""
         order = self._orders.next([worker.cuda for worker in self._started if worker.lives()])
         # Ctrl-C reaches the whole process group, but only this process handles it, so others must not get it
-        with _environment(limits(order.execution.threads)), blocked(signal.SIGINT):
+        with _environment(thread_limits(order.execution.threads)), blocked(signal.SIGINT):
             job = self._executor.submit(work, order)
         worker = LocalWorker(int(job.job_id), order, Path(job.paths.stdout))
         worker.keep(job)

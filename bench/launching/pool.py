@@ -181,7 +181,7 @@ class _Launch:
         status = retries.document(self.store, run_id)
         if status.get("status") == "running" and claims.holder(self.store.run(run_id)) is None:
             now = {"status": "preempted", "error": "ended by its launcher", "error_kind": "preempted"}
-            self.store.run(run_id).write("status", {**status, **now, "updated_at": run_folder.now()})
+            self.store.run(run_id).write("status", {**status, **now, "updated_at": run_folder.timestamp()})
 
 
 def _wait(seconds: float, over: Callable[[], bool]) -> None:

@@ -1,7 +1,4 @@
-"""Prepare new processes: limit the threads of libraries, and block signals.
-
-Libraries choose their number of threads when they are loaded, so it must be set in the environment.
-"""
+"""Prepare new processes: limit the threads of libraries, and block signals."""
 
 from __future__ import annotations
 
@@ -10,8 +7,11 @@ import signal
 from collections.abc import Iterator
 
 
-def limits(threads: int) -> dict[str, str]:
-    """Return environment variables that limit every library to ``threads`` threads."""
+def thread_limits(threads: int) -> dict[str, str]:
+    """Return environment variables that limit every library to ``threads`` threads.
+
+    Libraries choose their number of threads when they are loaded, so it must be set before.
+    """
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 

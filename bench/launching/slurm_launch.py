@@ -22,7 +22,11 @@ from methods.core.errors import UserError
 
 #: Seconds between two looks at the queue: at first, and at most, since the time grows while nothing changes.
 _FIRST_POLL, _LONGEST_POLL = 1.0, 15.0
+#: Jobs that end without having done anything, after which no more are submitted.
 _MOST_FUTILE = 3
+#: Types of file systems in the memory of one machine, and folders that each machine has of its own.
+_OWN = ("tmpfs", "ramfs", "devtmpfs")
+_FOR_A_WHILE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 
 
 class Launch:
@@ -143,13 +147,6 @@ class Launch:
         if line not in self._said:
             self._said.add(line)
             self.say(line)
-
-
-#: Types of file systems in the memory of one machine.
-_OWN = ("tmpfs", "ramfs", "devtmpfs")
-
-
-_FOR_A_WHILE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 
 
 def not_shared(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ import submitit
 
 from bench.experiment.execution import Execution
 from bench.experiment.spec import RunSpec
-from bench.launching.process import blocked, limits
+from bench.launching.process import blocked, thread_limits
 from bench.launching.slurm_job import work
 from bench.launching.slurm_profile import Profile
 from bench.launching.worker import Order
@@ -192,7 +192,7 @@ class Submission:
 
     def _exports(self) -> list[str]:
         """Return shell lines that set environment variables of a job, as some sites do not pass them on."""
-        variables = limits(self._execution.threads)
+        variables = thread_limits(self._execution.threads)
         if root := os.environ.get("BENCH_DATA_ROOT"):
             variables["BENCH_DATA_ROOT"] = str(Path(root).resolve())
         return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]

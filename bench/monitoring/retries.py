@@ -57,7 +57,7 @@ def blame(
         if run.is_settled():
             return
         after = judged(document(store, run_id), kind, what, words, deaths, job)
-        run.write("status", {**after, "updated_at": run_folder.now()})
+        run.write("status", {**after, "updated_at": run_folder.timestamp()})
     finally:
         claim.release()
 

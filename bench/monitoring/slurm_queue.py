@@ -20,6 +20,21 @@ _LOG_LINES = 20
 _REFRESH_SECONDS = 10.0
 #: Seconds to wait for cancelled jobs to end: SLURM gives processes 30 s by default.
 _ENDING_SECONDS = 45.0
+#: Last states of a job, as ``error_kind`` of ``bench/columns.yaml`` or ``cancelled``; others: ``killed``.
+_KINDS = {
+    "CANCELLED": "cancelled",
+    "PREEMPTED": "preempted",
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "oom",
+    "NODE_FAIL": "node_failure",
+    "BOOT_FAIL": "node_failure",
+    "LAUNCH_FAILED": "node_failure",
+}
+#: Messages of SLURM or the kernel about a job that was killed because it took too much memory.
+_OUT_OF_MEMORY = re.compile(r"exceeded memory limit|\boom[-_ ]kill|out[ -]of[ -]memory", re.IGNORECASE)
+#: Message of Python in a job whose modules have moved since it was submitted.
+_OTHER_LAYOUT = re.compile(r"No module named '(bench|methods)\.")
 
 
 @dataclass
@@ -76,6 +91,33 @@ def look(results: Path) -> Sight:
         elif not task.read_note().get("judged"):
             sight.over.append((task, state))
     return sight
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Hold how a job ended.
+
+    Parameters
+    ----------
+    kind
+        A value of ``error_kind`` in ``bench/columns.yaml``, or ``cancelled``.
+    what
+        The same for readers.
+    """
+
+    kind: str
+    what: str
+
+
+def fate(job: str, state: State, log: list[str]) -> Fate:
+    """Find out how ``job`` ended, from its last state and the last lines of its log."""
+    kind = _KINDS.get(state.name, "killed")
+    # on sites without control groups the state of a job that was killed for its memory is FAILED
+    if kind == "killed" and any(_OUT_OF_MEMORY.search(line) for line in log):
+        kind = "oom"
+    known = "is over, and SLURM no longer remembers it" if state.name == GONE else f"ended as {state.name}"
+    where = f" on {state.nodes}" if state.nodes else ""
+    return Fate(kind, f"its job {job} {known}{where}")
 
 
 @dataclass(frozen=True)
@@ -239,48 +281,3 @@ class Places:
         """Return one line for each thing that could not be asked or read and each job that could not work."""
         found = [f"cannot tell which runs are in SLURM jobs: {self.fault}"] if self.fault else []
         return [printable(line) for line in (*found, *self.sight.faults, *self._futile)]
-
-
-_KINDS = {
-    "CANCELLED": "cancelled",
-    "PREEMPTED": "preempted",
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "OUT_OF_MEMORY": "oom",
-    "NODE_FAIL": "node_failure",
-    "BOOT_FAIL": "node_failure",
-    "LAUNCH_FAILED": "node_failure",
-}
-
-
-#: Messages of SLURM or the kernel about a job that was killed because it took too much memory.
-_OUT_OF_MEMORY = re.compile(r"exceeded memory limit|\boom[-_ ]kill|out[ -]of[ -]memory", re.IGNORECASE)
-#: Message of Python in a job whose modules have moved since it was submitted.
-_OTHER_LAYOUT = re.compile(r"No module named '(bench|methods)\.")
-
-
-@dataclass(frozen=True)
-class Fate:
-    """Hold how a job ended.
-
-    Parameters
-    ----------
-    kind
-        A value of ``error_kind`` in ``bench/columns.yaml``, or ``cancelled``.
-    what
-        The same for readers.
-    """
-
-    kind: str
-    what: str
-
-
-def fate(job: str, state: State, log: list[str]) -> Fate:
-    """Find out how ``job`` ended, from its last state and the last lines of its log."""
-    kind = _KINDS.get(state.name, "killed")
-    # on sites without control groups the state of a job that was killed for its memory is FAILED
-    if kind == "killed" and any(_OUT_OF_MEMORY.search(line) for line in log):
-        kind = "oom"
-    known = "is over, and SLURM no longer remembers it" if state.name == GONE else f"ended as {state.name}"
-    where = f" on {state.nodes}" if state.nodes else ""
-    return Fate(kind, f"its job {job} {known}{where}")

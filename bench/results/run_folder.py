@@ -31,6 +31,8 @@ SETTLED = ("done", "failed", "cancelled")
 
 #: File in a run folder that asks for the end of the run.
 CANCEL = "cancel.json"
+#: Why a run was stopped that somebody cancelled: the error in its status.
+CANCELLED = "cancelled by bench.cancel"
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 _NAME = re.compile(r"[a-z_]{1,40}")
 
@@ -102,7 +104,7 @@ class RunFolder:
 
     def log(self, text: str) -> None:
         """Append the time and ``text`` to ``run.log``."""
-        append_text(self.made() / "run.log", f"{now()} {text.rstrip()}\n")
+        append_text(self.made() / "run.log", f"{timestamp()} {text.rstrip()}\n")
 
     def tail(self, lines: int) -> list[str]:
         """Return the last ``lines`` lines of ``run.log`` without terminal control characters.
@@ -115,7 +117,7 @@ class RunFolder:
 
     def ask_cancel(self) -> None:
         """Ask the process that computes the run, now or later, to end it as ``cancelled``."""
-        write_json(self.made() / CANCEL, {"asked_at": now()})
+        write_json(self.made() / CANCEL, {"asked_at": timestamp()})
 
     def is_cancel_asked(self) -> bool:
         """Tell whether cancelling the run was asked for."""
@@ -155,9 +157,6 @@ def status_of(document: Mapping[str, Any] | None, where: str = "status.json") ->
     return status
 
 
-def now() -> str:
+def timestamp() -> str:
     """Return the time in UTC in ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-CANCELLED = "cancelled by bench.cancel"

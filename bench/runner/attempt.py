@@ -81,12 +81,12 @@ class Status:
             "attempt": (before if type(before) is int and before < _MOST_ATTEMPTS else 0) + 1,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started_at": earlier.get("started_at") or run_folder.now(),
+            "started_at": earlier.get("started_at") or run_folder.timestamp(),
         }
 
     def set(self, status: str, **fields: Any) -> None:
         """Write the status of the run; an earlier error is removed unless ``fields`` repeat it."""
-        told = {"status": status, "updated_at": run_folder.now(), "error": None, "error_kind": None}
+        told = {"status": status, "updated_at": run_folder.timestamp(), "error": None, "error_kind": None}
         self.fields |= told | fields
         self._folder.write("status", self.fields)
 

@@ -90,7 +90,7 @@ def provenance(spec: RunSpec, execution: Execution, store: Store) -> dict[str, A
         "kernels": library.build(),
         "executor": execution.executor,
         "slurm": slurm(os.environ),
-        "started_at": run_folder.now(),
+        "started_at": run_folder.timestamp(),
         "earlier": earlier(store.run(spec.run_id)),
     }
 
