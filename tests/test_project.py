@@ -52,6 +52,14 @@ def test_import_contracts_hold(monkeypatch, capsys):
     assert status == 0, capsys.readouterr().out
 
 
+def test_every_package_and_command_has_its_layer():
+    """The contract says nothing of a package that it does not name."""
+    layers = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    named = {name.strip() for layer in layers for name in layer.split("|")}
+    here = {f"bench.{module.name}" for module in pkgutil.iter_modules([str(ROOT / "bench")])}
+    assert named == {*here, "dashboard", "methods"}
+
+
 def test_packages_import_only_what_they_may():
     assert import_rules.forbidden(ROOT) == []
 
