@@ -130,7 +130,8 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
         item: Any = registry.get(options.pop("name", None), where)
         if registry is METHODS and options.pop("version", item.version) != item.version:
             raise UserError(
-                f"{located(where)}method {item.name} has version {item.version}, the run is of {value['version']}"
+                f"{located(where)}method {item.name} has version {item.version}, "
+                f"the run is of {value['version']}"
             )
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
     valid = {*SECTIONS, *PARTS, *LEAVES}
