@@ -19,7 +19,7 @@ from bench.planning import suite
 from methods.base import METHODS
 from methods.core.options import REQUIRED, describe
 from methods.core.registry import Registry
-from methods.criteria.criteria import DESCRIPTIONS
+from methods.criteria.base import CRITERIA
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _recipes() -> list[Entry]:
 
 
 def _criteria() -> list[Entry]:
-    return [Entry(name, doc) for name, doc in DESCRIPTIONS.items()]
+    return [Entry(name, CRITERIA.get(name).formula) for name in CRITERIA.names()]
 
 
 def _settings() -> list[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.base import Style
+from methods.core.style import Style
 from methods.families.variational import VariationalMethod
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from methods.base import Method, Style
+from methods.base import Method
+from methods.core.style import Style
 
 
 class Deterministic(Method):

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.base import Batch, Budget, Context, Equivalent, Method, Predictor, Progress, Stage, Style, Task
+from methods.base import Batch, Budget, Context, Equivalent, Method, Predictor, Progress, Stage, Task
 from methods.core.options import option
 from methods.core.streams import Streams
+from methods.core.style import Style
 from methods.layers import costs
 
 

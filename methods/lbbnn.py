@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from methods.base import Progress, Style, Task
+from methods.base import Progress, Task
 from methods.core.options import option
 from methods.core.streams import Streams
+from methods.core.style import Style
 from methods.families.adaptive import AdaptiveOptions, AdaptiveVI
 from methods.families.variational import VariationalOptions
 from methods.layers.posterior import DenseGaussian, Gaussian

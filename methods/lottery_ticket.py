@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from methods.base import Budget, Stage, Style
+from methods.base import Budget, Stage
 from methods.core.errors import UserError
 from methods.core.options import option
-from methods.criteria.criteria import CRITERIA
+from methods.core.style import Style
+from methods.criteria.base import CRITERIA
 from methods.families.variational import SparseOptions, SparseVariationalMethod
 from methods.subspace import pruning
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.base import Batch, Equivalent, Method, Predictor, Progress, Style, Task
+from methods.base import Batch, Equivalent, Method, Predictor, Progress, Task
 from methods.core import passes
 from methods.core.errors import UserError
 from methods.core.options import option
 from methods.core.streams import Streams
+from methods.core.style import Style
 from methods.layers import convert
 from methods.layers.inventory import exchange, kernel_layers
 

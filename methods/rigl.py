@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.base import Context, Equivalent, Style, Task
+from methods.base import Context, Equivalent, Task
 from methods.core.options import option
 from methods.core.passes import GradientConsumer
 from methods.core.streams import Streams
+from methods.core.style import Style
 from methods.families.moving import MovingOptions, MovingSubspace, offer_random
 from methods.families.sparse import random_index, slot_counts
 from methods.layers import convert

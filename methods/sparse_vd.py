@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from methods.base import Style
 from methods.core.options import option
+from methods.core.style import Style
 from methods.families.adaptive import AdaptiveOptions, AdaptiveVI
 from methods.families.variational import PosteriorOptions
 from methods.layers.posterior import Gaussian

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.base import Context, Equivalent, Style
+from methods.base import Context, Equivalent
 from methods.core import passes
 from methods.core.options import option, to_dict
 from methods.core.passes import GradientConsumer
-from methods.criteria.criteria import CRITERIA, Moments
+from methods.core.style import Style
+from methods.criteria.base import CRITERIA
+from methods.criteria.moments import Moments
 from methods.families.moving import MovingOptions, MovingSubspace, offer_random
 from methods.families.variational import SparseOptions, SparseVariationalMethod, data_loss
 from methods.layers.posterior import Slots, SparseGaussian
@@ -69,13 +71,13 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         same = super().equivalent(options)
         if same is not None:
             return same
-        if options.lam != 1.0 and not options.criterion.endswith("_exp"):
+        if options.lam != 1.0 and not CRITERIA.get(options.criterion).uses_lam:
             reason = f"lambda does not enter {options.criterion}"
             return Equivalent(cls.name, to_dict(replace(options, lam=1.0)), reason)
         return None
 
     def scores(self, posterior: Slots) -> torch.Tensor:
-        return self._moments(posterior).scores(self.options.criterion)
+        return CRITERIA.get(self.options.criterion)().score(self._moments(posterior))
 
     def observe(
         self, context: Context, layer: str, posterior: Slots, removed: torch.Tensor, updates: int

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from methods.core.errors import UserError
-from methods.criteria.criteria import CRITERIA, DESCRIPTIONS, EQUIVALENT, Moments, scores, value
+from methods.core.style import Style
+from methods.criteria.base import CRITERIA as REGISTRY
+from methods.criteria.base import Criterion
+from methods.criteria.moments import Moments
+
+CRITERIA = ("abs_mean", "snr", "mean_abs", "snr_abs", "mean_exp", "snr_exp")
 
 # mean, std, lambda, E|w|, SNR(|w|), ln E exp(lambda |w|), SNR(exp(lambda |w|)), D: rounded from 60 digits
 GOLDEN = [
@@ -27,6 +32,16 @@ GOLDEN = [
     (-0.08, 1e-6, 1.0, 0.08, 80000.0, 0.08, 1000000.0, 1e-12),
     (2.0, 3.0, 0.5, 2.906717883, 1.362541965, 2.213764233, 0.3756231358, 2.09032422),
 ]
+
+
+def scores(name, mean, std, lam=1.0):
+    """What weights are ranked by under one criterion."""
+    return REGISTRY.get(name)().score(Moments(mean, std, lam))
+
+
+def value(name, mean, std, lam=1.0):
+    """A criterion by its definition."""
+    return REGISTRY.get(name)().value(Moments(mean, std, lam))
 
 
 def column(*numbers):
@@ -285,13 +300,66 @@ def test_nan_means_are_seen_and_scales_must_be_positive(criterion):
             scores(criterion, column(1.0), column(1.0), lam)
 
 
-@pytest.mark.parametrize("function", [scores, value])
-def test_an_unknown_criterion_is_the_users_error(function):
+def test_an_unknown_criterion_is_the_users_error():
     with pytest.raises(UserError, match=r"unknown criterion 'magnitude'; valid: abs_mean, mean_abs"):
-        function("magnitude", column(1.0), column(1.0))
+        REGISTRY.get("magnitude")
 
 
-def test_names_descriptions_and_equivalents():
-    assert CRITERIA == ("abs_mean", "snr", "mean_abs", "snr_abs", "mean_exp", "snr_exp")
-    assert all(DESCRIPTIONS[name] and "\n" not in DESCRIPTIONS[name] for name in CRITERIA)
-    assert {name: same for name, (same, _) in EQUIVALENT.items()} == {"snr_abs": "snr"}
+# -- entries -----------------------------------------------------------------------------
+
+
+def test_the_built_in_criteria_in_their_order():
+    entries = [REGISTRY.get(name) for name in REGISTRY.names()]
+    ours = [entry for entry in entries if REGISTRY.is_own(entry)]
+    assert tuple(entry.name for entry in ours) == CRITERIA
+    assert {entry.version for entry in ours} == {1}
+    assert {entry.name: entry.ranks_as for entry in ours if entry.ranks_as} == {"snr_abs": "snr"}
+    assert {entry.name for entry in ours if entry.uses_lam} == {"mean_exp", "snr_exp"}
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_lambda_enters_where_it_is_said_to(criterion):
+    mean, std = layer(100)
+    same = torch.equal(scores(criterion, mean, std, 1.0), scores(criterion, mean, std, 2.0))
+    assert same != REGISTRY.get(criterion).uses_lam
+
+
+WORDS = {"style": Style("Mine", "#000000", "#ffffff", order=-1), "formula": "w", "latex": "w", "source": "me"}
+
+
+def test_criteria_of_others_come_after_the_built_in_ones_whatever_their_order(monkeypatch):
+    mine = type("Mine", (Criterion,), {"name": "mine", **WORDS})
+    monkeypatch.setitem(REGISTRY._registered, "mine", mine)
+    assert tuple(REGISTRY.names()) == (*CRITERIA, "mine")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"style": None}, "criterion mine: needs a style"),
+        ({"formula": ""}, "criterion mine: formula is a line of 1 to 300 characters"),
+        ({"latex": "a\nb"}, "criterion mine: latex is a line"),
+        ({"source": None}, "criterion mine: source is a line"),
+        ({"source": "x" * 301}, "criterion mine: source is a line"),
+        ({"ranks_as": "snr"}, "criterion mine: ranks as snr: because says why"),
+    ],
+)
+def test_a_criterion_that_is_declared_wrongly_is_refused_where_it_is_written(wrong, words):
+    with pytest.raises(TypeError, match=words):
+        type("Mine", (Criterion,), {"name": "mine", **WORDS, **wrong})
+
+
+def test_what_criteria_share_is_computed_once(monkeypatch):
+    calls = []
+    real = torch.special.erfcx
+    monkeypatch.setattr(torch.special, "erfcx", lambda x: calls.append(x) or real(x))
+    moments = Moments(*layer(100))
+    for name in CRITERIA:
+        REGISTRY.get(name)().score(moments)
+    assert len(calls) == 1
+
+
+def test_the_signs_of_means_are_there_for_criteria_that_ask():
+    moments = Moments(torch.tensor([-0.5, 2.0], requires_grad=True), torch.ones(2))
+    assert moments.mean.tolist() == [-0.5, 2.0] and moments.mean.dtype == torch.float64
+    assert not moments.mean.requires_grad and moments.a.tolist() == [0.5, 2.0]

@@ -22,7 +22,8 @@ from methods.base import METHODS, Budget, Progress, Task
 from methods.core import passes
 from methods.core.errors import UserError
 from methods.core.streams import Streams
-from methods.criteria.criteria import Moments
+from methods.criteria.base import CRITERIA
+from methods.criteria.moments import Moments
 from methods.families.prior_and_kl import kl_rise
 from methods.layers import convert
 from methods.layers.layer import scale_parameters, variational_layers
@@ -160,7 +161,7 @@ def test_layers_kept_dense_are_not_pruned():
 def test_scores_are_those_of_the_criterion():
     posterior = network()[4].posterior
     for criterion in ("abs_mean", "snr", "snr_exp"):
-        expected = Moments(posterior.mean.detach(), posterior.std, 1.0).scores(criterion)
+        expected = CRITERIA.get(criterion)().score(Moments(posterior.mean.detach(), posterior.std))
         assert torch.equal(pruning.by_criterion(criterion)(posterior), expected)
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from methods.criteria.criteria import CRITERIA, EQUIVALENT, Moments, scores
+from methods.core.style import Style
+from methods.criteria.base import CRITERIA, Criterion
+from methods.criteria.moments import Moments
 from methods.layers.posterior import SparseGaussian
 from methods.subspace import recording, surgery
 
@@ -35,14 +37,36 @@ def test_pairs_compare_the_sets_and_ranks_of_the_criteria(n):
     (mean, std), (context, rows) = slots(), recorder()
     recording.record_criteria(context, "hidden", Moments(mean, std, 2.0), "snr", n)
     found = {(row["criterion_a"], row["criterion_b"]): row for _, row in rows}
-    names = [name for name in CRITERIA if name not in EQUIVALENT]
+    names = ["abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"]
     assert list(found) == list(combinations(names, 2))
     for (a, b), row in found.items():
-        first, second = (scores(name, mean, std, 2.0).numpy() for name in (a, b))
+        first, second = (CRITERIA.get(name)().score(Moments(mean, std, 2.0)).numpy() for name in (a, b))
         gone = [set(np.argsort(score, kind="stable")[:n].tolist()) for score in (first, second)]
         assert row["iou"] == pytest.approx(len(gone[0] & gone[1]) / len(gone[0] | gone[1]))
         assert row["rank_correlation"] == pytest.approx(spearmanr(first, second).statistic, abs=1e-9)
         assert (row["step"], row["layer"], row["criterion_used"]) == (7, "hidden", "snr")
+
+
+class Foreign(Criterion):
+    """A criterion of another package."""
+
+    name = "foreign"
+    style = Style("Foreign", hue="#000000", hue_dark="#ffffff")
+    formula, latex, source = "-std", r"-\sigma", "nowhere"
+
+    def score(self, moments):
+        return -moments.std
+
+
+def test_a_criterion_of_others_is_compared_in_runs_of_its_own_alone(monkeypatch):
+    monkeypatch.setitem(CRITERIA._registered, "foreign", Foreign)
+    names = {}
+    for used in ("snr", "foreign"):
+        context, rows = recorder()
+        recording.record_criteria(context, "hidden", Moments(*slots()), used, 9)
+        names[used] = list(dict.fromkeys(row[f"criterion_{side}"] for side in "ab" for _, row in rows))
+    assert names["snr"] == ["abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"]
+    assert names["foreign"] == [*names["snr"], "foreign"]
 
 
 def test_a_large_layer_is_ranked_on_an_even_sample():

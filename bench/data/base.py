@@ -76,9 +76,12 @@ class Dataset:
     """Base class of a data set.
 
     A subclass sets ``name``, may set ``Options`` (a dataclass), and implements ``load``.
+
+    ``version`` is part of the run id unless it is 1: raise it when a change alters the examples.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     Options: ClassVar[type] = DatasetOptions
 
     def __init__(self, options: Any = None) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from bench.experiment.settings import LEAVES, PARTS, SECTIONS, Evaluation, Keys, Training, flatten, located
 from methods.base import METHODS
 from methods.core.errors import UserError, unknown
-from methods.core.options import hashed_dict, option, parse, to_dict
+from methods.core.options import hashed_dict, option, parse, registries, to_dict
+from methods.core.registry import Registry
 
 #: Version of the layout of configurations.
 SCHEMA = 1
@@ -61,6 +62,13 @@ class RunSpec:
         return other
 
     @property
+    def entries(self) -> list[tuple[Registry[Any], Any]]:
+        """The data set, network, method and criterion of the run, each with its registry."""
+        return [
+            found for section in SECTIONS for found in _versioned(section, *getattr(self, section)).values()
+        ]
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The whole resolved configuration under full keys. Its values are shared; do not change them."""
         return {**self._flat, "seed": self.seed}
@@ -92,11 +100,13 @@ class RunSpec:
 
     def _nested(self, plain: Any) -> dict[str, Any]:
         config: dict[str, Any] = {"schema": SCHEMA}
-        for section, registry in SECTIONS.items():
+        for section in SECTIONS:
             name, options = getattr(self, section)
             config[section] = {"name": name, **plain(options)}
-            if registry is METHODS:
-                config[section]["version"] = METHODS.get(name).version
+            for key, (registry, item) in _versioned(section, name, options).items():
+                # ids from before anything but methods had a version must stay
+                if registry is METHODS or item.version != 1:
+                    config[section][key] = item.version
         config |= {"training": plain(self.training), "evaluation": plain(self.evaluation)}
         return config | {leaf: getattr(self, leaf) for leaf in LEAVES}
 
@@ -114,9 +124,11 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
     Raises
     ------
     UserError
-        If a key or name is unknown, a value is not valid, or the method has another version.
+        If a key or name is unknown, a value is not valid, or the run was stored at another version of its
+        method, criterion, data set or network.
     """
     rest = dict(config)
+    stored = "schema" in rest  # a stored run leaves out versions that are 1
     if rest.pop("schema", SCHEMA) != SCHEMA:
         raise UserError(
             f"{where or 'configuration'}: schema {config['schema']!r}; this version reads {SCHEMA}"
@@ -128,18 +140,34 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
             raise UserError(f"{where or 'configuration'}: missing key {section!r}")
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         item: Any = registry.get(options.pop("name", None), where)
-        if registry is METHODS and options.pop("version", item.version) != item.version:
-            raise UserError(
-                f"{located(where)}method {item.name} has version {item.version}, "
-                f"the run is of {value['version']}"
-            )
+        keys = {"version", *map(_version_key, registries(item.Options))}
+        told = {key: options.pop(key) for key in keys & options.keys()}
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
+        for key, (of, entry) in _versioned(section, *chosen[section]).items():
+            if (version := told.get(key, 1 if stored else entry.version)) != entry.version:
+                raise UserError(
+                    f"{located(where)}{of.kind} {entry.name} has version {entry.version}, "
+                    f"the run is of {version}"
+                )
     valid = {*SECTIONS, *PARTS, *LEAVES}
     for key in rest:
         if key not in valid:
             raise unknown("key", key, valid, where)
     plain = parse(_Plain, rest, where)
     return RunSpec(**chosen, **{field: getattr(plain, field) for field in (*PARTS, *LEAVES)})
+
+
+def _versioned(section: str, name: str, options: Any) -> dict[str, tuple[Registry[Any], Any]]:
+    """Return what ``section`` chooses by name, with its registry, by the key of its version in the section."""
+    registry = SECTIONS[section]
+    found = {"version": (registry, registry.get(name))}
+    for option_name, of in registries(type(options)).items():
+        found[_version_key(option_name)] = (of, of.get(getattr(options, option_name)))
+    return found
+
+
+def _version_key(option_name: str) -> str:
+    return f"{option_name}_version"
 
 
 def _join(where: str, section: str) -> str:

@@ -26,9 +26,12 @@ class Network:
 
     A subclass sets ``name``, may set ``Options`` (a dataclass), and implements ``build``, which makes
     ordinary torch modules; methods replace their layers later.
+
+    ``version`` is part of the run id unless it is 1: raise it when a change alters what is built.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     Options: ClassVar[type] = NetworkOptions
 
     def __init__(self, options: Any = None) -> None:

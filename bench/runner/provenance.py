@@ -16,16 +16,13 @@ import numpy as np
 import psutil
 import torch
 
-from bench.data.base import DATASETS
 from bench.experiment.execution import Execution
 from bench.experiment.spec import RunSpec
-from bench.networks.base import NETWORKS
 from bench.results import run_folder
 from bench.results.files import StoreError
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
 from bench.runner.git_state import code
-from methods.base import METHODS
 from methods.kernels import library
 
 #: Most earlier attempts at a run that are recorded.
@@ -96,13 +93,15 @@ def provenance(spec: RunSpec, execution: Execution, store: Store) -> dict[str, A
 
 
 def packages(spec: RunSpec) -> dict[str, str]:
-    """Return the versions of other packages that provide the run's method, data set or network, by name."""
+    """Return the versions of other packages that provide parts of the run, by name.
+
+    Parts are the method, its criterion, the data set and the network.
+    """
     found: dict[str, str] = {}
-    parts = ((METHODS, spec.method), (DATASETS, spec.dataset), (NETWORKS, spec.network))
-    for registry, (name, _) in parts:
-        module = registry.get(name).__module__
-        if not module.startswith(f"{registry.package}."):
-            points = [point for point in entry_points(group=registry.group) if _gives(point, module, name)]
+    for registry, item in spec.entries:
+        if not registry.is_own(item):
+            group = entry_points(group=registry.group)
+            points = [point for point in group if _gives(point, item.__module__, item.name)]
             found |= {point.dist.name: point.dist.version for point in points if point.dist is not None}
     return found
 

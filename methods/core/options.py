@@ -15,11 +15,12 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from methods.core.errors import UserError, unknown
+from methods.core.registry import Registry
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ def option(
     doc: str = "",
     *,
     within: str | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] | Registry[Any] | None = None,
     neutral: Any = _NO_NEUTRAL,
 ) -> Any:
     """Declare a dataclass field with documentation and a check of its value.
@@ -48,7 +49,8 @@ def option(
     within
         Interval of valid numbers in mathematical notation, for example ``"[0, 1)"`` or ``"(0, inf)"``.
     choices
-        Valid strings.
+        Valid strings; or a registry, whose names are valid, plug-ins included. A registry is asked when
+        a value is checked, so that a plug-in may import the module that declares the option.
     neutral
         For an option added when results already existed: the value that means the old behaviour.
         An option with this value is left out of the run id, so that earlier runs keep their ids.
@@ -67,10 +69,14 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _require_declared(default: Any, within: str | None, choices: tuple[str, ...] | None) -> None:
+def _require_declared(
+    default: Any, within: str | None, choices: tuple[str, ...] | Registry[Any] | None
+) -> None:
     """Raise ``TypeError`` if ``within`` is not an interval, or if the default is not valid."""
     if within is not None and not _INTERVAL.fullmatch(within):
         raise TypeError(f"option: within={within!r} is not an interval such as '[0, 1)' or '(0, inf)'")
+    if isinstance(choices, Registry):
+        choices = None  # a plug-in may be importing this module right now
     for value in default if isinstance(default, tuple) else (default,):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if (within and number and not inside(value, within)) or (
@@ -171,7 +177,7 @@ def describe(cls: type) -> list[OptionInfo]:
     rows = []
     for field in dataclasses.fields(cls):
         default = field.default if field.default_factory is REQUIRED else field.default_factory()
-        valid = field.metadata.get("within") or ", ".join(field.metadata.get("choices") or ())
+        valid = field.metadata.get("within") or ", ".join(_choices(field))
         kind = _type_name(field_types(cls)[field.name])
         rows.append(OptionInfo(field.name, kind, default, field.metadata.get("doc", ""), valid))
     return rows
@@ -183,6 +189,12 @@ def field_types(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def registries(cls: type) -> dict[str, Registry[Any]]:
+    """Return the options of ``cls`` whose valid values are the names of a registry, with that registry."""
+    found = {field.name: field.metadata.get("choices") for field in dataclasses.fields(cls)}
+    return {name: choices for name, choices in found.items() if isinstance(choices, Registry)}
+
+
 def inside(value: float, interval: str) -> bool:
     """Return whether ``value`` lies in ``interval`` (such as ``"[0, 1)"``); always false for NaN."""
     low, high = (float(part) for part in interval[1:-1].split(","))
@@ -192,12 +204,17 @@ def inside(value: float, interval: str) -> bool:
 
 
 def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
-    within, choices = field.metadata.get("within"), field.metadata.get("choices")
+    within, choices = field.metadata.get("within"), _choices(field)
     for item in value if isinstance(value, tuple) else (value,):
         if choices and item is not None and item not in choices:
             raise UserError(f"{where}: {item!r} is not valid; valid: {', '.join(choices)}")
         if within and isinstance(item, (int, float)) and not inside(item, within):
             raise UserError(f"{where}: {item!r} lies outside {within}")
+
+
+def _choices(field: dataclasses.Field[Any]) -> Sequence[str]:
+    choices = field.metadata.get("choices") or ()
+    return choices.names() if isinstance(choices, Registry) else choices
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:

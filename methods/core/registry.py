@@ -1,6 +1,6 @@
 """Finding plug-ins: every class of a kind in a folder, in an entry-point group, or registered by hand.
 
-Methods, data sets and networks are found in this one way. A class belongs to the kind
+Methods, criteria, data sets and networks are found in this one way. A class belongs to the kind
 when it derives from its base and has a ``name`` of its own.
 """
 
@@ -22,11 +22,13 @@ class Registry(Generic[T]):
     """The classes of one kind by name.
 
     kind: the word for error messages. package: the folder whose files are looked through.
-    group: the entry-point group for packages of others.
+    group: the entry-point group for packages of others. own_first: whether those of the folder
+    come first, whatever order the others have.
     """
 
-    def __init__(self, kind: str, package: str, base: type[T], group: str) -> None:
+    def __init__(self, kind: str, package: str, base: type[T], group: str, own_first: bool = False) -> None:
         self.kind, self.package, self.base, self.group = kind, package, base, group
+        self._own_first = own_first
         self._registered: dict[str, type[T]] = {}
         self._discovered: dict[str, type[T]] | None = None
 
@@ -38,7 +40,16 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All names, in the order of ``style.order`` where there is one, then alphabetically."""
         found = self._all()
-        return sorted(found, key=lambda n: (getattr(getattr(found[n], "style", None), "order", 0), n))
+
+        def place(name: str) -> tuple[bool, int, str]:
+            order = getattr(getattr(found[name], "style", None), "order", 0)
+            return self._own_first and not self.is_own(found[name]), order, name
+
+        return sorted(found, key=place)
+
+    def is_own(self, item: type[T]) -> bool:
+        """Whether a class is from a file of the folder, and not from a package of others."""
+        return item.__module__.startswith(f"{self.package}.")
 
     def get(self, name: str, where: str = "") -> type[T]:
         """The class called ``name``; ``UserError`` listing the valid names otherwise."""

@@ -1,1 +1,1 @@
-"""Removal criteria: how important a weight is."""
+"""Removal criteria, a file each: by which score weights are kept."""

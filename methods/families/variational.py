@@ -18,7 +18,7 @@ from methods.base import Batch, Equivalent, Method, Progress, Task
 from methods.core import passes
 from methods.core.options import option, to_dict
 from methods.core.streams import Streams
-from methods.criteria.criteria import EQUIVALENT
+from methods.criteria.base import CRITERIA
 from methods.families.prior_and_kl import KLOptions, PriorOptions, kl_weight
 from methods.families.sparse import SparsityOptions, random_index, slot_counts
 from methods.layers import convert, layer
@@ -150,11 +150,12 @@ class SparseVariationalMethod(VariationalMethod):
         if options.sparsity == 0:
             shared = {f.name: getattr(options, f.name) for f in fields(VariationalOptions)}
             return Equivalent("dense_vi", shared, "sparsity 0 is dense VI")
-        criterion = getattr(options, "criterion", None)
-        if criterion in EQUIVALENT:
-            same, reason = EQUIVALENT[criterion]
-            return Equivalent(cls.name, to_dict(replace(options, criterion=same)), reason)
-        return None
+        name = getattr(options, "criterion", None)
+        criterion = CRITERIA.get(name) if name in CRITERIA.names() else None
+        if criterion is None or criterion.ranks_as is None:
+            return None
+        same = replace(options, criterion=criterion.ranks_as)
+        return Equivalent(cls.name, to_dict(same), f"ranks as {criterion.ranks_as}: {criterion.because}")
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:

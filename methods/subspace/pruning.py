@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from methods.base import Context
-from methods.criteria.criteria import Moments
+from methods.criteria.base import CRITERIA
+from methods.criteria.moments import Moments
 from methods.layers.layer import VariationalLayer, sparse_layers
 from methods.layers.posterior import Gaussian, Posterior, Slots
 from methods.subspace import allocation, surgery
@@ -57,10 +58,11 @@ def quota(module: nn.Module, rule: str, sparsity: float, final: float) -> Quota:
 
 def by_criterion(criterion: str) -> Scores:
     """Return the function that scores the weights of a Gaussian posterior by a removal criterion."""
+    chosen = CRITERIA.get(criterion)()
 
     def scores(posterior: Posterior) -> torch.Tensor:
         assert isinstance(posterior, Gaussian)
-        return Moments(posterior.mean.detach(), posterior.std, 1.0).scores(criterion)
+        return chosen.score(Moments(posterior.mean.detach(), posterior.std))
 
     return scores
 

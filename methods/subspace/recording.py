@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from methods.base import Context
-from methods.criteria.criteria import CRITERIA, EQUIVALENT, Moments
+from methods.criteria.base import CRITERIA
+from methods.criteria.moments import Moments
 from methods.layers.posterior import Slots
 from methods.subspace import surgery
 
@@ -85,7 +86,7 @@ def record_change(
 def record_criteria(context: Context, layer: str, moments: Moments, criterion: str, n: int) -> None:
     """Record a row of ``criteria_pairs`` for each pair of criteria: would they remove the same slots?
 
-    ``snr_abs`` is left out, because it ranks as ``snr``.
+    The criteria are those of ``compared``.
 
     Parameters
     ----------
@@ -102,8 +103,8 @@ def record_criteria(context: Context, layer: str, moments: Moments, criterion: s
     """
     if n == 0:
         return
-    names = [c for c in CRITERIA if c not in EQUIVALENT]
-    score = torch.stack([moments.scores(c) for c in names])
+    names = compared(criterion)
+    score = torch.stack([CRITERIA.get(name)().score(moments) for name in names])
     removed = torch.stack([surgery.lowest(values, n) for values in score]).float()
     shared = (removed @ removed.t()).tolist()
     ranks = _centred_ranks(score[:, :: max(1, score.shape[1] // RANKED)])
@@ -123,6 +124,20 @@ def record_criteria(context: Context, layer: str, moments: Moments, criterion: s
                 "rank_correlation": rank if rank == rank else None,
             },
         )
+
+
+def compared(criterion: str) -> tuple[str, ...]:
+    """The criteria that a run by ``criterion`` compares: the built-in ones, and its own.
+
+    What a run records depends on its settings alone, not on the plug-ins that happen to be installed. A
+    criterion that ranks as another one (``snr_abs``) is left out.
+    """
+    entries = [CRITERIA.get(name) for name in CRITERIA.names()]
+    return tuple(
+        entry.name
+        for entry in entries
+        if entry.ranks_as is None and (CRITERIA.is_own(entry) or entry.name == criterion)
+    )
 
 
 def _position(context: Context, layer: str) -> dict[str, Any]:

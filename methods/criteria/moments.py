@@ -1,4 +1,4 @@
-"""The six removal criteria for q = N(mean, std^2), in forms that neither cancel nor overflow.
+"""What criteria are computed from, for q = N(mean, std^2), in forms that neither cancel nor overflow.
 
 With a = |mean|, z = a / std and s = lambda * std, every criterion of Li et al. (ICLR 2024,
 arXiv 2402.11025) has a closed form. The textbook expressions of the exponential ones subtract
@@ -14,61 +14,29 @@ from functools import cached_property
 
 import torch
 
-from methods.core.errors import unknown
-
-#: One line a criterion: what it is, and how it ranks. The larger is kept.
-DESCRIPTIONS = {
-    "abs_mean": "|mean|: the magnitude",
-    "snr": "|mean| / std: the signal-to-noise ratio of the weight",
-    "mean_abs": "E|w|: the magnitude, with credit for uncertainty where std is comparable to |mean|",
-    "snr_abs": "E|w| / sd|w|: ranks exactly as snr",
-    "mean_exp": "E exp(lambda |w|): ranks as mean_abs while lambda * std and lambda * |mean| are small",
-    "snr_exp": "E exp(lambda |w|) / sd exp(lambda |w|): close to keeping the smallest std, whatever the mean",
-}
-CRITERIA: tuple[str, ...] = tuple(DESCRIPTIONS)
-
-#: Criteria that rank exactly as another one, and why.
-EQUIVALENT = {"snr_abs": ("snr", "ranks as snr: SNR(|w|) is strictly increasing in |mean|/std")}
-
 # Below this s, expansions in s are closer than float64 gets to the exact forms.
 _SMALL = 5e-6
 # From this z on g(z) < 1e-199, nothing beside any term that it is added to.
 _FAR = 30.0
 
 
-def scores(criterion: str, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.0) -> torch.Tensor:
-    """What weights are ranked by: an increasing function of ``value``, safer to compare.
-
-    ``snr_abs`` is ranked by z, free of round-off where SNR(|w|) is flat; ``snr_exp`` by -D
-    (``Moments.log_moment_ratio``), which neither overflows nor needs a root.
-
-    mean, std: one shape, any floating type. Returns float64 of that shape, the larger kept;
-    +inf where z overflows, NaN where the mean is NaN.
-    Raises ``UserError`` on an unknown criterion, ``ValueError`` unless std > 0 and lambda > 0.
-    """
-    return Moments(mean, std, lam).scores(criterion)
-
-
-def value(criterion: str, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.0) -> torch.Tensor:
-    """The criterion by its definition, except that of ``mean_exp`` the natural logarithm is returned.
-
-    Shapes and errors as of ``scores``. Near z = 0, SNR(|w|) grows as z^4 from 1.3236, below the
-    resolution of float64 for z < 1e-3: rank by ``scores``.
-    """
-    moments = Moments(mean, std, lam)
-    if criterion == "snr_abs":
-        z = moments.z
-        return (z + 2 * moments.normal_loss) / moments.unit_variance_abs.sqrt()
-    if criterion == "snr_exp":
-        return moments.log_moment_ratio.expm1().rsqrt()
-    return moments.scores(criterion)
-
-
 class Moments:
     """What the criteria are made of, for one set of weights; each computed at most once, in float64.
 
-    mean, std: one shape, any floating type; every attribute has that shape.
-    a = |mean|, z = a / std, s = lambda * std.
+    Every attribute but ``lam`` has the shape of the weights: ``mean``, ``std``, a = |mean|, z = a / std,
+    s = lambda * std, and those below. Criteria share them, so no criterion may write to one.
+
+    Parameters
+    ----------
+    mean, std
+        Of each weight; one shape, any floating type.
+    lam
+        lambda of the criteria that have it.
+
+    Raises
+    ------
+    ValueError
+        Unless std > 0 everywhere and lambda > 0.
     """
 
     def __init__(self, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.0) -> None:
@@ -77,22 +45,14 @@ class Moments:
         if not lam > 0:
             raise ValueError(f"lambda must be positive, got {lam!r}")
         self.lam = lam
-        self.a, self.std = mean.detach().double().abs(), std.detach().double()
+        self._given = mean.detach()
+        self.a, self.std = self._given.double().abs(), std.detach().double()
         self.z, self.s = self.a / self.std, lam * self.std
 
-    def scores(self, criterion: str) -> torch.Tensor:
-        """What the function ``scores`` returns for these weights."""
-        if criterion not in CRITERIA:
-            raise unknown("criterion", criterion, CRITERIA)
-        if criterion == "abs_mean":
-            return self.a
-        if criterion in ("snr", "snr_abs"):
-            return self.z
-        if criterion == "mean_abs":
-            return self.expected_abs
-        if criterion == "mean_exp":
-            return self.log_expected_exp
-        return -self.log_moment_ratio
+    @cached_property
+    def mean(self) -> torch.Tensor:
+        """The means, signs included."""
+        return self._given.double()
 
     @cached_property
     def normal_loss(self) -> torch.Tensor:
