@@ -2,26 +2,38 @@
 
 The method is trained on small networks for some seconds, and each promise of the contract is checked. A line
 for each says pass or FAIL, and what was found or why it failed. The exit status is 1 if a check fails.
+``python -m bench.check --criterion snr`` does the same for a removal criterion, without training.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
+
+if TYPE_CHECKING:
+    from bench.checking.verdicts import Verdict
 
 NETWORKS = ("mlp", "cnn", "resnet18")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check one method on some networks, and print a line a check."""
+    """Check one method on some networks, or one criterion, and print a line a check."""
     parser = cli.parser("bench.check", __doc__)
     parser.add_argument(
-        "method", metavar="METHOD", help="its name; `python -m bench.list methods` lists them"
+        "method", metavar="METHOD", nargs="?", help="its name; `python -m bench.list methods` lists them"
+    )
+    parser.add_argument(
+        "--criterion",
+        metavar="NAME",
+        help="check a removal criterion instead of a method; `bench.list criteria` lists them",
     )
     parser.add_argument(
         "--network",
@@ -32,10 +44,34 @@ def main(argv: list[str] | None = None) -> int:
     )
     cli.add_set(parser)
     arguments = parser.parse_args(argv)
+    if arguments.criterion is not None:
+        if arguments.method is not None or arguments.network or arguments.overrides:
+            parser.error("--criterion NAME stands alone: no METHOD, --network or --set")
+        return _criterion(arguments.criterion)
+    if arguments.method is None:
+        parser.error("the following arguments are required: METHOD, or --criterion NAME")
+    return _method(arguments)
 
-    # imported here, so that --help does not wait for torch
-    from bench.checking.checks import examine
+
+# Functions import what they need, so that --help does not wait for torch.
+
+
+def _criterion(name: str) -> int:
+    """Check a criterion; return the exit status."""
+    from bench.checking.criterion import CHECKS, Subject
+    from bench.checking.verdicts import examine
+    from methods.criteria.base import CRITERIA
+
+    began, cls = time.perf_counter(), CRITERIA.get(name, "--criterion")
+    return _summary(name, _printed(examine(CHECKS, Subject(cls), cls)), began)
+
+
+def _method(arguments: Namespace) -> int:
+    """Check a method on each network; return the exit status."""
+    from bench.checking.checks import CHECKS
     from bench.checking.trial import OTHER_SEED, SEED, Trial, refused, specification
+    from bench.checking.verdicts import examine
+    from methods.base import METHODS
     from methods.core.errors import UserError
 
     overrides, began = cli.overrides(arguments), time.perf_counter()
@@ -46,19 +82,30 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--set: {key}: the method is the argument, and networks are chosen by --network")
     networks = dict.fromkeys(arguments.network or NETWORKS)
     specs = [specification(arguments.method, network, overrides) for network in networks]
+    cls, width = METHODS.get(arguments.method), max(map(len, networks)) + 2
     outcomes: Counter[str] = Counter()
-    width = max(map(len, networks))
     for spec in specs:
         with tempfile.TemporaryDirectory(prefix="bench.check.") as folder:
-            for verdict in examine(Trial(spec, Path(folder))):
-                outcomes[verdict.outcome] += 1
-                head = f"{verdict.network:<{width}}  {verdict.outcome:<7}  {verdict.check.name:<11}"
-                print(f"{head}  {verdict.words}", flush=True)
-                if verdict.outcome == "FAIL":
-                    print(f"{'':<{width}}           {'promise:':<11}  {verdict.check.promise}")
-    seconds = time.perf_counter() - began
+            verdicts = examine(CHECKS, Trial(spec, Path(folder)), cls)
+            outcomes += _printed(verdicts, f"{spec.network[0]:<{width}}")
+    return _summary(arguments.method, outcomes, began)
+
+
+def _printed(verdicts: Iterable[Verdict], head: str = "") -> Counter[str]:
+    """Print a line a verdict, after ``head``; returns how many there are of each outcome."""
+    outcomes: Counter[str] = Counter()
+    for verdict in verdicts:
+        outcomes[verdict.outcome] += 1
+        print(f"{head}{verdict.outcome:<7}  {verdict.check.name:<11}  {verdict.words}", flush=True)
+        if verdict.outcome == "FAIL":
+            print(f"{'':<{len(head)}}         {'promise:':<11}  {verdict.check.promise}")
+    return outcomes
+
+
+def _summary(name: str, outcomes: Counter[str], began: float) -> int:
+    """Print how many checks ended how, and how long they took; returns 1 where one failed, else 0."""
     counted = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ("pass", "FAIL", "skipped"))
-    print(f"{arguments.method}: {counted} in {seconds:.0f} s")
+    print(f"{name}: {counted} in {time.perf_counter() - began:.0f} s")
     return 1 if outcomes["FAIL"] else 0
 
 

@@ -15,13 +15,17 @@ import torch
 from torch import nn
 
 from bench import check
-from bench.checking.checks import CHECKS, examine
+from bench.checking import criterion as criterion_checks
+from bench.checking.checks import CHECKS
 from bench.checking.held import numbers_held
 from bench.checking.probe import weights_used
 from bench.checking.trial import Trial, specification
+from bench.checking.verdicts import examine
 from bench.cli.entry import entry
 from bench.training.checkpoints import Checkpoints
 from methods.base import METHODS, Equivalent, Stage
+from methods.core.style import Style
+from methods.criteria.base import CRITERIA, Criterion
 from methods.deterministic import Deterministic
 from methods.layers.inventory import kernel_layers
 from methods.layers.layer import sparse_layers
@@ -32,7 +36,8 @@ OURS = [name for name in METHODS.names() if METHODS.get(name).__module__.startsw
 
 
 def verdicts(method, network, folder, overrides=None):
-    return list(examine(Trial(specification(method, network, overrides or {}), folder)))
+    trial = Trial(specification(method, network, overrides or {}), folder)
+    return list(examine(CHECKS, trial, METHODS.get(method)))
 
 
 def failures(found):
@@ -618,6 +623,102 @@ def test_all_that_training_keeps_is_counted_once():
     assert sum(held.values()) == 2 * (6 + 2 + 2 + 2) + 5 + 9 + 15 + 6 + 2 + 4 + 3 + 6
 
 
+# -- criteria ------------------------------------------------------------------------------------
+
+
+def criterion_verdicts(cls):
+    return list(examine(criterion_checks.CHECKS, criterion_checks.Subject(cls), cls))
+
+
+@pytest.mark.parametrize("name", ["abs_mean", "snr", "mean_abs", "snr_abs", "mean_exp", "snr_exp"])
+def test_every_criterion_keeps_every_promise(name):
+    found = criterion_verdicts(CRITERIA.get(name))
+    assert [verdict.check for verdict in found] == list(criterion_checks.CHECKS)
+    assert {verdict.check.name: verdict.words for verdict in found if verdict.outcome != "pass"} == {}
+
+
+class Narrow(Criterion):
+    """Keeps the weights of smallest standard deviation."""
+
+    name = "narrow"
+    style = Style("Narrow", hue="#000000", hue_dark="#ffffff")
+    formula, latex, source = "-std", r"-\sigma", "nowhere"
+
+    def score(self, moments):
+        return -moments.std
+
+
+def scoring(score, **attributes):
+    """A criterion of that score."""
+    words = {"__doc__": "Broken.", "name": "broken", "score": lambda self, moments: score(moments)}
+    return type("Broken", (Narrow,), words | attributes)
+
+
+CALLS = []
+
+
+def in_place(moments):
+    return moments.z.mul_(2)
+
+
+def pairwise(moments):
+    return (
+        (moments.std[:, None] > moments.std[None]).sum(1).double() if moments.std.dim() == 1 else -moments.std
+    )
+
+
+def scattered(moments):
+    dense = torch.zeros(100_000, dtype=torch.float64)
+    dense[: moments.std.numel()] = moments.std.flatten()
+    return dense[: moments.std.numel()].view_as(moments.std)
+
+
+def seeded(moments):
+    torch.manual_seed(0)
+    return moments.std
+
+
+def counting(moments):
+    CALLS.append(None)
+    return moments.std * len(CALLS)
+
+
+BROKEN_CRITERIA = [
+    (scoring(lambda m: m.z, name="Of two words"), "declared", "name is 'Of two words'"),
+    (scoring(lambda m: m.z, version=0), "declared", "version is 0; it is a whole number"),
+    (scoring(lambda m: m.z, __doc__=None), "declared", "has no docstring"),
+    (scoring(lambda m: m.z, ranks_as="srn", because="x"), "declared", "ranks_as is 'srn'; it is the name of"),
+    (scoring(lambda m: m.z, ranks_as="broken", because="x"), "declared", "ranks_as is 'broken'"),
+    (scoring(lambda m: m.z.float()), "scores", "score is torch.float32 of torch.float32 weights"),
+    (scoring(lambda m: m.z.sum()), "scores", r"score has shape \(\) of"),
+    (scoring(lambda m: m.z.tolist()), "scores", "score returns list"),
+    (scoring(lambda m: m.z * torch.ones(1).double().requires_grad_()), "scores", "requires a gradient"),
+    (scoring(lambda m: m.nothing), "scores", "no attribute 'nothing', at tests/test_check"),
+    (scoring(lambda m: (m.a / m.a.min().clamp(min=1e-8) ** 40)), "finite", "inf at mean "),
+    (scoring(lambda m: m.a.log()), "finite", "-inf at mean 0, std 1e-12, lambda 0.01, and at 26 more of 756"),
+    (scoring(lambda m: m.std + torch.rand(m.std.shape)), "determinism", "draws from torch's global stream"),
+    (scoring(seeded), "determinism", "draws from torch's global stream, or seeds it"),
+    (scoring(counting), "determinism", "4096 of 4096 scores are others the second time"),
+    (scoring(in_place), "inputs", "score changes moments.z in place"),
+    (scoring(lambda m: m.std.cumsum(-1)), "order", "weights in another order have other scores"),
+    (scoring(pairwise), "size", "makes 16777216 numbers for 4096 weights"),
+    (scoring(scattered), "size", "aten.zeros.* makes 100000 numbers"),
+    (scoring(lambda m: m.z, value=lambda self, m: -m.z), "definition", "value falls 40.. times"),
+    (scoring(lambda m: m.a, ranks_as="snr", because="x"), "equivalence", "ranks_as is snr, which has "),
+    (scoring(lambda m: m.s), "lambda", "uses_lam is False, and scores at lambda 1 and 2 differ"),
+    (scoring(lambda m: m.z, uses_lam=True), "lambda", "uses_lam is True, and scores are the same"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "name", "words"), BROKEN_CRITERIA, ids=[c[2][:40] for c in BROKEN_CRITERIA])
+def test_a_criterion_that_breaks_a_promise_fails_that_check_and_no_other(cls, name, words):
+    failed = failures(criterion_verdicts(cls))
+    # what changes from call to call has no fixed scores for any other check either
+    others = {"order", "lambda"} if name == "determinism" else set()
+    assert name in failed and failed.keys() <= {name} | others, failed
+    assert re.search(words, failed[name]), failed[name]
+
+
 # -- the command ---------------------------------------------------------------------------------
 
 
@@ -667,6 +768,9 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
         (["ssvi", "--set", "method=rigl"], "the method is the argument"),
         (["ssvi", "--network", "mlp", "--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no "),
         ([], "the following arguments are required: METHOD"),
+        (["--criterion", "srn"], "--criterion: unknown criterion 'srn'; valid: abs_mean, "),
+        (["ssvi", "--criterion", "snr"], "--criterion NAME stands alone"),
+        (["--criterion", "snr", "--network", "mlp"], "--criterion NAME stands alone"),
     ],
 )
 def test_bad_input_is_one_line(call, arguments, words):
@@ -700,3 +804,17 @@ def test_options_that_are_none_are_one_line(call, registered):
     assert re.fullmatch(
         r"error: method broken: OSError: no options here, at tests/test_check.py:\d+ in __init__\n", err
     )
+
+
+def test_a_criterion_is_checked_by_its_name(call, monkeypatch):
+    status, out, err = call("--criterion", "snr_abs")
+    assert (status, err) == (0, "")
+    *lines, last = out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["pass", check.name] for check in criterion_checks.CHECKS]
+    assert re.fullmatch(r"snr_abs: 10 pass, 0 FAIL, 0 skipped in \d+ s", last)
+    monkeypatch.setitem(CRITERIA._registered, "broken", scoring(lambda m: m.a.log()))
+    status, out, err = call("--criterion", "broken")
+    assert (status, err) == (1, "")
+    (at,) = (number for number, line in enumerate(out.splitlines()) if line.startswith("FAIL"))
+    promise = out.splitlines()[at + 1]
+    assert promise.split(maxsplit=1) == ["promise:", criterion_checks.CHECKS[2].promise]

@@ -17,6 +17,7 @@ from bench.networks.base import NETWORKS, Network
 from methods.base import METHODS, Method, Style
 from methods.core.errors import UserError
 from methods.core.options import describe, hashed_dict, option, parse, to_dict
+from methods.criteria.base import CRITERIA
 
 STYLE = Style("Spec toy", hue="#000000", hue_dark="#FFFFFF")
 
@@ -116,6 +117,38 @@ def test_a_method_version_changes_the_ids(monkeypatch):
     before = spec().run_id
     monkeypatch.setattr(SpecMethod, "version", 3)
     assert spec().run_id != before
+
+
+@pytest.mark.parametrize("entry", [SpecData, SpecNetwork], ids=lambda entry: entry.name)
+def test_a_version_of_data_and_network_is_neutral_at_1(monkeypatch, entry):
+    section = "dataset" if entry is SpecData else "network"
+    ids, stored = (spec().run_id, spec().config_id), spec().to_dict()
+    assert "version" not in stored[section]
+    monkeypatch.setattr(entry, "version", 2)
+    after = spec()
+    assert after.to_dict()[section]["version"] == 2
+    assert after.run_id != ids[0] and after.config_id != ids[1]
+    assert parse_spec(after.to_dict()) == after
+    with pytest.raises(UserError, match=rf"^here: {entry.name} is at version 2, the run at 1$"):
+        parse_spec(stored, "here")
+    stored[section]["version"] = 3
+    with pytest.raises(UserError, match=rf"^{entry.name} is at version 2, the run at 3$"):
+        parse_spec(stored)
+
+
+def test_a_version_of_the_criterion_is_neutral_at_1(monkeypatch):
+    chosen = NAMES | {"method": "ssvi", "sparsity": 0.5}
+    before, other = parse_spec(nest(chosen)), parse_spec(nest(chosen | {"criterion": "abs_mean"}))
+    ids, stored = (before.run_id, other.run_id), before.to_dict()
+    assert "criterion_version" not in stored["method"]
+    monkeypatch.setattr(CRITERIA.get("snr"), "version", 2)
+    after = parse_spec(nest(chosen))
+    assert after.to_dict()["method"]["criterion_version"] == 2
+    assert after.run_id != ids[0] and parse_spec(after.to_dict()) == after
+    # of a run by another criterion nothing changes
+    assert parse_spec(other.to_dict()).run_id == ids[1]
+    with pytest.raises(UserError, match=r"^snr is at version 2, the run at 1$"):
+        parse_spec(stored)
 
 
 def test_a_later_option_at_its_neutral_value_keeps_the_id(monkeypatch):

@@ -1,4 +1,4 @@
-"""Describe how a check fails or is skipped, and where in the method the cause lies."""
+"""Make checks one after the other; each passes, fails or is skipped, with a reason."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import inspect
 import re
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
 
 from bench.results.run_folder import RunFolder
 from methods.base import Method
 from methods.core.errors import UserError
 
-#: A line of a printed traceback: file, line and function.
-_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
+T = TypeVar("T")
 
 
 class Failed(Exception):
@@ -24,12 +26,81 @@ class Skipped(Exception):
     """A promise can't be checked here; the message says why."""
 
 
-def tell(error: BaseException, method: type[Method]) -> str:
-    """Describe an exception in one line: what was raised, and where in the method."""
+@dataclass(frozen=True)
+class Check(Generic[T]):
+    """A promise, and how it is checked.
+
+    Parameters
+    ----------
+    name
+        One word.
+    promise
+        What is promised, in a sentence.
+    look
+        Returns what was found of a subject; raises ``Failed`` or ``Skipped`` with the reason.
+    vital
+        Whether all later checks are skipped if this one fails.
+    """
+
+    name: str
+    promise: str
+    look: Callable[[T], str]
+    vital: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a check.
+
+    Parameters
+    ----------
+    check
+        The check.
+    outcome
+        ``pass``, ``FAIL`` or ``skipped``.
+    words
+        What was found, or the reason of the failure.
+    """
+
+    check: Check[Any]
+    outcome: Literal["pass", "FAIL", "skipped"]
+    words: str
+
+
+def examine(checks: Sequence[Check[T]], subject: T, cls: type) -> Iterator[Verdict]:
+    """Make every check of ``subject`` in order; an error raised by the class ``cls`` is a failed check."""
+    failed = ""
+    for check in checks:
+        if failed:
+            yield Verdict(check, "skipped", f"{failed} failed")
+            continue
+        verdict = _examine(check, subject, cls)
+        if verdict.outcome == "FAIL" and check.vital:
+            failed = check.name
+        yield verdict
+
+
+def _examine(check: Check[T], subject: T, cls: type) -> Verdict:
+    try:
+        return Verdict(check, "pass", check.look(subject))
+    except Skipped as reason:
+        return Verdict(check, "skipped", str(reason))
+    except Failed as reason:
+        return Verdict(check, "FAIL", str(reason))
+    except (Exception, SystemExit) as error:  # any error of a class that others wrote
+        return Verdict(check, "FAIL", tell(error, cls))
+
+
+#: A line of a printed traceback: file, line and function.
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
+
+
+def tell(error: BaseException, cls: type) -> str:
+    """Describe an exception in one line: what was raised, and where in the class that is checked."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
-    return f"{type(error).__name__}: {text}{where(''.join(traceback.format_exception(error)), method)}"
+    return f"{type(error).__name__}: {text}{where(''.join(traceback.format_exception(error)), cls)}"
 
 
 def reason(folder: RunFolder, method: type[Method]) -> str:
@@ -39,14 +110,14 @@ def reason(folder: RunFolder, method: type[Method]) -> str:
     return f"{error}{where(log.read_text(), method) if log.exists() else ''}"
 
 
-def where(log: str, method: type[Method]) -> str:
-    """Return the last place in a printed traceback that the author of ``method`` can mend; else nothing.
+def where(log: str, cls: type) -> str:
+    """Return the last place in a printed traceback that the author of ``cls`` can mend; else nothing.
 
     This is a line in the method's own file; else one in a file of its base classes; else one outside
     libraries.
     """
     frames = _FRAME.findall(log)
-    files = [_file(cls) for cls in method.__mro__]
+    files = [_file(base) for base in cls.__mro__]
     for wanted in (files[:1], files):
         if mine := [frame for frame in frames if frame[0] in wanted]:
             return _place(*mine[-1])
