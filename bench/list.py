@@ -103,7 +103,12 @@ def _recipes() -> list[Entry]:
 
 
 def _criteria() -> list[Entry]:
-    return [Entry(name, CRITERIA.get(name).formula) for name in CRITERIA.names()]
+    entries = []
+    for name in CRITERIA.names():
+        criterion = CRITERIA.get(name)
+        details = ((_first_line(criterion), ""), (f"LaTeX: {criterion.latex}", ""))
+        entries.append(Entry(name, f"{criterion.formula} [{criterion.source}]", details))
+    return entries
 
 
 def _settings() -> list[Entry]:

@@ -15,6 +15,7 @@ import streamlit as st
 
 from bench.results.files import StoreError
 from bench.results.store import Store
+from bench.results.styles import FILES, METHODS, StyleFile
 from bench.results.tables.columns import definitions
 from dashboard.plain import plain
 
@@ -147,12 +148,12 @@ def references(part: Part) -> dict[str, str]:
     return found
 
 
-def styles(part: Part) -> Mapping[str, Mapping[str, Any]]:
-    """Return the styles of methods in all folders, the first folder winning."""
+def styles(part: Part, of: StyleFile = METHODS) -> Mapping[str, Mapping[str, Any]]:
+    """Return the styles of methods, or of criteria, in all folders, the first folder winning."""
     found: dict[str, Mapping[str, Any]] = {}
     for folder in reversed(part.folders):
-        path = Path(folder) / part.suite / "methods.json"
-        found |= _styles(folder, part.suite, _file_stamp(path))
+        path = Path(folder) / part.suite / of.file
+        found |= _styles(folder, part.suite, of.file, _file_stamp(path))
     return found
 
 
@@ -248,9 +249,10 @@ def _references(folder: str, suite: str, scale: str, stamp: object) -> dict[str,
 
 
 @st.cache_resource(max_entries=_KEPT, show_spinner=False)
-def _styles(folder: str, suite: str, stamp: object) -> Mapping[str, Mapping[str, Any]]:
+def _styles(folder: str, suite: str, file: str, stamp: object) -> Mapping[str, Mapping[str, Any]]:
+    (of,) = (known for known in FILES if known.file == file)
     try:
-        return Store(folder).read_styles(suite)
+        return Store(folder).read_styles(suite, of)
     except StoreError:
         return {}
 

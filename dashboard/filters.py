@@ -11,6 +11,7 @@ import streamlit as st
 
 from bench.figures import SCORES, Look, axes, ranked_by
 from bench.results.files import StoreError
+from bench.results.styles import CRITERIA
 from dashboard import data
 from dashboard.data import Part
 
@@ -85,7 +86,7 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
         except StoreError as error:
             return None, str(error)
         score = _score(part)
-        look = Look("dark" if mode == "dark" else "light", data.styles(part))
+        look = Look("dark" if mode == "dark" else "light", data.styles(part), data.styles(part, CRITERIA))
         setting, runs = _setting(runs)
         everything = runs
         recipes = sorted(runs["recipe"].dropna().astype(str).unique())

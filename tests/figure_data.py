@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.figures import Look
+from bench.reporting.collecting import criterion_styles
 from bench.results.tables.columns import kinds
 
 STYLES = {
@@ -15,7 +16,7 @@ STYLES = {
         "rigl": ("RigL", "#3099BA", "#32A4A9", "cross", "dot", 60),
     }.items()
 }
-LOOK = Look("light", STYLES)
+LOOK = Look("light", STYLES, criterion_styles())
 
 
 def identifier(number: int) -> str:

@@ -338,6 +338,7 @@ def test_criteria_of_others_come_after_the_built_in_ones_whatever_their_order(mo
     [
         ({"style": None}, "criterion mine: needs a style"),
         ({"formula": ""}, "criterion mine: formula is a line of 1 to 300 characters"),
+        ({"latex": "$w$"}, "criterion mine: latex stands without dollar signs"),
         ({"latex": "a\nb"}, "criterion mine: latex is a line"),
         ({"source": None}, "criterion mine: source is a line"),
         ({"source": "x" * 301}, "criterion mine: source is a line"),

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from bench.results import styles
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 from dashboard import data
@@ -107,6 +108,22 @@ def test_values_in_the_address_that_are_none_are_ignored(opened, page):
     assert app.title
 
 
+def test_criteria_have_the_looks_and_words_that_the_folder_gives_them(opened, copy):
+    path = copy / "criteria_ablation" / "criteria.json"
+    known = json.loads(path.read_text())
+    known["snr"] |= {"label": "Signal *to* noise", "hue": "#123456", "order": 50, "source": "a book"}
+    path.write_text(json.dumps(known))
+    app = opened("criteria", copy, suite="criteria_ablation · demo")
+    drawn = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    differences, overlaps, in_time = drawn
+    assert "Signal *to* noise" in differences["layout"]["yaxis"]["ticktext"][-2:][0]
+    assert overlaps["layout"]["yaxis"]["ticktext"][-1].startswith("Signal *to* noise")
+    lines = {line.get("name"): line for line in in_time["data"]}
+    assert lines["Signal *to* noise"]["line"] == {"color": "#123456", "dash": "dash", "width": 2}
+    assert r"**Signal \*to\* noise** · " in words(app) and "Source: a book" in words(app)
+    assert r"\mathrm{SNR}(w) = |\mu| / \sigma" in "".join(element.value for element in app.latex)
+
+
 # -- folders that are not as they should be -----------------------------------------------------
 
 
@@ -192,7 +209,7 @@ def test_runs_without_any_result_are_no_blank_page(opened, copy, page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_half_of_a_grid_is_shown_as_it_is(opened, copy, page):
-    """One reference is unfinished, a seed is not known, a figure is infinite, and methods have no styles."""
+    """One reference is unfinished, a seed is not known, a figure is infinite, and nothing has a style."""
 
     def change(runs):
         first = runs["config_id"] == runs.loc[runs["method"] == "ssvi", "config_id"].iloc[0]
@@ -203,7 +220,8 @@ def test_half_of_a_grid_is_shown_as_it_is(opened, copy, page):
 
     changed_runs(copy, change)
     for suite in Store(copy).suites():
-        (copy / suite / "methods.json").unlink()
+        for known in styles.FILES:
+            (copy / suite / known.file).unlink()
     for suite in ("criteria_ablation · demo", "baselines · demo"):
         assert opened(page, copy, suite=suite, score="NLL").title
 

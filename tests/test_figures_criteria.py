@@ -18,7 +18,6 @@ from bench.figures import (
     verdicts,
 )
 from bench.figures.criteria.paired import differences
-from bench.figures.criteria.styles import criterion_style, ordered_criteria
 from tests.figure_data import LOOK, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.
@@ -83,8 +82,8 @@ def test_criteria_keep_order_and_colour_whatever_is_shown():
     alone = draw(REFERENCE, NOISY)
     assert both.figure.layout.yaxis.ticktext == ("snr", "snr_exp")
     colour = marks(both)["snr_exp"].marker.color
-    assert colour == marks(alone)["snr_exp"].marker.color == criterion_style("snr_exp").light
-    assert ordered_criteria(["zeta", "snr", "abs_mean", "alpha", "snr"]) == [
+    assert colour == marks(alone)["snr_exp"].marker.color == LOOK.criteria["snr_exp"]["hue"]
+    assert LOOK.criterion.ordered(["zeta", "snr", "abs_mean", "alpha", "snr"]) == [
         "abs_mean",
         "snr",
         "alpha",
@@ -202,10 +201,10 @@ def test_words_say_when_nothing_is_told_apart_and_what_holm_took_back():
 def test_criteria_that_gave_the_same_model_are_said_to():
     a, b = ({**one, "nll": nll} for one, nll in ((REFERENCE, [0.1, 0.2, 0.3]), (BETTER, [0.1, 0.2, 0.4])))
     table = runs(a, b)
-    (sentence,) = same_results(table, differences(table, "accuracy", to_first(table)))
+    (sentence,) = same_results(table, differences(table, "accuracy", to_first(table)), LOOK)
     assert sentence.startswith("abs_mean and snr gave the same NLL") and "under 2 of 3 seeds" in sentence
     table = runs(a, {**b, "nll": [0.5, 0.6, 0.7]})
-    assert same_results(table, differences(table, "accuracy", to_first(table))) == []
+    assert same_results(table, differences(table, "accuracy", to_first(table)), LOOK) == []
 
 
 def test_what_a_plan_leaves_out_is_said_once():
@@ -270,7 +269,7 @@ def test_overlap_through_training_is_a_line_a_criterion():
     first, second = chart.figure.data  # two seeds have no band
     assert (first.name, second.name) == ("abs_mean", "mean_abs")
     assert first.x == (1, 9) and first.y == pytest.approx((0.75, 0.45)) and second.y == (0.2, 0.1)
-    assert first.line.color == criterion_style("abs_mean").light and first.line.dash != second.line.dash
+    assert first.line.color == LOOK.criteria["abs_mean"]["hue"] and first.line.dash != second.line.dash
     with pytest.raises(Missing, match="mean_exp"):
         overlap_in_time(PAIRS, "mean_exp", LOOK)
 
@@ -289,7 +288,7 @@ def test_no_overlaps_are_said_to_be_missing():
         overlap_map(PAIRS.head(0), LOOK)
     with pytest.raises(Missing, match="conv9"):
         overlap_map(PAIRS, LOOK, "conv9")
-    assert coincidences(PAIRS.head(0)) == []
+    assert coincidences(PAIRS.head(0), LOOK) == []
 
 
 def test_degrees_of_coincidence_in_words():
@@ -300,7 +299,7 @@ def test_degrees_of_coincidence_in_words():
         ("r0", 1, "fc1", "snr", "mean_abs", 0.5),
         ("r0", 1, "fc1", "abs_mean", "snr_exp", 0.02), ("r0", 1, "fc1", "snr", "snr_exp", 0.1),
     )  # fmt: skip
-    same, nearly, mostly, hardly = coincidences(found)
+    same, nearly, mostly, hardly = coincidences(found, LOOK)
     assert same == "The same weights, at every recorded update (1 layer, 2 seeds): mean_abs and mean_exp."
     assert "abs_mean and mean_abs (IoU 0.995 or more)" in nearly
     assert mostly == "Mostly the same weights: abs_mean and snr (IoU 0.94 on average, down to 0.88)."

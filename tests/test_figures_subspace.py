@@ -18,7 +18,6 @@ from bench.figures import (
     subspace,
     weight_scores,
 )
-from bench.figures.criteria.styles import criterion_style
 from bench.figures.parts.bands import MOST_POINTS, in_bins, over_seeds
 from tests.figure_data import LOOK, STYLES, identifier, runs
 
@@ -110,11 +109,11 @@ def test_a_line_is_the_mean_over_seeds_in_its_band():
     half = T2 * 0.1 / math.sqrt(3)
     assert band.y == pytest.approx((0.2 + half, 0.0, 0.0, 0.2 - half), rel=1e-3)
     assert band.fill == "toself" and band.mode == "lines" and line.customdata[0][2] == 3
-    style = criterion_style("snr")
+    style = LOOK.criteria["snr"]
     assert (line.line.color, line.line.dash, line.marker.symbol) == (
-        style.light.upper(),
-        style.dash,
-        style.marker,
+        style["hue"],
+        style["dash"],
+        style["marker"],
     )
 
 

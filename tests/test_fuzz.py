@@ -30,7 +30,7 @@ from bench.monitoring.progress import Item, Progress
 from bench.monitoring.slurm_commands import State
 from bench.monitoring.slurm_records import Task
 from bench.reporting.collecting import collect
-from bench.results import claims
+from bench.results import claims, styles
 from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.training import checkpoints
@@ -113,7 +113,8 @@ def readers(root, run_ids):
     yield "plans", store.plans
     yield "tables", lambda: store.tables(SUITE)
     yield "read_tables", lambda: store.read_tables(SUITE)
-    yield "read_styles", lambda: store.read_styles(SUITE)
+    for of in styles.FILES:
+        yield of.file, lambda of=of: store.read_styles(SUITE, of)
     yield "faults", lambda: store.faults(run_ids)
     yield "status", lambda: status.main(["--results", str(root)])
     yield "progress", lambda: Progress(store, [Item(run_id, "x") for run_id in run_ids]).look(everything=True)

@@ -43,7 +43,7 @@ from bench.monitoring.slurm_records import Task
 from bench.planning import estimate
 from bench.planning.suite import load
 from bench.reporting import collecting
-from bench.results import claims
+from bench.results import claims, styles
 from bench.results.claims import Process
 from bench.results.files import StoreError, WriteError, read_json
 from bench.results.store import Store
@@ -444,7 +444,8 @@ def readers(root: Path, sound: Sound):
     yield "planned", lambda: store().planned("hostile")
     yield "tables", lambda: store().tables("hostile")
     yield "read_tables", lambda: store().read_tables("hostile")
-    yield "read_styles", lambda: store().read_styles("hostile")
+    for of in styles.FILES:
+        yield of.file, lambda of=of: store().read_styles("hostile", of)
     yield "faults", lambda: store().faults(run_ids)
     yield "pieces", each(pieces)
     yield "archives", each(load_both)
@@ -522,7 +523,16 @@ def test_the_sound_folder_is_read(sound, tmp_path):
     """So that what follows is about the changes."""
     store = sound.copy(tmp_path)
     read = dict(readers(store.root, sound))
-    for name in ("plans", "tables", "read_tables", "read_styles", "estimate", "records", "progress"):
+    for name in (
+        "plans",
+        "tables",
+        "read_tables",
+        "methods.json",
+        "criteria.json",
+        "estimate",
+        "records",
+        "progress",
+    ):
         read[name]()
     assert store.faults(store.run_ids()) == {}
     bench.load(sound.specs["ssvi0"].run_id, store.root)
@@ -784,7 +794,8 @@ def bombs(root: Path, run: Path, stopped: Path) -> None:
         (run / name).write_bytes(b"")
         os.truncate(run / name, 600 * 2**20)
     (launch,) = {path.parent for path in root.with_name("results.jobs").glob("*/array-*.json")}
-    for path in [*launch.glob("*.json"), *launch.glob("submitit/*.out"), suite / "methods.json"]:
+    looks = [suite / of.file for of in styles.FILES]
+    for path in [*launch.glob("*.json"), *launch.glob("submitit/*.out"), *looks]:
         path.write_bytes(b"")
         os.truncate(path, 600 * 2**20)
 
@@ -810,7 +821,8 @@ def read_all(root: str, run_id: str, stopped: str, megabytes: str) -> None:
     refused(lambda: store.read_tables("hostile", ["history"]), "values in")
     refused(lambda: store.read_tables("hostile", ["runs"]), "bytes of text")
     assert "rows; the limit is" in (store.check(stopped) or "")
-    refused(lambda: store.read_styles("hostile"))
+    for of in styles.FILES:
+        refused(lambda of=of: store.read_styles("hostile", of))
     assert store.check(run_id) is not None
     for name in ("model.pt", "inputs.pt", checkpoints.CHECKPOINT, checkpoints.PREVIOUS):
         refused(lambda name=name: checkpoints.load(run.path / name))

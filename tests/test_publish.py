@@ -15,6 +15,7 @@ from bench.experiment.execution import Execution
 from bench.launching.pool import run_inline
 from bench.planning.suite import load
 from bench.reporting import collecting, publishing
+from bench.results import styles
 from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
@@ -63,16 +64,19 @@ def test_what_is_published_is_read_as_it_was(store, tmp_path, capsys):
     found = Store(target)
     assert found.published and not store.published
     assert found.suites() == ["given"] and found.plans() == store.plans()
-    assert found.read_styles("given") == store.read_styles("given")
+    for of in styles.FILES:
+        assert found.read_styles("given", of) == store.read_styles("given", of) != {}
     expected = store.read_tables("given")
     for name, table in found.read_tables("given").items():
         pd.testing.assert_frame_equal(table, expected[name])
     assert not (target / "runs").exists()
     names = {path.name for path in (target / "given").iterdir()}
-    assert names == {f"{name}.parquet" for name in TABLES} | {"plan-demo.json", "methods.json"}
+    kept = {"plan-demo.json", "methods.json", "criteria.json"}
+    assert names == {f"{name}.parquet" for name in TABLES} | kept
 
 
 def test_tables_of_a_version_that_had_fewer_are_published_as_they_are(store, tmp_path):
+    (store.root / "given" / "criteria.json").unlink()
     metrics = store.root / "given" / "metrics.parquet"
     table = pq.read_table(metrics)
     pq.write_table(table.filter(pc.not_equal(table["metric"].cast("string"), "aurc")), metrics)

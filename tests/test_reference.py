@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bench.figures import axes
+from bench.results import styles
 from bench.results.store import Store
 from bench.statistics.seeds import paired, summarise
 
@@ -31,6 +32,7 @@ def test_every_table_is_one_that_this_version_reads(store):
         runs = store.read_tables(suite)["runs"]
         assert (runs["status"] == "done").all() and len(runs) > 60
         assert store.read_styles(suite).keys() >= set(runs["method"])
+        assert store.read_styles(suite, styles.CRITERIA).keys() >= set(runs["criterion"].dropna())
         assert {plan["scale"] for plan in store.plans(suite)} == set(runs["scale"])
 
 

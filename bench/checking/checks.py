@@ -6,7 +6,6 @@ from bench.checking import contract, packing, predictions, repeats, sizes
 from bench.checking.trial import Trial
 from bench.checking.verdicts import Check
 
-
 CHECKS: tuple[Check[Trial], ...] = (
     Check(
         "contract",

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.criteria.styles import criterion_style
 from bench.figures.parts.bands import FEWEST, MOST_POINTS, in_bins, over_seeds
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, translucent
 from bench.figures.parts.configurations import short_names
@@ -299,11 +298,10 @@ def _looks(chosen: pd.DataFrame, look: Look, among: pd.DataFrame | None) -> dict
     found = {}
     for row in chosen.to_dict("records"):
         if isinstance(row["criterion"], str):
-            style = criterion_style(row["criterion"])
-            colour, dash, marker = style.colour(look), style.dash, style.marker
+            shown, name = look.criterion, row["criterion"]
         else:
-            method = str(row["method"])
-            colour, dash, marker = look.colour(method), look.dash(method), look.marker(method)
+            shown, name = look, str(row["method"])
+        colour, dash, marker = shown.colour(name), shown.dash(name), shown.marker(name)
         place = places.get(str(row["config_id"]), 0)
         found[str(row["config_id"])] = (
             _shade(colour, place, look), _next(dash, _DASHES, place), _next(marker, _MARKERS, place),

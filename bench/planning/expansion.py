@@ -18,8 +18,11 @@ from bench.planning.tuning_family import family_of
 from methods.core.errors import UserError, unknown
 from methods.core.options import names as option_names
 from methods.core.options import option, parse
+from methods.criteria.base import CRITERIA
 
 OVERRIDES = "--set"
+#: In place of a list of criteria.
+ALL = "all"
 Seeds = int | str | tuple[int, ...]
 
 
@@ -177,7 +180,7 @@ class Expansion:
         if not isinstance(grid, Mapping):
             raise UserError(f"{where}: expected a mapping, got {grid!r}")
         own = parse(_GridKeys, {key: grid[key] for key in _OWN if key in grid}, where)
-        axes = {k: v if isinstance(v, list) else [v] for k, v in grid.items() if k not in _OWN}
+        axes = {key: _values(key, value) for key, value in grid.items() if key not in _OWN}
         if self._seeds is not None:
             seeds = parse_seeds(self._seeds)
         else:
@@ -258,6 +261,13 @@ def check_networks(drafts: list[Draft]) -> None:
             preflight.check(spec)
         except UserError as error:
             raise UserError(f"{draft.where}: {error}") from None
+
+
+def _values(key: str, written: Any) -> list[Any]:
+    """What an axis runs over. ``criterion: all`` means every criterion there is, plug-ins included."""
+    if key in ("criterion", "method.criterion") and written == ALL:
+        return CRITERIA.names()
+    return written if isinstance(written, list) else [written]
 
 
 def _homes(layer: _Layer, keys: Mapping[str, Any]) -> dict[str, str]:

@@ -24,7 +24,8 @@ A grid is the product over its axes, in the order written; seeds vary fastest. K
 (``sparsity``) or full (``method.sparsity``, ``training.lr``). ``recipe`` names a block of
 ``bench/experiment/recipes.yaml``. If several places set a key, the last of these wins: recipe, ``base``,
 chosen settings, grid, ``--set``. A key of a grid must be an option of each of its cells; keys of the other
-places apply to the cells that have such an option.
+places apply to the cells that have such an option. ``criterion: all`` is
+an axis over every registered criterion, the built-in ones first; the stored plan holds their names.
 
 Chosen settings are those that ``python -m bench.tune`` found best on validation data for each method. It
 writes them to ``<suite>.tuned.yaml`` beside the suite's file, which need not exist. The search is declared

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.reporting.document import Report, Section
+from bench.results import styles
 from bench.results.files import StoreError
 from bench.results.store import Store
 
@@ -43,7 +44,7 @@ def make(store: Store, suite: str, scale: str | None = None) -> Report:
     plan = _plan(store, suite, scale)
     runs = store.read_tables(suite, ["runs"])["runs"]
     runs = runs[runs["scale"] == plan["scale"]]
-    look = Look("light", _styles(store, suite))
+    look = Look("light", _styles(store, suite, styles.METHODS), _styles(store, suite, styles.CRITERIA))
     report = Report(f"{suite}, scale {plan['scale']}")
     report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"])))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
@@ -69,9 +70,9 @@ def _plan(store: Store, suite: str, scale: str | None) -> dict[str, Any]:
     return store.plan(suite, scale or scales[0])
 
 
-def _styles(store: Store, suite: str) -> Mapping[str, Mapping[str, Any]]:
+def _styles(store: Store, suite: str, of: styles.StyleFile) -> Mapping[str, Mapping[str, Any]]:
     try:
-        return store.read_styles(suite)
+        return store.read_styles(suite, of)
     except StoreError:
         return {}
 

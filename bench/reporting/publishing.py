@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.results import styles
 from bench.results.files import StoreError, read_bytes, write_bytes
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
@@ -66,7 +67,7 @@ def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
 def _names(store: Store, suite: str) -> list[str]:
     """Return the names of the files to publish; an earlier version may have written only some of them."""
     plans = [f"plan-{scale}.json" for scale in store.scales(suite)]
-    return [*(f"{name}.parquet" for name in TABLES), *plans, "methods.json"]
+    return [*(f"{name}.parquet" for name in TABLES), *plans, *(known.file for known in styles.FILES)]
 
 
 def _patch(root: Path, target: Path, digest: str) -> list[Path]:

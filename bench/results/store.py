@@ -6,6 +6,7 @@
     DIR/<suite>/plan-<scale>.json  the runs that a suite asks for
     DIR/<suite>/*.parquet          the tables of a suite
     DIR/<suite>/methods.json       names, colours and markers of methods in figures
+    DIR/<suite>/criteria.json      the same of removal criteria
 
 This module imports neither torch nor methods. Files are only read as data: none is executed or unpickled.
 """
@@ -19,8 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.results import method_styles
 from bench.results import plans as planfile
+from bench.results import styles
 from bench.results.files import StoreError, locked, parse_json, read_bytes, read_json, write_json
 from bench.results.run_folder import RUN_ID, RunFolder
 from bench.results.tables.columns import TABLES
@@ -269,17 +270,24 @@ class Store:
 
         return parquet.read(self._suite_folder(suite), names)
 
-    def write_styles(self, suite: str, known: Mapping[str, Mapping[str, Any]]) -> Path:
-        """Store the styles of methods: those in ``known``, and earlier ones of other methods.
+    def write_styles(
+        self,
+        suite: str,
+        known: Mapping[str, Mapping[str, Any]],
+        of: styles.StyleFile = styles.METHODS,
+    ) -> Path:
+        """Store the styles of methods or criteria: those in ``known``, and earlier ones of others.
 
-        A method whose package is not installed here keeps its style.
+        What comes from a package that is not installed here keeps its style.
 
         Parameters
         ----------
         suite
             Name of the suite whose folder gets the file.
         known
-            The fields that ``read_styles`` lists, by name of the method.
+            The fields that ``read_styles`` lists, by name.
+        of
+            The file to write.
 
         Returns
         -------
@@ -287,23 +295,26 @@ class Store:
             The path of the file.
         """
         self.require_runs()
-        path = self._suite_folder(suite) / method_styles.FILE
+        path = self._suite_folder(suite) / of.file
         before: Mapping[str, Mapping[str, Any]] = {}
         with contextlib.suppress(StoreError):  # there is no file yet, or it is damaged
-            before = self.read_styles(suite)
+            before = self.read_styles(suite, of)
         if (every := {**before, **known}) != before:
             write_json(path, every)
         return path
 
-    def read_styles(self, suite: str) -> dict[str, dict[str, Any]]:
-        """Read the styles of methods: label, hue, hue_dark, marker, dash, order, doc and version, by name.
+    def read_styles(self, suite: str, of: styles.StyleFile = styles.METHODS) -> dict[str, dict[str, Any]]:
+        """Read the styles of methods or criteria, by name.
+
+        They are label, hue, hue_dark, marker, dash, order, doc and version; of criteria also formula, latex,
+        source and ranks_as.
 
         Raises
         ------
         StoreError
             The file does not exist or is not valid.
         """
-        return method_styles.read(self._suite_folder(suite))
+        return of.read(self._suite_folder(suite))
 
     def _has_results(self, suite: str) -> bool:
         """Tell whether the stored table ``runs`` has a finished run."""

@@ -48,10 +48,22 @@ if drawn is not None:
     found = drawn.data
     lines = [
         *verdicts(found, score, selection.look),
-        *same_results(selection.runs, found),
+        *same_results(selection.runs, found, selection.look),
         *(a.words for a in left_out),
     ]
     st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+look = selection.look.criterion
+present = {*selection.everything["criterion"].dropna().astype(str), *(a.name for a in left_out)}
+if explained := [name for name in look.ordered(present) if name in look.styles]:
+    with st.expander("What are the criteria?"):
+        for name in explained:
+            known = look.styles[name]
+            st.markdown(
+                f"**{plain(look.name(name))}** · {plain(known['formula'])}  \n{plain(known['doc'])} "
+                f"Source: {plain(known['source'])}."
+            )
+            st.latex(known["latex"])
 
 st.divider()
 with show.forgiving():
@@ -79,7 +91,7 @@ with show.forgiving():
     subtitle = f"{selection.part.name} · {selection.setting} · {label} · {layer}"
     moment = show.axis("At", MOMENTS, "criteria_at")
     show.chart("overlap", lambda: overlap_map(mine, selection.look, one, moment), subtitle)
-    st.markdown("\n".join(f"- {plain(line)}" for line in coincidences(shown)))
+    st.markdown("\n".join(f"- {plain(line)}" for line in coincidences(shown, selection.look)))
     used = str(mine["criterion_used"].iloc[0])
     names = list(dict.fromkeys([*mine["criterion_a"].astype(str), *mine["criterion_b"].astype(str)]))
     chosen = st.selectbox("Compared with", [_OWN, *names], key="criteria_against", bind="query-params")

@@ -23,7 +23,7 @@ class Criterion:
 
     name: what the option ``criterion`` calls it. version: raise it when a change alters scores; unless
     it is 1, it is part of the ids of runs that remove by this criterion.
-    style: how views show it. formula: the formula in words, after it what that is; latex: the formula
+    style: how views show it. formula: the formula in words, after it what that is; latex: the same,
     without dollar signs; source: paper and equation.
     uses_lam: whether the method's option ``lam`` (lambda) enters.
     ranks_as: the criterion that ranks all weights exactly as this one, and is run instead; because: why.
@@ -49,6 +49,8 @@ class Criterion:
             text = getattr(cls, attribute, None)
             if not isinstance(text, str) or not 1 <= len(text) <= LONGEST or not text.isprintable():
                 raise TypeError(f"criterion {cls.name}: {attribute} is a line of 1 to {LONGEST} characters")
+        if {*"$`"} & {*cls.latex}:
+            raise TypeError(f"criterion {cls.name}: latex stands without dollar signs and backticks")
         if cls.ranks_as is not None and not cls.because:
             raise TypeError(f"criterion {cls.name}: ranks as {cls.ranks_as}: because says why")
 

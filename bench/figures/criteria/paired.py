@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from bench.figures.criteria.styles import criterion_style, ordered_criteria
 from bench.figures.criteria.words import signed, verdicts
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import SEEDS, Chart, Look, Missing, escaped, interval, translucent
@@ -82,7 +81,7 @@ def criteria(
     found = differences(runs, score, references, only)
     groups = list(dict.fromkeys(found["group"]))
     shown = groups[:_MOST_PANELS]
-    panels = [_rows(found[found["group"] == group]) for group in shown]
+    panels = [_rows(found[found["group"] == group], look) for group in shown]
     low, high = _range(found, axis)
     figure = _figure(panels, look)
     means = _reference_means(runs, score)
@@ -96,7 +95,8 @@ def criteria(
         )  # fmt: skip
         # of a reference whose single run counts as unfinished there is no mean yet
         reference = means.get(panel[0]["reference"], "–")
-        title = f"<b>{escaped(shown[number - 1])}</b><br>0 is {escaped(panel[0]['reference_criterion'])}"
+        reference_name = look.criterion.label(panel[0]["reference_criterion"])
+        title = f"<b>{escaped(shown[number - 1])}</b><br>0 is {reference_name}"
         figure.layout.annotations[number - 1].update(
             text=f"{title}: {reference} {axis.unit}".rstrip(),
             x=0, xref="paper", xanchor="left", align="left", yanchor="bottom",
@@ -178,9 +178,9 @@ def _group_names(table: pd.DataFrame, labels: pd.Series) -> dict[str, str]:
     }
 
 
-def _rows(group: pd.DataFrame) -> list[dict[Any, Any]]:
+def _rows(group: pd.DataFrame, look: Look) -> list[dict[Any, Any]]:
     """The rows of a panel from top to bottom: criteria in their order, then controls."""
-    order = ordered_criteria(group.loc[group["kind"] == "criterion", "name"].astype(str))
+    order = look.criterion.ordered(group.loc[group["kind"] == "criterion", "name"].astype(str))
     place = {name: number for number, name in enumerate(order)}
     rows = group.to_dict("records")
     return sorted(rows, key=lambda row: (row["kind"] == "control", place.get(row["name"], 0), row["name"]))
@@ -244,7 +244,9 @@ def _draw(
 
 def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Axis, look: Look) -> go.Scatter:
     half_width = row["half_width"] * axis.factor
-    words = criterion_style(row["name"]).words if row["kind"] == "criterion" else ""
+    known = look.criteria if row["kind"] == "criterion" else {}
+    reference = look.criterion.label(row["reference_criterion"])
+    words = str(known.get(row["name"], {}).get("formula", ""))
     p = f"{row['p_holm']:.2g}" if row["p_holm"] == row["p_holm"] else "–"
     verdict = "told apart" if row["told_apart"] else "not told apart"
     return go.Scatter(
@@ -263,7 +265,7 @@ def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Ax
         },
         hovertemplate=(
             f"<b>{escaped(row['config_label'])}</b>{f'<br>{escaped(words)}' if words else ''}<br>less "
-            f"{escaped(row['reference_criterion'])}: {signed(row, axis)}<br>n = {row['n']} pairs, p (Holm) = "
+            f"{reference}: {signed(row, axis)}<br>n = {row['n']} pairs, p (Holm) = "
             f"{p}: {verdict}<extra></extra>"
         ),
     )  # fmt: skip
@@ -290,17 +292,15 @@ def _write(figure: go.Figure, number: int, place: int, text: str, x: float, anch
 
 def _looks(row: Mapping[Any, Any], look: Look) -> tuple[str, str]:
     """Colour, and marker without its ``-open``."""
-    if row["kind"] == "control":
-        return look.colour(row["name"]), look.marker(row["name"])
-    style = criterion_style(row["name"])
-    return style.colour(look), style.marker.removesuffix("-open")
+    known = look if row["kind"] == "control" else look.criterion
+    return known.colour(row["name"]), known.marker(row["name"])
 
 
 def _label(row: Mapping[Any, Any], look: Look, known: Mapping[str, str]) -> str:
     if row["kind"] == "control":
         return look.label(row["name"])
     same = [name for name, of in known.items() if of == row["name"]]
-    return escaped(" = ".join([row["name"], *same]))
+    return " = ".join(map(look.criterion.label, [row["name"], *same]))
 
 
 def _reference_means(runs: pd.DataFrame, score: str) -> dict[str, str]:

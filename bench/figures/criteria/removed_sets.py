@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.criteria.styles import criterion_style, ordered_criteria
 from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, translucent
 
@@ -22,7 +22,7 @@ _HOW = (
     "is in both over what is in either; 1: the same weights, 0: none in common. Both sets have the size of "
     "what the run's own criterion removes. The run itself follows that criterion alone: what another one's "
     "own training would lead to isn't in here. Late updates remove few weights, a small layer one or none: "
-    "IoU then takes few values, and jumps. snr_abs ranks exactly as snr, and is not recorded apart from it."
+    "IoU then takes few values, and jumps."
 )
 
 
@@ -39,10 +39,11 @@ def overlap_map(pairs: pd.DataFrame, look: Look, layer: str | None = None, momen
     keys = ["run_id", "criterion_a", "criterion_b"]
     runs = rows.groupby(keys, observed=True)[["iou", "rank_correlation"]].mean().reset_index()
     found = over_seeds(runs, keys[1:], ["iou", "rank_correlation"])
-    order = ordered_criteria([*found["criterion_a"].astype(str), *found["criterion_b"].astype(str)])
-    texts, cells, hovers = _square(found, order)
+    known = look.criterion
+    order = known.ordered([*found["criterion_a"].astype(str), *found["criterion_b"].astype(str)])
+    texts, cells, hovers = _square(found, order, known)
     used = _used(pairs)
-    ticks = [f"<b>{escaped(name)}</b><br>(used)" if name == used else escaped(name) for name in order]
+    ticks = [f"<b>{known.label(n)}</b><br>(used)" if n == used else known.label(n) for n in order]
     figure = look.figure(height=150 + 52 * len(order), legend=False)
     figure.add_trace(
         go.Heatmap(
@@ -68,12 +69,12 @@ def overlap_map(pairs: pd.DataFrame, look: Look, layer: str | None = None, momen
         how=(
             f"Light cells are near 1, dark ones near 0. Mean IoU over {MOMENTS[moment]} "
             f"recorded{' and layers' if layer is None else ''} of a run, then over runs; the 95 % "
-            f"t-interval over seeds and n in the tooltip and the data.\n\n{_HOW} **Rank correlation** "
+            f"t-interval over seeds and n in the tooltip and the data.\n\n{_how(look)} **Rank correlation** "
             "(tooltip): Spearman's, of the scores of the layer's active weights."
         ),
         alt=(
             f"IoU of removed sets of {len(order)} criteria in {where}; the lowest is "
-            f"{lowest['iou_mean']:.2f}, of {lowest['criterion_a']} and {lowest['criterion_b']}."
+            f"{lowest['iou_mean']:.2f}, of {_pair(lowest, known)}."
         ),
     )
 
@@ -89,17 +90,17 @@ def overlap_in_time(
     a, b = rows["criterion_a"].astype(str), rows["criterion_b"].astype(str)
     rows = rows.assign(criterion=b.where(a == against, a))[(a == against) | (b == against)]
     if rows.empty:
-        raise Missing(f"No overlap of {against} with other criteria was recorded here.")
+        raise Missing(f"No overlap of {look.criterion.name(against)} with other criteria was recorded here.")
     keys = ["criterion", "stage", "step"]
     runs = rows.groupby(["run_id", *keys], observed=True)[["epoch", "iou"]].mean().reset_index()
     found = over_seeds(runs, keys, ["iou"])
     epochs = runs.groupby(keys, observed=True)["epoch"].mean().rename("epoch").reset_index()
     found = found.merge(epochs, on=keys).sort_values(keys).reset_index(drop=True)
     figure = look.figure(height=430)
-    order = ordered_criteria(found["criterion"])
+    known = look.criterion
+    order, reference = known.ordered(found["criterion"]), known.name(against)
     for name in order:
-        style = criterion_style(name)
-        colour = style.colour(look)
+        colour = known.colour(name)
         mine = found[found["criterion"] == name].astype({"step": float, "epoch": float})
         banded = mine[mine["iou_n"] >= FEWEST]
         if len(banded) > 1:
@@ -110,8 +111,9 @@ def overlap_in_time(
         figure.add_trace(
             go.Scatter(
                 x=mine["step"].tolist(), y=mine["iou_mean"].tolist(), mode="lines+markers",
-                name=escaped(name), legendgroup=name, line={"color": colour, "dash": style.dash, "width": 2},
-                marker={"symbol": style.marker, "size": 8, "color": colour},
+                name=known.label(name), legendgroup=name,
+                line={"color": colour, "dash": known.dash(name), "width": 2},
+                marker={"symbol": known.marker(name), "size": 8, "color": colour},
                 customdata=[
                     [f"{epoch:.0f}", "" if math.isnan(half) else f" ± {half:.3f}", int(n)]
                     for epoch, half, n in zip(
@@ -119,12 +121,12 @@ def overlap_in_time(
                     )
                 ],
                 hovertemplate=(
-                    f"<b>{escaped(against)} and {escaped(name)}</b><br>IoU %{{y:.3f}}%{{customdata[1]}}"
+                    f"<b>{escaped(reference)} and {known.label(name)}</b><br>IoU %{{y:.3f}}%{{customdata[1]}}"
                     "<br>step %{x:,} (epoch %{customdata[0]}), n = %{customdata[2]}<extra></extra>"
                 ),
             )
         )  # fmt: skip
-    figure.update_yaxes(title_text=f"IoU with {escaped(against)}", range=[-0.03, 1.03])
+    figure.update_yaxes(title_text=f"IoU with {escaped(reference)}", range=[-0.03, 1.03])
     figure.update_xaxes(title_text="training step", tickformat=",", rangemode="tozero")
     where = "of the chosen layer" if layer else "the mean over all layers, each counting alike"
     ends = (
@@ -132,21 +134,23 @@ def overlap_in_time(
         .groupby("criterion")
         .agg(first=("iou_mean", "first"), last=("iou_mean", "last"))
     )
-    words = [f"{name} from {ends['first'][name]:.2f} to {ends['last'][name]:.2f}" for name in order]
+    words = [
+        f"{known.name(name)} from {ends['first'][name]:.2f} to {ends['last'][name]:.2f}" for name in order
+    ]
     return Chart(
-        title=f"Does the agreement with {against} change in training?",
+        title=f"Does the agreement with {reference} change in training?",
         figure=figure,
         data=found,
         how=(
             f"A mark is an update that was recorded (about 20 a stage, evenly in the logarithm): {where}, "
             f"mean over seeds. Bands: 95 % t-interval over seeds, from {FEWEST} on; n in the "
-            f"tooltip.\n\n{_HOW}"
+            f"tooltip.\n\n{_how(look)}"
         ),
-        alt=f"IoU with {against} from the first recorded update to the last: {', '.join(words)}.",
+        alt=f"IoU with {reference} from the first recorded update to the last: {', '.join(words)}.",
     )
 
 
-def coincidences(pairs: pd.DataFrame) -> list[str]:
+def coincidences(pairs: pd.DataFrame, look: Look) -> list[str]:
     """What the overlaps of one configuration's runs say in words, a sentence a degree. Plain text.
 
     The lowest IoU over layers, recorded updates and seeds decides what is the same, the mean what differs.
@@ -161,7 +165,7 @@ def coincidences(pairs: pd.DataFrame) -> list[str]:
     )
     said: dict[str, list[str]] = {}
     for row in found.to_dict("records"):
-        names = f"{row['criterion_a']} and {row['criterion_b']}"
+        names = _pair(row, look.criterion)
         if row["min"] == 1:
             said.setdefault("The same weights", []).append(names)
         elif row["min"] >= _NEARLY:
@@ -171,7 +175,7 @@ def coincidences(pairs: pd.DataFrame) -> list[str]:
         elif row["mean"] >= _MOSTLY:
             text = f"{names} (IoU {_text(row['mean'])} on average, down to {_floor(row['min'], 2)})"
             said.setdefault("Mostly the same weights", []).append(text)
-    if hardly := _hardly(found):
+    if hardly := _hardly(found, look.criterion):
         said["Hardly any weights in common"] = hardly
     order = (
         "The same weights",
@@ -188,18 +192,18 @@ def coincidences(pairs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _hardly(found: pd.DataFrame) -> list[str]:
+def _hardly(found: pd.DataFrame, look: Look) -> list[str]:
     """The pairs that remove hardly any weights in common; one that has such pairs alone is said once."""
     low = found[found["mean"] <= _HARDLY]
     a, b = found["criterion_a"].astype(str), found["criterion_b"].astype(str)
     words, said = [], pd.Series(False, index=found.index)
-    names = ordered_criteria([*a, *b])
+    names = look.ordered([*a, *b])
     for name in names if len(names) > 2 else []:
         mine = (a == name) | (b == name)
         if found.index[mine].isin(low.index).all() and not said[mine].any():
             said |= mine
-            words.append(f"{name} and each of the others ({_span(found[mine])})")
-    words += [f"{a[at]} and {b[at]} ({_span(low.loc[[at]])})" for at in low.index if not said[at]]
+            words.append(f"{look.name(name)} and each of the others ({_span(found[mine])})")
+    words += [f"{_pair(low.loc[at], look)} ({_span(low.loc[[at]])})" for at in low.index if not said[at]]
     return words
 
 
@@ -222,8 +226,24 @@ def _used(pairs: pd.DataFrame) -> str:
     return str(pairs["criterion_used"].iloc[0])
 
 
+def _how(look: Look) -> str:
+    """How overlaps are computed, and which criteria are not recorded on their own."""
+    same = [
+        f"{look.criterion.name(name)} ranks exactly as {look.criterion.name(known['ranks_as'])}, and is not "
+        "recorded apart from it."
+        for name, known in look.criteria.items()
+        if known.get("ranks_as")
+    ]
+    return " ".join([_HOW, *same])
+
+
+def _pair(row: Mapping[Any, Any] | pd.Series, look: Look) -> str:
+    """The two criteria of a row; look: of criteria."""
+    return f"{look.name(row['criterion_a'])} and {look.name(row['criterion_b'])}"
+
+
 def _square(
-    found: pd.DataFrame, order: Sequence[str]
+    found: pd.DataFrame, order: Sequence[str], look: Look
 ) -> tuple[list[list[str]], list[list[float | None]], list[list[str]]]:
     """Texts, values and tooltips of the heat map, symmetric; the diagonal says nothing and is empty."""
     place = {name: number for number, name in enumerate(order)}
@@ -236,7 +256,7 @@ def _square(
         half = "" if math.isnan(row["iou_half_width"]) else f" ± {row['iou_half_width']:.3f}"
         rank = row["rank_correlation_mean"]
         hover = (
-            f"<b>{escaped(row['criterion_a'])} and {escaped(row['criterion_b'])}</b>"
+            f"<b>{escaped(_pair(row, look))}</b>"
             f"<br>IoU {row['iou_mean']:.3f}{half}, n = {row['iou_n']}"
             f"<br>rank correlation {'–' if math.isnan(rank) else f'{rank:.3f}'}"
         )

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.figures.criteria.styles import ordered_criteria
 from bench.figures.parts import chart
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Look
@@ -35,22 +34,23 @@ def verdicts(found: pd.DataFrame, score: str, look: Look, most: int = 8) -> list
     for group in list(groups)[:most]:
         rivals = [row for row in groups[group] if row["kind"] == "criterion"]
         if rivals:
-            sentences.append(f"{group}: {_verdict(rivals, axis, comparisons)}")
+            sentences.append(f"{group}: {_verdict(rivals, axis, comparisons, look.criterion)}")
         for row in groups[group]:
             if row["kind"] == "control":
                 told = f"is {_direction(row, axis)} than" if row["told_apart"] else "can't be told apart from"
-                name = look.name(row["name"])
-                text = f"{name}, the control, {told} {row['reference_criterion']}: {signed(row, axis)}."
+                reference = look.criterion.name(row["reference_criterion"])
+                text = f"{look.name(row['name'])}, the control, {told} {reference}: {signed(row, axis)}."
                 sentences.append(f"{group}: {text}")
     if len(groups) > most:
         sentences.append(f"Of {len(groups) - most} more recipes and sparsities see the data of the chart.")
     return sentences
 
 
-def same_results(runs: pd.DataFrame, found: pd.DataFrame, most: int = 8) -> list[str]:
+def same_results(runs: pd.DataFrame, found: pd.DataFrame, look: Look, most: int = 8) -> list[str]:
     """Which criteria gave the very same model, to the last digit of the NLL, under how many seeds.
 
-    A sentence a pair of criteria, with at most ``most`` recipes and sparsities. Plain text.
+    found: as of ``paired.differences``. A sentence a pair of criteria, with at most ``most`` recipes and
+    sparsities. Plain text.
     """
     table = by_seed(runs, "nll")
     rivals = found[found["kind"] == "criterion"]
@@ -58,7 +58,7 @@ def same_results(runs: pd.DataFrame, found: pd.DataFrame, most: int = 8) -> list
     for group, rows in rivals.groupby("group", sort=False):
         ids = dict(zip(rows["name"], rows["config_id"], strict=True))
         ids[rows["reference_criterion"].iloc[0]] = rows["reference"].iloc[0]
-        order = ordered_criteria(name for name, config_id in ids.items() if config_id in table)
+        order = look.criterion.ordered(name for name, config_id in ids.items() if config_id in table)
         for a, b in combinations(order, 2):
             both = table[[ids[a], ids[b]]].dropna().to_numpy()
             if number := int((both[:, 0] == both[:, 1]).sum()):
@@ -67,7 +67,8 @@ def same_results(runs: pd.DataFrame, found: pd.DataFrame, most: int = 8) -> list
     for (a, b), where in same.items():
         cut = [f"{len(where) - most} more"] if len(where) > most else []
         words = _listed([*where[:most], *cut])
-        sentences.append(f"{a} and {b} gave the same NLL to the last digit, as if they were one: {words}.")
+        pair = f"{look.criterion.name(a)} and {look.criterion.name(b)}"
+        sentences.append(f"{pair} gave the same NLL to the last digit, as if they were one: {words}.")
     return sentences
 
 
@@ -114,16 +115,16 @@ def _direction(row: Row, axis: Axis) -> str:
     return "better" if (row["difference"] > 0) == (axis.better == "higher") else "worse"
 
 
-def _verdict(rows: Sequence[Row], axis: Axis, comparisons: int) -> str:
-    """What can be said of the criteria of one panel, all of which have a difference."""
-    reference = rows[0]["reference_criterion"]
+def _verdict(rows: Sequence[Row], axis: Axis, comparisons: int, look: Look) -> str:
+    """What can be said of the criteria of one panel, all of which have a difference. look: of criteria."""
+    reference = look.name(rows[0]["reference_criterion"])
     seeds = _counts([row["n"] for row in rows])
     told = [row for row in rows if row["told_apart"]]
     if all(math.isnan(row["p_holm"]) for row in rows):
         return f"a single seed each, so nothing can be said of differences to {reference} in {axis.name}."
     if not told:
         largest = max(rows, key=lambda row: abs(row["difference"]))
-        alone = [row["name"] for row in rows if abs(row["difference"]) > row["half_width"]]
+        alone = [look.name(row["name"]) for row in rows if abs(row["difference"]) > row["half_width"]]
         what = "interval" if len(alone) == 1 else "intervals"
         verb = "excludes" if len(alone) == 1 else "exclude"
         many = (
@@ -134,14 +135,14 @@ def _verdict(rows: Sequence[Row], axis: Axis, comparisons: int) -> str:
         )
         return (
             f"no criterion can be told apart from {reference} in {axis.name} ({seeds}); the largest "
-            f"difference is that of {largest['name']}, {signed(largest, axis)}.{many}"
+            f"difference is that of {look.name(largest['name'])}, {signed(largest, axis)}.{many}"
         )
     parts = [
-        f"{row['name']} is {_direction(row, axis)} than {reference} ({signed(row, axis)}, "
+        f"{look.name(row['name'])} is {_direction(row, axis)} than {reference} ({signed(row, axis)}, "
         f"p = {row['p_holm']:.2g})"
         for row in told
     ]
-    others = [row["name"] for row in rows if not row["told_apart"]]
+    others = [look.name(row["name"]) for row in rows if not row["told_apart"]]
     rest = f"; {_listed(others)} can't be told apart from it" if others else ""
     return f"in {axis.name}, {_listed(parts)}{rest} ({seeds})."
 

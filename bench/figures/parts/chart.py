@@ -72,7 +72,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Look:
-    """Give methods the same name, colour, marker and dash in every chart.
+    """Give methods and criteria the same name, colour, marker and dash in every chart.
 
     Parameters
     ----------
@@ -80,10 +80,18 @@ class Look:
         ``light`` or ``dark``.
     styles
         Styles by method, as ``Store.read_styles`` returns them. Methods without one get plain defaults.
+    criteria
+        The same of removal criteria.
     """
 
     mode: Mode = "light"
     styles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def criterion(self) -> Look:
+        """The same for removal criteria: ``look.criterion.colour("snr")``."""
+        return Look(self.mode, self.criteria)
 
     def name(self, method: str) -> str:
         """Return the method's name for readers, unescaped, for tables and text that is escaped later."""
