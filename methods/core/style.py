@@ -25,7 +25,9 @@ DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
 
 @dataclass(frozen=True)
 class Style:
-    """How figures and tables show a method or a criterion: label, colours, marker and dash are the same on every page.
+    """How figures and tables show a method or a criterion.
+
+    Label, colours, marker and dash are the same on every page.
 
     Parameters
     ----------
