@@ -158,7 +158,7 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
 
 
 def _versioned(section: str, name: str, options: Any) -> dict[str, tuple[Registry[Any], Any]]:
-    """Return what ``section`` chooses by name, with its registry, by the key of its version in the section."""
+    """Return what ``section`` chooses by name, with its registry, by the key of its version."""
     registry = SECTIONS[section]
     found = {"version": (registry, registry.get(name))}
     for option_name, of in registries(type(options)).items():
