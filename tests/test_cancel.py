@@ -17,7 +17,7 @@ from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.launching.pool import run_inline
 from bench.launching.worker import walk
-from bench.monitoring import launch_files, slurm_commands, slurm_records
+from bench.monitoring import cancelling, launch_files, slurm_commands, slurm_records
 from bench.monitoring.slurm_commands import State
 from bench.monitoring.slurm_records import Task
 from bench.results import claims
@@ -84,7 +84,7 @@ def test_what_is_done_stays_done(store, capsys):
 
 
 def test_a_process_that_does_not_hear_is_named(store, capsys, monkeypatch):
-    monkeypatch.setattr(cancel, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(cancelling, "_PATIENCE_SECONDS", 0.3)
     run_id = identifier("run", 1)
     planned(store, run_id)
     folder = store.run(run_id)

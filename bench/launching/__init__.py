@@ -1,1 +1,1 @@
-"""Who computes runs: the session, pools of workers of this machine, and jobs of SLURM."""
+"""Who computes runs: a launch from what was asked to what was computed, workers of this machine, and jobs of SLURM."""

@@ -1,1 +1,1 @@
-"""Follow runs: progress from run folders, files of launches, and the SLURM queue. No torch."""
+"""Follow and end runs: progress from run folders, files of launches, and the SLURM queue. No torch."""
