@@ -1,6 +1,63 @@
-"""The methods under comparison. Knows nothing of ``bench`` or ``dashboard``."""
+"""The methods under comparison, and what one is made with. Knows nothing of ``bench`` or ``dashboard``.
 
-from methods.base import Method, get, names, register
-from methods.core.errors import UserError
+A plug-in needs one line, whatever it uses: ``from methods import Method, Style, option``. Names are
+loaded when they are first asked for, so that importing this package does not load torch.
+"""
 
-__all__ = ["Method", "UserError", "get", "names", "register"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from methods.base import (
+        Budget,
+        Context,
+        Equivalent,
+        Method,
+        Progress,
+        Stage,
+        Task,
+        get,
+        names,
+        register,
+    )
+    from methods.core.errors import UserError
+    from methods.core.options import option
+    from methods.core.streams import Streams
+    from methods.core.style import Style
+
+__all__ = [
+    "Budget",
+    "Context",
+    "Equivalent",
+    "Method",
+    "Progress",
+    "Stage",
+    "Streams",
+    "Style",
+    "Task",
+    "UserError",
+    "get",
+    "names",
+    "option",
+    "register",
+]
+
+#: The modules of names that ``methods.base`` does not define.
+_ELSEWHERE = {
+    "Streams": "methods.core.streams",
+    "Style": "methods.core.style",
+    "UserError": "methods.core.errors",
+    "option": "methods.core.options",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE.get(name, "methods.base")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

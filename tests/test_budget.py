@@ -34,10 +34,11 @@ from bench.planning.suite import parse_suite
 from bench.results.store import Store
 from bench.runner.execute import execute
 from bench.training import checkpoints
-from methods.base import METHODS, Budget, Stage, Style
+from methods.base import METHODS, Budget, Stage
 from methods.core.errors import UserError
 from methods.core.options import hashed_dict
 from methods.core.streams import Streams
+from methods.core.style import Style
 from methods.static_vi import StaticVI
 from tests import toys  # noqa: F401  (registers the toys)
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run

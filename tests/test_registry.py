@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from methods.base import Method, Style
+from methods.base import Method
 from methods.core.errors import UserError
 from methods.core.registry import Registry
+from methods.core.style import Style
 
 
 class Point:
@@ -92,7 +93,7 @@ def folder(tmp_path, monkeypatch):
 
 
 ONE = """
-from methods.base import Method, Style
+from methods import Method, Style
 
 class One(Method):
     name = "one"

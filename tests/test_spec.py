@@ -14,9 +14,10 @@ from bench.data.base import DATASETS, Dataset
 from bench.experiment.settings import flatten, nest, unflatten
 from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS, Network
-from methods.base import METHODS, Method, Style
+from methods.base import METHODS, Method
 from methods.core.errors import UserError
 from methods.core.options import describe, hashed_dict, option, parse, to_dict
+from methods.core.style import Style
 from methods.criteria.base import CRITERIA
 
 STYLE = Style("Spec toy", hue="#000000", hue_dark="#FFFFFF")

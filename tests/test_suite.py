@@ -28,9 +28,10 @@ from bench.planning.expansion import Expansion, Scale
 from bench.planning.suite import load, names
 from bench.results.store import Store
 from bench.training.trainer import WARM_UP_STEPS
-from methods.base import METHODS, Equivalent, Method, Style, Task
+from methods.base import METHODS, Equivalent, Method, Task
 from methods.core.errors import UserError
 from methods.core.options import describe, option
+from methods.core.style import Style
 
 RESOLVED = Path(__file__).with_name("resolved_settings.json")
 STYLE = Style("Suite toy", hue="#000000", hue_dark="#FFFFFF")

@@ -9,8 +9,9 @@ from torch import nn
 
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.networks.base import NETWORKS, Network
-from methods.base import METHODS, Batch, Budget, Context, Method, Progress, Stage, Style, Task
+from methods.base import METHODS, Batch, Budget, Context, Method, Progress, Stage, Task
 from methods.core.options import option
+from methods.core.style import Style
 
 STYLE = Style("Toy", hue="#000000", hue_dark="#FFFFFF")
 

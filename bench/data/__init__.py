@@ -1,1 +1,5 @@
-"""The data sets, one file each, and what they share."""
+"""The data sets, and what one of your own is made with: ``from bench.data import Dataset, Split, Splits``."""
+
+from bench.data.base import Dataset, DatasetOptions, Split, Splits
+
+__all__ = ["Dataset", "DatasetOptions", "Split", "Splits"]

@@ -1,1 +1,5 @@
-"""The network architectures, one file each, and what they share."""
+"""The architectures, and what one of your own is made with: ``from bench.networks import Network``."""
+
+from bench.networks.base import Network, NetworkOptions
+
+__all__ = ["Network", "NetworkOptions"]

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from methods.base import Budget, Context, Equivalent, Method, Stage, Style, Task
-from methods.core.options import option
-from methods.core.streams import Streams
+from methods import Budget, Context, Equivalent, Method, Stage, Streams, Style, Task, option
 from methods.families.gradual import Gradual
 from methods.families.sparse import SparsityOptions, slot_counts
 from methods.layers.convert import to_variational

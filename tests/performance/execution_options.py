@@ -42,9 +42,10 @@ from bench.runner.execute import execute
 from bench.training.optimisers import make_optimiser
 from bench.training.resume import State
 from bench.training.trainer import Trainer
-from methods.base import METHODS, Method, Style
+from methods.base import METHODS, Method
 from methods.core.options import option
 from methods.core.streams import Streams
+from methods.core.style import Style
 
 EPOCH_IMAGES = 50_000
 VAL = 1000

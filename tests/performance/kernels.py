@@ -36,10 +36,11 @@ from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS
 from bench.runner.git_state import git_sha
 from bench.runner.provenance import cpu_model
-from methods.base import METHODS, Context, Method, Progress, Style, Task
+from methods.base import METHODS, Context, Method, Progress, Task
 from methods.core import passes
 from methods.core.contractions import Contraction, Conv2d, Linear
 from methods.core.streams import Streams
+from methods.core.style import Style
 from methods.kernels.blocks import Blocks
 from methods.kernels.contraction import Kernel
 from methods.kernels.library import absent
