@@ -74,7 +74,7 @@ def reliability(
     config_ids: Sequence[str],
     predictor: str,
     split: str,
-    look: Look,
+    look: Look | None = None,
 ) -> Chart:
     """Draw a reliability diagram for each of ``config_ids``, with the number of examples per bin below.
 
@@ -96,6 +96,7 @@ def reliability(
     Missing
         No configuration has bins of ``predictor`` on ``split``.
     """
+    look = look or Look.of(runs)
     chosen = runs[runs["config_id"].isin(list(config_ids))]
     found = bins(chosen, calibration, predictor, split)
     if found.empty:
@@ -154,7 +155,7 @@ def scaling(
     score: str,
     predictor: str,
     split: str,
-    look: Look,
+    look: Look | None = None,
     singles: bool = False,
 ) -> Chart:
     """Draw ``score`` before and after temperature scaling, one row per configuration, best after it first.
@@ -179,6 +180,7 @@ def scaling(
     Missing
         No finished run was temperature-scaled.
     """
+    look = look or Look.of(runs)
     axis = axes()[score]
     table = _before_after(runs, metrics, score, predictor, split)
     stems = ["before", "after", "change", "null_before", "null_after", "temperature"]

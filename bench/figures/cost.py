@@ -28,7 +28,7 @@ _BESIDE = {
 _SQUARE_PIXELS = 560
 
 
-def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
+def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look | None = None) -> Chart:
     """Draw measured against counted ratios to dense VI, one mark per configuration.
 
     Runs that took more or fewer steps than dense VI are left out, since the measured ratio is about one step.
@@ -49,6 +49,7 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
     Missing
         No finished run has both ratios, or all took more or fewer steps than dense VI.
     """
+    look = look or Look.of(runs)
     x_axis, y_axis = axes()[counted], axes()[measured]
     timed = runs[(runs["status"] == "done") & (runs[measured] > 0) & (runs[counted] > 0)]
     found = timed[_has_as_many_steps(timed)]
@@ -85,7 +86,7 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look) -> Chart:
     )
 
 
-def stored(runs: pd.DataFrame, look: Look) -> Chart:
+def stored(runs: pd.DataFrame, look: Look | None = None) -> Chart:
     """Draw how many times smaller the stored model is, against the share of active weights.
 
     On the line bytes are in proportion to weights.
@@ -95,6 +96,7 @@ def stored(runs: pd.DataFrame, look: Look) -> Chart:
     Missing
         No finished run has density and bytes.
     """
+    look = look or Look.of(runs)
     x_axis, y_axis = axes()["density"], axes()["compression_vs_dense_vi"]
     metrics = ["density", "compression_vs_dense_vi", "checkpoint_bytes"]
     table = summarise(runs, metrics=metrics).dropna(subset=[f"{name}_mean" for name in metrics])

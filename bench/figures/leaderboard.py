@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.figures.parts.axes import axes
+from bench.figures.parts.axes import SCORES, axes
 from bench.figures.parts.chart import Look, Missing, interval
 from bench.statistics.seeds import ranking, summarise
 
@@ -22,7 +22,7 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-def leaderboard(runs: pd.DataFrame, score: str, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """Rank configurations by the mean of ``score``, best first.
 
     Parameters

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import axes
+from bench.figures.parts.axes import SCORES, axes
 from bench.figures.parts.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
-from bench.statistics.seeds import ALPHA, paired
+from bench.statistics.seeds import ALPHA, paired, references_of
 
 #: Greatest number of readable rows of a forest plot; readers are told how many are left out.
 MOST_ROWS = 30
@@ -20,7 +20,10 @@ _FAR = 5.0
 
 
 def differences(
-    runs: pd.DataFrame, references: Mapping[str, str], score: str, only: Container[str] | None = None
+    runs: pd.DataFrame,
+    references: Mapping[str, str] | str | None,
+    score: str,
+    only: Container[str] | None = None,
 ) -> pd.DataFrame:
     """Compute the difference of each configuration from its reference, paired by seed, best first.
 
@@ -29,7 +32,7 @@ def differences(
     runs
         The table ``runs``.
     references
-        ``config_id`` of the reference by ``config_id`` of the configuration.
+        As in ``bench.statistics.paired``.
     score
         Column of ``runs``.
     only
@@ -46,7 +49,7 @@ def differences(
     Missing
         No configuration shares a seed with its reference.
     """
-    others = {mine: theirs for mine, theirs in references.items() if mine != theirs}
+    others = {mine: theirs for mine, theirs in references_of(runs, references).items() if mine != theirs}
     found = paired(runs, score, others)
     found["tests"] = int(found["p_holm"].notna().sum())
     if only is not None:
@@ -66,9 +69,9 @@ def differences(
 
 def forest(
     runs: pd.DataFrame,
-    references: Mapping[str, str],
-    score: str,
-    look: Look,
+    references: Mapping[str, str] | str | None = None,
+    score: str = SCORES[0],
+    look: Look | None = None,
     only: Container[str] | None = None,
 ) -> Chart:
     """Draw the paired differences from the reference with 95 % t-intervals, best first.
@@ -76,6 +79,7 @@ def forest(
     Marks are filled if the difference is significant after Holm's correction. The arguments, and the error
     ``Missing``, are those of ``differences``.
     """
+    look = look or Look.of(runs)
     axis = axes()[score]
     found = differences(runs, references, score, only)
     shown = found.head(MOST_ROWS)
@@ -142,7 +146,7 @@ def forest(
     )
 
 
-def coverage(runs: pd.DataFrame, look: Look) -> Chart:
+def coverage(runs: pd.DataFrame, look: Look | None = None) -> Chart:
     """Draw how many of the planned runs are done, by method and data set.
 
     Parameters
@@ -157,6 +161,7 @@ def coverage(runs: pd.DataFrame, look: Look) -> Chart:
     Missing
         There are no runs.
     """
+    look = look or Look.of(runs)
     if runs.empty:
         raise Missing("This suite has no runs.")
     setting = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)

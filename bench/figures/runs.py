@@ -28,7 +28,7 @@ def recorded(history: pd.DataFrame) -> dict[str, str]:
     return {f"{metric} {split}": f"{metric} ({split})" for metric, split in found}
 
 
-def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look) -> Chart:
+def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look | None = None) -> Chart:
     """Draw one line per run, also for runs that failed or are not finished.
 
     Parameters
@@ -45,6 +45,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look)
     Missing
         There are too many runs, or none has recorded this curve.
     """
+    look = look or Look.of(runs)
     if len(runs) > MOST_RUNS:
         raise Missing(f"Curves of {len(runs)} runs can't be told apart; choose at most {MOST_RUNS}.")
     rows = _rows(history, runs, what)
@@ -82,7 +83,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look)
 
 
 def seed_curves(
-    history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look, single_seeds: bool = False
+    history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look | None = None, single_seeds: bool = False
 ) -> Chart:
     """Draw means over the finished seeds of each configuration, with bands.
 
@@ -102,6 +103,7 @@ def seed_curves(
     Missing
         No finished run has recorded this curve.
     """
+    look = look or Look.of(runs)
     done = runs[runs["status"] == "done"]
     rows = _rows(history, done, what)
     table = over_seeds(rows, ["config_id", "at"], ["value"]).sort_values(["config_id", "at"], kind="stable")

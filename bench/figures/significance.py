@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import axes
+from bench.figures.parts.axes import SCORES, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped
 from bench.statistics.nonparametric import (
     TooFew,
@@ -27,7 +27,7 @@ _NO_NUMBER = float("nan")
 _NOTHING = (_NO_NUMBER, _NO_NUMBER, _NO_NUMBER, _NO_NUMBER)
 
 
-def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFrame:
+def compare(runs: pd.DataFrame, one: str, other: str, score: str = SCORES[0]) -> pd.DataFrame:
     """Compute in several ways how much better configuration ``one`` is than ``other``.
 
     Parameters
@@ -82,7 +82,7 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str) -> pd.DataFram
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
+def ranks(runs: pd.DataFrame, score: str = SCORES[0], look: Look | None = None) -> Chart:
     """Draw average ranks over test sets with Nemenyi's critical difference, best first (Demšar 2006).
 
     Parameters
@@ -99,6 +99,7 @@ def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
     Missing
         There are too few test sets or configurations.
     """
+    look = look or Look.of(runs)
     axis = axes()[score]
     table = _by_setting(runs, score)
     try:
@@ -146,7 +147,7 @@ def ranks(runs: pd.DataFrame, score: str, look: Look) -> Chart:
     )
 
 
-def middle(runs: pd.DataFrame, score: str) -> pd.DataFrame:
+def middle(runs: pd.DataFrame, score: str = SCORES[0]) -> pd.DataFrame:
     """Compute interquartile means over the runs of all test sets, with a stratified bootstrap.
 
     Scores are divided by the mean over all configurations on the same test set, so that an easy test set does

@@ -114,7 +114,7 @@ def subspace(
     layers: pd.DataFrame,
     runs: pd.DataFrame,
     move: str,
-    look: Look,
+    look: Look | None = None,
     layer: str | None = None,
     among: pd.DataFrame | None = None,
     single_seeds: bool = False,
@@ -143,6 +143,7 @@ def subspace(
     Missing
         Nothing was recorded, or there are more than ``MOST_CONFIGURATIONS``.
     """
+    look = look or Look.of(runs)
     config = runs.drop_duplicates("run_id").set_index("run_id")["config_id"]
     chosen = runs.drop_duplicates("config_id")
     if len(chosen) > MOST_CONFIGURATIONS:
@@ -197,7 +198,7 @@ def subspace(
     )
 
 
-def layer_map(layers: pd.DataFrame, move: str, look: Look) -> Chart:
+def layer_map(layers: pd.DataFrame, move: str, look: Look | None = None) -> Chart:
     """Draw one of ``MOVES`` as a map of layers over time, averaged over seeds.
 
     Parameters
@@ -214,6 +215,7 @@ def layer_map(layers: pd.DataFrame, move: str, look: Look) -> Chart:
     Missing
         Nothing was recorded.
     """
+    look = look or Look.of(layers)
     names = list(dict.fromkeys(layers["layer"].astype(str)))  # in the order of the network
     parts = []
     for name in names or [""]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.axes import COSTS, SCORES, Axis, axes
 from bench.figures.parts.chart import (
     BACKGROUND,
     Chart,
@@ -65,7 +65,9 @@ def points(runs: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
+def tradeoff(
+    runs: pd.DataFrame, cost: str = COSTS[0], score: str = SCORES[0], look: Look | None = None
+) -> Chart:
     """Draw score against cost, one mark per configuration: mean over seeds with the 95 % t-interval.
 
     Parameters
@@ -82,6 +84,7 @@ def tradeoff(runs: pd.DataFrame, cost: str, score: str, look: Look) -> Chart:
     Missing
         No finished run has both.
     """
+    look = look or Look.of(runs)
     found = points(runs, cost, score)
     x_axis, y_axis = axes()[cost], axes()[score]
     figure = look.figure(height=520)

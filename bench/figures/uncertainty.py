@@ -62,7 +62,7 @@ def separation(
     measure: str,
     predictor: str,
     split: str,
-    look: Look,
+    look: Look | None = None,
     singles: bool = False,
 ) -> Chart:
     """Draw the mean ``measure`` over right and over wrong predictions, one row per configuration.
@@ -87,6 +87,7 @@ def separation(
     Missing
         No finished run has this measure.
     """
+    look = look or Look.of(runs)
     axis = UNCERTAINTIES[measure]
     if measure == "mutual_information" and predictor == "mean":
         raise Missing(_NO_INFORMATION)
@@ -143,7 +144,7 @@ def detection(
     score: str,
     predictor: str,
     split: str,
-    look: Look,
+    look: Look | None = None,
     singles: bool = False,
 ) -> Chart:
     """Draw how well uncertainty finds errors, one row per configuration, best first.
@@ -155,6 +156,7 @@ def detection(
     Missing
         No finished run has ``score``.
     """
+    look = look or Look.of(runs)
     axis = DETECTION[score]
     table = scored(runs, metrics, [score], predictor, split)
     found = summarise(table, metrics=[score])
@@ -193,7 +195,7 @@ def risk_coverage(
     config_ids: Sequence[str],
     predictor: str,
     split: str,
-    look: Look,
+    look: Look | None = None,
     singles: bool = False,
 ) -> Chart:
     """Draw the error rate among the most confident share of examples, a line for each of ``config_ids``.
@@ -216,6 +218,7 @@ def risk_coverage(
     Missing
         No configuration has a risk-coverage curve.
     """
+    look = look or Look.of(runs)
     chosen = _chosen(runs, config_ids)
     mine = selective[selective["run_id"].isin(chosen["run_id"])]
     rows = last_rows(mine, chosen, predictor, split)
@@ -255,7 +258,12 @@ def foreign_splits(metrics: pd.DataFrame) -> list[str]:
 
 
 def by_split(
-    runs: pd.DataFrame, metrics: pd.DataFrame, measure: str, split: str, predictor: str, look: Look
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    measure: str,
+    split: str,
+    predictor: str,
+    look: Look | None = None,
 ) -> Chart:
     """Draw the mean ``measure`` on the test part and on an out-of-distribution ``split``.
 
@@ -267,6 +275,7 @@ def by_split(
     Missing
         No finished run was evaluated on ``split``.
     """
+    look = look or Look.of(runs)
     axis = UNCERTAINTIES[measure]
     if measure == "mutual_information" and predictor == "mean":
         raise Missing(_NO_INFORMATION)
@@ -304,7 +313,7 @@ def severity(
     shift: str,
     config_ids: Sequence[str],
     predictor: str,
-    look: Look,
+    look: Look | None = None,
 ) -> Chart:
     """Draw a score on the test part against the severity of a corruption, one line per configuration.
 
@@ -328,6 +337,7 @@ def severity(
     Missing
         No configuration was evaluated under ``shift``.
     """
+    look = look or Look.of(runs)
     axis = SHIFTED[score]
     chosen = _chosen(runs, config_ids)
     mine = metrics[(metrics["metric"] == score) & metrics["run_id"].isin(chosen["run_id"])]

@@ -1,1 +1,50 @@
-"""Statistics over seeds: means and intervals, paired differences, ranks, and tests for small samples."""
+"""Statistics over seeds: means and intervals, paired differences, ranks, and tests for small samples.
+
+Functions take the table ``runs``, as ``bench.tables`` gives it, or columns of it.
+"""
+
+from bench.statistics.consistency import differences
+from bench.statistics.nonparametric import (
+    AverageRanks,
+    Interval,
+    TooFew,
+    average_ranks,
+    bootstrap_interval,
+    interquartile_mean,
+    superiority,
+    wilcoxon,
+    wilson,
+)
+from bench.statistics.seeds import (
+    ALPHA,
+    LEVEL,
+    by_seed,
+    holm,
+    paired,
+    pareto_front,
+    ranking,
+    references_of,
+    summarise,
+)
+
+__all__ = [
+    "ALPHA",
+    "LEVEL",
+    "AverageRanks",
+    "Interval",
+    "TooFew",
+    "average_ranks",
+    "bootstrap_interval",
+    "by_seed",
+    "differences",
+    "holm",
+    "interquartile_mean",
+    "paired",
+    "pareto_front",
+    "ranking",
+    "references_of",
+    "summarise",
+    "superiority",
+    "wilcoxon",
+    "wilson",
+]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST_NAMED = 4
 _REMEDY = "--force computes them anew, another --results keeps them apart"

@@ -95,7 +95,9 @@ def by_seed(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
 # -- differences ------------------------------------------------------------------------
 
 
-def paired(runs: pd.DataFrame, metric: str, references: Mapping[str, str]) -> pd.DataFrame:
+def paired(
+    runs: pd.DataFrame, metric: str, references: Mapping[str, str] | str | None = None
+) -> pd.DataFrame:
     """Compute the mean difference of ``metric`` to a reference configuration, paired by seed.
 
     Parameters
@@ -116,11 +118,12 @@ def paired(runs: pd.DataFrame, metric: str, references: Mapping[str, str]) -> pd
         network. ``half_width`` and ``p`` are NaN below two pairs. A configuration that is its own reference
         has a row, but is not counted as a comparison.
     """
+    known = dict(references_of(runs, references))
     done = _done(runs)
     test_set = [column for column in _TEST_SET if column in done]
     keys = ["scale", "config_id", "seed"]
     values = done[[*keys, *test_set, metric]].dropna(subset=[*keys, metric])
-    mine = values.assign(reference=values["config_id"].map(dict(references))).dropna(subset="reference")
+    mine = values.assign(reference=values["config_id"].map(known)).dropna(subset="reference")
     pairs = mine.merge(
         values[[*keys, metric]], left_on=["scale", "reference", "seed"], right_on=keys,
         suffixes=("", "_reference"),
@@ -138,6 +141,24 @@ def paired(runs: pd.DataFrame, metric: str, references: Mapping[str, str]) -> pd
     tested = found["p"].where(~itself).groupby(family, dropna=False, observed=True)
     found["p_holm"] = tested.transform(holm).astype("float64").where(~itself, found["p"])
     return found.astype({"n": "Int64"})
+
+
+def references_of(runs: pd.DataFrame, given: Mapping[str, str] | str | None = None) -> Mapping[str, str]:
+    """The reference of each configuration of ``runs``, ``config_id`` to ``config_id``.
+
+    given: these references; or one ``config_id`` that all others are compared with; or None for those that
+    the suite names, which tables of ``bench.tables`` carry. Raises ``ValueError`` where they carry none.
+    """
+    if isinstance(given, str):
+        return {str(config_id): given for config_id in runs["config_id"].unique() if config_id != given}
+    found = runs.attrs.get("references") if given is None else given
+    if found is None:
+        raise ValueError(
+            "this table does not say what is compared with what: give references, as one config_id or as a "
+            "mapping from config_id to config_id, or take the table from bench.tables"
+        )
+    references: Mapping[str, str] = found
+    return references
 
 
 def holm(p: ArrayLike) -> Numbers:

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from bench.figures.criteria.words import signed, verdicts
-from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.axes import SCORES, Axis, axes
 from bench.figures.parts.chart import SEEDS, Chart, Look, Missing, escaped, interval, translucent
-from bench.statistics.seeds import ALPHA, by_seed, paired, summarise
+from bench.statistics.seeds import ALPHA, by_seed, paired, references_of, summarise
 
 #: Recipes and sparsities in one picture, at most; the others are in its data.
 _MOST_PANELS = 8
@@ -65,9 +65,9 @@ def differences(
 
 def criteria(
     runs: pd.DataFrame,
-    score: str,
-    references: Mapping[str, str],
-    look: Look,
+    score: str = SCORES[0],
+    references: Mapping[str, str] | None = None,
+    look: Look | None = None,
     aliases: Mapping[str, str] | None = None,
     single_seeds: bool = False,
     only: Container[str] | None = None,
@@ -77,8 +77,9 @@ def criteria(
     aliases: criteria that are not run because they rank as another one, to that one. single_seeds: show the
     differences under each seed too. Arguments else, and ``Missing``, as of ``differences``.
     """
+    look = look or Look.of(runs)
     axis = axes()[score]
-    found = differences(runs, score, references, only)
+    found = differences(runs, score, references_of(runs, references), only)
     groups = list(dict.fromkeys(found["group"]))
     shown = groups[:_MOST_PANELS]
     panels = [_rows(found[found["group"] == group], look) for group in shown]

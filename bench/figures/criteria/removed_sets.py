@@ -26,12 +26,15 @@ _HOW = (
 )
 
 
-def overlap_map(pairs: pd.DataFrame, look: Look, layer: str | None = None, moment: str = "all") -> Chart:
+def overlap_map(
+    pairs: pd.DataFrame, look: Look | None = None, layer: str | None = None, moment: str = "all"
+) -> Chart:
     """IoU of the sets that two criteria would remove, criterion by criterion.
 
     pairs: rows of the table ``criteria_pairs`` of one configuration's runs. layer: None for the mean over all
     of them, each counting alike. moment: one of ``MOMENTS``. Raises ``Missing`` where nothing was recorded.
     """
+    look = look or Look.of(pairs)
     rows = _of_layer(pairs, layer)
     if moment != "all":
         steps = rows.groupby("run_id", observed=True)["step"]
@@ -80,12 +83,17 @@ def overlap_map(pairs: pd.DataFrame, look: Look, layer: str | None = None, momen
 
 
 def overlap_in_time(
-    pairs: pd.DataFrame, against: str, look: Look, layer: str | None = None, single_seeds: bool = False
+    pairs: pd.DataFrame,
+    against: str,
+    look: Look | None = None,
+    layer: str | None = None,
+    single_seeds: bool = False,
 ) -> Chart:
     """IoU of what ``against`` and each other criterion would remove, through training.
 
     pairs, layer, and ``Missing``: as of ``overlap_map``. single_seeds: a thin line a run too.
     """
+    look = look or Look.of(pairs)
     rows = _of_layer(pairs, layer)
     a, b = rows["criterion_a"].astype(str), rows["criterion_b"].astype(str)
     rows = rows.assign(criterion=b.where(a == against, a))[(a == against) | (b == against)]

@@ -21,12 +21,15 @@ _QUANTILES = ("q10", "q50", "q90")
 _LOG_FROM = 10.0
 
 
-def weight_scores(layers: pd.DataFrame, layer: str, look: Look, criterion: str | None = None) -> Chart:
+def weight_scores(
+    layers: pd.DataFrame, layer: str, look: Look | None = None, criterion: str | None = None
+) -> Chart:
     """Scores of the weights of a layer that are kept, removed and added, through training.
 
     layers: rows of the table ``layers`` of one configuration. criterion: what they are scored by, None where
     the method has no such option. Raises ``Missing`` where no scores were recorded.
     """
+    look = look or Look.of(layers)
     rows = layers[layers["layer"].astype(str) == layer]
     columns = [f"{fate}_{quantile}" for fate in _FATES for quantile in _QUANTILES]
     rows = rows.dropna(subset=columns, how="all")

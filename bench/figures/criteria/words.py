@@ -19,12 +19,13 @@ from bench.statistics.seeds import by_seed
 Row = Mapping[Any, Any]
 
 
-def verdicts(found: pd.DataFrame, score: str, look: Look, most: int = 8) -> list[str]:
+def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: int = 8) -> list[str]:
     """What differences in ``score`` say: a sentence a recipe and sparsity, and one a control. Plain text.
 
     found: as of ``paired.differences``. Of more than ``most`` recipes and sparsities the
     first ones, and how many are left.
     """
+    look = look or Look.of(found)
     axis = axes()[score]
     comparisons = int(found["tests"].iloc[0])
     groups: dict[str, list[Row]] = {}

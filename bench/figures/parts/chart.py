@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Literal
 
 import pandas as pd
@@ -25,6 +26,9 @@ FONT = '"Source Sans", "Segoe UI", Helvetica, Arial, sans-serif'
 BAND_ALPHA = 0.18
 #: Colour of a method without a style.
 _PLAIN = {"light": "#6E7781", "dark": "#9BA4AE"}
+#: Colours of methods without styles, which colour-blind readers can tell apart (Okabe and Ito 2008).
+_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6E7781")
+_MARKERS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "pentagon")
 #: Plotly's marker symbols that have a filled and a hollow form, and its line dashes.
 _SYMBOL = re.compile(
     r"circle|square|diamond(-tall|-wide)?|cross|x|triangle-(up|down|left|right|ne|se|sw|nw)|pentagon|hexagon2?"
@@ -69,6 +73,10 @@ class Chart:
     how: str
     alt: str
 
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
+        """What a notebook shows of a chart: its figure."""
+        return self.figure._repr_mimebundle_(*args, **kwargs)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -92,6 +100,22 @@ class Look:
     def criterion(self) -> Look:
         """The same for removal criteria: ``look.criterion.colour("snr")``."""
         return Look(self.mode, self.criteria)
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, mode: Mode = "light") -> Look:
+        """The looks that ``table`` carries, as those of ``bench.tables`` do.
+
+        Where it carries none, its methods take colours and markers in the order of their names.
+        """
+        styles = table.attrs.get("styles")
+        if styles is None and "method" in table:
+            names = sorted(table["method"].dropna().astype(str).unique())
+            looks = zip(cycle(_HUES), cycle(_MARKERS))  # endless
+            styles = {
+                name: {"hue": hue, "hue_dark": hue, "marker": marker, "dash": "solid", "order": place}
+                for place, (name, (hue, marker)) in enumerate(zip(names, looks, strict=False))
+            }
+        return cls(mode, styles or {})
 
     def name(self, method: str) -> str:
         """Return the method's name for readers, unescaped, for tables and text that is escaped later."""

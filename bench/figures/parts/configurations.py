@@ -13,7 +13,7 @@ MOST_CHOSEN = 6
 
 
 def one_a_method(
-    runs: pd.DataFrame, look: Look, compared: Iterable[str] = (), most: int = MOST_CHOSEN
+    runs: pd.DataFrame, look: Look | None = None, compared: Iterable[str] = (), most: int = MOST_CHOSEN
 ) -> list[str]:
     """Choose one configuration of each method, at the sparsity that most methods have.
 
@@ -36,6 +36,7 @@ def one_a_method(
     list
         The chosen ``config_id``, in the order of methods.
     """
+    look = look or Look.of(runs)
     done = runs[runs["status"] == "done"]
     if done.empty:
         return []
