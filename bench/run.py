@@ -1,4 +1,4 @@
-"""One run: ``python -m bench.run --set method=ssvi --set sparsity=0.95``, and what workers call.
+"""One run: ``python -m bench.run --set method=ssvi --set sparsity=0.95``.
 
 Needs neither submitit nor a suite. The run's folder holds everything that is known of it.
 """
@@ -14,20 +14,14 @@ from types import FrameType
 from bench.cli import arguments as cli
 from bench.cli import describe_run
 from bench.cli.entry import entry
-from bench.experiment import preflight
-from bench.experiment.execution import stopped_otherwise
-from bench.experiment.settings import nest
-from bench.experiment.spec import parse_spec
+from bench.results import claims
 from bench.results.run_folder import RunFolder
-from bench.results.store import Store
+from bench.runner import single
 from bench.runner.execute import execute
-from methods.core.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one cell in this process and print what it scored."""
-    from bench.results import claims  # here, as it needs psutil: `execute` alone does without
-
     parser = cli.parser("bench.run", __doc__)
     cli.add_results(parser)
     cli.add_set(parser)
@@ -41,31 +35,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     execution = cli.execution(arguments)
-    chosen = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": arguments.seed}
-    spec = parse_spec(nest(chosen | cli.overrides(arguments), "--set"), "--set")
-    preflight.check(spec)
-    preflight.check_execution([spec], execution.mode)
+    spec = single.specify({"seed": arguments.seed} | cli.overrides(arguments), execution.mode, "--set")
     if arguments.dry_run:
         print(describe_run.preview(spec, execution))
         return 0
-    if (reason := preflight.missing_data([spec])) is not None:
-        raise UserError(reason)
-    store = Store(arguments.results, create=True)
+    store = single.store_for(spec, arguments.results)
     folder = store.run(spec.run_id)
-    if (other := claims.holder(folder)) is not None:
-        raise UserError(f"run {spec.run_id}: process {other.pid} on {other.host} is at it")
-    if folder.path.exists() and (fault := store.check(spec.run_id)) is not None:
-        print(f"what there was of {spec.run_id} is in {store.set_aside(spec.run_id, fault)} now: {fault}")
-    elif arguments.force and folder.path.exists():
-        store.set_aside(spec.run_id, "run again by --force")
-    if folder.is_done():
+    claim = single.claim(spec, store, execution.mode, arguments.force, print)
+    if claim is None:
         print(f"{spec.run_id} is done already; --force runs it again")
     else:
-        claim = claims.acquire(folder)
-        if claim is None:
-            raise UserError(f"run {spec.run_id}: another process is at it")
-        if stopped_otherwise(folder, execution.mode):
-            print(f"{spec.run_id} was stopped under another --execution: what can't be continued starts anew")
         with claims.held(claim), _signals() as heard:
             outcome = execute(spec, store, execution, lambda: heard and f"stopped by {heard[0].name}")
         if outcome != "done":

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.cli.entry import BAD_INPUT
-from bench.experiment.execution import Execution, on_this_machine
+from bench.experiment.execution import MODES, Execution, on_this_machine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -143,7 +143,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--execution",
-        choices=("auto", "dense", "sparse"),
+        choices=MODES,
         default="auto",
         help="how layers with sparse weights are computed: dense: by dense contractions; sparse: by sparse "
         "kernels (CPU only); auto: by the faster of both (default: auto)",

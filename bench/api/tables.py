@@ -1,0 +1,77 @@
+"""Results as data frames that know what their columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.results.store import Store
+from bench.results.tables.columns import definitions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def tables(suite: str, results: str | Path = "results", scale: str | None = None) -> dict[str, pd.DataFrame]:
+    """Read the tables of a suite, as ``bench.grid`` or ``bench.collect`` wrote them last.
+
+    Parameters
+    ----------
+    suite
+        Name of a suite that was launched, such as ``"criteria_ablation"``.
+    results
+        The results folder; one of published tables will do.
+    scale
+        Only the runs of this scale (``"demo"``, ``"small"``, ``"paper"``); all scales by default.
+
+    Returns
+    -------
+    dict of DataFrame
+        ``runs`` has a row a run and scale, planned and failed runs included. ``metrics``, ``history``,
+        ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and ``stages`` are long, with a column
+        ``run_id``. In ``attrs`` of each: ``definitions``, by column its ``type``, ``unit``, ``definition``,
+        ``source`` and ``better`` (of ``metrics`` and ``history`` also ``metrics``, the same for each metric);
+        ``styles``, how charts show methods; ``references``, the ``config_id`` that each configuration is
+        compared with.
+
+    Raises
+    ------
+    StoreError
+        Where there is no such folder, suite or scale, or its tables were not made yet.
+
+    Examples
+    --------
+    >>> import bench
+    >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
+    >>> runs.attrs["definitions"]["nll"]["unit"]
+    'nats'
+    """
+    store = Store(results)
+    frames = store.read_tables(suite)
+    scales = store.scales(suite) if scale is None else [scale]
+    references: dict[str, str] = {}
+    for name in scales:
+        references |= store.references(suite, name)
+    if scale is not None:
+        runs = frames["runs"]
+        frames = only(frames, runs.loc[runs["scale"] == scale, "run_id"].unique())
+        frames["runs"] = frames["runs"][frames["runs"]["scale"] == scale]
+    return described(frames, store.read_styles(suite), references)
+
+
+def only(frames: Mapping[str, pd.DataFrame], run_ids: Collection[str]) -> dict[str, pd.DataFrame]:
+    """The rows of these runs, in every table."""
+    return {name: frame[frame["run_id"].isin(run_ids)] for name, frame in frames.items()}
+
+
+def described(
+    frames: Mapping[str, pd.DataFrame], styles: Mapping[str, Any], references: Mapping[str, str]
+) -> dict[str, pd.DataFrame]:
+    """``frames`` with definitions, styles and references in ``attrs``; see ``tables``."""
+    known = definitions()
+    for name, frame in frames.items():
+        frame.attrs = {"definitions": known[name], "styles": dict(styles), "references": dict(references)}
+        if (metrics := known.get(f"{name}.metric")) is not None:
+            frame.attrs["metrics"] = metrics
+    return dict(frames)
