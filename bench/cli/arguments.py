@@ -12,7 +12,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench.cli.entry import BAD_INPUT
+from bench.cli.entry import BAD_INPUT, typed_as
 from bench.experiment.execution import MODES, Execution, on_this_machine
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(prog: str, doc: str | None) -> Parser:
-    """Return the parser of ``python -m prog``; ``doc``, the module's docstring, describes it."""
-    return Parser(prog=f"python -m {prog}", description=doc)
+    """Return the parser of the command in module ``prog``; ``doc``, its docstring, describes it."""
+    return Parser(prog=typed_as(prog), description=doc)
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from bench.results.files import printable
 
 #: Exit statuses; the last two are those of a shell.
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+#: The console command that has all others as verbs.
+PROGRAM = "ssvi-bench"
 #: Errors that the user can mend. They are looked up among the loaded modules, so that commands that only
 #: read results do not import torch just to print an error.
 _USER_ERRORS = (
@@ -42,6 +45,25 @@ def leaving_at_once() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def interrupt(*_: object) -> NoReturn:
+    """Handle SIGTERM by ending the command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def program() -> str | None:
+    """Return ``ssvi-bench`` or ``python -m bench`` if that was typed; None if a command's own module was."""
+    first = Path(sys.argv[0])
+    if first.name == PROGRAM:
+        return PROGRAM
+    return "python -m bench" if first.parts[-2:] == ("bench", "__main__.py") else None
+
+
+def typed_as(module: str) -> str:
+    """Return how the command in ``module`` was typed: ``ssvi-bench grid`` or ``python -m bench.grid``."""
+    typed = program()
+    return f"{typed} {module.removeprefix('bench.')}" if typed else f"python -m {module}"
 
 
 def entry(main: Callable[[], int]) -> NoReturn:

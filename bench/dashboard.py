@@ -1,0 +1,66 @@
+"""Look at results in a browser: ``python -m bench.dashboard --results DIR``.
+
+Starts the Streamlit app that comes with this package and says at which address. Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from bench.cli import arguments as cli
+from bench.cli.entry import entry, interrupt
+from bench.results.store import Store
+from methods.core.errors import UserError
+
+#: What Streamlit gets to close its connections.
+_GRACE_SECONDS = 5.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the dashboard until it is interrupted; returns Streamlit's exit status."""
+    parser = cli.parser("bench.dashboard", __doc__)
+    parser.add_argument(
+        "--results",
+        metavar="DIR",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="results folders, shown together (default: results, or the reference results of a clone while "
+        "there are no runs)",
+    )
+    parser.add_argument(
+        "--port", type=cli.positive, metavar="N", help="where to listen on this machine (default: 8501)"
+    )
+    arguments = parser.parse_args(argv)
+    for folder in arguments.results:
+        Store(folder)  # says what is wrong with it
+    command = [sys.executable, "-m", "streamlit", "run", str(_app())]
+    command += ["--server.port", str(arguments.port)] if arguments.port else []
+    command += ["--", *(word for folder in arguments.results for word in ("--results", folder))]
+    signal.signal(signal.SIGTERM, interrupt)
+    with subprocess.Popen(command) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_SECONDS)
+            process.kill()
+            raise
+    return status if status >= 0 else 128 - status  # as a shell has it
+
+
+def _app() -> Path:
+    """The app's file, beside this package wherever that is installed; ``UserError`` without Streamlit."""
+    if importlib.util.find_spec("streamlit") is None:
+        raise UserError("the dashboard needs Streamlit: pip install 'ssvi-bench[dashboard]'")
+    return Path(__file__).resolve().parents[1] / "dashboard" / "app.py"
+
+
+if __name__ == "__main__":
+    entry(main)
