@@ -55,11 +55,37 @@ def __dir__() -> list[str]:
 
 
 def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> Model:
-    """The model that the finished run ``run_id`` of a results folder has stored, to predict with.
+    """Load the model that a finished run has stored. Needs no data set; nothing in the folder is executed.
 
-    Needs no data set; nothing in the folder is executed. Raises ``StoreError`` when there is no
-    such run, it is not done or a file of it is damaged, and ``UserError`` when its method or
-    network is unknown here, or at another version; either says so in one line.
+    Parameters
+    ----------
+    run_id
+        12 hexadecimal digits: ``Run.id``, or the column ``run_id`` of tables.
+    results
+        The results folder.
+    device
+        As torch names it; ``auto``: cuda where there is one.
+
+    Returns
+    -------
+    Model
+        ``predict(inputs)``: class probabilities (N, C), averaged over posterior samples; ``mean(inputs)``: of
+        the mean network. Inputs are raw, as the data set stores them (uint8 images N, C, H, W).
+
+    Raises
+    ------
+    StoreError
+        Where there is no such run, it is not done, or a file of it is damaged.
+    UserError
+        Where its method or network is unknown here, or at another version.
+
+    Examples
+    --------
+    >>> import bench, torch
+    >>> run = bench.train("ssvi", sparsity=0.9, epochs=2)
+    >>> model = bench.load(run.id)
+    >>> model.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
+    torch.Size([3, 10])
     """
     from bench.training.trained_model import load_model  # here, so that importing this package needs no torch
 

@@ -60,7 +60,7 @@ def chromium() -> Iterator[Any]:
 @contextmanager
 def served(*results: str | Path, arguments: Sequence[str] = ()) -> Iterator[str]:
     """The address of a dashboard over these results folders, up until the block ends."""
-    port = _free_port()
+    port = free_port()
     chosen = [word for folder in results for word in ("--results", str(folder))]
     command = [
         sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py"),
@@ -95,7 +95,7 @@ def settled(page: Any) -> None:
     page.wait_for_timeout(500)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("localhost", 0))
         return int(found.getsockname()[1])

@@ -11,7 +11,7 @@ import tomllib
 import venv
 import zipfile
 from collections import Counter
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from shutil import copytree, ignore_patterns, rmtree
 
@@ -146,6 +146,7 @@ def test_the_version_has_one_source():
         "docs/adding-a-method.md",
         "docs/architecture.md",
         "docs/datasets-and-networks.md",
+        "docs/python.md",
         "docs/tuning.md",
         "examples/plugin/README.md",
         ".ci/run",
@@ -197,6 +198,7 @@ def test_a_wheel_works_from_another_folder(tmp_path):
     held = zipfile.ZipFile(wheel).namelist()
     assert {path.as_posix() for path in tree_files()} <= set(held)
     assert any(name.endswith("licenses/LICENSE") for name in held)
+    assert "dashboard/.streamlit/config.toml" in held  # without which others would reach the dashboard
 
     # a new environment with the wheel alone, and the libraries of this one behind it
     venv.create(environment, with_pip=False)
@@ -217,5 +219,26 @@ def test_a_wheel_works_from_another_folder(tmp_path):
     result = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=100)
     assert (result.returncode, result.stderr) == (0, "")
     assert "criteria_ablation" in result.stdout
-    metadata = "import importlib.metadata as m; print(m.version('ssvi-bench'))"
-    assert python(metadata, interpreter=interpreter, cwd=elsewhere).strip() == PYPROJECT["project"]["version"]
+    # the console command, as an installer writes it
+    script = environment / "bin" / "ssvi-bench"
+    (point,) = (p for p in metadata.distribution("ssvi-bench").entry_points if p.group == "console_scripts")
+    assert point.name == script.name
+    script.write_text(f"#!{interpreter}\nfrom {point.module} import {point.attr}\n{point.attr}()\n")
+    script.chmod(0o755)
+    for arguments, status, out, err in (
+        (["--help"], 0, "usage: ssvi-bench VERB", ""),
+        (["list", "suites"], 0, "suites\n", ""),
+        (["status"], 2, "", "error: results folder results: does not exist\n"),
+        (["dashboard", "--results", "nowhere"], 2, "", "error: results folder nowhere: does not exist\n"),
+    ):
+        done = subprocess.run(
+            [str(script), *arguments], cwd=elsewhere, capture_output=True, text=True, timeout=100
+        )
+        assert (done.returncode, done.stderr) == (status, err)
+        assert done.stdout.startswith(out)
+    app = python(
+        "from bench import dashboard; print(dashboard._app())", interpreter=interpreter, cwd=elsewhere
+    )
+    assert Path(app.strip()).is_relative_to(site) and Path(app.strip()).exists()
+    version = "import importlib.metadata as m; print(m.version('ssvi-bench'))"
+    assert python(version, interpreter=interpreter, cwd=elsewhere).strip() == PYPROJECT["project"]["version"]

@@ -1,7 +1,8 @@
 """Draw charts of results from data frames with plotly. No Streamlit, no torch, no methods.
 
 The title of every chart is the question that it answers. A chart carries its data, how they were computed,
-and what it shows in words, so that a dashboard page, a report and a file can all show the same.
+and what it shows in words, so that a dashboard page, a report and a file can all show the same. Methods look
+as the tables of ``bench.tables`` say, unless a ``Look`` is given; a notebook shows the ``figure`` of a chart.
 """
 
 from bench.figures.calibration import SCALED, reliability, scaling

@@ -83,6 +83,13 @@ def tradeoff(
     ------
     Missing
         No finished run has both.
+
+    Examples
+    --------
+    >>> import bench
+    >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
+    >>> bench.figures.tradeoff(runs, score="nll").title
+    'What NLL does each compression buy?'
     """
     look = look or Look.of(runs)
     found = points(runs, cost, score)

@@ -54,6 +54,14 @@ def summarise(
         the columns that describe the configuration (null if the runs of the group differ), and for each
         metric ``<metric>_mean``, ``<metric>_half_width`` (NaN below two runs) and ``<metric>_n`` (number of
         finished runs that have the metric).
+
+    Examples
+    --------
+    >>> import bench
+    >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
+    >>> first = bench.statistics.summarise(runs).iloc[0]
+    >>> f"{first['config_label']}: {first['accuracy_mean']:.3f} ± {first['accuracy_half_width']:.3f}"
+    'dense_vi: 0.977 ± 0.004'
     """
     import pandas as pd
 
@@ -117,6 +125,14 @@ def paired(
         of the paired t-test, and ``p_holm``, adjusted for all comparisons at the same scale, data set and
         network. ``half_width`` and ``p`` are NaN below two pairs. A configuration that is its own reference
         has a row, but is not counted as a comparison.
+
+    Examples
+    --------
+    >>> import bench
+    >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
+    >>> found = bench.statistics.paired(runs, "nll")
+    >>> int((found["p_holm"] < bench.statistics.ALPHA).sum())  # how many differ from dense VI
+    10
     """
     known = dict(references_of(runs, references))
     done = _done(runs)
@@ -220,6 +236,13 @@ def ranking(runs: pd.DataFrame, metric: str, better: str | None = None) -> pd.Da
     ------
     ValueError
         Neither ``better`` nor ``bench/columns.yaml`` says which direction is better.
+
+    Examples
+    --------
+    >>> import bench
+    >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
+    >>> bench.statistics.ranking(runs, "nll")[["rank_low", "rank_high"]].iloc[0].tolist()
+    [1, 30]
     """
     import pandas as pd
 
