@@ -15,7 +15,8 @@ from bench.api.tables import only, tables
 from bench.cli import arguments as cli
 from bench.experiment import preflight
 from bench.experiment.notation import show
-from bench.launching import session
+from bench.launching.asked import Asked
+from bench.launching.compute import compute
 from bench.planning import suite as suites
 from bench.planning.plan import Plan
 from bench.reporting.collecting import collect
@@ -120,10 +121,10 @@ class SuitePlan:
             )
         if plan.one_at_a_time:
             workers = 1
-        asked = session.Asked(how, workers, retry_failed, force)
+        asked = Asked(how, workers, retry_failed, force)
         store = Store(results, create=True)
         with _keeping_signals():
-            session.compute(plan, store, asked, self._command, cli.console())
+            compute(plan, store, asked, self._command, cli.console())
         collect(store, plan.suite)
         frames = tables(plan.suite, results, plan.scale)
         return only(frames, [spec.run_id for spec in plan.specs])

@@ -25,11 +25,6 @@ _USER_ERRORS = (
 )
 
 
-def interrupt(*_: object) -> None:
-    """Raise ``KeyboardInterrupt``: the handler by which SIGTERM ends a command as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
     """Within the block, make Ctrl-C and SIGTERM end the process at once, with status 130.

@@ -1,1 +1,1 @@
-"""Who computes runs: a launch from what was asked to what was computed, workers of this machine, and jobs of SLURM."""
+"""Have runs computed: a launch in its parts, worker processes of this machine, and jobs of SLURM."""
