@@ -25,7 +25,7 @@ from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.launching.pool import run_inline
 from bench.launching.worker import walk
-from bench.monitoring import launch_files, slurm_commands, slurm_queue, slurm_records
+from bench.monitoring import cancelling, launch_files, slurm_commands, slurm_queue, slurm_records
 from bench.monitoring.progress import Item, Progress
 from bench.monitoring.slurm_commands import State
 from bench.monitoring.slurm_records import Task
@@ -89,8 +89,8 @@ def damaged(sound, tmp_path, monkeypatch):
     """A new copy of the sound folder each time it is called; SLURM says that all jobs have failed."""
     monkeypatch.setattr(slurm_commands, "states", lambda jobs: {job: State("FAILED") for job in jobs})
     monkeypatch.setattr(slurm_commands, "cancel", lambda jobs: list(jobs))
-    monkeypatch.setattr(cancel, "_PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(cancel, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(cancelling, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(cancelling, "_POLL_SECONDS", 0.0)
     root, _ = sound
     outside = tmp_path / "outside"
     outside.mkdir()

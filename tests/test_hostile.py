@@ -36,7 +36,7 @@ from bench.cli.entry import entry
 from bench.cli.live import render
 from bench.experiment.execution import Execution
 from bench.launching.worker import walk
-from bench.monitoring import launch_files, retries, slurm_commands, slurm_queue, slurm_records
+from bench.monitoring import cancelling, launch_files, retries, slurm_commands, slurm_queue, slurm_records
 from bench.monitoring.progress import Item, Progress
 from bench.monitoring.slurm_commands import SlurmError, State
 from bench.monitoring.slurm_records import Task
@@ -178,8 +178,8 @@ def elsewhere(monkeypatch):
         slurm_commands, "states", lambda wanted: {job: State(slurm_commands.GONE) for job in wanted}
     )
     monkeypatch.setattr(slurm_commands, "cancel", lambda wanted: list(wanted))
-    monkeypatch.setattr(cancel, "_PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(cancel, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(cancelling, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(cancelling, "_POLL_SECONDS", 0.0)
 
 
 def entries(folder: Path) -> list[Path]:
