@@ -359,7 +359,7 @@ BROKEN = [
         "three times the forward pass of the loss is 2844 FLOPs .* flops says 1422 for a step",
     ),
     (CheapPredictions, "costs", "the mean network: 474 FLOPs .* flops says 237 for inference"),
-    (HiddenPass, "costs", r"step 20 of stage 'train': took .* passes; its events \(step\) tell of 1"),
+    (HiddenPass, "costs", r"step 20 of stage 'train': took .* passes; its events \(step\) count 1"),
     (LearnsNothing, "learning", "guessing gives 0.1, and up to 0.2 by luck"),
     (RaisesLater, "predictions", r"IndexError: one is too few, at tests/test_check.py:\d+ in predict"),
 ]

@@ -87,7 +87,7 @@ def test_what_is_no_time(time):
         ("- a", "expected keys of a profile"),
         ("gpus: 2", r"gpus: 2 lies outside \[0, 1\]"),
         ("time: 1", "signal_seconds: 60 is more than half of the time limit, which is 60 s"),
-        ("time: tomorrow", "time: 'tomorrow' is no time"),
+        ("time: tomorrow", "time: 'tomorrow' is not a time"),
         ("memory: lots", "memory: 'lots' is not valid; valid: 8G"),
         ("partition: a b", "partition: 'a b' is not a name"),
         ("options: {mem: 3G}", "options: mem: set it by the key memory of the profile"),
