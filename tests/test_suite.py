@@ -501,7 +501,7 @@ def test_a_malformed_suite_is_one_line(write, text, message):
         (one_grid("5"), r"grid 1: expected a mapping, got 5$"),
         (
             "question: Q?\nscales: {demo: {seeds: 0, grids: []}}\n",
-            r"^toy\.yaml: demo: grids: no grid has a cell; ",
+            r"^toy\.yaml: demo: grids: no grid has a cell; list at least one grid$",
         ),
         (
             one_grid("{method: plain}\n      - {method: dens}"),
