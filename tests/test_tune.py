@@ -199,7 +199,7 @@ def test_seeds_by_which_settings_are_chosen_are_not_reported(write, here, call):
     del content["search"]
     with pytest.raises(UserError, match="--seeds: seed 100"):  # the choices are there still
         write(yaml.safe_dump(content)).expand(seeds="100")
-    with pytest.raises(UserError, match=r"^toy\.yaml: demo: seeds: 101"):
+    with pytest.raises(UserError, match=r"^toy\.yaml: demo: seeds: seed 101"):
         write(SUITE.replace("seeds: 0-1", "seeds: [0, 101]")).expand()
 
 
