@@ -264,7 +264,7 @@ def check_networks(drafts: list[Draft]) -> None:
 
 
 def _values(key: str, written: Any) -> list[Any]:
-    """What an axis runs over. ``criterion: all`` means every criterion there is, plug-ins included."""
+    """Return the values of an axis; ``criterion: all`` means every criterion, those of plug-ins too."""
     if key in ("criterion", "method.criterion") and written == ALL:
         return CRITERIA.names()
     return written if isinstance(written, list) else [written]

@@ -14,19 +14,37 @@ from methods.core.registry import Registry
 from methods.core.style import Style
 from methods.criteria.moments import Moments
 
-#: The most characters that a formula and a source may have, since views show them on a line.
+#: Most characters of a formula or a source: figures and tables show each on one line.
 LONGEST = 300
 
 
 class Criterion:
     """One way to rank weights for removal: subclass it, set the attributes, write ``score``.
 
-    name: what the option ``criterion`` calls it. version: raise it when a change alters scores; unless
-    it is 1, it is part of the ids of runs that remove by this criterion.
-    style: how views show it. formula: the formula in words, after it what that is; latex: the same,
-    without dollar signs; source: paper and equation.
-    uses_lam: whether the method's option ``lam`` (lambda) enters.
-    ranks_as: the criterion that ranks all weights exactly as this one, and is run instead; because: why.
+    Attributes
+    ----------
+    name
+        Value of the option ``criterion`` that chooses it.
+    version
+        Raise it when a change alters scores. Unless it is 1, it is part of the ids of runs that remove
+        weights by this criterion.
+    style
+        How figures and tables show it.
+    formula
+        The formula in words, then a colon and its name.
+    latex
+        The formula in LaTeX, without dollar signs.
+    source
+        Paper, and equation.
+    uses_lam
+        Whether the method's option ``lam`` (lambda) changes scores.
+    ranks_as, because
+        A criterion that ranks all weights exactly as this one, and is run instead; and the reason.
+
+    Raises
+    ------
+    TypeError
+        If a subclass lacks an attribute, or one is not a short line of text.
     """
 
     name: ClassVar[str]
@@ -55,14 +73,14 @@ class Criterion:
             raise TypeError(f"criterion {cls.name}: ranks as {cls.ranks_as}: because says why")
 
     def score(self, moments: Moments) -> torch.Tensor:
-        """What weights are ranked by: those of lowest score are removed.
+        """Score each weight; the weights of lowest score are removed.
 
-        It need not be the criterion itself: any increasing function of it may be safer to compare.
+        A score may be any increasing function of the criterion, if that is safer to compare.
 
         Parameters
         ----------
         moments
-            Of the weights that there are, those of one layer.
+            Moments of the active weights of one layer. They are shared by all criteria: read only.
 
         Returns
         -------
@@ -72,9 +90,9 @@ class Criterion:
         raise NotImplementedError
 
     def value(self, moments: Moments) -> torch.Tensor:
-        """The criterion by its formula, shaped as ``score``, which is this one unless overridden.
+        """Compute the criterion by its formula, for each weight; by default that is the score.
 
-        Where the formula overflows, a logarithm of it.
+        A formula that overflows is given by its logarithm.
         """
         return self.score(moments)
 

@@ -1,4 +1,4 @@
-"""What criteria are computed from, for q = N(mean, std^2), in forms that neither cancel nor overflow.
+"""The quantities that criteria are computed from, for q = N(mean, std^2), without cancellation or overflow.
 
 With a = |mean|, z = a / std and s = lambda * std, every criterion of Li et al. (ICLR 2024,
 arXiv 2402.11025) has a closed form. The textbook expressions of the exponential ones subtract
@@ -21,17 +21,17 @@ _FAR = 30.0
 
 
 class Moments:
-    """What the criteria are made of, for one set of weights; each computed at most once, in float64.
+    """The quantities that criteria are computed from, each computed at most once, in float64.
 
     Every attribute but ``lam`` has the shape of the weights: ``mean``, ``std``, a = |mean|, z = a / std,
-    s = lambda * std, and those below. Criteria share them, so no criterion may write to one.
+    s = lambda * std, and those below. Criteria share the tensors, so none may write to them.
 
     Parameters
     ----------
     mean, std
-        Of each weight; one shape, any floating type.
+        Mean and standard deviation of each weight, of one shape and any floating type.
     lam
-        lambda of the criteria that have it.
+        lambda of the exponential criteria.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class Moments:
 
     @cached_property
     def mean(self) -> torch.Tensor:
-        """The means, signs included."""
+        """The means, with their signs."""
         return self._given.double()
 
     @cached_property

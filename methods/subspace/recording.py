@@ -127,10 +127,10 @@ def record_criteria(context: Context, layer: str, moments: Moments, criterion: s
 
 
 def compared(criterion: str) -> tuple[str, ...]:
-    """The criteria that a run by ``criterion`` compares: the built-in ones, and its own.
+    """Return the criteria that a run compares: the built-in ones, and ``criterion``, by which it removes.
 
-    What a run records depends on its settings alone, not on the plug-ins that happen to be installed. A
-    criterion that ranks as another one (``snr_abs``) is left out.
+    What a run records so depends on its settings, not on the plug-ins that are installed. A criterion
+    that ranks as another one (``snr_abs``) is left out.
     """
     entries = [CRITERIA.get(name) for name in CRITERIA.names()]
     return tuple(

@@ -235,7 +235,7 @@ def _used(pairs: pd.DataFrame) -> str:
 
 
 def _how(look: Look) -> str:
-    """How overlaps are computed, and which criteria are not recorded on their own."""
+    """Say how overlaps are computed, and which criteria are not recorded on their own."""
     same = [
         f"{look.criterion.name(name)} ranks exactly as {look.criterion.name(known['ranks_as'])}, and is not "
         "recorded apart from it."
@@ -246,7 +246,7 @@ def _how(look: Look) -> str:
 
 
 def _pair(row: Mapping[Any, Any] | pd.Series, look: Look) -> str:
-    """The two criteria of a row; look: of criteria."""
+    """Name the two criteria of a row; look: that of criteria."""
     return f"{look.name(row['criterion_a'])} and {look.name(row['criterion_b'])}"
 
 
