@@ -127,7 +127,7 @@ def record_criteria(context: Context, layer: str, moments: Moments, criterion: s
 
 
 def compared(criterion: str) -> tuple[str, ...]:
-    """Return the criteria that a run compares: the built-in ones, and ``criterion``, by which it removes.
+    """Return the criteria that a run compares: those of this package, and ``criterion``, by which it removes.
 
     What a run records so depends on its settings, not on the plug-ins that are installed. A criterion
     that ranks as another one (``snr_abs``) is left out.
