@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from methods.base import (
+        Batch,
         Budget,
         Context,
         Equivalent,
         Method,
+        Predictor,
         Progress,
         Stage,
         Task,
@@ -26,12 +28,18 @@ if TYPE_CHECKING:
     from methods.core.options import option
     from methods.core.streams import Streams
     from methods.core.style import Style
+    from methods.criteria.base import Criterion
+    from methods.criteria.moments import Moments
 
 __all__ = [
+    "Batch",
     "Budget",
     "Context",
+    "Criterion",
     "Equivalent",
     "Method",
+    "Moments",
+    "Predictor",
     "Progress",
     "Stage",
     "Streams",
@@ -46,6 +54,8 @@ __all__ = [
 
 #: The modules of names that ``methods.base`` does not define.
 _ELSEWHERE = {
+    "Criterion": "methods.criteria.base",
+    "Moments": "methods.criteria.moments",
     "Streams": "methods.core.streams",
     "Style": "methods.core.style",
     "UserError": "methods.core.errors",

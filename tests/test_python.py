@@ -23,7 +23,7 @@ import bench
 from bench import figures, grid, run, statistics
 from bench.figures import Look
 from bench.launching import pool
-from bench.results import claims
+from bench.results import claims, styles
 from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES, definitions
@@ -172,7 +172,7 @@ def test_a_run_that_fails_says_why_and_is_tried_again(tmp_path):
         ({"method": "svi"}, "bench.train: unknown method 'svi'; valid: .*ssvi"),
         ({"sparsity": 2}, "bench.train: method: sparsity: .*2"),
         ({"threads": 0}, "threads: 0 is not a positive whole number"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not here; valid: auto, cpu"),
+        ({"device": "cuda:99"}, "this machine has no device 'cuda:99'; valid: auto, cpu"),
         ({"execution": "fast"}, "unknown execution 'fast'; valid: auto, dense, sparse"),
     ],
 )
@@ -292,7 +292,9 @@ def test_tables_are_those_of_the_store_and_know_what_their_columns_mean():
 def test_charts_take_looks_and_references_from_the_table(monkeypatch):
     runs = bench.tables("sparsity_sweep", REFERENCE, scale="demo")["runs"]
     store = Store(REFERENCE)
-    look = Look("light", store.read_styles("sparsity_sweep"))
+    look = Look(
+        "light", store.read_styles("sparsity_sweep"), store.read_styles("sparsity_sweep", styles.CRITERIA)
+    )
     references = store.references("sparsity_sweep", "demo")
     assert (
         figures.tradeoff(runs).figure
@@ -300,7 +302,9 @@ def test_charts_take_looks_and_references_from_the_table(monkeypatch):
     )
     assert figures.forest(runs, score="nll").figure == figures.forest(runs, references, "nll", look).figure
     done = runs[runs["method"] == "ssvi"]
-    assert Look.of(done, "dark") == Look("dark", look.styles)  # filters keep what a table carries
+    assert Look.of(done, "dark") == Look(
+        "dark", look.styles, look.criteria
+    )  # filters keep what a table carries
     monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")  # as in a notebook
     assert figures.tradeoff(runs)._repr_mimebundle_().keys() == {"application/vnd.plotly.v1+json"}
 

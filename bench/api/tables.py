@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.results import styles
+from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables.columns import definitions
 
@@ -32,8 +35,8 @@ def tables(suite: str, results: str | Path = "results", scale: str | None = None
         ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and ``stages`` are long, with a column
         ``run_id``. In ``attrs`` of each: ``definitions``, by column its ``type``, ``unit``, ``definition``,
         ``source`` and ``better`` (of ``metrics`` and ``history`` also ``metrics``, the same for each metric);
-        ``styles``, how charts show methods; ``references``, the ``config_id`` that each configuration is
-        compared with.
+        ``styles`` and ``criteria``, how charts show methods and criteria; ``references``, the ``config_id``
+        that each configuration is compared with.
 
     Raises
     ------
@@ -57,7 +60,15 @@ def tables(suite: str, results: str | Path = "results", scale: str | None = None
         runs = frames["runs"]
         frames = only(frames, runs.loc[runs["scale"] == scale, "run_id"].unique())
         frames["runs"] = frames["runs"][frames["runs"]["scale"] == scale]
-    return described(frames, store.read_styles(suite), references)
+    methods, criteria = (_styles(store, suite, of) for of in (styles.METHODS, styles.CRITERIA))
+    return described(frames, methods, criteria, references)
+
+
+def _styles(store: Store, suite: str, of: styles.StyleFile) -> dict[str, dict[str, Any]]:
+    """Styles as the folder has them; none where an earlier version wrote none."""
+    with suppress(StoreError):
+        return store.read_styles(suite, of)
+    return {}
 
 
 def only(frames: Mapping[str, pd.DataFrame], run_ids: Collection[str]) -> dict[str, pd.DataFrame]:
@@ -66,12 +77,20 @@ def only(frames: Mapping[str, pd.DataFrame], run_ids: Collection[str]) -> dict[s
 
 
 def described(
-    frames: Mapping[str, pd.DataFrame], styles: Mapping[str, Any], references: Mapping[str, str]
+    frames: Mapping[str, pd.DataFrame],
+    methods: Mapping[str, Any],
+    criteria: Mapping[str, Any],
+    references: Mapping[str, str],
 ) -> dict[str, pd.DataFrame]:
     """``frames`` with definitions, styles and references in ``attrs``; see ``tables``."""
     known = definitions()
     for name, frame in frames.items():
-        frame.attrs = {"definitions": known[name], "styles": dict(styles), "references": dict(references)}
+        frame.attrs = {
+            "definitions": known[name],
+            "styles": dict(methods),
+            "criteria": dict(criteria),
+            "references": dict(references),
+        }
         if (metrics := known.get(f"{name}.metric")) is not None:
             frame.attrs["metrics"] = metrics
     return dict(frames)

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from methods.base import Batch, Method, Progress
-from methods.core.style import Style
+from methods import Batch, Method, Progress, Style
 
 
 class Focal(Method):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from methods.core.style import Style
-from methods.criteria.base import Criterion
-from methods.criteria.moments import Moments
+from methods import Criterion, Moments, Style
 
 
 class Optimistic(Criterion):

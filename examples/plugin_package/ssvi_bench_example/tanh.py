@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.networks.base import Network, NetworkOptions
-from methods.base import Task
-from methods.core.options import option
+from bench.networks import Network, NetworkOptions
+from methods import Task, option
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from sklearn.datasets import load_wine
 
-from bench.data.base import Dataset, DatasetOptions, Split, Splits
-from bench.data.splitting import stratified
-from methods.core.options import option
+from bench.data import Dataset, DatasetOptions, Split, Splits, stratified
+from methods import option
 
 
 @dataclass(frozen=True)
