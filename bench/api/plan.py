@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from bench.api.execution import execution_of
 from bench.api.tables import only, tables
 from bench.cli import arguments as cli
-from bench.experiment import preflight
 from bench.experiment.notation import show
 from bench.launching.asked import Asked
 from bench.launching.compute import compute
+from bench.launching.prepare import ready
 from bench.planning import suite as suites
 from bench.planning.plan import Plan
 from bench.reporting.collecting import collect
@@ -111,17 +111,14 @@ class SuitePlan:
         if executor not in EXECUTORS:
             raise unknown("executor", executor, EXECUTORS)
         plan = self._plan
-        if (reason := preflight.missing_data(plan.specs)) is not None:
-            raise UserError(reason)
-        how = execution_of(device, threads, execution, executor)
-        preflight.check_execution(plan.specs, how.mode)
         if plan.one_at_a_time and workers not in (None, 1):
             raise UserError(
                 f"workers: suite {plan.suite} measures time, so its runs come one at a time; valid: 1"
             )
         if plan.one_at_a_time:
             workers = 1
-        asked = Asked(how, workers, retry_failed, force)
+        how = execution_of(device, threads, execution, executor)
+        asked = ready(plan, Asked(how, workers, retry_failed, force))
         store = Store(results, create=True)
         with _keeping_signals():
             compute(plan, store, asked, self._command, cli.console())

@@ -11,9 +11,10 @@ import torch
 
 from bench.api.execution import execution_of
 from bench.api.tables import described
+from bench.experiment.execution import on_this_machine
 from bench.experiment.notation import show
 from bench.experiment.spec import RunSpec
-from bench.reporting.collecting import method_styles
+from bench.reporting.collecting import criterion_styles, method_styles
 from bench.results import claims
 from bench.results.plans import Planned
 from bench.results.store import Store
@@ -69,7 +70,8 @@ class Run:
         Those of several runs can be put together: ``pandas.concat(run.tables["runs"] for run in runs)``.
         Its ``config_label`` is the method with the settings that ``bench.train`` was given.
         """
-        return described(build.build([self._planned], self._store.run), method_styles(), {})
+        frames = build.build([self._planned], self._store.run)
+        return described(frames, method_styles(), criterion_styles(), {})
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -160,7 +162,7 @@ def train(
     >>> bench.train("ssvi", sparsity=0.9, epochs=2).id == run.id  # done: nothing is trained again
     True
     """
-    how = execution_of(device, threads, execution)
+    how = on_this_machine(execution_of(device, threads, execution))
     chosen = {"method": method, "dataset": dataset, "network": network, "seed": seed, **settings}
     spec = single.specify(chosen, how.mode, "bench.train")
     store = single.store_for(spec, results)

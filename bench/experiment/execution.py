@@ -65,10 +65,15 @@ def on_this_machine(execution: Execution) -> Execution:
     UserError
         If the device, or kernels that were asked for, are missing.
     """
+    from methods.core.errors import UserError
+    from methods.kernels.library import absent
+
     if execution.executor != "slurm":
         execution = replace(execution, device=resolve_device(execution.device))
-    if (missed := missed_kernels(execution.device, execution.mode, "--execution sparse")) is not None:
-        print(f"note: {missed}", file=sys.stderr)
+    if execution.device == "cpu" and execution.mode != "dense" and (reason := absent()) is not None:
+        if execution.mode == "sparse":
+            raise UserError(f"--execution sparse: {reason}")
+        print(f"note: every layer is computed densely: {reason}", file=sys.stderr)
     return execution
 
 
@@ -91,30 +96,3 @@ def resolve_device(name: str) -> str:
     if name not in valid:
         raise UserError(f"this machine has no device {name!r}; valid: auto, {', '.join(valid)}")
     return name
-
-
-def missed_kernels(device: str, mode: str, option: str) -> str | None:
-    """Explain why sparse kernels that ``mode`` would use on ``device`` are missing; None if none is missing.
-
-    Parameters
-    ----------
-    device
-        Where runs are computed.
-    mode
-        One of ``MODES``.
-    option
-        How the error message names the option that asked for kernels.
-
-    Raises
-    ------
-    UserError
-        If ``mode`` is ``sparse`` and kernels are missing.
-    """
-    from methods.core.errors import UserError
-    from methods.kernels.library import absent
-
-    if device != "cpu" or mode == "dense" or (reason := absent()) is None:
-        return None
-    if mode == "sparse":
-        raise UserError(f"{option}: {reason}")
-    return f"every layer is computed densely: {reason}"

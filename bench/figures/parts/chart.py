@@ -74,7 +74,7 @@ class Chart:
     alt: str
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
-        """What a notebook shows of a chart: its figure."""
+        """Show the figure where a notebook displays the chart."""
         return self.figure._repr_mimebundle_(*args, **kwargs)
 
 
@@ -96,26 +96,26 @@ class Look:
     styles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     criteria: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    @property
-    def criterion(self) -> Look:
-        """The same for removal criteria: ``look.criterion.colour("snr")``."""
-        return Look(self.mode, self.criteria)
-
     @classmethod
     def of(cls, table: pd.DataFrame, mode: Mode = "light") -> Look:
-        """The looks that ``table`` carries, as those of ``bench.tables`` do.
+        """Make the look that ``table`` carries, as tables of ``bench.tables`` do.
 
-        Where it carries none, its methods take colours and markers in the order of their names.
+        If it carries none, its methods get colours and markers in the order of their names.
         """
-        styles = table.attrs.get("styles")
-        if styles is None and "method" in table:
+        styles = table.attrs.get("styles", {})
+        if not styles and "method" in table:
             names = sorted(table["method"].dropna().astype(str).unique())
             looks = zip(cycle(_HUES), cycle(_MARKERS))  # endless
             styles = {
                 name: {"hue": hue, "hue_dark": hue, "marker": marker, "dash": "solid", "order": place}
                 for place, (name, (hue, marker)) in enumerate(zip(names, looks, strict=False))
             }
-        return cls(mode, styles or {})
+        return cls(mode, styles, table.attrs.get("criteria", {}))
+
+    @property
+    def criterion(self) -> Look:
+        """The same for removal criteria: ``look.criterion.colour("snr")``."""
+        return Look(self.mode, self.criteria)
 
     def name(self, method: str) -> str:
         """Return the method's name for readers, unescaped, for tables and text that is escaped later."""
