@@ -122,7 +122,7 @@ def test_a_method_version_changes_the_ids(monkeypatch):
 
 @pytest.mark.parametrize("entry", [SpecData, SpecNetwork], ids=lambda entry: entry.name)
 def test_a_version_of_data_and_network_is_neutral_at_1(monkeypatch, entry):
-    section = "dataset" if entry is SpecData else "network"
+    section, kind = ("dataset", "data set") if entry is SpecData else ("network", "network")
     ids, stored = (spec().run_id, spec().config_id), spec().to_dict()
     assert "version" not in stored[section]
     monkeypatch.setattr(entry, "version", 2)
@@ -130,10 +130,10 @@ def test_a_version_of_data_and_network_is_neutral_at_1(monkeypatch, entry):
     assert after.to_dict()[section]["version"] == 2
     assert after.run_id != ids[0] and after.config_id != ids[1]
     assert parse_spec(after.to_dict()) == after
-    with pytest.raises(UserError, match=rf"^here: {entry.name} is at version 2, the run at 1$"):
+    with pytest.raises(UserError, match=rf"^here: {kind} {entry.name} has version 2, the run is of 1$"):
         parse_spec(stored, "here")
     stored[section]["version"] = 3
-    with pytest.raises(UserError, match=rf"^{entry.name} is at version 2, the run at 3$"):
+    with pytest.raises(UserError, match=rf"^{kind} {entry.name} has version 2, the run is of 3$"):
         parse_spec(stored)
 
 
@@ -148,7 +148,7 @@ def test_a_version_of_the_criterion_is_neutral_at_1(monkeypatch):
     assert after.run_id != ids[0] and parse_spec(after.to_dict()) == after
     # of a run by another criterion nothing changes
     assert parse_spec(other.to_dict()).run_id == ids[1]
-    with pytest.raises(UserError, match=r"^snr is at version 2, the run at 1$"):
+    with pytest.raises(UserError, match=r"^criterion snr has version 2, the run is of 1$"):
         parse_spec(stored)
 
 
