@@ -1,13 +1,13 @@
-"""How methods are compared. From Python:
+"""Train, compare and report sparse Bayesian neural networks. From Python:
 
-``bench.train``       train one method, or take the run as it is where it is done
-``bench.plan``        the cells of a suite, and a call that computes them
-``bench.tables``      results as data frames whose columns are defined
-``bench.load``        the model that a run has trained
-``bench.figures``     charts of these data frames
-``bench.statistics``  means, intervals, paired differences, ranks
+``bench.train``       train one method; a finished run is returned without training
+``bench.plan``        plan the runs of a suite, and compute them
+``bench.tables``      read results as data frames with defined columns
+``bench.load``        load the trained model of a run
+``bench.figures``     draw charts from these data frames
+``bench.statistics``  compute means, intervals, paired differences and ranks
 
-Importing this package loads none of it: each name is loaded when it is first asked for.
+Importing this package loads none of these: each name is loaded on first use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "RunFailed", "SuitePlan", "figures", "load", "plan", "statistics", "tables", "train"]
 
-#: The modules of what is exported; packages are modules themselves.
+#: Exported names and the modules that define them; ``_PACKAGES`` are exported as they are.
 _HOMES = {
     "Run": "bench.api.train",
     "RunFailed": "bench.api.train",
@@ -37,8 +37,8 @@ _HOMES = {
 }
 _PACKAGES = ("figures", "statistics")
 
-# Threads that wait for others by spinning take the cores that those need: where cores are shared, a step of
-# two threads took ten times as long. It must be said before torch is loaded.
+# A thread that waits by spinning keeps its core from the threads that it waits for: on shared cores, a step
+# of two threads took ten times as long. The variable must be set before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -55,7 +55,7 @@ def __dir__() -> list[str]:
 
 
 def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> Model:
-    """Load the model that a finished run has stored. Needs no data set; nothing in the folder is executed.
+    """Load the stored model of a finished run, without its data set and without executing stored code.
 
     Parameters
     ----------
@@ -64,20 +64,21 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     results
         The results folder.
     device
-        As torch names it; ``auto``: cuda where there is one.
+        A device of torch, such as ``cpu`` or ``cuda:0``; ``auto`` takes a GPU if there is one.
 
     Returns
     -------
     Model
-        ``predict(inputs)``: class probabilities (N, C), averaged over posterior samples; ``mean(inputs)``: of
-        the mean network. Inputs are raw, as the data set stores them (uint8 images N, C, H, W).
+        ``predict(inputs)`` returns class probabilities (N, C) averaged over posterior samples;
+        ``mean(inputs)`` returns those of the mean network. Inputs are raw, as the data set stores them
+        (images: uint8, shape (N, C, H, W)).
 
     Raises
     ------
     StoreError
-        Where there is no such run, it is not done, or a file of it is damaged.
+        If there is no such run, it is not done, or one of its files is damaged.
     UserError
-        Where its method or network is unknown here, or at another version.
+        If its method or network is unknown here or has another version.
 
     Examples
     --------
@@ -87,6 +88,6 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     >>> model.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
     torch.Size([3, 10])
     """
-    from bench.training.trained_model import load_model  # here, so that importing this package needs no torch
+    from bench.training.trained_model import load_model  # imported here because it loads torch
 
     return load_model(run_id, results, device)

@@ -1,4 +1,4 @@
-"""The one command: ``ssvi-bench VERB …``, which does what ``python -m bench.VERB …`` does."""
+"""Run any command of the benchmark by its verb: ``ssvi-bench VERB …`` equals ``python -m bench.VERB …``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NoReturn
 from bench.cli.entry import PROGRAM, entry, program
 from methods.core.errors import unknown
 
-#: Each verb is the module of that name in this package.
+#: Verbs and what they do; each verb is the name of a module in this package.
 VERBS = {
     "run": "train and score one run in this process",
-    "grid": "run a suite: every run that it asks for and that is not done yet",
-    "status": "see how far the runs of a results folder are",
+    "grid": "run a suite: all its runs that are not done yet",
+    "status": "show the progress of the runs in a results folder",
     "logs": "show the status of one run, why it failed, and its logs",
-    "cancel": "end runs that are being computed, and those that wait",
-    "collect": "make the tables of a suite again from its runs",
-    "report": "write a suite as Markdown, LaTeX tables and one HTML page",
-    "publish": "write the tables of suites without their runs, to give away",
-    "tune": "search the settings of every method of a suite alike, on validation data",
-    "check": "see whether a method keeps what the benchmark relies on",
-    "download": "get a data set that is not embedded",
-    "list": "show the suites, methods, data sets, networks, criteria and recipes there are",
+    "cancel": "cancel running and waiting runs",
+    "collect": "write the tables of a suite from its runs",
+    "report": "report a suite as Markdown, LaTeX tables and one HTML page",
+    "publish": "copy the tables of suites, without their runs, to share them",
+    "tune": "search settings on validation data, with as many trials for every method",
+    "check": "check whether a method or a criterion keeps its contract",
+    "download": "download a data set that is not included",
+    "list": "list suites, methods, data sets, networks, criteria, recipes and settings",
     "dashboard": "look at results in a browser",
 }
 
@@ -31,11 +31,11 @@ usage: {program} VERB [options]
 
 A benchmark for sparse Bayesian neural networks. From nothing to a dashboard:
 
-  {program} list suites                                what there is to run
-  {program} run --set method=ssvi,sparsity=0.95        train and score one network: seconds
-  {program} grid --suite criteria_ablation --dry-run   every run of a suite, and the time they take
-  {program} grid --suite criteria_ablation             compute them: minutes; stopped, it goes on later
-  {program} dashboard --results results                look at what was found, in a browser
+  {program} list suites                                list the suites
+  {program} run --set method=ssvi,sparsity=0.95        train and score one network (seconds)
+  {program} grid --suite criteria_ablation --dry-run   show the runs of a suite and the time they take
+  {program} grid --suite criteria_ablation             compute them (minutes); if stopped, repeat it to go on
+  {program} dashboard --results results                look at the results in a browser
 
 verbs:
 {verbs}
@@ -45,7 +45,7 @@ verbs:
 
 
 def main() -> NoReturn:
-    """Run the verb that the command line names; ends the process with its exit status."""
+    """Run the verb named on the command line, and end the process with its exit status."""
     entry(lambda: _run(sys.argv[1:]))
 
 

@@ -412,7 +412,7 @@ def test_times_that_cannot_be_compared_are_named(own_machine, tmp_path, capsys):
     assert "not comparable" not in capsys.readouterr().out
     assert grid.main([*arguments, "--channels-last"]) == 0
     shown = capsys.readouterr().out
-    assert "their times are not comparable: 1 of them were computed by other device, threads, " in shown
+    assert "whose times are not comparable: 1, computed with another device, threads, " in shown
 
 
 def test_a_suite_that_measures_time_has_one_worker(capsys, own_machine, tmp_path):

@@ -356,7 +356,7 @@ def test_a_dry_run_says_as_what_jobs_slurm_would_get_it(call, here, monkeypatch)
         (commands / name).chmod(0o755)
     status, out, _ = call(*asked)
     assert status == 0
-    assert out.endswith("SLURM takes such jobs; submitted now: 4 runs as 4 jobs in 2 arrays\n")
+    assert out.endswith("SLURM accepts these jobs; a launch would submit 4 runs as 4 jobs in 2 arrays\n")
     assert {path.name for path in here.iterdir()} == {"toy.yaml", "commands"}
 
 

@@ -332,7 +332,7 @@ def test_a_launcher_that_is_killed_is_missed_by_nobody(cluster, suite, results, 
         at_work(results)
         grid.kill()
     again = detached(suite, results)
-    assert "in jobs, or computed by others, already: 2 runs" in again and "submitted" not in again
+    assert "already in jobs or computed elsewhere: 2 runs" in again and "submitted" not in again
     same(completed(suite, results), undisturbed)
     assert {run.read("status")["attempt"] for run in folders(results)} == {1}
 

@@ -1,1 +1,1 @@
-"""What Python users call: ``bench`` exports it, and loads it when it is first asked for."""
+"""The Python interface that ``bench`` exports: train a run, plan and compute a suite, read tables."""

@@ -1,4 +1,4 @@
-"""How runs that Python code asks for are computed."""
+"""Resolve how runs that are asked for from Python are computed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from methods.core.errors import UserError, unknown
 
 
 def execution_of(device: str, threads: int, mode: str, executor: str = "inline") -> Execution:
-    """Check what a caller asks for, as the parser of a command does; the device is not resolved yet.
+    """Check the arguments and return the execution; the device is not resolved yet.
+
+    Parameters
+    ----------
+    device
+        A device of torch, or ``auto``.
+    threads
+        Threads of torch for each run, at least 1.
+    mode
+        One of ``MODES``.
+    executor
+        Where runs are computed.
 
     Raises
     ------
     UserError
-        ``threads`` is not a positive whole number, or ``mode`` is not one of ``MODES``.
+        If ``threads`` or ``mode`` is not valid.
     """
     if mode not in MODES:
         raise unknown("execution", mode, MODES)

@@ -1,4 +1,4 @@
-"""A suite from Python: its cells as a data frame, and a call that computes them."""
+"""Plan a suite from Python: its cells as a data frame, and a call that computes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXECUTORS = ("local", "inline")
 
 
 class SuitePlan:
-    """What a suite asks for: nothing is computed before ``run`` is called."""
+    """The planned runs of a suite; nothing is computed before ``run`` is called."""
 
     def __init__(self, plan: Plan, command: str) -> None:
         self._plan, self._command = plan, command
@@ -42,12 +42,16 @@ class SuitePlan:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """A row a cell, in the order in which they are trained.
+        """One row per cell, in the order of training.
 
-        ``run_id``, ``config_id``, ``label`` (what sets the configuration apart, in words); a column for each
-        label (``method``, ``recipe``, ``dataset``, ``network``, ``sparsity``, ``criterion``, what the suite
-        varies, ``seed``); ``omitted`` (why a cell is not trained itself) and ``alias_of`` (the run to look at
-        then), null for cells that are; ``tuned``: whether its settings were chosen by a search.
+        Columns:
+
+        - ``run_id``, ``config_id``, and ``label``: what tells the configuration from others, in words;
+        - one column per label: ``method``, ``recipe``, ``dataset``, ``network``, ``sparsity``, ``criterion``,
+          the settings that the suite varies, ``seed``;
+        - ``omitted``: why the cell is not trained, and ``alias_of``: id of the run to look at instead; null
+          for cells that are trained;
+        - ``tuned``: whether a search chose its settings.
         """
         import pandas as pd
 
@@ -77,36 +81,37 @@ class SuitePlan:
         retry_failed: bool = False,
         force: bool = False,
     ) -> dict[str, pd.DataFrame]:
-        """Compute what is not done yet, as ``bench.grid`` does, and return the tables of these runs.
+        """Compute the runs that are not done yet, as ``bench.grid`` does, and return the tables of this plan.
 
-        A run that fails is a row of ``runs`` with its ``status`` and ``error``; it does not stop the others.
-        An interrupt stops all; the same call goes on where they were.
+        A failed run does not stop the others; its row in ``runs`` has its ``status`` and ``error``. An
+        interrupt stops all runs, and the same call continues them.
 
         Parameters
         ----------
         results
-            The results folder, made where it is missing.
+            The results folder; made if it is missing.
         executor
-            ``local``: worker processes of this machine; ``inline``: this process, one run after the other.
+            ``local``: worker processes on this machine; ``inline``: this process, one run after the other.
         workers
-            Processes at once; by default as many as there are GPUs, or cores over ``threads``, and as fit
-            into memory.
+            Number of worker processes. The default is one per GPU in use, else usable cores divided by
+            ``threads``; fewer if memory is short.
         device, threads, execution
-            Of each run, as ``bench.train`` takes them.
+            As for ``bench.train``, for each run.
         retry_failed
-            Run again what failed.
+            Compute failed runs again.
         force
-            Run everything again; what there is, is moved to ``corrupted/`` in the results folder.
+            Compute all runs again; old results are moved to ``corrupted/`` in the results folder.
 
         Returns
         -------
         dict of DataFrame
-            As ``bench.tables``, the runs of this plan alone.
+            As ``bench.tables`` returns, with the runs of this plan only.
 
         Raises
         ------
         UserError
-            Where data, a device or kernels are missing, or the machine measures time for another grid.
+            If data, a device or kernels are missing, or a suite that measures time is on this machine at the
+            same time as another grid.
         """
         if executor not in EXECUTORS:
             raise unknown("executor", executor, EXECUTORS)
@@ -135,30 +140,30 @@ def plan(
     seeds: str | int | Iterable[int] | None = None,
     **settings: Any,
 ) -> SuitePlan:
-    """Plan a suite: resolve every run that it asks for.
+    """Plan a suite: resolve and check every run that it asks for.
 
     Parameters
     ----------
     suite
-        Name of a suite (``python -m bench.list suites``), or path of its file (``./mine.yaml``).
+        Name of a suite (``python -m bench.list suites`` lists them), or path of its file (``./mine.yaml``).
     scale
         ``"demo"``, ``"small"`` or ``"paper"``.
     where
-        Conditions that choose cells, such as ``"sparsity>=0.9,method=ssvi|static_vi"``; all must hold.
+        Conditions that select cells, such as ``"sparsity>=0.9,method=ssvi|static_vi"``; all must hold.
     seeds
-        In place of the suite's: ``"0-4"``, a number or several.
+        Seeds that replace those of the suite: ``"0-4"``, one number, or several.
     **settings
-        In place of the suite's, by short or full keys. Such runs are other runs, with ids of their own.
+        Settings that replace those of the suite, by short or full keys; the runs then have other ids.
 
     Returns
     -------
     SuitePlan
-        ``cells``, a data frame; ``run()`` computes them.
+        ``cells`` is a data frame; ``run()`` computes the cells.
 
     Raises
     ------
     UserError
-        For an unknown suite, scale, column or setting, and where any cell could not be computed.
+        If the suite, scale, a column or a setting is unknown, or a cell cannot be computed.
 
     Examples
     --------
@@ -179,10 +184,7 @@ def plan(
 
 @contextmanager
 def _keeping_signals() -> Iterator[None]:
-    """Leave Ctrl-C as it was: a notebook lives on after an interrupt, where a command ends.
-
-    Only the main thread may set handlers, and only there are they ever called.
-    """
+    """Restore the handler of Ctrl-C after the block, because a notebook lives on after an interrupt."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
     try:

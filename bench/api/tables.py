@@ -1,4 +1,4 @@
-"""Results as data frames that know what their columns mean."""
+"""Read results as data frames that carry the definitions of their columns."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ if TYPE_CHECKING:
 
 
 def tables(suite: str, results: str | Path = "results", scale: str | None = None) -> dict[str, pd.DataFrame]:
-    """Read the tables of a suite, as ``bench.grid`` or ``bench.collect`` wrote them last.
+    """Read the tables of a suite as ``bench.grid`` or ``bench.collect`` last wrote them.
 
     Parameters
     ----------
     suite
         Name of a suite that was launched, such as ``"criteria_ablation"``.
     results
-        The results folder; one of published tables will do.
+        The results folder, or a folder of published tables.
     scale
-        Only the runs of this scale (``"demo"``, ``"small"``, ``"paper"``); all scales by default.
+        Scale whose runs are read (``"demo"``, ``"small"``, ``"paper"``); all scales by default.
 
     Returns
     -------
     dict of DataFrame
-        ``runs`` has a row a run and scale, planned and failed runs included. ``metrics``, ``history``,
-        ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and ``stages`` are long, with a column
-        ``run_id``. In ``attrs`` of each: ``definitions``, by column its ``type``, ``unit``, ``definition``,
-        ``source`` and ``better`` (of ``metrics`` and ``history`` also ``metrics``, the same for each metric);
-        ``styles`` and ``criteria``, how charts show methods and criteria; ``references``, the ``config_id``
-        that each configuration is compared with.
+        ``runs`` has one row per run and scale, planned and failed runs included. ``metrics``, ``history``,
+        ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and ``stages`` are long tables with a
+        column ``run_id``. The ``attrs`` of each table hold
+
+        - ``definitions``: column to its ``type``, ``unit``, ``definition``, ``source`` and ``better``;
+        - ``metrics``: the same for each metric (tables ``metrics`` and ``history`` only);
+        - ``styles`` and ``criteria``: how charts show methods and criteria;
+        - ``references``: ``config_id`` to the ``config_id`` that it is compared with.
 
     Raises
     ------
     StoreError
-        Where there is no such folder, suite or scale, or its tables were not made yet.
+        If there is no such folder, suite or scale, or the tables were not made yet.
 
     Examples
     --------
@@ -72,7 +74,7 @@ def _styles(store: Store, suite: str, of: styles.StyleFile) -> dict[str, dict[st
 
 
 def only(frames: Mapping[str, pd.DataFrame], run_ids: Collection[str]) -> dict[str, pd.DataFrame]:
-    """The rows of these runs, in every table."""
+    """Return every table with the rows of ``run_ids`` only."""
     return {name: frame[frame["run_id"].isin(run_ids)] for name, frame in frames.items()}
 
 
@@ -82,7 +84,7 @@ def described(
     criteria: Mapping[str, Any],
     references: Mapping[str, str],
 ) -> dict[str, pd.DataFrame]:
-    """``frames`` with definitions, styles and references in ``attrs``; see ``tables``."""
+    """Return ``frames`` with definitions, styles and references in their ``attrs``; see ``tables``."""
     known = definitions()
     for name, frame in frames.items():
         frame.attrs = {

@@ -1,4 +1,4 @@
-"""One run from Python: train it, or take it as it is where it is done already."""
+"""Train one run from Python, or return it without training if it is done."""
 
 from __future__ import annotations
 
@@ -28,14 +28,21 @@ if TYPE_CHECKING:
 
     from bench.training.trained_model import Model
 
-#: Suite and scale of runs that no suite has asked for.
+#: Suite and scale in the tables of a run that belongs to no suite.
 _SINGLE = "single"
 
 
 class RunFailed(RuntimeError):
-    """A run that ended without results.
+    """A run ended without results.
 
-    ``run_id``; ``status``: ``failed``, ``preempted`` or ``cancelled``; ``reason``: why, in a line.
+    Parameters
+    ----------
+    run_id
+        Id of the run.
+    status
+        ``failed``, ``preempted`` or ``cancelled``.
+    reason
+        Why, in one line.
     """
 
     def __init__(self, run_id: str, status: str, reason: str) -> None:
@@ -49,9 +56,9 @@ class Run:
     Attributes
     ----------
     id : str
-        Hash of what the run is, 12 hexadecimal digits; ``bench.load`` and every command take it.
+        Hash of the run's settings, 12 hexadecimal digits; ``bench.load`` and the commands take it.
     folder : Path
-        All that is known of the run.
+        Folder with all files of the run.
     """
 
     def __init__(self, spec: RunSpec, store: Store, label: str) -> None:
@@ -65,38 +72,38 @@ class Run:
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables of this run alone, as ``bench.tables`` has those of a suite.
+        """The tables of this run, in the form of ``bench.tables``.
 
-        Those of several runs can be put together: ``pandas.concat(run.tables["runs"] for run in runs)``.
-        Its ``config_label`` is the method with the settings that ``bench.train`` was given.
+        Tables of several runs can be joined: ``pandas.concat(run.tables["runs"] for run in runs)``.
+        ``config_label`` is the method with the settings that ``bench.train`` was given.
         """
         frames = build.build([self._planned], self._store.run)
         return described(frames, method_styles(), criterion_styles(), {})
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Scores on the test part, averaged over posterior samples, after the last stage.
+        """Scores on the test split after the last stage, with predictions averaged over posterior samples.
 
-        ``accuracy``, ``nll``, ``brier``, ``ece``, ``ece_null`` and ``ece_marginal_l2``, as in the table
-        ``runs``; NaN where there is none. ``tables["metrics"]`` has those of every stage, predictor and
-        split.
+        The keys are ``accuracy``, ``nll``, ``brier``, ``ece``, ``ece_null`` and ``ece_marginal_l2``, as in
+        the table ``runs``; a missing value is NaN. ``tables["metrics"]`` has the scores of every stage,
+        predictor and split.
         """
         row = self.tables["runs"].iloc[0]
         return {name: float(row[name]) for name in VIEW}
 
     @property
     def history(self) -> pd.DataFrame:
-        """Training curves: a row an epoch and metric, of training and validation data."""
+        """Training curves: one row per epoch, split (training or validation) and metric."""
         return self.tables["history"]
 
     @cached_property
     def costs(self) -> dict[str, Any]:
-        """What it took: counted FLOPs and parameters, measured seconds, bytes and memory (docs/costs.md)."""
+        """Costs: counted FLOPs and parameters, measured seconds, bytes and memory (see docs/costs.md)."""
         return dict(self._store.run(self.id).read("costs") or {})
 
     @cached_property
     def model(self) -> Model:
-        """The trained model, to predict with: what ``bench.load`` gives."""
+        """The trained model on the CPU, as ``bench.load`` returns it."""
         from bench.training.trained_model import load_model
 
         return load_model(self.id, self._store.root, "cpu")
@@ -115,43 +122,44 @@ def train(
     force: bool = False,
     **settings: Any,
 ) -> Run:
-    """Train a method on a data set in this process, score it, and store both, as ``bench.run`` does.
+    """Train a method in this process, score it, and store model and scores, as ``bench.run`` does.
 
-    A run that is done is not repeated, and one that was stopped goes on from its checkpoint: the same call
-    gives the same run.
+    The same call gives the same run: a finished run is not repeated, and a stopped run goes on from its
+    checkpoint.
 
     Parameters
     ----------
     method, dataset, network
-        Names, as ``python -m bench.list`` has them.
+        Names, as ``python -m bench.list`` shows them.
     seed
-        Of every random stream.
+        Seed of all random streams of the run.
     results
-        The results folder, made where it is missing.
+        The results folder; made if it is missing.
     device
-        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: cuda where there is one.
+        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``, which takes a GPU if there is one.
     threads
-        Threads that torch may take while it trains.
+        Threads of torch during training, at least 1.
     execution
-        Sparse layers by sparse kernels (``sparse``), densely (``dense``), or by what is faster (``auto``).
+        How sparse layers are computed: ``sparse`` (by sparse kernels), ``dense``, or ``auto`` (the faster).
     force
-        Run again what is done; what there was is moved to ``corrupted/`` in the results folder.
+        Compute a finished run again; its old results are moved to ``corrupted/`` in the results folder.
     **settings
-        What ``--set`` takes: options of the method, network and data set, and of training and evaluation, by
-        short keys (``sparsity=0.95``), by section (``training={"lr": 0.1}``) or by full keys
+        Settings as for ``--set``, of the method, network, data set, training and evaluation: by short keys
+        (``sparsity=0.95``), by section (``training={"lr": 0.1}``), or by full keys
         (``**{"training.lr": 0.1}``).
 
     Returns
     -------
     Run
-        Its ``id``, ``metrics``, ``model``, ``history``, ``costs``, ``tables`` and ``folder``.
+        The finished run, with its ``id``, ``metrics``, ``model``, ``history``, ``costs``, ``tables`` and
+        ``folder``.
 
     Raises
     ------
     UserError
-        For an unknown name, setting or value, missing data, or while another process computes the run.
+        If a name, setting or value is not valid, data are missing, or another process computes the run.
     RunFailed
-        Where training fails (a loss that is not finite, no memory left) or is cancelled.
+        If training fails (such as by a loss that is not finite, or lack of memory) or is cancelled.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""What commands share: arguments, exit codes, live views and summaries."""
+"""Shared parts of the commands: arguments, exit statuses, live views, descriptions and summaries."""

@@ -1,4 +1,4 @@
-"""What a person is told while runs are launched, a line each."""
+"""Print the messages of a launch, one line each."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ from bench.planning.plan import Plan
 
 
 def submission_foreseen(runs: int, jobs: int, arrays: int) -> str:
-    """What SLURM would be given now."""
+    """Say in a line of ``--dry-run`` what a launch would submit to SLURM now."""
     return (
-        f"SLURM takes such jobs; submitted now: {counted(runs, 'run')} as {counted(jobs, 'job')} "
+        f"SLURM accepts these jobs; a launch would submit {counted(runs, 'run')} as {counted(jobs, 'job')} "
         f"in {counted(arrays, 'array')}"
     )
 
 
 class LaunchMessages:
-    """The messages of one launch of ``plan`` into the folder ``results``, printed on ``console``."""
+    """Printer of the messages of one launch.
+
+    Parameters
+    ----------
+    console
+        Where messages are printed.
+    plan
+        The plan that is launched.
+    results
+        The results folder.
+    """
 
     def __init__(self, console: Console, plan: Plan, results: Path) -> None:
         self._console, self._plan, self._results = console, plan, results
@@ -32,40 +42,40 @@ class LaunchMessages:
         say(self._console, line)
 
     def begins(self, before: Snapshot) -> None:
-        """Which plan it is, and where its runs stand."""
+        """Say which plan is launched, and how many of its runs have each status."""
         self.say(f"{self._plan.suite}, scale {self._plan.scale}: {before.total} runs: {before.counted()}")
 
     def corrupted(self, run_id: str, fault: str, aside: Path) -> None:
-        """A run that can't be trusted was set aside."""
-        self.say(f"run {run_id} is corrupted ({fault}); it is in {aside} now and runs again")
+        """Say that a corrupted run was set aside."""
+        self.say(f"run {run_id} is corrupted ({fault}); it was moved to {aside} and is computed again")
 
     def not_comparable(self, runs: int, ways: Sequence[str]) -> None:
-        """Some finished runs were computed in another way, which matters where time is measured."""
+        """Say that finished runs were computed in another way, in a suite that measures time."""
         self.say(
-            f"their times are not comparable: {runs} of them were computed by other {', '.join(ways)}: "
+            f"finished runs whose times are not comparable: {runs}, computed with another {', '.join(ways)}; "
             "--force measures them again"
         )
 
     def may_start_anew(self, runs: int) -> None:
-        """Some runs were stopped under another ``--execution``."""
+        """Say that some runs were stopped under another ``--execution``."""
         self.say(
-            f"{runs} of them were stopped under another --execution: what can't be continued starts anew"
+            f"{runs} of them were stopped under another --execution; those that can't be continued start anew"
         )
 
     def beside_a_measurement(self) -> None:
-        """Another grid measures time on this machine."""
-        self.say("beside this grid another one measures time on this machine: both suffer")
+        """Say that another grid measures time on this machine."""
+        self.say("another grid measures time on this machine: this grid distorts its times, and is slowed too")
 
     def fewer_fit(self, fit: int, wanted: int) -> None:
-        """Memory allows fewer runs at once than there are cores or GPUs for."""
-        self.say(f"memory has room for {fit} runs at once, not for {wanted}; --workers overrules it")
+        """Say that memory allows fewer runs at once than cores or GPUs do."""
+        self.say(f"memory has room for {fit} runs at once, not for {wanted}; --workers overrides this")
 
     def not_shared(self, where: str) -> None:
-        """The results lie where other nodes do not see them."""
-        self.say(f"{self._results.resolve()} is on {where}: other nodes of a cluster will not see it")
+        """Say that other nodes do not see the results folder."""
+        self.say(f"{self._results.resolve()} is on {where}, which other nodes of a cluster do not see")
 
     def submitted(self, jobs: Sequence[Task], elsewhere: int) -> None:
-        """Which jobs were submitted, and how many runs needed none."""
+        """Say which jobs were submitted, and how many runs needed none."""
         if jobs:
             runs = sum(len(task.runs) for task in jobs)
             arrays = sorted({task.job.partition("_")[0] for task in jobs})
@@ -74,16 +84,16 @@ class LaunchMessages:
                 f"({counted(len(arrays), 'array')}: {', '.join(arrays)})"
             )
         if elsewhere:
-            self.say(f"in jobs, or computed by others, already: {counted(elsewhere, 'run')}")
+            self.say(f"already in jobs or computed elsewhere: {counted(elsewhere, 'run')}")
 
     def how_to_follow(self) -> None:
-        """The commands that follow and end jobs."""
+        """Say which commands follow and cancel jobs."""
         self.say(self._how_to_follow())
 
     def interrupted(self, now: Snapshot, in_jobs: bool) -> None:
-        """Ctrl-C or SIGTERM came: where the runs stand, and how they go on."""
+        """Say after Ctrl-C or SIGTERM how many runs have each status, and how they go on."""
         if in_jobs:
-            self.say(f"left: {now.counted()}; jobs go on by themselves; {self._how_to_follow()}")
+            self.say(f"stopped following: {now.counted()}; the jobs go on; {self._how_to_follow()}")
         else:
             self.say(f"stopped: {now.counted()}; the same command goes on from here")
 

@@ -98,7 +98,7 @@ def named(item: Item) -> str:
 
 
 def listed(item: Item, status: str, job: str) -> str:
-    """A line of ``bench.status --runs``: what scripts read comes first."""
+    """Return a line of ``bench.status --runs``; the words that scripts read come first."""
     seed = "" if item.seed is None else f" seed={item.seed}"
     return f"{item.run_id}  {status:<9}  {item.label}{seed}{f'  (job {job})' if job else ''}"
 
