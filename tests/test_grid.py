@@ -324,7 +324,7 @@ BAD = {
     ),
     "workers of slurm": (
         ["--suite", "./toy.yaml", "--executor", "slurm", "--workers", "3"],
-        "--workers: of this machine; valid with --executor slurm: --set slurm.array_parallelism=N",
+        "--workers: only for runs on this machine; with SLURM use --set slurm.array_parallelism=N",
     ),
     "option": (["--suite", "./toy.yaml", "--worker", "1"], "unrecognized arguments: --worker 1"),
 }
@@ -350,7 +350,7 @@ def test_a_dry_run_says_as_what_jobs_slurm_would_get_it(call, here, monkeypatch)
     (commands := here / "commands").mkdir()
     monkeypatch.setenv("PATH", str(commands))
     status, out, _ = call(*asked)
-    assert status == 0 and out.endswith("not as it is: there is no SLURM here: sbatch is not on PATH\n")
+    assert status == 0 and out.endswith("cannot start: there is no SLURM here: sbatch is not on PATH\n")
     for name, script in (("sbatch", "exit 0"), ("scontrol", "echo 'MaxArraySize = 3'")):
         (commands / name).write_text(f"#!/bin/sh\n{script}\n")
         (commands / name).chmod(0o755)

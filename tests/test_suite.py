@@ -937,7 +937,7 @@ def test_a_grid_whose_data_are_missing_is_planned_but_not_begun(real_recipes, no
     assert grid.main([*arguments, "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "GPU-hours for the" in shown
-    assert shown.splitlines()[-1].startswith("not here: data set cifar10: missing or incomplete in ")
+    assert shown.splitlines()[-1].startswith("cannot start: data set cifar10: missing or incomplete in ")
     with pytest.raises(UserError, match="data set cifar10: missing or incomplete in"):
         grid.main(arguments)
     assert not results.exists()

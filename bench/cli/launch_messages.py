@@ -64,7 +64,7 @@ class LaunchMessages:
 
     def beside_a_measurement(self) -> None:
         """Say that another grid measures time on this machine."""
-        self.say("another grid measures time on this machine: this grid distorts its times, and is slowed too")
+        self.say("another grid measures time on this machine: this grid slows it, and distorts its times")
 
     def fewer_fit(self, fit: int, wanted: int) -> None:
         """Say that memory allows fewer runs at once than cores or GPUs do."""

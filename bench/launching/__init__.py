@@ -1,1 +1,1 @@
-"""Have runs computed: a launch in its parts, worker processes of this machine, and jobs of SLURM."""
+"""Launch runs: read what was asked for, prepare, and compute in this process, by workers or by SLURM jobs."""

@@ -1,4 +1,4 @@
-"""What a command that launches runs was asked for: its arguments read, and nothing looked up yet."""
+"""Read what a command that launches runs was asked for, without looking up whether it is possible."""
 
 from __future__ import annotations
 
@@ -13,10 +13,22 @@ from methods.core.errors import UserError
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller wants: how runs are computed, how many at once (None: as many as fit), and what becomes
-    of earlier ones.
+    """The wishes of a caller that launches runs.
 
-    profile: what SLURM is told of jobs. detach: leave as soon as they are submitted.
+    Parameters
+    ----------
+    execution
+        How runs are computed.
+    workers
+        How many runs are computed at once; None: as many as fit.
+    retry_failed
+        Whether failed runs are computed again.
+    force
+        Whether all runs are computed again, and old results set aside.
+    profile
+        Options of SLURM jobs; None if the executor is not ``slurm``.
+    detach
+        Whether the command exits once SLURM jobs are submitted.
     """
 
     execution: Execution
@@ -28,20 +40,23 @@ class Asked:
 
 
 def read(arguments: Namespace) -> Asked:
-    """What ``arguments`` ask for; see ``cli.add_launching`` and ``cli.add_execution``.
+    """Return what the arguments of ``cli.add_launching`` and ``cli.add_execution`` ask for.
 
-    Raises ``UserError`` for a profile that is not valid, and for options of SLURM beside another executor.
+    Raises
+    ------
+    UserError
+        If the SLURM profile is not valid, or options of SLURM are given with another executor.
     """
     overrides = cli.profile_overrides(arguments)
-    detach = getattr(arguments, "detach", False)  # which not every command has
+    detach = getattr(arguments, "detach", False)  # not every command has this option
     profile = None
     if arguments.executor == "slurm":
         if arguments.workers is not None:
             raise UserError(
-                "--workers: of this machine; valid with --executor slurm: --set slurm.array_parallelism=N"
+                "--workers: only for runs on this machine; with SLURM use --set slurm.array_parallelism=N"
             )
         profile = load(arguments.profile, overrides)
-        # whether there is a GPU is for the nodes to say
+        # the profile decides on the device, because the nodes may have GPUs that this machine lacks
         device = arguments.device if arguments.device != "auto" else "cuda" if profile.gpus else "cpu"
         execution = cli.asked_execution(arguments, "slurm", device, profile.cpus)
     else:

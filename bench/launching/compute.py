@@ -1,6 +1,6 @@
-"""Compute the runs of a plan in a results folder, in this process, by local workers or as jobs of SLURM.
+"""Compute the runs of a plan in a results folder: in this process, by local workers, or by SLURM jobs.
 
-What is done is not repeated, what is stopped goes on later, and a person can watch.
+Finished runs are not repeated, stopped runs can be continued later, and progress is shown.
 """
 
 from __future__ import annotations
@@ -33,16 +33,26 @@ from methods.core.errors import UserError
 if TYPE_CHECKING:
     from bench.launching.slurm_submission import Submission
 
-#: What must be the same for times of runs to be compared.
+#: Properties of an execution that must agree if times of runs are compared.
 _WAYS = ("device", "threads", "channels_last", "compile", "mode")
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What was computed: the runs that were not settled before, in how many seconds, by how many processes.
+    """What a launch computed.
 
-    begun: whether some of them had been begun earlier, so that ``seconds`` are not all of their time.
-    workers: None where that is not known. detached: whether they are computed elsewhere, and not yet done.
+    Parameters
+    ----------
+    left
+        The runs that were not settled before.
+    begun
+        Whether some of them had begun earlier, so that ``seconds`` is not all of their time.
+    seconds
+        Duration of the launch.
+    workers
+        Number of processes; None if it is not known.
+    detached
+        Whether the runs were left to SLURM jobs and may not be done yet.
     """
 
     left: list[RunSpec]
@@ -53,10 +63,29 @@ class Computed:
 
 
 def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Console) -> Computed:
-    """Compute what is left of ``plan`` and show how it goes; ``command`` is the line that asked for it.
+    """Compute the runs of ``plan`` that are not settled, and show progress.
 
-    asked: as ``prepare.ready`` returns it. On ``KeyboardInterrupt`` the runs are stopped (jobs of SLURM are
-    left), and a line says how to go on.
+    On Ctrl-C or SIGTERM, runs on this machine stop, SLURM jobs go on, and a line says how to continue.
+
+    Parameters
+    ----------
+    plan
+        The runs.
+    store
+        The results folder.
+    asked
+        What the caller wants, as ``prepare.ready`` returns it.
+    command
+        The command line that asked for the plan; it is stored with the plan.
+    console
+        Where messages and progress are printed.
+
+    Raises
+    ------
+    UserError
+        If a suite that measures time is asked for while another grid computes on this machine.
+    KeyboardInterrupt
+        After the runs were stopped.
     """
     execution, messages = asked.execution, LaunchMessages(console, plan, store.root)
     jobs = None if asked.profile is None else submission(plan, store.root, asked.profile, execution)
@@ -93,7 +122,7 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
 
 
 def _computed_otherwise(store: Store, plan: Plan, execution: Execution) -> int:
-    """How many of the runs that are done were computed in another way than is asked for now."""
+    """Return how many finished runs were computed in another way than is asked for now."""
     asked = [getattr(execution, way) for way in _WAYS]
     done = [run for spec in plan.specs if (run := store.run(spec.run_id)).path.exists() and run.is_done()]
     ways = ([(run.read("provenance") or {}).get(way) for way in _WAYS] for run in done)
@@ -103,7 +132,7 @@ def _computed_otherwise(store: Store, plan: Plan, execution: Execution) -> int:
 def _workers(
     asked: int | None, execution: Execution, left: Sequence[RunSpec], messages: LaunchMessages
 ) -> int:
-    """How many runs to compute at once on this machine."""
+    """Return how many runs to compute at once on this machine."""
     if execution.executor == "inline":
         return 1
     from bench.launching.local_workers import places
@@ -120,7 +149,7 @@ def _workers(
 
 @contextlib.contextmanager
 def _machine(plan: Plan, messages: LaunchMessages) -> Iterator[None]:
-    """Hold the machine while computing; ``UserError`` where a suite that measures time can't have it."""
+    """Hold the machine within the block; raise ``UserError`` if a suite needs it alone and can't have it."""
     try:
         with machine_lock.held(alone=plan.one_at_a_time) as held:
             if not held:
@@ -128,16 +157,16 @@ def _machine(plan: Plan, messages: LaunchMessages) -> Iterator[None]:
             yield
     except machine_lock.Busy:
         raise UserError(
-            f"suite {plan.suite} measures time, and another grid is computing on this machine: wait for it"
+            f"suite {plan.suite} measures time, but another grid computes on this machine: wait for its end"
         ) from None
 
 
 def _here(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
-    """Compute ``specs`` on this machine, in this process or by workers."""
+    """Compute ``specs`` on this machine, in this process or by worker processes."""
     if execution.executor == "inline":
         run_inline(store, specs, execution)
         return
-    from bench.launching.local_workers import LocalWorkers  # submitit, which one process alone does without
+    from bench.launching.local_workers import LocalWorkers  # imported here because it loads submitit
 
     run_workers(store, specs, LocalWorkers(store.root, specs, execution))
 
@@ -151,7 +180,7 @@ def _by_slurm(
     console: Console,
     messages: LaunchMessages,
 ) -> bool:
-    """Have jobs compute ``left``; whether they were left to themselves."""
+    """Submit jobs that compute ``left``; return whether they were left to run without this process."""
     from bench.launching.slurm_launch import Launch
 
     launch = Launch(store, left, jobs, messages.say)

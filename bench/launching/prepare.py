@@ -1,4 +1,4 @@
-"""Prepare a launch: is everything here that a plan needs, and which earlier runs have to make way."""
+"""Prepare a launch: check that a plan can be computed here, and set earlier runs aside where needed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 
 
 def ready(plan: Plan, asked: Asked) -> Asked:
-    """``asked`` with its device resolved, where everything is here that ``plan`` needs.
+    """Check that ``plan`` can be computed as asked, and return ``asked`` with its device resolved.
 
-    Raises ``UserError`` for data, a device or kernels that are missing; ``SlurmError`` where SLURM is missing
-    or would not take such jobs.
+    Raises
+    ------
+    UserError
+        If data, a device or kernels are missing.
+    SlurmError
+        If SLURM is missing or would reject the jobs.
     """
     if (missing := preflight.missing_data(plan.specs)) is not None:
         raise UserError(missing)
@@ -44,14 +48,14 @@ def ready(plan: Plan, asked: Asked) -> Asked:
 
 
 def foreseen(plan: Plan, asked: Asked, results: Path) -> list[str]:
-    """What a launch would meet, in lines for ``--dry-run``: missing data, and what SLURM would be given."""
+    """Return lines for ``--dry-run``: what would stop a launch, and which jobs it would submit to SLURM."""
     missing = preflight.missing_data(plan.specs)
-    lines = [] if missing is None else [f"not here: {missing}"]
+    lines = [] if missing is None else [f"cannot start: {missing}"]
     if asked.profile is None:
         return lines
     there = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     if not os.access(there, os.W_OK):
-        lines.append(f"not as it is: cannot write {there}")
+        lines.append(f"cannot start: cannot write {there}")
     found = plan.statuses(Store(results) if results.exists() else None)
     left = [spec for spec in plan.specs if found.get(spec.run_id) not in (*SETTLED, "queued", "running")]
     try:
@@ -59,15 +63,15 @@ def foreseen(plan: Plan, asked: Asked, results: Path) -> list[str]:
         jobs = submission(plan, results, asked.profile, on_this_machine(asked.execution))
         return [*lines, submission_foreseen(len(left), *jobs.shape(left))]
     except slurm_commands.SlurmError as error:
-        return [*lines, f"not as it is: {error}"]
+        return [*lines, f"cannot start: {error}"]
 
 
 def submission(plan: Plan, results: Path, profile: Profile, execution: Execution) -> Submission:
-    """What submits the runs of ``plan`` to SLURM."""
-    from bench.launching.slurm_submission import Submission  # submitit
+    """Return the object that submits the runs of ``plan`` to SLURM."""
+    from bench.launching.slurm_submission import Submission  # imported here because it loads submitit
 
     if plan.one_at_a_time:
-        # times are compared within a machine that is one's own: one job, on one whole node
+        # times are comparable only on one machine without other work: one job, on one whole node
         profile = replace(profile, exclusive=True, runs_per_job=max(len(plan.specs), 1))
     seconds = partial(expected_seconds, on_gpu=execution.device.startswith("cuda"))
     return Submission(results, profile, execution, plan.suite, plan.scale, seconds)
@@ -76,9 +80,18 @@ def submission(plan: Plan, results: Path, profile: Profile, execution: Execution
 def make_way(
     store: Store, specs: Sequence[RunSpec], asked: Asked, corrupted: Callable[[str, str, Path], None]
 ) -> None:
-    """Set aside what can't be trusted or is not wanted any more; what is asked for again becomes pending.
+    """Set aside corrupted runs, and all others with ``--force``; make runs that are asked for again pending.
 
-    corrupted: told of each run that can't be trusted, what is wrong with it, and where it is now.
+    Parameters
+    ----------
+    store
+        The results folder.
+    specs
+        The runs; those that a process computes now stay as they are.
+    asked
+        What the caller wants.
+    corrupted
+        Called for each corrupted run with its id, its fault, and the path to which it was moved.
     """
     runs = [store.run(spec.run_id) for spec in specs]
     free = [run for run in runs if run.path.exists() and claims.holder(run) is None]

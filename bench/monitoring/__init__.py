@@ -1,1 +1,1 @@
-"""Follow and end runs: progress from run folders, files of launches, and the SLURM queue. No torch."""
+"""Follow and cancel runs: progress from run folders, files of launches, and the SLURM queue. No torch."""

@@ -1,4 +1,4 @@
-"""End runs: whoever computes them is asked to stop, and jobs that have nothing else to do are cancelled."""
+"""Cancel runs: ask the processes that compute them to stop, and cancel SLURM jobs that have no other runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from bench.results.files import printable
 from bench.results.run_folder import CANCELLED
 from bench.results.store import Store
 
-#: How long processes have to stop by themselves, and how often it is looked whether they have.
+#: Time that processes have to stop by themselves, and time between two looks whether they have stopped.
 _PATIENCE_SECONDS, _POLL_SECONDS = 10.0, 0.2
 
 
 def cancel(store: Store, run_ids: Iterable[str], say: Callable[[str], None]) -> tuple[list[str], list[str]]:
-    """Cancel ``run_ids``, which are not settled.
+    """Cancel runs, and wait until their processes have stopped, at most about 20 seconds.
 
     Parameters
     ----------
-    say : told in a line where SLURM cannot be asked
+    store
+        The results folder.
+    run_ids
+        Ids of the runs, none of them settled.
+    say
+        Called with one line if SLURM does not answer.
 
     Returns
     -------
-    The runs that are cancelled, and those whose process has not stopped yet.
+    tuple of two lists
+        Ids of the runs that are cancelled, and of those whose process has not stopped yet.
     """
     left = list(run_ids)
     for run_id in left:
@@ -45,7 +51,7 @@ def cancel(store: Store, run_ids: Iterable[str], say: Callable[[str], None]) -> 
         if time.monotonic() > deadline:
             if forced or not (sight := _look(store, say)).live:
                 break
-            # a run in a long step (an evaluation, say) does not look whether it should stop: its job ends it
+            # a run in a long step, such as an evaluation, does not notice the request: end its job instead
             _cancel_jobs(store, sight, left, at_work=True)
             deadline, forced = time.monotonic() + _PATIENCE_SECONDS, True
         if left:
@@ -55,22 +61,22 @@ def cancel(store: Store, run_ids: Iterable[str], say: Callable[[str], None]) -> 
 
 
 def who_computes(store: Store, run_id: str) -> str:
-    """The process that holds a run, in words."""
+    """Return words for the process that computes a run: its id and host if they are known."""
     found = claims.holder(store.run(run_id))
     return f"process {found.pid} on {printable(found.host)}" if found else "its process"
 
 
 def _look(store: Store, say: Callable[[str], None]) -> Sight:
-    """What SLURM says; nothing where it can't be asked."""
+    """Return the jobs that SLURM knows; none if SLURM does not answer."""
     try:
         return slurm_queue.look(store.root)
     except slurm_commands.SlurmError as error:
-        say(f"jobs of SLURM can't be cancelled: {error}")
+        say(f"SLURM jobs can't be cancelled: {error}")
         return Sight()
 
 
 def _cancel_jobs(store: Store, sight: Sight, run_ids: Iterable[str], at_work: bool = False) -> None:
-    """Cancel the jobs that have nothing else to do: those that wait, and if asked for those ``at_work``."""
+    """Cancel waiting jobs of ``run_ids`` that have no other runs; running ones too if ``at_work``."""
     asked = set(run_ids)
     jobs_now = {task.job: (task, state) for task, state in sight.live.values()}
     slurm_commands.cancel(

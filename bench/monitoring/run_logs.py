@@ -1,4 +1,4 @@
-"""What is known of one run: its status and reason, its job, and its logs as they grow."""
+"""Read what is known of one run: its status and reason, its SLURM job, and its logs as they grow."""
 
 from __future__ import annotations
 
@@ -20,9 +20,19 @@ _SHOWN = (
 
 
 class RunLogs:
-    """The logs of a run: the one in its folder, and those of the processes that it was given to.
+    """The logs of a run: the log in its folder, and the output of the processes that computed it.
 
-    Raises ``StoreError`` where no suite that was launched has the run, and nothing is there of it.
+    Parameters
+    ----------
+    store
+        The results folder.
+    run_id
+        Id of the run.
+
+    Raises
+    ------
+    StoreError
+        If no launched suite has the run, and it has neither a folder nor a log.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -31,40 +41,40 @@ class RunLogs:
         if item is None and not self._run.path.exists() and not slurm_records.logs_of(store.root, run_id):
             raise StoreError(f"{store.root}: no suite that was launched has a run {run_id}")
         self._progress = Progress(store, [item or Item(run_id, "run")])
-        #: Bytes of each log that were read.
+        #: Log to the number of bytes read so far.
         self._read: dict[Path, int] = {}
 
     @property
     def item(self) -> Item:
-        """The run as its plan has it."""
+        """The run as its plan describes it."""
         return self._progress.items[self._run.run_id]
 
     @property
     def status(self) -> str:
-        """Where the run stands now."""
+        """The status of the run now."""
         return self._progress.document(self._run.run_id)[0]
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing will be added to its logs."""
+        """Whether the run has ended, so that its logs will not grow."""
         return self.status in SETTLED
 
     def facts(self) -> dict[str, str]:
-        """Its status, its job and what the status document says of it, such as the reason of a failure."""
+        """Return its status, its job, and what its status document says, such as the reason of a failure."""
         status, document = self._progress.document(self._run.run_id)
         job = self._progress.job(self._run.run_id)
         said = {key: str(document[key]) for key in _SHOWN if document.get(key) is not None}
         return {"status": status, **({"job": job} if job else {}), **said}
 
     def tails(self, lines: int) -> Iterator[tuple[Path, list[str]]]:
-        """The last lines of each log that has any."""
+        """Yield each log that is not empty with its last ``lines`` lines."""
         for log in self._logs():
             if found := tail(log, lines):
                 yield log, found
             self._read[log] = len(_from(log, 0))
 
     def news(self) -> Iterator[str]:
-        """The lines that were added since the last look."""
+        """Yield the lines that were added to the logs since the last call of ``tails`` or ``news``."""
         for log in self._logs():
             start = self._read.get(log, 0)
             new = _from(log, start)
@@ -76,7 +86,7 @@ class RunLogs:
 
 
 def _planned(store: Store, run_id: str) -> Item | None:
-    """The run as the suites that were launched have it; None where none does."""
+    """Return the run as a launched suite describes it; None if no suite has it."""
     with contextlib.suppress(StoreError):
         return next((item for item in items(store, None, None) if item.run_id == run_id), None)
     return None
