@@ -1,6 +1,6 @@
-"""Look at results in a browser: ``python -m bench.dashboard --results DIR``.
+"""Show results in a browser: ``python -m bench.dashboard --results DIR``.
 
-Starts the Streamlit app that comes with this package and says at which address. Ctrl-C ends it.
+It starts the Streamlit app of this package and prints its address. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bench.cli.entry import entry, interrupt
 from bench.results.store import Store
 from methods.core.errors import UserError
 
-#: What Streamlit gets to close its connections.
+#: Time that Streamlit has to close its connections.
 _GRACE_SECONDS = 5.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve the dashboard until it is interrupted; returns Streamlit's exit status."""
+    """Serve the dashboard until it is interrupted, and return Streamlit's exit status."""
     parser = cli.parser("bench.dashboard", __doc__)
     parser.add_argument(
         "--results",
@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> int:
         "there are no runs)",
     )
     parser.add_argument(
-        "--port", type=cli.positive, metavar="N", help="where to listen on this machine (default: 8501)"
+        "--port", type=cli.positive, metavar="N", help="port on this machine to listen on (default: 8501)"
     )
     arguments = parser.parse_args(argv)
     for folder in arguments.results:
-        Store(folder)  # says what is wrong with it
+        Store(folder)  # raises an error if the folder is not a results folder
     command = [sys.executable, "-m", "streamlit", "run", str(_app())]
     command += ["--server.port", str(arguments.port)] if arguments.port else []
     command += ["--", *(word for folder in arguments.results for word in ("--results", folder))]
@@ -52,11 +52,11 @@ def main(argv: list[str] | None = None) -> int:
                 process.wait(_GRACE_SECONDS)
             process.kill()
             raise
-    return status if status >= 0 else 128 - status  # as a shell has it
+    return status if status >= 0 else 128 - status  # a shell's status after a signal
 
 
 def _app() -> Path:
-    """The app's file, beside this package wherever that is installed; ``UserError`` without Streamlit."""
+    """Return the path of the app, installed beside this package; raise ``UserError`` without Streamlit."""
     if importlib.util.find_spec("streamlit") is None:
         raise UserError("the dashboard needs Streamlit: pip install 'ssvi-bench[dashboard]'")
     return Path(__file__).resolve().parents[1] / "dashboard" / "app.py"

@@ -1,7 +1,8 @@
-"""The methods under comparison, and what one is made with. Knows nothing of ``bench`` or ``dashboard``.
+"""The methods under comparison, a file each, and the names that a new method imports.
 
-A plug-in needs one line, whatever it uses: ``from methods import Method, Style, option``. Names are
-loaded when they are first asked for, so that importing this package does not load torch.
+A plug-in needs one import line, such as ``from methods import Method, Style, option``. Names are loaded on
+first use, so that importing this package does not load torch. No module of it imports ``bench`` or
+``dashboard``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ __all__ = [
     "register",
 ]
 
-#: The modules of names that ``methods.base`` does not define.
+#: Exported names that ``methods.base`` does not define, and their modules.
 _ELSEWHERE = {
     "Criterion": "methods.criteria.base",
     "Moments": "methods.criteria.moments",

@@ -454,7 +454,7 @@ TRAIN = Stage("train", 6)
         ("stages", lambda self, budget: [], "stages: there is none"),
         ("stages", lambda self, budget: [TRAIN, Stage("more", 0)], "stages: 'more' has 0 epochs"),
         ("stages", lambda self, budget: [Stage("train", 2.5)], "stages: 'train' has 2.5 epochs"),
-        ("stages", lambda self, budget: [TRAIN, TRAIN], "stages: the name 'train' is given twice"),
+        ("stages", lambda self, budget: [TRAIN, TRAIN], "stages: the name 'train' is empty or used twice"),
         ("stages", lambda self, budget: [TRAIN, Stage("more", 1, start="on")], "'more' starts 'on'"),
         (
             "stages",
@@ -696,17 +696,17 @@ BROKEN_CRITERIA = [
     (scoring(lambda m: m.nothing), "scores", "no attribute 'nothing', at tests/test_check"),
     (scoring(lambda m: (m.a / m.a.min().clamp(min=1e-8) ** 40)), "finite", "inf at mean "),
     (scoring(lambda m: m.a.log()), "finite", "-inf at mean 0, std 1e-12, lambda 0.01, and at 26 more of 756"),
-    (scoring(lambda m: m.std + torch.rand(m.std.shape)), "determinism", "draws from torch's global stream"),
-    (scoring(seeded), "determinism", "draws from torch's global stream, or seeds it"),
-    (scoring(counting), "determinism", "4096 of 4096 scores are others the second time"),
+    (scoring(lambda m: m.std + torch.rand(m.std.shape)), "determinism", "draws from torch's global random"),
+    (scoring(seeded), "determinism", "draws from torch's global random stream, or seeds it"),
+    (scoring(counting), "determinism", "4096 of 4096 scores differ the second time"),
     (scoring(in_place), "inputs", "score changes moments.z in place"),
     (scoring(lambda m: m.std.cumsum(-1)), "order", "weights in another order have other scores"),
     (scoring(pairwise), "size", "makes 16777216 numbers for 4096 weights"),
     (scoring(scattered), "size", "aten.zeros.* makes 100000 numbers"),
     (scoring(lambda m: m.z, value=lambda self, m: -m.z), "definition", "value falls 40.. times"),
     (scoring(lambda m: m.a, ranks_as="snr", because="x"), "equivalence", "ranks_as is snr, which has "),
-    (scoring(lambda m: m.s), "lambda", "uses_lam is False, and scores at lambda 1 and 2 differ"),
-    (scoring(lambda m: m.z, uses_lam=True), "lambda", "uses_lam is True, and scores are the same"),
+    (scoring(lambda m: m.s), "lambda", "uses_lam is False, but scores differ at lambda 1 and 2"),
+    (scoring(lambda m: m.z, uses_lam=True), "lambda", "uses_lam is True, but scores are the same"),
 ]  # fmt: skip
 
 

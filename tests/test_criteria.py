@@ -337,12 +337,12 @@ def test_criteria_of_others_come_after_the_built_in_ones_whatever_their_order(mo
     ("wrong", "words"),
     [
         ({"style": None}, "criterion mine: needs a style"),
-        ({"formula": ""}, "criterion mine: formula is a line of 1 to 300 characters"),
-        ({"latex": "$w$"}, "criterion mine: latex stands without dollar signs"),
-        ({"latex": "a\nb"}, "criterion mine: latex is a line"),
-        ({"source": None}, "criterion mine: source is a line"),
-        ({"source": "x" * 301}, "criterion mine: source is a line"),
-        ({"ranks_as": "snr"}, "criterion mine: ranks as snr: because says why"),
+        ({"formula": ""}, "criterion mine: formula must be a line of 1 to 300 characters"),
+        ({"latex": "$w$"}, "criterion mine: latex must have no dollar signs"),
+        ({"latex": "a\nb"}, "criterion mine: latex must be a line"),
+        ({"source": None}, "criterion mine: source must be a line"),
+        ({"source": "x" * 301}, "criterion mine: source must be a line"),
+        ({"ranks_as": "snr"}, "criterion mine: ranks as snr, but because does not say why"),
     ],
 )
 def test_a_criterion_that_is_declared_wrongly_is_refused_where_it_is_written(wrong, words):

@@ -186,7 +186,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, settings, message):
 def test_a_run_that_another_process_computes_is_left_alone(tmp_path):
     one = trained(tmp_path)
     claim = claims.acquire(Store(tmp_path).run(one.id))
-    with pytest.raises(UserError, match=f"run {one.id}: process .* is at it"):
+    with pytest.raises(UserError, match=f"run {one.id}: process .* computes it already"):
         trained(tmp_path, force=True)
     claim.release()
     assert trained(tmp_path).id == one.id

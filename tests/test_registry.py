@@ -45,7 +45,7 @@ def test_an_entry_point_takes_no_name_that_is_taken(monkeypatch):
     class Usurper(Foreign):
         name = "ssvi"
 
-    with pytest.raises(UserError, match=r"^entry points some: method 'ssvi' is there already$"):
+    with pytest.raises(UserError, match=r"^entry points some: method 'ssvi' is built in already$"):
         registry(monkeypatch, Point("ssvi", Usurper)).names()
 
 
@@ -102,7 +102,7 @@ class One(Method):
 
 
 def test_two_files_of_one_name_are_told_apart(folder):
-    with pytest.raises(UserError, match=r"^kinds/b\.py: method 'one' is there already, in kinds/a\.py$"):
+    with pytest.raises(UserError, match=r"^kinds/b\.py: method 'one' is defined already, in kinds/a\.py$"):
         folder(a=ONE, b=ONE).names()
 
 

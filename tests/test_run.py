@@ -68,7 +68,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(call, tmp_path):
     rows = (folder.path / "history.jsonl").read_bytes()
     status, _, err = call("--set", TOY, "--force")
     assert status == 2
-    assert err.startswith(f"error: run {folder.run_id}: process ") and err.endswith(" is at it\n")
+    assert err.startswith(f"error: run {folder.run_id}: process ") and err.endswith(" computes it already\n")
     assert (folder.path / "history.jsonl").read_bytes() == rows
     claim.release()
     assert call("--set", TOY)[0] == 0
@@ -125,7 +125,7 @@ def test_a_damaged_folder_is_set_aside_and_run_again(call, tmp_path):
     (folder.path / "metrics.json").unlink()
     status, out, _ = call("--set", TOY)
     assert status == 0
-    assert f"what there was of {folder.run_id} is in " in out
+    assert f"run {folder.run_id} was moved to " in out
     assert (folder.path / "metrics.json").exists()
 
 
@@ -143,7 +143,7 @@ def test_a_layer_that_is_called_and_read_is_one_line(call, monkeypatch):
     monkeypatch.setattr(toys.SmallNetwork, "build", lambda self, task: Reading(8, task.classes))
     status, out, _ = call("--set", TOY)
     assert status == 1
-    assert "failed: network toy_network: reads an attribute of a layer that the method has exchanged" in out
+    assert "failed: network toy_network: reads an attribute of a layer that the method has replaced" in out
 
 
 def test_a_dry_run_shows_every_parameter_and_trains_nothing(call, tmp_path):

@@ -442,8 +442,8 @@ def test_status_and_spec_tell_what_was_run(tmp_path):
     ("stages", "words"),
     [
         ([], "there is none"),
-        ([Stage("a", 2), Stage("a", 2, start="keep")], "the name 'a' is given twice, or empty"),
-        ([Stage("", 2)], "the name '' is given twice, or empty"),
+        ([Stage("a", 2), Stage("a", 2, start="keep")], "the name 'a' is empty or used twice"),
+        ([Stage("", 2)], "the name '' is empty or used twice"),
         ([Stage("a", 0)], "'a' has 0 epochs"),
         ([Stage("a", 2.0)], r"'a' has 2\.0 epochs"),
         ([Stage("a", 2, start="warm")], "'a' starts 'warm'; valid: fresh, keep, rewind"),

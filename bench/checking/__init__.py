@@ -1,1 +1,1 @@
-"""The checks of ``bench.check``: a method is trained on small problems and compared with its contract."""
+"""Check methods and criteria against their contracts, for ``bench.check``; methods train on small problems."""

@@ -1,4 +1,4 @@
-"""List what every method promises, for ``bench.check``."""
+"""List the checks that ``bench.check`` makes of a method, each with the promise that it verifies."""
 
 from __future__ import annotations
 

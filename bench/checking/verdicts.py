@@ -1,4 +1,4 @@
-"""Make checks one after the other; each passes, fails or is skipped, with a reason."""
+"""Make checks one after another; each passes, fails or is skipped, with a reason."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _examine(check: Check[T], subject: T, cls: type) -> Verdict:
         return Verdict(check, "skipped", str(reason))
     except Failed as reason:
         return Verdict(check, "FAIL", str(reason))
-    except (Exception, SystemExit) as error:  # any error of a class that others wrote
+    except (Exception, SystemExit) as error:  # a class from elsewhere may raise anything
         return Verdict(check, "FAIL", tell(error, cls))
 
 
@@ -111,9 +111,9 @@ def reason(folder: RunFolder, method: type[Method]) -> str:
 
 
 def where(log: str, cls: type) -> str:
-    """Return the last place in a printed traceback that the author of ``cls`` can mend; else nothing.
+    """Return the last place in a printed traceback that the author of ``cls`` can mend, or an empty text.
 
-    This is a line in the method's own file; else one in a file of its base classes; else one outside
+    The place is a line in the file of ``cls``, else in a file of its base classes, else outside installed
     libraries.
     """
     frames = _FRAME.findall(log)

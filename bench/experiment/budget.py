@@ -1,4 +1,4 @@
-"""How long a method may train: as many epochs as said, or as many as fit the training FLOPs of dense VI."""
+"""Compute how long a method trains: the nominal epochs, or as many as the FLOPs of dense VI allow."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from methods.base import METHODS, Budget, Method, Stage, Task
 from methods.core.errors import UserError
 from methods.core.streams import Streams
 
-#: No method trains more than so many times the nominal epochs.
+#: Most epochs of any method, as a multiple of the nominal epochs.
 CAP = 10
-#: Sums of the same FLOPs in another order differ by their rounding: it costs no epoch.
+#: Relative tolerance of FLOPs: equal FLOPs summed in another order differ by rounding, which costs no epoch.
 _ROUNDING = 1e-9
 
 
 def nominal_budget(spec: RunSpec, task: Task) -> Budget:
-    """The epochs that the recipe says, those of dense VI; a last smaller batch is a step."""
+    """Return the budget of the recipe's epochs, as for dense VI; a smaller last batch counts as a step."""
     size = spec.training.batch_size
     whole, rest = divmod(task.examples, size)
     steps, last = (whole + 1, rest / size) if rest else (whole, 1.0)
@@ -30,22 +30,38 @@ def nominal_budget(spec: RunSpec, task: Task) -> Budget:
 
 
 def steps_of(spec: RunSpec, budget: Budget, epochs: int) -> int:
-    """Steps of a stage of ``epochs``: all, or its part of ``max_steps``, which are of all ``budget``."""
+    """Return the number of steps of one stage.
+
+    Parameters
+    ----------
+    spec
+        The run. Its setting ``max_steps`` limits the whole budget; the stage gets its share of it.
+    budget
+        The whole training length.
+    epochs
+        Epochs of the stage.
+    """
     whole, limit = epochs * budget.steps_per_epoch, spec.training.max_steps
     return whole if limit is None else min(whole, max(1, round(limit * epochs / budget.epochs)))
 
 
 def planned_stages(method: Method, budget: Budget) -> list[Stage]:
-    """The stages of ``method``; ``UserError`` where they are none that can be trained and told apart."""
+    """Return the stages of ``method`` under ``budget``, checked.
+
+    Raises
+    ------
+    UserError
+        If there is no stage, two have the same name, or a name, ``epochs`` or ``start`` is not valid.
+    """
     stages = list(method.stages(budget))
     place = f"method {method.name}: stages"
     if not stages:
-        raise UserError(f"{place}: there is none; at least one is trained")
+        raise UserError(f"{place}: there is none; a method has at least one")
     names = [stage.name for stage in stages]
     for number, stage in enumerate(stages):
         if not stage.name or stage.name in names[:number]:
             raise UserError(
-                f"{place}: the name {stage.name!r} is given twice, or empty; each has its own rows"
+                f"{place}: the name {stage.name!r} is empty or used twice; tables tell stages apart by it"
             )
         if type(stage.epochs) is not int or stage.epochs < 1:
             raise UserError(f"{place}: {stage.name!r} has {stage.epochs!r} epochs; valid: 1, 2, …")
@@ -55,11 +71,16 @@ def planned_stages(method: Method, budget: Budget) -> list[Stage]:
 
 
 def budget_of(spec: RunSpec, task: Task) -> Budget:
-    """The training length that stages are made from: the nominal epochs, or those that the recipe allows.
+    """Return the training length from which the method makes its stages.
 
-    Under ``budget: flops`` a sparse method's module is built once a process, to be counted. The epochs are
-    those of every seed: where a seed decides how many weights a layer has, they are what seed 0 gives.
-    Raises ``UserError`` where the module can't be built.
+    It is the nominal budget, or under ``budget: flops`` the most epochs that cost no more training FLOPs than
+    dense VI. For that, the module of a sparse method is built once per process to count its FLOPs. All seeds
+    get the same epochs: if layers have other numbers of weights under another seed, those of seed 0 count.
+
+    Raises
+    ------
+    UserError
+        If the module cannot be built.
     """
     nominal = nominal_budget(spec, task)
     if spec.training.budget == "epochs":
@@ -69,7 +90,7 @@ def budget_of(spec: RunSpec, task: Task) -> Budget:
 
 @once_per("network", "method", "precision")
 def allowed_epochs(spec: RunSpec, task: Task, nominal: Budget) -> int:
-    """The epochs of ``budget: flops``; those of ``nominal`` where the method is not sparse."""
+    """Return the epochs under ``budget: flops``; those of ``nominal`` if the method is not sparse."""
     method, module = _to_count(spec, task)
     if not is_sparse(method, module):
         return nominal.epochs
@@ -78,14 +99,14 @@ def allowed_epochs(spec: RunSpec, task: Task, nominal: Budget) -> int:
 
 @once_per("network", "precision")
 def _flops_of_dense_vi(spec: RunSpec, task: Task, nominal: Budget) -> float:
-    """An example, in the whole training."""
+    """Return the FLOPs of the whole training of dense VI for one example."""
     dense = "dense_vi", METHODS.get("dense_vi").Options()
     method, module = _to_count(replace(spec, method=dense), task)
     return method.training_flops(module, nominal)
 
 
 def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
-    """A method and its module, of no seed; no stream of a run is touched."""
+    """Build a method and its module to count FLOPs, with seed 0 and without drawing from a run's streams."""
     name, options = spec.method
     method, streams = METHODS.get(name)(options), Streams(0)
     try:
@@ -95,24 +116,38 @@ def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         names = f"method {name}, network {spec.network[0]}"
-        raise UserError(f"budget: flops: {names}: cannot be built to be counted: {reason}") from None
+        raise UserError(f"budget: flops: {names}: cannot be built to count FLOPs: {reason}") from None
 
 
 def is_sparse(method: Method, module: nn.Module) -> bool:
-    """Whether the method was asked for a sparsity, or begins with inactive weights (``module``: as built)."""
+    """Tell whether a method has an option ``sparsity`` above 0, or its module inactive weights as built."""
     return getattr(method.options, "sparsity", 0) > 0 or method.counts(module).density < 1
 
 
 def most_epochs(method: Method, module: nn.Module, nominal: Budget, allowed: float) -> int:
-    """The most epochs, at least 1 and at most ``CAP`` times the nominal, that cost no more than ``allowed``.
+    """Return the most epochs whose training costs at most ``allowed`` FLOPs.
 
-    allowed: FLOPs of a training, an example, as ``Method.training_flops`` has them.
+    Parameters
+    ----------
+    method
+        The method.
+    module
+        Its module as built.
+    nominal
+        The nominal budget.
+    allowed
+        FLOPs of a whole training for one example, as ``Method.training_flops`` returns them.
+
+    Returns
+    -------
+    int
+        From 1 to ``CAP`` times the nominal epochs.
     """
 
     def exceeds(epochs: int) -> bool:
         try:
             cost = method.training_flops(module, replace(nominal, epochs=epochs))
-        except UserError:  # too few for its stages, which will say so if it comes to that
+        except UserError:  # too few epochs for the stages, an error that the stages report if it matters
             return False
         return cost > allowed * (1 + _ROUNDING)
 

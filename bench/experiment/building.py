@@ -1,4 +1,4 @@
-"""The module of a run: the plain network, and what its method makes of it."""
+"""Build the module of a run: the plain network, and the module that its method makes of it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ from methods.core.errors import UserError
 from methods.core.streams import Streams
 from methods.layers import costs
 
-#: Of parameters and inputs, by precision; under tf32 and bfloat16 contractions alone are in less.
+#: Type of parameters and inputs by precision; tf32 and bfloat16 lower the precision of contractions only.
 DTYPES = {
     "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64,
 }  # fmt: skip
 
 
 def plain_network(spec: RunSpec, method: Method, task: Task, streams: Streams, salt: str = "") -> nn.Module:
-    """What ``method`` builds from: a freshly initialised plain network, or a list of its members.
+    """Return what ``method`` builds from: an initialised plain network, or a list of one per member.
 
-    On the CPU, by random numbers that are those of every device.
+    Networks are initialised on the CPU, so that all devices get the same weights.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    method
+        Its method; ``members()`` decides how many networks there are.
+    task
+        Input shape and classes.
+    streams
+        Random streams of the run.
+    salt
+        Text that selects other initial weights of the same run, such as for a later stage.
     """
     name, options = spec.network
     plain = NETWORKS.get(name)(options)
@@ -41,9 +54,12 @@ def build_module(
     device: torch.device | str = "cpu",
     channels_last: bool = False,
 ) -> nn.Module:
-    """The module that ``method`` makes of ``network``, on ``device``, with its FLOPs traced.
+    """Build the module that ``method`` makes of ``network``, move it to ``device``, and trace its FLOPs.
 
-    Raises ``UserError`` where the network reads what an exchanged layer does not have.
+    Raises
+    ------
+    UserError
+        If the network reads an attribute that a layer of the method does not have.
     """
     module = method.build(network, streams, task).to(device)
     if channels_last:
@@ -56,6 +72,6 @@ def build_module(
         exchanged = {type(part).__name__ for part in passes.modules(module)}
         if not any(f"{name!r} object" in str(error) for name in exchanged):
             raise
-        reason = f"reads an attribute of a layer that the method has exchanged ({error})"
+        reason = f"reads an attribute of a layer that the method has replaced ({error})"
         raise UserError(f"network {spec.network[0]}: {reason}") from None
     return module

@@ -1,4 +1,4 @@
-"""What many runs share is computed once a process: one cache, by the parts of a run that decide it."""
+"""Cache what several runs share, by the sections of their configuration on which it depends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Run:
-    """A run, equal to every other whose ``key`` is the same."""
+    """A run as a key of the cache: equal to all runs with the same ``key``."""
 
     key: str
     spec: RunSpec = field(compare=False)
@@ -24,11 +24,17 @@ class _Run:
 def once_per(
     *sections: str,
 ) -> Callable[[Callable[Concatenate[RunSpec, P], T]], Callable[Concatenate[RunSpec, P], T]]:
-    """Have a function of a run computed once for all runs that agree in ``sections`` of the configuration.
+    """Return a decorator that caches the results of a function of a run in this process.
 
-    sections: such as ``dataset`` or ``protocol``; the function may read no others. Its further arguments must
-    be hashable, and are part of the key. An error is not kept. As with ``functools.cache``, the function has
-    ``cache_clear()`` and ``cache_info()``.
+    The first argument of the function is a ``RunSpec``; all others must be hashable and are part of the key.
+    An exception is not cached. As with ``functools.cache``, the decorated function has ``cache_clear()`` and
+    ``cache_info()``.
+
+    Parameters
+    ----------
+    *sections
+        Sections of the configuration on which the result depends, such as ``dataset`` or ``protocol``. Runs
+        that agree in them share one result, so the function may read no others.
     """
 
     def decorate(function: Callable[Concatenate[RunSpec, P], T]) -> Callable[Concatenate[RunSpec, P], T]:

@@ -1,7 +1,7 @@
-"""What a run is about before anything is trained: its task, its network, the work of a step.
+"""Look at a run before it is trained: its task, network, steps and FLOPs, and whether its parts fit together.
 
-The network is a real one. On torch's meta device it would take no memory, but the first
-operation there imports a compiler for seconds, many times what it takes to build ResNet-18.
+The network is built on the CPU. On torch's meta device it would take no memory, but the first operation there
+imports a compiler for seconds, many times longer than building ResNet-18 takes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from methods.core.errors import UserError
 from methods.core.streams import Streams
 from methods.layers import costs
 
-#: Precisions whose contractions sparse kernels know.
+#: Precisions for which there are sparse kernels.
 _KERNEL_PRECISIONS = ("float32", "tf32")
 
 
 @once_per("dataset", "protocol")
 def task(spec: RunSpec) -> Task:
-    """Input shape, classes and training examples; a data set that can't say is loaded."""
+    """Return input shape, classes and training examples; load the data set if it cannot tell them."""
     name, options = spec.dataset
     return DATASETS.get(name)(options).task(refit=spec.protocol == "refit") or task_of(load(spec))
 
 
 def budget(spec: RunSpec) -> Budget:
-    """The training length that the stages of ``spec`` are made from."""
+    """Return the training length from which the stages of ``spec`` are made; see ``budget_of``."""
     return budget_of(spec, task(spec))
 
 
 def steps(spec: RunSpec) -> int:
-    """Optimiser steps of all stages of ``spec``."""
+    """Return the number of optimiser steps of all stages of ``spec``."""
     name, options = spec.method
     length = budget(spec)
     return sum(
@@ -47,7 +47,7 @@ def steps(spec: RunSpec) -> int:
 
 
 def missing_data(specs: Iterable[RunSpec]) -> str | None:
-    """Why the data of some of ``specs`` can't be loaded, in one line; None where all can."""
+    """Return in one line why the data of a run can't be loaded; None if all data can."""
     first: dict[str, RunSpec] = {}
     for spec in specs:
         first.setdefault(spec.key("dataset", "protocol"), spec)
@@ -61,16 +61,22 @@ def missing_data(specs: Iterable[RunSpec]) -> str | None:
 
 @once_per("dataset", "protocol", "network")
 def network(spec: RunSpec) -> nn.Module:
-    """The plain network of ``spec``. One object a process: to look at, not to change."""
+    """Return the plain network of ``spec``. Callers share the object, so they must not change it."""
     name, options = spec.network
     return NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
 
 
 def check(spec: RunSpec) -> None:
-    """Raise ``UserError`` where the network or the method does not fit the data or each other.
+    """Check that network, method and data of a run fit together.
 
-    One example has gone through the network when it is there (``Network.initialised``).
-    A method is asked by its class method ``validate(options, network)``, if it has one.
+    Building the network passes one example through it (``Network.initialised``). A method checks its options
+    by its class method ``validate(options, network)``, if it has one.
+
+    Raises
+    ------
+    UserError
+        If the network cannot be built for the data, the method rejects its options or the network, or a stage
+        rewinds to an epoch that is not reached.
     """
     name, options = spec.method
     validate = getattr(METHODS.get(name), "validate", None)
@@ -85,7 +91,7 @@ def check(spec: RunSpec) -> None:
 
 
 def _check_rewinding(spec: RunSpec) -> None:
-    """Raise ``UserError`` where ``max_steps`` or ``budget`` leaves out what a later stage rewinds to."""
+    """Raise ``UserError`` if a stage rewinds to an epoch that ``max_steps`` or ``budget`` cuts off."""
     name, options = spec.method
     length = budget(spec)
     stages = planned_stages(METHODS.get(name)(options), length)
@@ -100,12 +106,12 @@ def _check_rewinding(spec: RunSpec) -> None:
 
 
 def training_flops(spec: RunSpec) -> float:
-    """FLOPs of one training step of the plain network, an example."""
+    """Return the FLOPs of one training step of the plain network for one example."""
     return costs.flops(network(spec), "step")
 
 
 def check_execution(specs: Iterable[RunSpec], mode: str) -> None:
-    """Raise ``UserError`` where sparse execution is asked for and a run's precision has no kernels."""
+    """Raise ``UserError`` if ``mode`` is ``sparse`` and there are no kernels for the precision of a run."""
     for spec in specs:
         if mode == "sparse" and spec.precision not in _KERNEL_PRECISIONS:
             valid = ", ".join(_KERNEL_PRECISIONS)

@@ -1,4 +1,4 @@
-"""A run specification made concrete: data on the device, the network, the method object."""
+"""Make a run specification concrete: data on the device, network, method and budget."""
 
 from __future__ import annotations
 
@@ -21,18 +21,33 @@ from methods.base import METHODS, Batch, Budget, Method, Task
 from methods.core.streams import Streams, derive
 from methods.layers import costs, execution
 
-#: Examples at once in evaluation on a GPU, and at least and at most on a CPU.
+#: Least and greatest batch size in evaluation, by type of device.
 EVALUATION_BATCH = {"cuda": (1024, 1024), "cpu": (16, 256)}
-#: Bytes of the largest activation in evaluation on a CPU. What lies beyond its caches comes as new pages
-#: each time: ResNet-18 predicted half as many images a second by 128 as by 32.
+#: Size in bytes of the largest activation in evaluation on a CPU. Activations that exceed the caches take new
+#: pages each time: ResNet-18 predicted half as many images per second in batches of 128 as of 32.
 EVALUATION_BYTES = 2**23
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What training and evaluation of one run work on.
+    """Everything that training and evaluation of one run work on.
 
-    budget: the training length that stages are made from.
+    Parameters
+    ----------
+    spec
+        The run.
+    dataset
+        Its data set, which prepares inputs.
+    splits
+        Its data, on the device.
+    method
+        Its method.
+    task
+        What the method may know of the data.
+    budget
+        Training length from which the method makes its stages.
+    execution
+        How the run is computed.
     """
 
     spec: RunSpec
@@ -45,39 +60,36 @@ class Problem:
 
     @property
     def device(self) -> torch.device:
-        """Where data and network lie."""
+        """Device of data and network."""
         return torch.device(self.execution.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of parameters and inputs."""
+        """Floating type of parameters and inputs."""
         return DTYPES[self.spec.precision]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The arithmetic of training, for what is computed within the block."""
+        """Return a context in which operations use the arithmetic of training (bfloat16 if asked for)."""
         enabled = self.spec.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @property
     def nominal_images(self) -> int:
-        """Training examples of one stage of the nominal epochs: what dense VI takes."""
+        """Number of training examples in one stage of the nominal epochs, as dense VI trains."""
         nominal = nominal_budget(self.spec, self.task)
         epochs, rest = divmod(steps_of(self.spec, nominal, nominal.epochs), nominal.steps_per_epoch)
         return epochs * self.task.examples + rest * self.spec.training.batch_size
 
     def steps(self, epochs: int) -> int:
-        """Steps of a stage of ``epochs``, cut short where the recipe says so."""
+        """Return the number of steps of a stage of ``epochs``; fewer if the recipe limits the steps."""
         return steps_of(self.spec, self.budget, epochs)
 
     def network(self, streams: Streams, salt: str = "") -> nn.Module:
-        """What the method builds from: a freshly initialised plain network, or a list of its members.
-
-        On the CPU, by random numbers that are those of every device.
-        """
+        """Return the freshly initialised plain network that the method builds from; see ``plain_network``."""
         return plain_network(self.spec, self.method, self.task, streams, salt)
 
     def build(self, streams: Streams, salt: str = "") -> nn.Module:
-        """The method's module on the device, with its FLOPs traced."""
+        """Build the method's module on the device, and trace its FLOPs."""
         module = build_module(
             self.spec,
             self.method,
@@ -93,11 +105,11 @@ class Problem:
         return module
 
     def choose_execution(self, module: nn.Module) -> None:
-        """Decide which layers sparse kernels compute, from the active weights that they have now."""
+        """Choose the layers that sparse kernels compute, from the numbers of weights active now."""
         here, lower = self.execution, self.spec.precision == "bfloat16"
         execution.choose(
             module,
-            "dense" if lower else here.mode,  # contractions in less than float32 are torch's
+            "dense" if lower else here.mode,  # torch computes contractions below float32
             self.task.input_shape,
             self.spec.training.batch_size,
             in_layout=not here.compile,
@@ -105,7 +117,7 @@ class Problem:
         )
 
     def training_batches(self, streams: Streams) -> Iterator[Batch]:
-        """One epoch in a new random order, augmented."""
+        """Yield the minibatches of one epoch in a new random order, augmented."""
         train, size = self.splits.train, self.spec.training.batch_size
         order = torch.randperm(len(train), generator=streams["order"]).to(self.device)
         for chosen in order.split(size):
@@ -113,13 +125,13 @@ class Problem:
             yield self._arranged(inputs), train.labels[chosen]
 
     def evaluation_batch(self, module: nn.Module) -> int:
-        """Examples at once in evaluation, a power of two: as many as suit the device's memory."""
+        """Return the batch size for evaluation, a power of two that suits the device and the network."""
         fewest, most = EVALUATION_BATCH[self.device.type]
         bytes_each = costs.largest_output(module) * self.dtype.itemsize
         return max(fewest, min(most, 1 << max(EVALUATION_BYTES // bytes_each, 1).bit_length() - 1))
 
     def batches(self, split: Split, size: int) -> Iterator[Batch]:
-        """A whole split in its order, ``size`` examples at a time, not augmented."""
+        """Yield a whole split in its order, in batches of ``size`` examples, not augmented."""
         for inputs, labels in zip(split.inputs.split(size), split.labels.split(size), strict=True):
             yield self._arranged(self.dataset.prepare(inputs, self.splits, None)), labels
 
@@ -131,7 +143,7 @@ class Problem:
 
 
 def set_arithmetic(spec: RunSpec) -> None:
-    """On GPUs: float32 in full unless ``tf32`` is asked for, and kernels that repeat their bits."""
+    """Set the arithmetic of GPUs: full float32 unless ``tf32`` is asked for, and deterministic kernels."""
     mode = "tf32" if spec.precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
     torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
@@ -139,13 +151,31 @@ def set_arithmetic(spec: RunSpec) -> None:
 
 
 def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:
-    """Load the data of ``spec`` and construct its method."""
+    """Load the data of ``spec`` and return its problem.
+
+    Raises
+    ------
+    UserError
+        If the data are not on this machine, or the budget cannot be computed.
+    """
     splits = load(spec, execution.device)
     return problem_of(spec, splits, task_of(splits), execution)
 
 
 def problem_of(spec: RunSpec, splits: Splits, task: Task, execution: Execution = Execution()) -> Problem:
-    """The problem of ``spec`` on ``splits``, which may have lost the examples that ``task`` counts."""
+    """Return the problem of ``spec`` on given splits.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    splits
+        Its data. They may have fewer examples than ``task`` says, as for a preview or a stored model.
+    task
+        What the method may know of the data.
+    execution
+        How the run is computed.
+    """
     (dataset, dataset_options), (method, method_options) = spec.dataset, spec.method
     return Problem(
         spec,
@@ -159,18 +189,18 @@ def problem_of(spec: RunSpec, splits: Splits, task: Task, execution: Execution =
 
 
 def load(spec: RunSpec, device: str = "cpu") -> Splits:
-    """The data of ``spec`` on ``device``. Raises ``UserError`` where they are not on this machine."""
+    """Return the data of ``spec`` on ``device``; raise ``UserError`` if they are not on this machine."""
     return _load(*spec.dataset, spec.seed, spec.protocol, device)
 
 
 def task_of(splits: Splits) -> Task:
-    """What a method may know of ``splits``."""
+    """Return what a method may know of ``splits``: input shape, classes and training examples."""
     return Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))
 
 
 @lru_cache(maxsize=2)
 def _load(name: str, options: Any, seed: int, protocol: str, device: str) -> Splits:
-    """A worker's runs mostly share data: keep the last ones."""
+    """Load data, and keep those of the last two calls, because the runs of a worker mostly share them."""
     generator = torch.Generator().manual_seed(derive(seed, "split"))
     splits = DATASETS.get(name)(options).parts(generator, refit=protocol == "refit")
     return splits.to(device)

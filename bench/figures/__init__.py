@@ -1,8 +1,9 @@
 """Draw charts of results from data frames with plotly. No Streamlit, no torch, no methods.
 
-The title of every chart is the question that it answers. A chart carries its data, how they were computed,
-and what it shows in words, so that a dashboard page, a report and a file can all show the same. Methods look
-as the tables of ``bench.tables`` say, unless a ``Look`` is given; a notebook shows the ``figure`` of a chart.
+The title of every chart is the question that it answers. A chart holds its data, how they were computed, and
+a description in words, so that a dashboard page, a report and a file all show the same. Colours and markers
+of methods are those in the ``attrs`` of tables from ``bench.tables``, unless a ``Look`` is given. In a
+notebook, show the attribute ``figure`` of a chart.
 """
 
 from bench.figures.calibration import SCALED, reliability, scaling

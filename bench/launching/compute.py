@@ -157,7 +157,7 @@ def _machine(plan: Plan, messages: LaunchMessages) -> Iterator[None]:
             yield
     except machine_lock.Busy:
         raise UserError(
-            f"suite {plan.suite} measures time, but another grid computes on this machine: wait for its end"
+            f"suite {plan.suite} measures time, and another grid is computing here: wait until it has ended"
         ) from None
 
 

@@ -1,1 +1,1 @@
-"""One run from its folder to its results: attempt, execution, provenance and measured costs."""
+"""Compute one run from its folder to its results: attempt, execution, provenance and measured costs."""

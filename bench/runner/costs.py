@@ -24,7 +24,7 @@ from methods.layers import costs, execution
 
 @dataclass(frozen=True)
 class Reference:
-    """Costs of the network of a run without sparsity.
+    """Costs of a run's network without sparsity.
 
     They depend on its shape and the precision of training, but not on its weights, so nothing is trained.
 

@@ -1,4 +1,4 @@
-"""One run in this process: what it is, and the right to compute it. Done runs are not repeated."""
+"""Prepare one run for this process: its specification, its results folder, and the claim to compute it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ from bench.results import claims
 from bench.results.store import Store
 from methods.core.errors import UserError
 
-#: What is trained unless settings say otherwise.
+#: Settings of a run that names no others.
 USUAL = {"dataset": "digits", "network": "mlp", "method": "ssvi", "seed": 0}
 
 
 def specify(settings: Mapping[str, Any], mode: str, where: str) -> RunSpec:
-    """The run of ``settings``, with those of ``USUAL`` that they leave out.
+    """Return the specification of a run, checked.
 
-    settings: values by short or dotted keys. mode: as of ``Execution``. where: stands in error messages.
-    Raises ``UserError`` for an unknown key or value, and where data, network, method and mode do not fit.
+    Parameters
+    ----------
+    settings
+        Values by short or dotted keys; those of ``USUAL`` fill in what is missing.
+    mode
+        The ``mode`` of its ``Execution``.
+    where
+        Origin of the settings, for error messages.
+
+    Raises
+    ------
+    UserError
+        If a key or value is not valid, or data, network, method and mode do not fit together.
     """
     spec = parse_spec(nest({**USUAL, **settings}, where), where)
     preflight.check(spec)
@@ -31,7 +42,7 @@ def specify(settings: Mapping[str, Any], mode: str, where: str) -> RunSpec:
 
 
 def store_for(spec: RunSpec, results: str | Path) -> Store:
-    """The results folder, made where it is missing; ``UserError`` where the data of ``spec`` are missing."""
+    """Return the results folder, made if it is missing; raise ``UserError`` if the data of ``spec`` are."""
     if (reason := preflight.missing_data([spec])) is not None:
         raise UserError(reason)
     return Store(results, create=True)
@@ -40,24 +51,43 @@ def store_for(spec: RunSpec, results: str | Path) -> Store:
 def claim(
     spec: RunSpec, store: Store, mode: str, force: bool, tell: Callable[[str], None]
 ) -> claims.Claim | None:
-    """The right to compute ``spec`` in ``store``, to be held (``claims.held``) while it is; None: it is done.
+    """Claim the right to compute a run; a corrupted folder is moved to ``corrupted/`` first.
 
-    A folder that can't be trusted is moved to ``corrupted/`` first, and with ``force`` any that is there.
-    tell: is given a line for what a person should know. Raises ``UserError`` while another process computes
-    the run.
+    Parameters
+    ----------
+    spec
+        The run.
+    store
+        The results folder.
+    mode
+        The ``mode`` of its ``Execution``.
+    force
+        Whether to move any earlier folder of the run to ``corrupted/``, so that the run is computed again.
+    tell
+        Called with one line for each thing that the user should know.
+
+    Returns
+    -------
+    Claim or None
+        The claim, to be held by ``claims.held`` while the run is computed; None if the run is done.
+
+    Raises
+    ------
+    UserError
+        If another process computes the run.
     """
     folder = store.run(spec.run_id)
     if (other := claims.holder(folder)) is not None:
-        raise UserError(f"run {spec.run_id}: process {other.pid} on {other.host} is at it")
+        raise UserError(f"run {spec.run_id}: process {other.pid} on {other.host} computes it already")
     if folder.path.exists() and (fault := store.check(spec.run_id)) is not None:
-        tell(f"what there was of {spec.run_id} is in {store.set_aside(spec.run_id, fault)} now: {fault}")
+        tell(f"run {spec.run_id} was moved to {store.set_aside(spec.run_id, fault)}: {fault}")
     elif force and folder.path.exists():
         store.set_aside(spec.run_id, "run again by --force")
     if folder.is_done():
         return None
     found = claims.acquire(folder)
     if found is None:
-        raise UserError(f"run {spec.run_id}: another process is at it")
+        raise UserError(f"run {spec.run_id}: another process computes it already")
     if stopped_otherwise(folder, mode):
-        tell(f"{spec.run_id} was stopped under another --execution: what can't be continued starts anew")
+        tell(f"{spec.run_id} was stopped under another --execution: if it can't be continued, it starts anew")
     return found

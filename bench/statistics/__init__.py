@@ -1,6 +1,6 @@
-"""Statistics over seeds: means and intervals, paired differences, ranks, and tests for small samples.
+"""Compute statistics over seeds: means and intervals, paired differences, ranks, tests for small samples.
 
-Functions take the table ``runs``, as ``bench.tables`` gives it, or columns of it.
+Functions take the table ``runs`` of ``bench.tables``, or columns of it.
 """
 
 from bench.statistics.consistency import differences

@@ -160,10 +160,25 @@ def paired(
 
 
 def references_of(runs: pd.DataFrame, given: Mapping[str, str] | str | None = None) -> Mapping[str, str]:
-    """The reference of each configuration of ``runs``, ``config_id`` to ``config_id``.
+    """Return the reference of each configuration.
 
-    given: these references; or one ``config_id`` that all others are compared with; or None for those that
-    the suite names, which tables of ``bench.tables`` carry. Raises ``ValueError`` where they carry none.
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    given
+        References, ``config_id`` to ``config_id``; or one ``config_id`` with which all others are compared;
+        or None for the references of the suite, which tables of ``bench.tables`` carry in their ``attrs``.
+
+    Returns
+    -------
+    mapping
+        ``config_id`` to the ``config_id`` of its reference.
+
+    Raises
+    ------
+    ValueError
+        If ``given`` is None and the table carries no references.
     """
     if isinstance(given, str):
         return {str(config_id): given for config_id in runs["config_id"].unique() if config_id != given}

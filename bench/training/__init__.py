@@ -1,1 +1,1 @@
-"""Train a network: the loop, its checkpoints, and the stored model."""
+"""Train a network: the training loop, its checkpoints, and the stored model."""

@@ -1,7 +1,7 @@
-"""How a stopped run goes on: where a training stands, what a checkpoint holds of it, and how to go on.
+"""Resume a stopped run: the state of a training, its form in a checkpoint, and how it is restored.
 
-Everything that decides the next step is in a checkpoint: a run that is stopped after any step and
-resumed gives, on the CPU, the bits of one that was not.
+A checkpoint holds everything that decides the next step. On the CPU, a run that is stopped after any step and
+resumed has the same bits as one that was not stopped.
 """
 
 from __future__ import annotations
@@ -25,9 +25,20 @@ FORMAT = 2
 
 @dataclass
 class Counters:
-    """What has been spent so far, over all stages and resumptions. Repeated epochs count once.
+    """What a run has spent so far, over all stages and resumptions; repeated epochs count once.
 
-    timed_seconds are those of timed_steps: all but the first of each process.
+    Parameters
+    ----------
+    flops
+        Training FLOPs.
+    epochs, steps, images
+        Numbers of epochs, optimiser steps and training examples.
+    train_seconds, evaluation_seconds
+        Durations of training and evaluation.
+    timed_steps, timed_seconds
+        Steps without the first ones of each process, and their duration.
+    events
+        Event of the method to the number of times it happened.
     """
 
     flops: float = 0.0
@@ -43,10 +54,18 @@ class Counters:
 
 @dataclass
 class Epoch:
-    """An epoch that has begun: the minibatches that are done, and what they came to.
+    """An epoch that has begun.
 
-    streams: states from which its order and augmentation are drawn. total: of the loss, over ``images``
-    examples, float64. seconds: of training.
+    Parameters
+    ----------
+    streams
+        Stream to its state at the start of the epoch, from which order and augmentation are drawn.
+    total
+        Sum of the loss over ``images`` examples, float64.
+    minibatches, images
+        Numbers of minibatches and examples done.
+    seconds
+        Duration of their training.
     """
 
     streams: dict[str, torch.Tensor]
@@ -58,10 +77,30 @@ class Epoch:
 
 @dataclass
 class State:
-    """Where a training stands: everything that decides its next step, and what it has found so far.
+    """The state of a training: everything that decides its next step, and its results so far.
 
-    entered: whether the stage has begun; until then there is no optimiser.
-    results: what each finished stage scored. wall_seconds: spent up to the checkpoint gone on from.
+    Parameters
+    ----------
+    module
+        The module in training.
+    streams
+        Random streams of the run.
+    stage_index, epoch, step
+        The current stage from 0 on, and the epoch and step in it from 1 on; 0 before the first.
+    entered
+        Whether the stage has begun; ``optimiser`` exists only from then on.
+    open_epoch
+        The epoch that has begun and is not complete, if there is one.
+    memory
+        What the method keeps between steps.
+    rewind_points
+        Epoch to the weights to which a later stage rewinds.
+    counters
+        What has been spent.
+    results
+        Scores of each finished stage.
+    wall_seconds
+        Time spent up to the checkpoint from which this process continues.
     """
 
     module: nn.Module
@@ -79,7 +118,7 @@ class State:
     wall_seconds: float = 0.0
 
     def to_checkpoint(self, wall_seconds: float, recorder: Recorder) -> dict[str, Any]:
-        """What a checkpoint holds: tensors, numbers and strings, nested."""
+        """Return the content of a checkpoint: tensors, numbers and strings in nested containers."""
         return {
             "format": FORMAT,
             "device": self.streams.device.type,
@@ -101,17 +140,24 @@ class State:
 
 
 def begin(problem: Problem, checkpoints: Iterable[dict[str, Any]], recorder: Recorder) -> State:
-    """Build the module, and go on from the first of ``checkpoints`` that can be continued here, if any.
+    """Build the module, and restore the first checkpoint that can be continued here, if there is one.
 
-    The recorder goes on with the rows of that checkpoint, or starts without rows.
+    Parameters
+    ----------
+    problem
+        The run's problem.
+    checkpoints
+        Contents of its checkpoints, the newest first.
+    recorder
+        Recorder of its tables; it starts with the rows of the checkpoint, or without rows.
     """
     state = _at_first(problem)
     stored = next((found for found in checkpoints if _can_be_continued(found, problem)), None)
     if stored is not None:
         state.module.load_state_dict(stored["module"])
-        problem.choose_execution(state.module)  # what was pruned when it was stored was built dense
+        problem.choose_execution(state.module)  # the module was built dense, but the stored one may be pruned
         if stored["by_kernels"] != execution.by_kernels(state.module):
-            # its random numbers can't be continued in another way of computing: all anew
+            # kernels and dense layers use random numbers differently, so the training starts anew
             stored, state = None, _at_first(problem)
     recorder.start(stored["tables"] if stored else None)
     if stored is not None:
@@ -126,12 +172,12 @@ def _at_first(problem: Problem) -> State:
 
 
 def _can_be_continued(stored: dict[str, Any], problem: Problem) -> bool:
-    """Whether it has today's format and is of this kind of device, whose random numbers it continues."""
+    """Tell whether a checkpoint has the current format and this device type, whose random numbers it uses."""
     return stored.get("format") == FORMAT and stored["device"] == problem.device.type
 
 
 def _restore(state: State, stored: dict[str, Any], problem: Problem) -> None:
-    """Put ``state``, whose module is loaded already, where ``stored`` stands."""
+    """Set all of ``state`` but its module, which is loaded already, to the checkpoint ``stored``."""
     state.stage_index, state.epoch, state.step = stored["stage_index"], stored["epoch"], stored["step"]
     if stored["open_epoch"] is not None:
         state.open_epoch = Epoch(**stored["open_epoch"])

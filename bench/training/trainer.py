@@ -1,6 +1,6 @@
-"""The one training loop: stages, steps, schedules, and when a checkpoint is written.
+"""Train a run: the only training loop, with stages, epochs, steps, schedules and times of checkpoints.
 
-How a stopped run goes on from a checkpoint is in ``resume``.
+``bench.training.resume`` restores a stopped run from a checkpoint.
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ from bench.training.resume import Epoch, State
 from methods.base import Batch, Context, Progress, Stage
 from methods.core import passes
 
-#: Least time between two reports of where the training stands.
+#: Least time between two reports of the position of the training.
 STATUS_SECONDS = 0.5
-#: Steps of a process on a run that are not timed: allocations, caches, choices of kernels.
+#: First steps of a process, which are not timed because they allocate memory, fill caches and choose kernels.
 WARM_UP_STEPS = 10
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and continues from its checkpoint another time.
+    """The run was asked to stop; it can continue from its checkpoint.
 
-    reason: what it was asked with. where: where it stands, for its status.
+    Parameters
+    ----------
+    reason
+        Why it was asked to stop.
+    where
+        Position of the training, as ``Trainer.position`` returns it.
     """
 
     def __init__(self, reason: object, where: dict[str, Any]) -> None:
@@ -47,7 +52,7 @@ class Stopped(Exception):
 
 @dataclass
 class Stretch:
-    """Training that nothing interrupts, from ``began`` on; ``timed_steps`` are those since ``timed_from``."""
+    """Training without interruption since ``began``, with ``timed_steps`` steps since ``timed_from``."""
 
     began: float
     timed_from: float
@@ -55,12 +60,25 @@ class Stretch:
 
 
 class Trainer:
-    """Trains one run in its folder.
+    """Trainer of one run in its folder.
 
-    stage_done: called with the module and the stage after each stage, returns what it found as
-    plain data (kept in checkpoints, so that a finished stage is evaluated once). stop: asked before
-    each minibatch; what is true stops the run, and is the reason. report: told where training stands.
-    started: ``time.perf_counter()`` at the run's start.
+    Parameters
+    ----------
+    problem
+        The run's problem.
+    folder
+        Its folder, for checkpoints, tables and the log.
+    stage_done
+        Called with the module and the stage after each stage; returns its scores as plain data. Checkpoints
+        keep them, so that a finished stage is evaluated only once.
+    stop
+        Called before each minibatch; a true result stops the run and is the reason.
+    checkpoint_seconds
+        Time between checkpoints in seconds; see ``Checkpoints``.
+    report
+        Called with the position of the training, at most every ``STATUS_SECONDS``.
+    started
+        ``time.perf_counter()`` at the start of the run.
     """
 
     def __init__(
@@ -80,21 +98,27 @@ class Trainer:
         self.recorder = Recorder(folder)
         self.recipe: Training = problem.spec.training
         self.stages = planned_stages(problem.method, problem.budget)
-        self.state: State  # from `run` on
+        self.state: State  # set by `run`
         self._started, self._reported_at = started, 0.0
         self._score: dict[str, float] = {}
         self._steps_here, self._saved_steps = 0, 0
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds spent on this run, earlier slices included as far as their last checkpoint."""
+        """Seconds spent on this run, earlier processes included up to the checkpoint that was continued."""
         return self.state.wall_seconds + time.perf_counter() - self._started
 
     def run(self) -> nn.Module:
-        """Train all stages, from the last checkpoint where there is one; returns the trained module.
+        """Train all stages, from the last checkpoint if there is one, and return the trained module.
 
-        Raises ``Stopped`` when asked to stop, ``Diverged`` on a loss that is not finite, and ``WriteError``
-        where the folder can't be written.
+        Raises
+        ------
+        Stopped
+            If the run was asked to stop.
+        Diverged
+            If the loss or a parameter is not finite.
+        WriteError
+            If the folder can't be written.
         """
         devices = [self.problem.device] if self.problem.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -137,7 +161,7 @@ class Trainer:
             self._keep_rewind_point()
 
     def _leave(self, stage: Stage) -> None:
-        """Have the method finish a stage, and score what it left."""
+        """Let the method finish a stage, and score the module."""
         self._call(self.problem.method.leave_stage, stage)
         state, started = self.state, time.perf_counter()
         state.results.append(self.stage_done(state.module, stage) | {"stages": [self._stage_row(stage)]})
@@ -150,7 +174,7 @@ class Trainer:
             self.problem.choose_execution(self.state.module)
 
     def _stage_row(self, stage: Stage) -> dict[str, Any]:
-        """What all stages so far have come to, for the table ``stages``."""
+        """Return a row of the table ``stages``: size and costs after all stages so far."""
         counts, spent = self.problem.method.counts(self.state.module), self.state.counters
         return {
             "stage": stage.name,
@@ -163,7 +187,7 @@ class Trainer:
         }
 
     def _keep_rewind_point(self) -> None:
-        """Remember the weights if a later stage rewinds to this epoch of the first stage."""
+        """Keep a copy of the weights if a later stage rewinds to this epoch of the first stage."""
         if any(s.start == "rewind" and s.rewind_to == self.state.epoch for s in self.stages):
             weights = {name: value.clone() for name, value in self.state.module.state_dict().items()}
             self.state.rewind_points[str(self.state.epoch)] = weights
@@ -171,7 +195,7 @@ class Trainer:
     # -- steps ---------------------------------------------------------------------------
 
     def _epoch(self, stage: Stage) -> None:
-        """Train an epoch, or the rest of one that has begun."""
+        """Train an epoch, or the rest of an epoch that has begun."""
         state = self.state
         epoch, batches = self._open_epoch()
         factor = schedule_factor(self.recipe, state.epoch, stage.epochs)
@@ -199,14 +223,14 @@ class Trainer:
             context.begin_step(batch, state.step)
             try:
                 loss = self._step(context)
-            except (RuntimeError, ValueError):  # what stumbles over NaN is no error of the code
+            except (RuntimeError, ValueError):  # if parameters are not finite, that is the cause to report
                 self._require_finite(stage)
                 raise
             epoch.total += loss * len(batch[1])
             epoch.images += len(batch[1])
             epoch.minibatches += 1
             if (wrong := watch.not_finite(loss, epoch.total)) is not None:
-                when = "at" if loss.is_cpu else "by"  # it is told of a little later elsewhere
+                when = "at" if loss.is_cpu else "by"  # on a GPU, the loss is checked a few steps later
                 raise Diverged(f"loss is {wrong} {when} step {state.step} of stage {stage.name!r}")
         self._require_finite(stage)
         mean = float(epoch.total) / epoch.images
@@ -218,7 +242,7 @@ class Trainer:
         self._end_epoch(stage, mean, epoch.seconds)
 
     def _open_epoch(self) -> tuple[Epoch, Iterator[Batch]]:
-        """The epoch that has begun, or the next one, and its minibatches that are left."""
+        """Return the epoch that has begun, or the next one, and its remaining minibatches."""
         state = self.state
         if (epoch := state.open_epoch) is None:
             state.epoch += 1
@@ -227,7 +251,7 @@ class Trainer:
             epoch = state.open_epoch = Epoch(streams, total)
         if epoch.minibatches == 0:
             return epoch, self.problem.training_batches(state.streams)
-        # those that were done are drawn again, as the others depend on them; the streams stay where they are
+        # finished minibatches are drawn again, because later draws depend on them; then streams are restored
         now = state.streams.state_dict()
         state.streams.load_state_dict(epoch.streams)
         batches = self.problem.training_batches(state.streams)
@@ -241,7 +265,7 @@ class Trainer:
         return Stretch(now, now)
 
     def _end_stretch(self, epoch: Epoch, stretch: Stretch) -> None:
-        """Count the time of training up to now."""
+        """Add the time of a stretch of training, which ends now, to the counters and the epoch."""
         now = self._clock()
         if stretch.timed_steps:
             self.state.counters.timed_steps += stretch.timed_steps
@@ -250,7 +274,7 @@ class Trainer:
         epoch.seconds += now - stretch.began
 
     def _clock(self) -> float:
-        """Seconds, when all that the device was given is done."""
+        """Wait until the device is idle, and return the time in seconds."""
         if self.problem.device.type == "cuda":
             torch.cuda.synchronize(self.problem.device)
         return time.perf_counter()
@@ -308,7 +332,7 @@ class Trainer:
             self._reported_at = time.monotonic()
 
     def position(self, stage: Stage) -> dict[str, Any]:
-        """Where the run stands, for its status; ``epoch`` counts those that are complete."""
+        """Return the position of the training for the run's status; ``epoch`` counts complete epochs."""
         state = self.state
         return {
             "stage": stage.name,

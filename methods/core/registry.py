@@ -1,7 +1,7 @@
-"""Finding plug-ins: every class of a kind in a folder, in an entry-point group, or registered by hand.
+"""Find plug-ins: the classes of a kind in a folder, in a group of entry points, or registered by a call.
 
-Methods, criteria, data sets and networks are found in this one way. A class belongs to the kind
-when it derives from its base and has a ``name`` of its own.
+Methods, criteria, data sets and networks are all found in this way. A class belongs to a kind if it derives
+from the base class of the kind and sets ``name`` itself.
 """
 
 from __future__ import annotations
@@ -21,9 +21,18 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """The classes of one kind by name.
 
-    kind: the word for error messages. package: the folder whose files are looked through.
-    group: the entry-point group for packages of others. own_first: whether those of the folder
-    come first, whatever order the others have.
+    Parameters
+    ----------
+    kind
+        Word for the kind in error messages, such as ``method``.
+    package
+        Package whose modules are searched.
+    base
+        Base class of the kind.
+    group
+        Group of entry points in which other packages name their classes.
+    own_first
+        Whether classes of ``package`` come before all others, regardless of the order of their styles.
     """
 
     def __init__(self, kind: str, package: str, base: type[T], group: str, own_first: bool = False) -> None:
@@ -33,12 +42,12 @@ class Registry(Generic[T]):
         self._discovered: dict[str, type[T]] | None = None
 
     def register(self, item: type[T]) -> type[T]:
-        """Add a class from a script or notebook; usable as a decorator."""
+        """Add a class from a script or notebook, and return it; usable as a decorator."""
         self._registered[self._name(item)] = item
         return item
 
     def names(self) -> list[str]:
-        """All names, in the order of ``style.order`` where there is one, then alphabetically."""
+        """Return all names, ordered by ``style.order`` (0 if there is none), then alphabetically."""
         found = self._all()
 
         def place(name: str) -> tuple[bool, int, str]:
@@ -48,11 +57,24 @@ class Registry(Generic[T]):
         return sorted(found, key=place)
 
     def is_own(self, item: type[T]) -> bool:
-        """Whether a class is from a file of the folder, and not from a package of others."""
+        """Tell whether a class is from a module of ``package`` and not from another package."""
         return item.__module__.startswith(f"{self.package}.")
 
     def get(self, name: str, where: str = "") -> type[T]:
-        """The class called ``name``; ``UserError`` listing the valid names otherwise."""
+        """Return the class called ``name``.
+
+        Parameters
+        ----------
+        name
+            Name of the class.
+        where
+            Place at which the name was written, for the error message.
+
+        Raises
+        ------
+        UserError
+            If there is no such class; the message lists the valid names.
+        """
         found = self._all()
         if not isinstance(name, str) or name not in found:
             raise unknown(self.kind, name, found, where)
@@ -62,7 +84,7 @@ class Registry(Generic[T]):
         if self._discovered is None:
             own, others = self._in_folder(), self._from_entry_points()
             if both := own.keys() & others.keys():
-                raise UserError(f"entry points {self.group}: {self.kind} {min(both)!r} is there already")
+                raise UserError(f"entry points {self.group}: {self.kind} {min(both)!r} is built in already")
             self._discovered = own | others
         return {**self._discovered, **self._registered}
 
@@ -77,7 +99,7 @@ class Registry(Generic[T]):
 
     @staticmethod
     def _imported(name: str) -> ModuleType:
-        """A file of the folder; ``UserError`` where it can't be loaded, as one that a user has put there."""
+        """Import a module of ``package``; an error becomes a ``UserError``, since users add modules there."""
         try:
             return importlib.import_module(name)
         except Exception as error:
@@ -93,7 +115,7 @@ class Registry(Generic[T]):
         name = self._name(item)
         if name in found:
             other = f"{found[name].__module__.replace('.', '/')}.py"
-            raise UserError(f"{where}: {self.kind} {name!r} is there already, in {other}")
+            raise UserError(f"{where}: {self.kind} {name!r} is defined already, in {other}")
         found[name] = item
 
     def _from_entry_points(self) -> dict[str, type[T]]:
@@ -101,7 +123,7 @@ class Registry(Generic[T]):
         for point in importlib.metadata.entry_points(group=self.group):
             try:
                 item = point.load()
-            except Exception as error:  # whatever a package of others does when it is imported
+            except Exception as error:  # importing another package may raise anything
                 reason = f"{type(error).__name__}: {error}"
                 raise UserError(
                     f"entry point {point.name} ({point.value}): cannot be loaded: {reason}"

@@ -1,1 +1,1 @@
-"""Removal criteria, a file each: by which score weights are kept."""
+"""The removal criteria, a file each: a criterion computes the score by which weights are kept or removed."""

@@ -1,4 +1,4 @@
-"""What a removal criterion is: a name, a formula, a score for each weight; and the registry of criteria.
+"""Define removal criteria: the base class, with name, formula and score of a weight, and the registry.
 
 A new criterion is one file in this folder (or a package with an entry point in the group
 ``ssvi_bench.criteria``) that defines one subclass of ``Criterion``.
@@ -19,7 +19,7 @@ LONGEST = 300
 
 
 class Criterion:
-    """One way to rank weights for removal: subclass it, set the attributes, write ``score``.
+    """A way to rank weights for removal. Subclass it, set the attributes, and write ``score``.
 
     Attributes
     ----------
@@ -62,15 +62,17 @@ class Criterion:
         if "name" not in vars(cls):
             return
         if not isinstance(getattr(cls, "style", None), Style):
-            raise TypeError(f"criterion {cls.name}: needs a style, a Style, by which views show it")
+            raise TypeError(f"criterion {cls.name}: needs a style, the Style that views show it in")
         for attribute in ("formula", "latex", "source"):
             text = getattr(cls, attribute, None)
             if not isinstance(text, str) or not 1 <= len(text) <= LONGEST or not text.isprintable():
-                raise TypeError(f"criterion {cls.name}: {attribute} is a line of 1 to {LONGEST} characters")
+                raise TypeError(
+                    f"criterion {cls.name}: {attribute} must be a line of 1 to {LONGEST} characters"
+                )
         if {*"$`"} & {*cls.latex}:
-            raise TypeError(f"criterion {cls.name}: latex stands without dollar signs and backticks")
+            raise TypeError(f"criterion {cls.name}: latex must have no dollar signs or backticks")
         if cls.ranks_as is not None and not cls.because:
-            raise TypeError(f"criterion {cls.name}: ranks as {cls.ranks_as}: because says why")
+            raise TypeError(f"criterion {cls.name}: ranks as {cls.ranks_as}, but because does not say why")
 
     def score(self, moments: Moments) -> torch.Tensor:
         """Score each weight; the weights of lowest score are removed.
@@ -85,7 +87,7 @@ class Criterion:
         Returns
         -------
         torch.Tensor
-            float64, of the shape of ``moments.std``; NaN where a mean is NaN.
+            Scores, float64 of the shape of ``moments.std``; NaN where a mean is NaN.
         """
         raise NotImplementedError
 

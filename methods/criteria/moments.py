@@ -1,10 +1,10 @@
 """The quantities that criteria are computed from, for q = N(mean, std^2), without cancellation or overflow.
 
-With a = |mean|, z = a / std and s = lambda * std, every criterion of Li et al. (ICLR 2024,
-arXiv 2402.11025) has a closed form. The textbook expressions of the exponential ones subtract
-numbers that agree to six digits at typical scales (std = 6e-4, lambda = 1); in float32 a
-sixth of the scores come out as NaN or infinity and the rest in the wrong order. So all is
-done in float64, on the gathered active weights only, and from differences taken on paper.
+With a = |mean|, z = a / std and s = lambda * std, every criterion of Li et al. (ICLR 2024, arXiv 2402.11025)
+has a closed form. The textbook expressions of the exponential criteria subtract numbers that agree to six
+digits at typical scales (std = 6e-4, lambda = 1): in float32, a sixth of the scores are NaN or infinite, and
+the others are in the wrong order. Therefore everything is computed in float64, for the active weights only,
+and from formulas in which these differences are already taken.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import cached_property
 
 import torch
 
-# Below this s, expansions in s are closer than float64 gets to the exact forms.
+# Below this s, expansions in s are more accurate in float64 than the exact forms.
 _SMALL = 5e-6
-# From this z on g(z) < 1e-199, nothing beside any term that it is added to.
+# From this z on, g(z) < 1e-199 is negligible beside every term to which it is added.
 _FAR = 30.0
 
 
@@ -36,7 +36,7 @@ class Moments:
     Raises
     ------
     ValueError
-        Unless std > 0 everywhere and lambda > 0.
+        If an std or lambda is not positive.
     """
 
     def __init__(self, mean: torch.Tensor, std: torch.Tensor, lam: float = 1.0) -> None:
@@ -57,7 +57,7 @@ class Moments:
     @cached_property
     def normal_loss(self) -> torch.Tensor:
         """g(z) = phi(z) - z Phi(-z)."""
-        # by the scaled complementary error function: Phi(-z) = phi(z) sqrt(pi/2) erfcx(z / sqrt 2)
+        # the scaled complementary error function gives Phi(-z) = phi(z) sqrt(pi/2) erfcx(z / sqrt 2)
         near = self.z.clamp(max=_FAR)
         density = torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi)
         mills = math.sqrt(math.pi / 2) * torch.special.erfcx(near / math.sqrt(2))
@@ -67,7 +67,7 @@ class Moments:
     def unit_variance_abs(self) -> torch.Tensor:
         """v(z) = Var|w| / std^2 = 1 - 4 g (z + g), from 1 - 2/pi at z = 0 up to 1."""
         loss = self.normal_loss
-        return 1 - 4 * loss * (self.z.clamp(max=_FAR) + loss)  # the clamp: 0 * inf must not be formed
+        return 1 - 4 * loss * (self.z.clamp(max=_FAR) + loss)  # the clamp avoids 0 * inf
 
     @cached_property
     def expected_abs(self) -> torch.Tensor:
@@ -78,8 +78,8 @@ class Moments:
     def log_expected_exp(self) -> torch.Tensor:
         """ln E exp(lambda |w|).
 
-        Exactly lambda a + s^2/2 + log1p(R_1), where R_1 loses all digits as s -> 0; there the first
-        two cumulants, lambda E|w| + lambda^2 Var|w| / 2. Relative error below 1e-10 in all.
+        The exact form is lambda a + s^2/2 + log1p(R_1), but R_1 loses all digits as s -> 0. For small s, the
+        first two cumulants are used: lambda E|w| + lambda^2 Var|w| / 2. The relative error is below 1e-10.
         """
         half = 0.5 * self.s.square()
         exact = self.lam * self.a + half + self._log_reflection_1
@@ -90,9 +90,9 @@ class Moments:
     def log_moment_ratio(self) -> torch.Tensor:
         """D = ln E exp(2 lambda |w|) - 2 ln E exp(lambda |w|) > 0.
 
-        SNR(exp(lambda |w|)) = expm1(D)^(-1/2) decreases in it. The terms in lambda a cancel on paper:
-        D = s^2 + log1p(R_2) - 2 log1p(R_1), and s^2 v(z) as s -> 0. The relative error is largest at
-        the switch between the two, about 2e-5, and falls as 1/s^2 beyond it (5e-8 from s = 1e-4 on).
+        SNR(exp(lambda |w|)) = expm1(D)^(-1/2) decreases in D. The terms in lambda a cancel analytically:
+        D = s^2 + log1p(R_2) - 2 log1p(R_1), which tends to s^2 v(z) as s -> 0. The relative error is largest
+        at the switch between the two forms, about 2e-5, and falls as 1/s^2 beyond it (5e-8 from s = 1e-4 on).
         """
         square = self.s.square()
         exact = square + _log_reflection(self.z, self.s, 2) - 2 * self._log_reflection_1
@@ -104,12 +104,13 @@ class Moments:
 
 
 def _log_reflection(z: torch.Tensor, s: torch.Tensor, k: int) -> torch.Tensor:
-    """log1p(R_k) with R_k = exp(-2ksz) Phi(ks - z) - Phi(-(z + ks)), what folding the Gaussian at 0 adds.
+    """Compute log1p(R_k) with R_k = exp(-2ksz) Phi(ks - z) - Phi(-(z + ks)).
 
+    R_k is the effect of folding the Gaussian at 0:
     E exp(k lambda |w|) = exp(k lambda a + k^2 s^2 / 2) (1 + R_k).
     """
-    z = z.clamp(max=1e150)  # nothing is reflected from there on, but 0 * inf must not be formed
+    z = z.clamp(max=1e150)  # R_k vanishes at much smaller z; the clamp avoids 0 * inf
     shift = k * s
-    # both factors are in [0, 1]: where one underflows, the product is nothing beside 1
+    # both factors are in [0, 1]: if one underflows, the product is negligible beside 1
     folded = torch.exp(-2 * shift * z) * torch.special.ndtr(shift - z)
     return torch.log1p(folded - torch.special.ndtr(-(z + shift)))

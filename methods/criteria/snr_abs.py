@@ -21,9 +21,9 @@ class SnrAbs(Criterion):
     because = "SNR(|w|) is strictly increasing in |mean|/std"
 
     def score(self, moments: Moments) -> torch.Tensor:
-        # increases with the ratio, and has no round-off where that is flat
+        # z increases with the ratio, and is exact also where the ratio is nearly constant
         return moments.z
 
     def value(self, moments: Moments) -> torch.Tensor:
-        """SNR(|w|). Near z = 0 it grows as z^4 from 1.3236, below the resolution of float64 for z < 1e-3."""
+        """Return SNR(|w|). It grows as z^4 from 1.3236 at z = 0, unresolved by float64 for z < 1e-3."""
         return (moments.z + 2 * moments.normal_loss) / moments.unit_variance_abs.sqrt()

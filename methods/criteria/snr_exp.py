@@ -22,7 +22,7 @@ class SnrExp(Criterion):
     uses_lam = True
 
     def score(self, moments: Moments) -> torch.Tensor:
-        # decreases in D, which neither overflows nor needs a root
+        # the ratio decreases in D, which does not overflow
         return -moments.log_moment_ratio
 
     def value(self, moments: Moments) -> torch.Tensor:

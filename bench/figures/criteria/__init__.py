@@ -1,1 +1,1 @@
-"""Charts about removal criteria: paired differences, removed sets and scores of weights."""
+"""Draw charts about removal criteria: paired differences, sets of removed weights, and scores of weights."""

@@ -1,4 +1,4 @@
-"""Which criterion for removal matters, and where: paired differences to the reference criterion."""
+"""Compare removal criteria: paired differences to the reference criterion, by recipe and sparsity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.figures.parts.axes import SCORES, Axis, axes
 from bench.figures.parts.chart import SEEDS, Chart, Look, Missing, escaped, interval, translucent
 from bench.statistics.seeds import ALPHA, by_seed, paired, references_of, summarise
 
-#: Recipes and sparsities in one picture, at most; the others are in its data.
+#: Most panels (pairs of a recipe and a sparsity) in one figure; the others are in its data only.
 _MOST_PANELS = 8
 _ROW_PIXELS, _PANEL_PIXELS, _FRAME_PIXELS = 26, 58, 80
 
@@ -26,21 +26,39 @@ def differences(
     references: Mapping[str, str],
     only: Container[str] | None = None,
 ) -> pd.DataFrame:
-    """What each criterion scores more than the reference criterion, all else equal, paired by seed.
+    """Compute the difference of each criterion to the reference criterion, all else equal, paired by seed.
 
-    runs: the table ``runs`` of one suite, scale and test set. references: ``config_id`` to that of what it is
-    compared with. A row a configuration, whether it has results or not:
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite, scale and test set.
+    score
+        Column of the score.
+    references
+        ``config_id`` to the ``config_id`` that it is compared with.
+    only
+        Configurations to return; None for all.
 
-    - ``config_id``, ``config_label``, ``method``, ``recipe``, ``sparsity``, ``reference`` (``config_id``),
-      ``reference_criterion``;
-    - ``group``: recipe and sparsity in words, and what else there may be that tells references apart;
-    - ``kind``: ``criterion`` (the reference's method with another criterion) or ``control`` (another method
-      of the same sparsity, without a criterion); ``name``: of the criterion, or of the control's method;
-    - ``difference``, ``half_width``, ``n``, ``p``, ``p_holm``: see ``bench.statistics.paired``; the family of
-      Holm's correction is all rows, those that are not in ``only`` too, of which ``tests`` are tests;
-      ``told_apart``: whether ``p_holm`` is below 0.05.
+    Returns
+    -------
+    DataFrame
+        One row per configuration, with or without results:
 
-    Raises ``Missing`` where no criterion is compared, or none on a seed that its reference has too.
+        - ``config_id``, ``config_label``, ``method``, ``recipe``, ``sparsity``, ``reference`` (a
+          ``config_id``), ``reference_criterion``;
+        - ``group``: recipe and sparsity in words, with the reference's label if several share them;
+        - ``kind``: ``criterion`` (the reference's method with another criterion) or ``control`` (another
+          method of the same sparsity without a criterion);
+        - ``name``: name of the criterion, or of the control's method;
+        - ``difference``, ``half_width``, ``n``, ``p``, ``p_holm``: see ``bench.statistics.paired``. The
+          family of Holm's correction is all configurations, also those that are not in ``only``;
+        - ``tests``: number of tests in this family;
+        - ``told_apart``: whether ``p_holm`` is below 0.05.
+
+    Raises
+    ------
+    Missing
+        If no criterion is compared, or none has a seed in common with its reference.
     """
     compared = _compared(runs, references)
     others = dict(zip(compared["config_id"], compared["reference"], strict=True))
@@ -72,10 +90,25 @@ def criteria(
     single_seeds: bool = False,
     only: Container[str] | None = None,
 ) -> Chart:
-    """Differences to the reference criterion with 95 % t-intervals, a panel a recipe and sparsity.
+    """Draw differences to the reference criterion with 95 % t-intervals, a panel per recipe and sparsity.
 
-    aliases: criteria that are not run because they rank as another one, to that one. single_seeds: show the
-    differences under each seed too. Arguments else, and ``Missing``, as of ``differences``.
+    Parameters
+    ----------
+    runs, score, only
+        As for ``differences``.
+    references
+        As for ``bench.statistics.references_of``; None for those that the table carries.
+    look
+        Colours and markers; None for those that the table carries.
+    aliases
+        Criterion that is not run, because it ranks as another one, to that other criterion.
+    single_seeds
+        Whether to show the difference under each seed too.
+
+    Raises
+    ------
+    Missing
+        As ``differences``.
     """
     look = look or Look.of(runs)
     axis = axes()[score]
@@ -94,7 +127,7 @@ def criteria(
             tickvals=list(range(len(panel))), ticktext=labels, range=[len(panel) - 0.4, -0.6],
             showgrid=False, row=number,
         )  # fmt: skip
-        # of a reference whose single run counts as unfinished there is no mean yet
+        # a reference without finished runs has no mean yet
         reference = means.get(panel[0]["reference"], "–")
         reference_name = look.criterion.label(panel[0]["reference_criterion"])
         title = f"<b>{escaped(shown[number - 1])}</b><br>0 is {reference_name}"
@@ -133,7 +166,7 @@ def criteria(
 
 
 def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame:
-    """The configurations to compare with what each is compared with; columns as of ``differences``."""
+    """Return the configurations to compare, each with its reference; columns as in ``differences``."""
     columns = ["config_id", "config_label", "method", "recipe", "sparsity", "criterion"]
     known = runs.drop_duplicates("config_id")[columns].set_index("config_id", drop=False)
     table = known.assign(reference=known["config_id"].map(dict(references)))
@@ -148,7 +181,7 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
     table["kind"] = is_rival.map({True: "criterion", False: "control"})
     table["name"] = table["criterion"].where(is_rival, table["method"])
     table = table[same & (is_rival | is_control)]
-    # a control alone answers nothing about criteria
+    # a control without any criterion beside it says nothing about criteria
     groups = table.loc[table["kind"] == "criterion", "reference"].unique()
     table = table[table["reference"].isin(groups)]
     if table.empty:
@@ -164,7 +197,7 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
 
 
 def _group_names(table: pd.DataFrame, labels: pd.Series) -> dict[str, str]:
-    """What each reference's panel is called: recipe and sparsity, and its label where these are shared."""
+    """Return the name of each reference's panel: recipe and sparsity, and its label if others share these."""
     first = table.drop_duplicates("reference")
     short = {
         reference: f"{recipe} · sparsity {sparsity:g}"
@@ -180,7 +213,7 @@ def _group_names(table: pd.DataFrame, labels: pd.Series) -> dict[str, str]:
 
 
 def _rows(group: pd.DataFrame, look: Look) -> list[dict[Any, Any]]:
-    """The rows of a panel from top to bottom: criteria in their order, then controls."""
+    """Return the rows of a panel from top to bottom: criteria in their order, then controls."""
     order = look.criterion.ordered(group.loc[group["kind"] == "criterion", "name"].astype(str))
     place = {name: number for number, name in enumerate(order)}
     rows = group.to_dict("records")
@@ -203,7 +236,7 @@ def _figure(panels: Sequence[Sequence[Any]], look: Look) -> go.Figure:
 
 
 def _range(found: pd.DataFrame, axis: Axis) -> tuple[float, float]:
-    """The range that criteria need, 0 included; controls are often far beyond it."""
+    """Return the range that criteria need, 0 included; controls are often far outside it."""
     rivals = found[found["kind"] == "criterion"]
     half_width = rivals["half_width"].fillna(0)
     low = min(0.0, float((rivals["difference"] - half_width).min()))
@@ -292,7 +325,7 @@ def _write(figure: go.Figure, number: int, place: int, text: str, x: float, anch
 
 
 def _looks(row: Mapping[Any, Any], look: Look) -> tuple[str, str]:
-    """Colour, and marker without its ``-open``."""
+    """Return colour and filled marker of a row."""
     known = look if row["kind"] == "control" else look.criterion
     return known.colour(row["name"]), known.marker(row["name"])
 
@@ -316,7 +349,7 @@ def _reference_means(runs: pd.DataFrame, score: str) -> dict[str, str]:
 
 
 def _single_differences(runs: pd.DataFrame, score: str, found: pd.DataFrame) -> pd.DataFrame:
-    """``config_id``, ``seed`` and ``difference`` under it."""
+    """Return the difference of each configuration under each seed as a long table."""
     table = by_seed(runs, score)
     parts = [
         (table[mine] - table[theirs]).dropna().rename("difference").reset_index().assign(config_id=mine)

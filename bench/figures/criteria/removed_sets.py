@@ -1,4 +1,4 @@
-"""Would the criteria remove the same weights? Overlaps of what each would remove at the same update."""
+"""Compare the sets of weights that criteria would remove at the same update: overlaps and their course."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, translucent
 
-#: Moments that the heat map can show, and how they are called.
+#: Moments that the heat map can show, and their names.
 MOMENTS = {"all": "all updates", "first": "the first update", "last": "the last update"}
-#: IoU from which criteria are said to remove nearly the same weights (at the least), mostly the same, and up
-#: to which hardly any (on average).
+#: Criteria remove "nearly the same weights" from this least IoU on, "mostly the same" from this mean IoU on,
+#: and "hardly any in common" up to this mean IoU.
 _NEARLY, _MOSTLY, _HARDLY = 0.99, 0.9, 0.1
 _HOW = (
     "**IoU**: of the sets of weights that two criteria would remove at the same update of the same run, what "
@@ -29,10 +29,23 @@ _HOW = (
 def overlap_map(
     pairs: pd.DataFrame, look: Look | None = None, layer: str | None = None, moment: str = "all"
 ) -> Chart:
-    """IoU of the sets that two criteria would remove, criterion by criterion.
+    """Draw a heat map of the IoU of the sets that each two criteria would remove.
 
-    pairs: rows of the table ``criteria_pairs`` of one configuration's runs. layer: None for the mean over all
-    of them, each counting alike. moment: one of ``MOMENTS``. Raises ``Missing`` where nothing was recorded.
+    Parameters
+    ----------
+    pairs
+        Rows of the table ``criteria_pairs`` of the runs of one configuration.
+    look
+        Colours and names; None for those that the table carries.
+    layer
+        Name of a layer; None for the mean over layers with equal weights.
+    moment
+        One of ``MOMENTS``.
+
+    Raises
+    ------
+    Missing
+        If nothing was recorded.
     """
     look = look or Look.of(pairs)
     rows = _of_layer(pairs, layer)
@@ -89,9 +102,21 @@ def overlap_in_time(
     layer: str | None = None,
     single_seeds: bool = False,
 ) -> Chart:
-    """IoU of what ``against`` and each other criterion would remove, through training.
+    """Draw the IoU of the sets that one criterion and each other would remove, over training.
 
-    pairs, layer, and ``Missing``: as of ``overlap_map``. single_seeds: a thin line a run too.
+    Parameters
+    ----------
+    pairs, look, layer
+        As for ``overlap_map``.
+    against
+        The criterion with which all others are compared.
+    single_seeds
+        Whether to draw a thin line for each run too.
+
+    Raises
+    ------
+    Missing
+        If nothing was recorded.
     """
     look = look or Look.of(pairs)
     rows = _of_layer(pairs, layer)
@@ -159,9 +184,17 @@ def overlap_in_time(
 
 
 def coincidences(pairs: pd.DataFrame, look: Look) -> list[str]:
-    """What the overlaps of one configuration's runs say in words, a sentence a degree. Plain text.
+    """Say in plain text which criteria remove the same weights, a sentence for each degree of agreement.
 
-    The lowest IoU over layers, recorded updates and seeds decides what is the same, the mean what differs.
+    The least IoU over layers, recorded updates and seeds decides what is (nearly) the same; the mean IoU
+    decides what is mostly the same or hardly in common.
+
+    Parameters
+    ----------
+    pairs
+        Rows of the table ``criteria_pairs`` of the runs of one configuration.
+    look
+        Names of criteria.
     """
     recorded = pairs.dropna(subset="iou")
     if recorded.empty:
@@ -201,7 +234,7 @@ def coincidences(pairs: pd.DataFrame, look: Look) -> list[str]:
 
 
 def _hardly(found: pd.DataFrame, look: Look) -> list[str]:
-    """The pairs that remove hardly any weights in common; one that has such pairs alone is said once."""
+    """Describe pairs with hardly any weights in common; a criterion with only such pairs is named once."""
     low = found[found["mean"] <= _HARDLY]
     a, b = found["criterion_a"].astype(str), found["criterion_b"].astype(str)
     words, said = [], pd.Series(False, index=found.index)
@@ -253,7 +286,7 @@ def _pair(row: Mapping[Any, Any] | pd.Series, look: Look) -> str:
 def _square(
     found: pd.DataFrame, order: Sequence[str], look: Look
 ) -> tuple[list[list[str]], list[list[float | None]], list[list[str]]]:
-    """Texts, values and tooltips of the heat map, symmetric; the diagonal says nothing and is empty."""
+    """Return texts, values and tooltips of the heat map; it is symmetric, and its diagonal is empty."""
     place = {name: number for number, name in enumerate(order)}
     size = len(order)
     texts = [[""] * size for _ in order]
@@ -274,12 +307,12 @@ def _square(
 
 
 def _floor(iou: float, digits: int) -> str:
-    """Rounded down, so that it is not said to be more than it is."""
+    """Format an IoU, rounded down, so that it is a lower bound."""
     return f"{math.floor(iou * 10**digits) / 10**digits:.{digits}f}"
 
 
 def _text(iou: float) -> str:
-    """Two digits, and never 1.00 for what is less."""
+    """Format an IoU with two digits, but never as 1.00 if it is less than 1."""
     return "1" if iou == 1 else "> 0.99" if iou >= 0.995 else f"{iou:.2f}"
 
 

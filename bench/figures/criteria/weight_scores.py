@@ -1,4 +1,4 @@
-"""What the weights score that stay, go and come at the updates of a subspace."""
+"""Show scores of the weights that are kept, removed and added at updates of the subspace."""
 
 from __future__ import annotations
 
@@ -10,24 +10,37 @@ import plotly.graph_objects as go
 from bench.figures.parts.bands import MOST_POINTS, in_bins, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, translucent
 
-#: What happens to weights: colours by mode, dash, marker; neither those of methods nor of criteria.
+#: What happens to weights, with colours by mode, dash and marker; methods and criteria have other looks.
 _FATES = {
     "kept": ({"light": "#0B7285", "dark": "#4FD1E0"}, "solid", "circle"),
     "removed": ({"light": "#B3261E", "dark": "#FF8A80"}, "dash", "x"),
     "added": ({"light": "#6A5300", "dark": "#E3C567"}, "dot", "triangle-up"),
 }
 _QUANTILES = ("q10", "q50", "q90")
-#: The axis is logarithmic where medians are so many times apart.
+#: The axis is logarithmic if medians differ by at least this factor.
 _LOG_FROM = 10.0
 
 
 def weight_scores(
     layers: pd.DataFrame, layer: str, look: Look | None = None, criterion: str | None = None
 ) -> Chart:
-    """Scores of the weights of a layer that are kept, removed and added, through training.
+    """Draw the scores of the weights of a layer that are kept, removed and added, over training.
 
-    layers: rows of the table ``layers`` of one configuration. criterion: what they are scored by, None where
-    the method has no such option. Raises ``Missing`` where no scores were recorded.
+    Parameters
+    ----------
+    layers
+        Rows of the table ``layers`` of one configuration.
+    layer
+        Name of the layer.
+    look
+        Light or dark mode and style; None for those that the table carries.
+    criterion
+        Criterion that computes the scores, for the label of the axis; None if the method has no such option.
+
+    Raises
+    ------
+    Missing
+        If no scores were recorded.
     """
     look = look or Look.of(layers)
     rows = layers[layers["layer"].astype(str) == layer]
@@ -63,7 +76,7 @@ def weight_scores(
         )  # fmt: skip
     for fate in unseen:
         colours, dash, marker = _FATES[fate]
-        # in the legend alone: a logarithmic axis has no place for it
+        # shown in the legend only, because a logarithmic axis has no 0
         figure.add_trace(
             go.Scatter(
                 x=[None], y=[None], mode="lines+markers",
@@ -98,8 +111,7 @@ def _at(last: pd.DataFrame, fate: str) -> str:
 
 
 def _sign(found: pd.DataFrame) -> int:
-    """1 or -1 where a log axis suits: medians of kept and removed weights all have that sign, and are far
-    apart; else 0."""
+    """Return the common sign of the medians of kept and removed weights if a log axis suits them, else 0."""
     medians = pd.concat([found["kept_q50_mean"], found["removed_q50_mean"]]).dropna()
     sizes = medians.abs()
     if sizes.empty or sizes.min() == 0 or sizes.max() < _LOG_FROM * sizes.min():
@@ -108,7 +120,7 @@ def _sign(found: pd.DataFrame) -> int:
 
 
 def _scaled(values: pd.Series, sign: int) -> list[float | None]:
-    """Rounded; None for what a logarithmic axis can't show."""
+    """Round values for the axis; a value that a logarithmic axis can't show becomes None."""
     shown = values * (sign or 1)
     return [None if math.isnan(v) or (sign and v <= 0) else float(f"{v:.5g}") for v in shown]
 
@@ -134,7 +146,7 @@ def _line(found: pd.DataFrame, fate: str, colour: str, dash: str, marker: str, s
 def _band(found: pd.DataFrame, fate: str, colour: str, sign: int) -> go.Scatter:
     rows = found.dropna(subset=[f"{fate}_q10_mean", f"{fate}_q90_mean"])
     low, high = (_scaled(rows[f"{fate}_{q}_mean"], sign) for q in ("q10", "q90"))
-    # where an end can't be shown on a logarithmic axis, the band ends at the median
+    # an end of the band that a logarithmic axis can't show is replaced by the median
     middle = _scaled(rows[f"{fate}_q50_mean"], sign)
     low = [m if value is None else value for value, m in zip(low, middle, strict=True)]
     high = [m if value is None else value for value, m in zip(high, middle, strict=True)]

@@ -1,4 +1,4 @@
-"""What differences between criteria say, and which criteria are one and the same, in sentences."""
+"""Say in sentences how criteria differ from their reference, and which criteria are the same."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ Row = Mapping[Any, Any]
 
 
 def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: int = 8) -> list[str]:
-    """What differences in ``score`` say: a sentence a recipe and sparsity, and one a control. Plain text.
+    """Say in plain text what differences show: a sentence for each recipe and sparsity, and each control.
 
-    found: as of ``paired.differences``. Of more than ``most`` recipes and sparsities the
-    first ones, and how many are left.
+    Parameters
+    ----------
+    found
+        What ``paired.differences`` returns.
+    score
+        Column of the score.
+    look
+        Names of methods and criteria; None for those that the table carries.
+    most
+        Most recipes and sparsities to describe; a last sentence counts the others.
     """
     look = look or Look.of(found)
     axis = axes()[score]
@@ -48,10 +56,23 @@ def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: in
 
 
 def same_results(runs: pd.DataFrame, found: pd.DataFrame, look: Look, most: int = 8) -> list[str]:
-    """Which criteria gave the very same model, to the last digit of the NLL, under how many seeds.
+    """Say in plain text which criteria gave the same NLL to the last digit, and under how many seeds.
 
-    found: as of ``paired.differences``. A sentence a pair of criteria, with at most ``most`` recipes and
-    sparsities. Plain text.
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    found
+        What ``paired.differences`` returns.
+    look
+        Names of criteria.
+    most
+        Most recipes and sparsities in a sentence.
+
+    Returns
+    -------
+    list of str
+        A sentence for each pair of criteria.
     """
     table = by_seed(runs, "nll")
     rivals = found[found["kind"] == "criterion"]
@@ -75,7 +96,7 @@ def same_results(runs: pd.DataFrame, found: pd.DataFrame, look: Look, most: int 
 
 @dataclass(frozen=True)
 class Alias:
-    """A criterion that is not run because it ranks as another one, and why, in the plan's words."""
+    """A criterion ``name`` that is not run because it ranks as ``of``; ``why`` is the reason in the plan."""
 
     name: str
     of: str
@@ -83,12 +104,12 @@ class Alias:
 
     @property
     def words(self) -> str:
-        """The same as a sentence."""
+        """The alias as a sentence."""
         return f"{self.name} removes the same weights as {self.of}, and is not run on its own: {self.why}."
 
 
 def aliases(cells: Sequence[Mapping[str, Any]]) -> list[Alias]:
-    """The criteria that a plan leaves out because another one does the same; cells: as plans have them."""
+    """Return the criteria that a plan omits because another one ranks alike; ``cells`` are the plan's."""
     criteria_of = {cell["run_id"]: _criterion(cell) for cell in cells if cell.get("run_id")}
     found: dict[str, Alias] = {}
     for cell in cells:
@@ -104,7 +125,7 @@ def _criterion(cell: Mapping[str, Any]) -> str | None:
 
 
 def signed(row: Row, axis: Axis) -> str:
-    """``+0.81 ± 0.32 points``."""
+    """Format a difference with its half-width and unit: ``+0.81 ± 0.32 points``."""
     text = chart.signed(row["difference"], row["half_width"], axis.digits, axis.factor).replace("-", "−")
     unit = "points" if axis.unit == "%" else axis.unit
     return f"{text} {unit}".rstrip()
@@ -117,7 +138,7 @@ def _direction(row: Row, axis: Axis) -> str:
 
 
 def _verdict(rows: Sequence[Row], axis: Axis, comparisons: int, look: Look) -> str:
-    """What can be said of the criteria of one panel, all of which have a difference. look: of criteria."""
+    """Say what the differences of one panel show; every row has a difference, and ``look`` names criteria."""
     reference = look.name(rows[0]["reference_criterion"])
     seeds = _counts([row["n"] for row in rows])
     told = [row for row in rows if row["told_apart"]]
