@@ -17,7 +17,7 @@ from bench.results.store import Store
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Cancel what is not settled of the runs that were named, and say what became of them."""
+    """Cancel the named runs that have not ended yet, and print which were cancelled."""
     parser = cli.parser("bench.cancel", __doc__)
     parser.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="ids of runs to cancel")
     parser.add_argument("--suite", help="cancel all runs of this suite")
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         _require_known(store, asked)
     left = [run_id for run_id in asked if not store.run(run_id).is_settled()]
     cancelled, still = cancel(store, left, say=print)
-    print(f"{len(cancelled)} runs cancelled, {len(asked) - len(left)} were settled before")
+    print(f"{len(cancelled)} runs cancelled, {len(asked) - len(left)} had ended before")
     for run_id in still:
         print(f"{run_id}: {who_computes(store, run_id)} has not stopped yet; it will at its next step")
     return 0
@@ -43,9 +43,9 @@ def main(argv: list[str] | None = None) -> int:
 def _require_known(store: Store, run_ids: Iterable[str]) -> None:
     known = {item.run_id for item in items(store, None, None)}
     for run_id in run_ids:
-        store.run(run_id)  # whether it is an id
+        store.run(run_id)  # raises an error if the text is not an id
         if run_id not in known:
-            raise StoreError(f"{store.root}: no suite has a run {run_id}")
+            raise StoreError(f"{store.root}: no launched suite has a run {run_id}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Check whether a method keeps its contract: ``python -m bench.check ssvi``, or yours by its name.
+"""Check whether a method keeps its contract: ``python -m bench.check ssvi``.
 
 The method is trained on small networks for some seconds, and each promise of the contract is checked. A line
 for each says pass or FAIL, and what was found or why it failed. The exit status is 1 if a check fails.
-``python -m bench.check --criterion snr`` does the same for a removal criterion, without training.
+``python -m bench.check --criterion snr`` checks a removal criterion in the same way, without training.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NETWORKS = ("mlp", "cnn", "resnet18")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check one method on some networks, or one criterion, and print a line a check."""
+    """Check one method on some networks, or one criterion, and print a line for each check."""
     parser = cli.parser("bench.check", __doc__)
     parser.add_argument(
-        "method", metavar="METHOD", nargs="?", help="its name; `python -m bench.list methods` lists them"
+        "method", metavar="METHOD", nargs="?", help="a method; `python -m bench.list methods` lists them"
     )
     parser.add_argument(
         "--criterion",
@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         "--network",
         metavar="NETWORK",
         action="append",
-        help=f"a network to train it on; repeatable (default: {', '.join(NETWORKS)}); mlp and cnn train "
-        "for a few epochs, all others for two steps",
+        help=f"a network to train it on; repeatable (default: {', '.join(NETWORKS)}); mlp and cnn are "
+        "trained for a few epochs, all others for two steps",
     )
     cli.add_set(parser)
     arguments = parser.parse_args(argv)
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     return _method(arguments)
 
 
-# Functions import what they need, so that --help does not wait for torch.
+# These functions import what they need themselves, so that --help does not load torch.
 
 
 def _criterion(name: str) -> int:
@@ -79,7 +79,7 @@ def _method(arguments: Namespace) -> int:
         if key == "seed":
             raise UserError(f"--set: seed: the checks choose their own seeds, {SEED} and {OTHER_SEED}")
         if refused(key):
-            raise UserError(f"--set: {key}: the method is the argument, and networks are chosen by --network")
+            raise UserError(f"--set: {key}: choose the method by the argument METHOD, networks by --network")
     networks = dict.fromkeys(arguments.network or NETWORKS)
     specs = [specification(arguments.method, network, overrides) for network in networks]
     cls, width = METHODS.get(arguments.method), max(map(len, networks)) + 2
@@ -92,7 +92,7 @@ def _method(arguments: Namespace) -> int:
 
 
 def _printed(verdicts: Iterable[Verdict], head: str = "") -> Counter[str]:
-    """Print a line a verdict, after ``head``; returns how many there are of each outcome."""
+    """Print a line for each verdict, after ``head``, and return the number of each outcome."""
     outcomes: Counter[str] = Counter()
     for verdict in verdicts:
         outcomes[verdict.outcome] += 1
@@ -103,7 +103,7 @@ def _printed(verdicts: Iterable[Verdict], head: str = "") -> Counter[str]:
 
 
 def _summary(name: str, outcomes: Counter[str], began: float) -> int:
-    """Print how many checks ended how, and how long they took; returns 1 where one failed, else 0."""
+    """Print the number of each outcome and the time taken; return the exit status, 1 if a check failed."""
     counted = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ("pass", "FAIL", "skipped"))
     print(f"{name}: {counted} in {time.perf_counter() - began:.0f} s")
     return 1 if outcomes["FAIL"] else 0

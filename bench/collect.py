@@ -1,7 +1,7 @@
 """Write the tables of a suite: ``python -m bench.collect --suite criteria_ablation``.
 
-The tables are made from the run folders and can be made again at any time, also while runs
-are being computed. What changed since the last time is read; where nothing did, the files stay as they are.
+The tables are made from the run folders, and can be made again at any time, also while runs are computed.
+Only runs that changed since the last time are read; if none did, the files stay as they are.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from bench.statistics.consistency import differences
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the tables and say where they lie."""
+    """Write the tables and print their paths."""
     parser = cli.parser("bench.collect", __doc__)
-    parser.add_argument("--suite", required=True, help="a suite that was launched, or all of them: all")
+    parser.add_argument("--suite", required=True, help="a suite that was launched, or `all`")
     cli.add_results(parser)
-    parser.add_argument("--recompute", action="store_true", help="make them anew though nothing changed")
+    parser.add_argument(
+        "--recompute", action="store_true", help="read all runs again, also if nothing changed"
+    )
     arguments = parser.parse_args(argv)
     store = Store(arguments.results)
     suites = store.suites() if arguments.suite == "all" else [arguments.suite]

@@ -12,7 +12,7 @@ from bench.data.images import data_root, download, image_sets
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Download each set named."""
+    """Download the named data sets, and print where they are."""
     sets = image_sets()
     parser = arguments.parser("bench.download", __doc__)
     parser.add_argument("name", nargs="+", metavar="NAME", help=f"any of: {', '.join(sets)}")

@@ -25,7 +25,7 @@ FAILED = 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Expand the suite, compute what is missing, write the tables, show a summary."""
+    """Expand the suite, compute its missing runs, write the tables, and show a summary."""
     arguments = _parser().parse_args(argv)
     with leaving_at_once():
         from bench.launching import asked
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _require_one(arguments: argparse.Namespace) -> None:
-    """One run at a time for a suite that measures time; ``UserError`` where more are asked for."""
+    """Set one worker for a suite that measures time; raise ``UserError`` if more are asked for."""
     from methods.core.errors import UserError
 
     if arguments.workers not in (None, 1):
@@ -121,7 +121,9 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
     ranking = plan.rank_by and Ranking(plan.rank_by, plan.references, show(plan.reference))
     print_summary(console, mine, [cell for cell in plan.cells if cell.omitted], ranking or None)
-    if computed.left and computed.workers and not computed.begun:  # else some of the time was spent before
+    if (
+        computed.left and computed.workers and not computed.begun
+    ):  # runs that had begun spent some of their time before
         left = mine[mine["run_id"].isin([spec.run_id for spec in computed.left])]
         print_share(console, left, computed.seconds, computed.workers)
     for line in differences(mine):

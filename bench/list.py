@@ -1,4 +1,4 @@
-"""List what can be chosen: ``python -m bench.list [KIND …] [--options]``."""
+"""List suites, methods, data sets, networks, criteria, recipes and settings: ``python -m bench.list``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from methods.criteria.base import CRITERIA
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing of a kind: its name, a sentence, and details as pairs of a head and a text."""
+    """An item of a list: its name, a sentence about it, and details as pairs of a head and a text."""
 
     name: str
     doc: str
@@ -32,11 +32,11 @@ class Entry:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print every kind, or those asked for."""
+    """Print the lists of the kinds that were asked for, or of all kinds."""
     parser = cli.parser("bench.list", __doc__)
     parser.add_argument("kind", nargs="*", metavar="KIND", help=f"any of: {', '.join(KINDS)} (default: all)")
     parser.add_argument(
-        "-v", "--options", action="store_true", help="show options, defaults and valid values of each"
+        "-v", "--options", action="store_true", help="show the options of each with defaults and valid values"
     )
     arguments = parser.parse_args(argv)
     for kind in arguments.kind:
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def render(entries: list[Entry], details: bool, width: int) -> str:
-    """``entries`` as text of at most ``width`` columns, as far as names allow."""
+    """Return ``entries`` as text, wrapped at ``width`` columns if names are short enough."""
     column = max((len(item.name) for item in entries), default=0) + 4
     lines: list[str] = []
     for item in entries:
@@ -61,7 +61,7 @@ def render(entries: list[Entry], details: bool, width: int) -> str:
 
 
 def _hanging(head: str, text: str, column: int, width: int) -> list[str]:
-    """``head``, then ``text`` from ``column`` on: beside it where it fits, below it where not."""
+    """Return the lines of ``head`` and ``text``; the text starts at ``column``, below a longer head."""
     indent = " " * column
     wrapped = textwrap.wrap(text, width - column)
     if len(head) < column and wrapped:

@@ -22,7 +22,7 @@ _FOLLOW_SECONDS = 1.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print what there is; with ``--follow`` what is added, until the run is settled."""
+    """Print the status and logs of a run; with ``--follow``, also new lines until the run has ended."""
     parser = cli.parser("bench.logs", __doc__)
     parser.add_argument("run_id", metavar="RUN_ID", help="id of a run, as in tables and bench.status")
     cli.add_results(parser)
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.follow:
         settled = False
         while not settled:
-            settled = logs.is_settled  # before its last lines are read, so that none is missed
+            settled = logs.is_settled  # asked before reading, so that the last lines are not missed
             for line in logs.news():
                 print(printable(line), flush=True)
             time.sleep(0 if settled else _FOLLOW_SECONDS)

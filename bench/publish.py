@@ -17,7 +17,7 @@ from bench.results.store import Store
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Publish, and say how much it is."""
+    """Publish the suites, and print the number and size of the files."""
     parser = cli.parser("bench.publish", __doc__)
     parser.add_argument("--suite", required=True, help="a suite that was collected, or `all`")
     parser.add_argument("--to", required=True, metavar="DIR", help="the folder to publish to")

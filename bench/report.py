@@ -17,7 +17,7 @@ from bench.results.store import Store
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the report in its three forms, and say where."""
+    """Write the report in its three formats, and print the paths."""
     parser = cli.parser("bench.report", __doc__)
     parser.add_argument("--suite", required=True, help="a suite that was collected")
     parser.add_argument("--scale", help="scale to report (required if the suite was launched at several)")

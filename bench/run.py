@@ -1,6 +1,7 @@
-"""One run: ``python -m bench.run --set method=ssvi --set sparsity=0.95``.
+"""Train and score one run in this process: ``python -m bench.run --set method=ssvi --set sparsity=0.95``.
 
-Needs neither submitit nor a suite. The run's folder holds everything that is known of it.
+It needs neither a suite nor submitit. The run's folder holds its settings, results, costs, model and log. A
+finished run is not repeated, and a stopped run goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from bench.runner.execute import execute
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one cell in this process and print what it scored."""
+    """Compute one run in this process and print its scores; return 0 if it is done."""
     parser = cli.parser("bench.run", __doc__)
     cli.add_results(parser)
     cli.add_set(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of every random stream (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random streams (default: 0)")
     cli.add_execution(parser)
-    parser.add_argument("--force", action="store_true", help="run again when it is done already")
+    parser.add_argument("--force", action="store_true", help="compute a finished run again")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="show what would be trained and its cost, and train nothing",
+        help="show what would be trained and its cost; train nothing",
     )
     arguments = parser.parse_args(argv)
     execution = cli.execution(arguments)
@@ -53,14 +54,14 @@ def main(argv: list[str] | None = None) -> int:
             if outcome != "failed":
                 where = f"step {told.get('step')} of {told.get('steps')} of stage {told.get('stage')!r}"
                 print(f"at {where}; the same command goes on from there")
-            return 128 + heard[0] if heard else 1  # as a shell has it
+            return 128 + heard[0] if heard else 1  # a shell's status after a signal
     print_scores(folder)
     return 0
 
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """The list that Ctrl-C and SIGTERM are added to. Ctrl-C ends all at once where something came before."""
+    """Collect Ctrl-C and SIGTERM in a list within the block; a later Ctrl-C raises ``KeyboardInterrupt``."""
     heard: list[signal.Signals] = []
 
     def hear(number: int, frame: FrameType | None) -> None:
@@ -79,12 +80,12 @@ def _signals() -> Iterator[list[signal.Signals]]:
 
 
 def print_scores(folder: RunFolder) -> None:
-    """The metrics of a finished run, a line a predictor and split."""
+    """Print the metrics of a finished run, a line for each stage, predictor and split."""
     rows = (folder.read("metrics") or {})["metrics"]
     print(f"run {folder.run_id} in {folder.path}")
     scores: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
-        value = "–" if row["value"] is None else f"{row['value']:.4f}"  # such as the NLL of probability 0
+        value = "–" if row["value"] is None else f"{row['value']:.4f}"  # such as an infinite NLL
         where = (row["stage"], row["predictor"], row["split"])
         scores.setdefault(where, []).append(f"{row['metric']}={value}")
     widths = [max(map(len, parts)) for parts in zip(*scores, strict=True)]

@@ -22,7 +22,7 @@ _WATCH_SECONDS = 1.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Show one moment, or follow until every run is settled."""
+    """Print the progress of runs now, or until every run has ended; return 1 if a run failed."""
     parser = cli.parser("bench.status", __doc__)
     parser.add_argument("--suite", help="a suite that was launched (default: all suites)")
     parser.add_argument("--scale", help="show only this scale")

@@ -27,7 +27,7 @@ FAILED = 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compute the trials that are missing, choose, write what was chosen, and show it."""
+    """Compute the missing trials, choose the best settings, write them, and print them."""
     arguments = _parser().parse_args(argv)
     with leaving_at_once():
         from bench.launching import asked
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The line that makes the same choices on any machine."""
+    """Return the command line that makes the same choices on any machine."""
     parts = ["python", "-m", "bench.tune", "--suite", arguments.suite, "--scale", arguments.scale]
     for condition in arguments.where:
         parts += ["--where", condition]
@@ -97,7 +97,7 @@ def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, cons
     written = searching.write(outcomes, command)
     print_outcomes(searching, outcomes, console)
     for family in written.kept:
-        say(console, f"{family}: no trial finished; what was chosen before stays, with its trials")
+        say(console, f"{family}: no trial finished; the earlier choice and its trials are kept")
     say(console, f"written: {', '.join(map(str, written.paths))}")
     return FAILED if any(outcome.chosen is None for outcome in outcomes) else 0
 

@@ -1,7 +1,7 @@
-"""From training to a figure and a statement about significance: ``python examples/quickstart.py [RESULTS]``.
+"""Train, draw a figure and test a difference: ``python examples/quickstart.py [RESULTS]``.
 
-Does it pay to move the subspace? SSVI moves it, Static VI keeps the weights that it began with.
-Run again, it trains nothing: runs that are done are taken as they are.
+The question is whether moving the subspace pays: SSVI moves it, while Static VI keeps the active weights with
+which it started. Finished runs are not repeated, so a second call trains nothing.
 """
 
 import sys

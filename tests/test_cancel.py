@@ -69,7 +69,7 @@ def test_what_has_not_begun_is_not_begun(store, capsys):
     run = spec()
     planned(store, run.run_id)
     assert command(store, "--suite", "criteria_ablation") == 0
-    assert capsys.readouterr().out == "1 runs cancelled, 0 were settled before\n"
+    assert capsys.readouterr().out == "1 runs cancelled, 0 had ended before\n"
     run_inline(store, [run], Execution())
     assert store.run(run.run_id).status() == "cancelled"
 
@@ -79,7 +79,7 @@ def test_what_is_done_stays_done(store, capsys):
     planned(store, run.run_id)
     run_inline(store, [run], Execution())
     assert command(store, run.run_id) == 0
-    assert capsys.readouterr().out == "0 runs cancelled, 1 were settled before\n"
+    assert capsys.readouterr().out == "0 runs cancelled, 1 had ended before\n"
     assert store.run(run.run_id).is_done() and not store.run(run.run_id).is_cancel_asked()
 
 
@@ -99,7 +99,7 @@ def test_a_process_that_does_not_hear_is_named(store, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["0123456789ab"], "no suite has a run 0123456789ab"),
+        (["0123456789ab"], "no launched suite has a run 0123456789ab"),
         (["../../etc"], "is not a run id"),
         (["--suite", "none"], "no suite none was launched; there are: "),
     ],

@@ -765,7 +765,7 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
         ),
         (["ssvi", "--set", "epochs=1000000000"], "--set: epochs: 1000000000 are too many: "),
         (["ssvi", "--set", "seed=1"], "--set: seed: the checks choose their own seeds, 0 and 1"),
-        (["ssvi", "--set", "method=rigl"], "the method is the argument"),
+        (["ssvi", "--set", "method=rigl"], "choose the method by the argument METHOD"),
         (["ssvi", "--network", "mlp", "--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no "),
         ([], "the following arguments are required: METHOD"),
         (["--criterion", "srn"], "--criterion: unknown criterion 'srn'; valid: abs_mean, "),

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "examples" / "plugin"
 README = (PLUGIN / "README.md").read_text()
 NAME = "magnitude_pruning"
-DOC = "Deterministic dense training in which the smallest weights go step by step, and the others train on."
+DOC = "Deterministic dense training in which the smallest weights are removed step by step."
 #: What is added to a command of the README so that it takes seconds.
 SMALLER = {
     "bench.run": "--set epochs=5,network.hidden=[32],every=7 --results results",

@@ -378,7 +378,7 @@ def test_bench_cancel_ends_what_waits_and_what_runs(cluster, suite, results):
     detached(suite, results, "--seeds", "0-5", slurm="array_parallelism=2")
     at_work(results)
     done = bench("cancel", "--suite", "disturbed", "--results", results)
-    assert done.stdout.startswith("6 runs cancelled, 0 were settled before"), done.stdout + done.stderr
+    assert done.stdout.startswith("6 runs cancelled, 0 had ended before"), done.stdout + done.stderr
     until(lambda: not [row for row in cluster.squeue().values() if row.state not in OVER])
     assert "6 cancelled" in statuses(results)[0]
 

@@ -472,8 +472,8 @@ def test_where_no_trial_finishes_any_more_the_choice_of_before_stays_with_its_tr
     status, out, _ = call("--results", here / "other")
     assert status == 1 and "none finished" in out
     assert (
-        "ssvi (toy_blobs, toy_network, recipe default): no trial finished; what was chosen before stays"
-        in out
+        "ssvi (toy_blobs, toy_network, recipe default): no trial finished; the earlier choice and its "
+        "trials are kept" in out
     )
     assert before == [(here / f"toy.{kind}").read_bytes() for kind in ("tuned.yaml", "search.csv")]
 

@@ -1,4 +1,4 @@
-"""Deterministic magnitude pruning: dense training, and the smallest weights go (Zhu & Gupta 2017)."""
+"""Deterministic magnitude pruning: dense training that removes the smallest weights (Zhu & Gupta 2017)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from methods.subspace import pruning
 
 @dataclass(frozen=True)
 class PruningOptions(SparsityOptions):
-    """When weights go; how many, and where, is said as for every sparse method."""
+    """When weights are removed; how many of which layers is set by the options of all sparse methods."""
 
-    begin: float = option(0.2, "share of the steps at which pruning begins", within="[0, 1]")
-    end: float = option(0.75, "share at which it is done; not after begin: all in one shot", within="[0, 1]")
-    every: int = option(20, "minibatches from one pruning to the next", within="[1, inf)")
+    begin: float = option(0.2, "share of the steps after which pruning begins", within="[0, 1]")
+    end: float = option(0.75, "share after which it ends; up to begin: all at once", within="[0, 1]")
+    every: int = option(20, "minibatches between two prunings", within="[1, inf)")
 
 
 class MagnitudePruning(Method):
-    """Deterministic dense training in which the smallest weights go step by step, and the others train on."""
+    """Deterministic dense training in which the smallest weights are removed step by step."""
 
     name = "magnitude_pruning"
     style = Style("Magnitude pruning", hue="#8A6D00", hue_dark="#E3C94B", marker="hexagon", order=65)
@@ -37,7 +37,7 @@ class MagnitudePruning(Method):
 
     @classmethod
     def validate(cls, options: Any, network: torch.nn.Module) -> None:
-        slot_counts(options, network, torch.Generator())  # refuses what leaves a layer without a weight
+        slot_counts(options, network, torch.Generator())  # raises an error if a layer keeps no weight
 
     def build(self, network: torch.nn.Module, streams: Streams, task: Task) -> torch.nn.Module:
         return to_variational(network, lambda _, w: DensePoint(w.shape, w), 0.0, self.options.keep_dense)

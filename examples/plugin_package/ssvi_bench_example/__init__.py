@@ -1,1 +1,1 @@
-"""A method, a criterion, a data set and a network, a file each; pyproject.toml registers them."""
+"""Example plug-ins: a method, a criterion, a data set and a network; pyproject.toml registers them."""

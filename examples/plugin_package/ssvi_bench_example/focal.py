@@ -16,7 +16,7 @@ class Focal(Method):
     style = Style("Focal loss", hue="#8A6D00", hue_dark="#E3C94B", marker="star", dash="dashdot", order=95)
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        """The mean of (1 - p)^2 times the cross-entropy -ln p, p the probability of the label."""
+        """Return the mean of (1 - p)^2 * (-ln p), where p is the probability of the label."""
         inputs, labels = batch
         entropy = F.cross_entropy(module(inputs), labels, reduction="none")
         return ((1 - torch.exp(-entropy)).square() * entropy).mean()

@@ -1,4 +1,4 @@
-"""A removal criterion that gives weights the benefit of the doubt."""
+"""A removal criterion that keeps uncertain weights: an upper confidence bound of the magnitude."""
 
 from __future__ import annotations
 

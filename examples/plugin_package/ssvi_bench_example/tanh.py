@@ -13,7 +13,7 @@ from methods import Task, option
 
 @dataclass(frozen=True)
 class TanhOptions(NetworkOptions):
-    """Its size."""
+    """Size of the network."""
 
     units: int = option(64, "units of the hidden layer", within="[1, inf)")
 
@@ -25,7 +25,7 @@ class Tanh(Network):
     Options = TanhOptions
 
     def build(self, task: Task) -> nn.Module:
-        """Linear, tanh, linear."""
+        """Return a linear layer, tanh, and a linear classifier."""
         inputs, units = math.prod(task.input_shape), self.options.units
         hidden, classifier = nn.Linear(inputs, units), nn.Linear(units, task.classes)
         return nn.Sequential(nn.Flatten(), hidden, nn.Tanh(), classifier)

@@ -1,4 +1,4 @@
-"""A small table that comes with scikit-learn."""
+"""A small tabular data set that comes with scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Wine(Dataset):
     Options = WineOptions
 
     def load(self, split: torch.Generator) -> Splits:
-        """The three parts, stratified, of the seed."""
+        """Split the table into three stratified parts, by the random numbers of ``split``."""
         table, labels = map(torch.from_numpy, load_wine(return_X_y=True))
         rows = stratified(labels, (self.options.test, self.options.val), split)
         test, val, train = (Split(table[part].float(), labels[part].long()) for part in rows)
         return Splits(train, val, test, classes=3)
 
     def statistics(self, train: Split) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of each measurement."""
+        """Return mean and standard deviation of each measurement over the training part."""
         return train.inputs.mean(0), train.inputs.std(0)
