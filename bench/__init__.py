@@ -8,6 +8,19 @@
 ``bench.statistics``  compute means, intervals, paired differences and ranks
 
 Importing this package loads none of these: each name is loaded on first use.
+
+Words that code and documentation use in one meaning:
+
+cell           a combination of a suite's axes and a seed: a run, or an alias of one
+run            one training with its evaluation; its id hashes the whole resolved configuration
+configuration  a run without its seed; ``config_id`` is the key by which seeds are collapsed
+suite          a YAML file that asks a question: axes, settings and seeds, at three scales
+recipe         settings that belong together, such as ``default`` and ``released``
+reference      the configuration that another one is compared with
+claim          a file by which one process says that it computes a run
+sealed         of a finished run: the size and digest of each of its files are recorded
+predictor      how a trained model predicts: ``mean`` or ``samples``, each also with ``+temperature``
+budget         how long a method may train: in epochs, or in training FLOPs of dense VI
 """
 
 from __future__ import annotations

@@ -34,7 +34,11 @@ TINY_STD = 1e-6
 
 @dataclass(frozen=True)
 class SSVIOptions(MovingOptions, SparseOptions):
-    """Options of SSVI. All behaviours of the released code can be chosen; the defaults are ours."""
+    """Options of SSVI. All behaviours of the released code can be chosen; the defaults are ours.
+
+    The prior, the KL term and the initial posteriors have the defaults of all variational methods. To give
+    SSVI a default of its own, such as for ``prior_std``, declare the option here again.
+    """
 
     criterion: str = option("snr", "removal criterion: slots of lowest score are removed", choices=CRITERIA)
     lam: float = option(1.0, "lambda of the criteria mean_exp and snr_exp", within="(0, inf)")
