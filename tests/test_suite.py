@@ -32,6 +32,7 @@ from methods.base import METHODS, Equivalent, Method, Task
 from methods.core.errors import UserError
 from methods.core.options import describe, option
 from methods.core.style import Style
+from methods.criteria.base import CRITERIA, Criterion
 
 RESOLVED = Path(__file__).with_name("resolved_settings.json")
 STYLE = Style("Suite toy", hue="#000000", hue_dark="#FFFFFF")
@@ -956,6 +957,37 @@ def test_criteria_ablation_compares_all_criteria_in_both_recipes(real_recipes):
         assert kinds[recipe, "ssvi", "snr_abs", False] == seeds * sparsities
     assert len(plan.specs) == kinds.total() - 13 == 86
     assert {spec.seed for spec in plan.specs} == {0, 1, 2, 3, 4}
+
+
+class Foreign(Criterion):
+    """A criterion of another package, which would stand first by its order."""
+
+    name = "foreign"
+    style = Style("Foreign", hue="#000000", hue_dark="#ffffff", order=-1)
+    formula, latex, source = "-std", r"-\sigma", "nowhere"
+
+    def score(self, moments):
+        return -moments.std
+
+
+def test_all_means_every_criterion_there_is_and_the_stored_plan_keeps_them(
+    real_recipes, tmp_path, monkeypatch
+):
+    built_in = load("criteria_ablation").expand("demo", seeds="0")
+    store = Store(tmp_path, create=True)
+    with monkeypatch.context() as installed:
+        installed.setitem(CRITERIA._registered, "foreign", Foreign)
+        more = load("criteria_ablation").expand("demo", seeds="0")
+        store.merge_plan(more.to_dict("first"))
+    criteria = [cell.labels["criterion"] for cell in more.cells if "criterion" in cell.labels]
+    order = ["abs_mean", "snr", "mean_abs", "snr_abs", "mean_exp", "snr_exp", "foreign"]
+    assert list(dict.fromkeys(criteria)) == order
+    kept = [cell for cell in more.cells if cell.labels.get("criterion") != "foreign"]
+    assert [cell.run_id for cell in kept] == [cell.run_id for cell in built_in.cells]
+    # launched again where the package is gone, the plan still has its cells
+    store.merge_plan(built_in.to_dict("second"))
+    stored = {cell["labels"].get("criterion") for cell in store.plan("criteria_ablation", "demo")["cells"]}
+    assert stored == {None, *order}
 
 
 def test_sparsity_0_is_dense_vi_for_every_variational_method(real_recipes):
