@@ -115,7 +115,8 @@ def paired(
     metric
         Column of ``runs``.
     references
-        ``config_id`` of the reference by ``config_id`` of the configuration.
+        ``config_id`` of the reference by ``config_id`` of the configuration, or anything that ``references_of``
+        takes; by default the references of the suite.
 
     Returns
     -------

@@ -183,7 +183,7 @@ def overlap_in_time(
     )
 
 
-def coincidences(pairs: pd.DataFrame, look: Look) -> list[str]:
+def coincidences(pairs: pd.DataFrame, look: Look | None = None) -> list[str]:
     """Say in plain text which criteria remove the same weights, a sentence for each degree of agreement.
 
     The least IoU over layers, recorded updates and seeds decides what is (nearly) the same; the mean IoU
@@ -196,6 +196,7 @@ def coincidences(pairs: pd.DataFrame, look: Look) -> list[str]:
     look
         Names of criteria.
     """
+    look = look or Look.of(pairs)
     recorded = pairs.dropna(subset="iou")
     if recorded.empty:
         return []

@@ -55,7 +55,9 @@ def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: in
     return sentences
 
 
-def same_results(runs: pd.DataFrame, found: pd.DataFrame, look: Look, most: int = 8) -> list[str]:
+def same_results(
+    runs: pd.DataFrame, found: pd.DataFrame, look: Look | None = None, most: int = 8
+) -> list[str]:
     """Say in plain text which criteria gave the same NLL to the last digit, and under how many seeds.
 
     Parameters
@@ -74,6 +76,7 @@ def same_results(runs: pd.DataFrame, found: pd.DataFrame, look: Look, most: int 
     list of str
         A sentence for each pair of criteria.
     """
+    look = look or Look.of(runs)
     table = by_seed(runs, "nll")
     rivals = found[found["kind"] == "criterion"]
     same: dict[tuple[str, str], list[str]] = {}
