@@ -7,10 +7,10 @@ from typing import Any
 
 INTRODUCTION = """# How fast sparse execution is
 
-Measured by `python tests/performance/kernels.py --out docs`, which writes this page; [docs/kernels.md](kernels.md) says how the
-kernels work and how to choose between them. **Ratios are how many times as fast as the competitor named, medians of
-rounds that take turns, with the smallest and the largest round in brackets.** Machines differ, and shared ones by the
-hour: run it on yours.
+`python tests/performance/kernels.py --out docs` measures these figures and writes this page. [docs/kernels.md](kernels.md) says how the
+kernels work and how to choose between them. **A ratio says how many times as fast as the named competitor something is: the
+median of alternating rounds, with the smallest and the largest round in brackets.** Machines differ, and the load of a shared
+machine changes by the hour, so run the command on yours.
 """
 
 
@@ -49,7 +49,7 @@ def _layers(rows: list[dict[str, Any]], folder: Path | None) -> str:
         lines.append([label, f"{mine[densities[0]]['dense_ms']:.1f} ms", *cells])
     head = ["layer", "dense VI", *(f"density {d:g}" for d in densities)]
     return (
-        "## Layers\n\nForward and backward of one layer, noise included, batch 32 where none is named, in the kernels' "
+        "## Layers\n\nForward and backward of one layer, noise included, batch 32 unless another is named, in the kernels' "
         "layout, against dense VI in float32 with local reparameterisation (two contractions and autograd).\n\n"
         + _table(head, lines)
     )
@@ -58,7 +58,7 @@ def _layers(rows: list[dict[str, Any]], folder: Path | None) -> str:
 def _steps(rows: list[dict[str, Any]], folder: Path | None) -> str:
     text = (
         "## Training steps\n\nForward, KL, backward and SGD with momentum. *One weight sample* draws the weights once for "
-        "the whole batch: two lines for a user, a gradient of higher variance.\n"
+        "the whole batch: a user needs two lines for it, and the gradient has a higher variance.\n"
     )
     for label in dict.fromkeys(row["network"] for row in rows):
         mine = [row for row in rows if row["network"] == label]
@@ -71,7 +71,7 @@ def _steps(rows: list[dict[str, Any]], folder: Path | None) -> str:
 def _avx2(rows: list[dict[str, Any]], folder: Path | None) -> str:
     lines = [[row["competitor"], f"{row['ms']:.1f}", _ratio(row["ratio"])] for row in rows]
     return (
-        "### AVX2\n\nResNet-18, batch 32, with torch and the kernels held to AVX2 on the same processor "
+        "### AVX2\n\nResNet-18, batch 32, with torch and the kernels limited to AVX2 on the same processor "
         "(`ATEN_CPU_CAPABILITY=avx2`).\n\n" + _table(["", "ms a step", "times as fast as dense VI"], lines)
     )
 
@@ -83,7 +83,7 @@ def _update(rows: list[dict[str, Any]], folder: Path | None) -> str:
     ]
     return (
         "## Subspace updates\n\nSSVI on ResNet-18 at density 0.05, batch 32. An update ranks every inactive weight by its "
-        "gradient, which is a dense contraction whatever the kernels do; it comes once in `replace_every` steps.\n\n"
+        "gradient, which is a dense contraction with or without kernels. There is one update in `replace_every` steps.\n\n"
         + _table(["", "ms", "plain steps"], lines)
     )
 
@@ -116,8 +116,8 @@ def _memory(rows: list[dict[str, Any]], folder: Path | None) -> str:
     ]
     return (
         "## Memory\n\nTraining steps of ResNet-18 in processes of their own: peak resident memory above that of an idle "
-        "process, in 10⁶ bytes. *Few activations*: a batch of 16 images of 8×8, so that nearly all is state and what is "
-        "computed from it; *CIFAR-10*: a batch of 32 images of 32×32, where activations take most.\n\n"
+        "process, in 10⁶ bytes. *Few activations*: a batch of 16 images of 8×8, so that nearly all memory is state and what is "
+        "computed from it; *CIFAR-10*: a batch of 32 images of 32×32, where activations take most of the memory.\n\n"
         + _table(head, lines)
     )
 
@@ -156,7 +156,7 @@ def _curves(found: dict[str, Any], folder: Path | None) -> str:
     )  # fmt: skip
     worst = max(found["auto"], key=lambda row: row["share"])
     text += (
-        f"\nWhere `auto` takes the kernel, that takes at most {worst['share']:.2f} of the time of scattered weights "
+        f"\nWhere `auto` takes the kernel, the kernel takes at most {worst['share']:.2f} of the time of scattered weights "
         f"({worst['layer']}, density {worst['density']:g}).\n\n"
     )
     for key, label in (
@@ -173,8 +173,8 @@ def _curves(found: dict[str, Any], folder: Path | None) -> str:
         for r in found["others"]
     ]
     text += (
-        "### Other sparse operators\n\nEach called twice, for the mean and for the variance, without noise, in the layout it "
-        "asks for; the kernel includes its noise.\n\n"
+        "### Other sparse operators\n\nEach operator is called twice, for the mean and for the variance, without noise, in the layout that it "
+        "requires. The time of the kernel includes its noise.\n\n"
         + _table(["layer", "density", "", "ms", "the kernel is faster by"], lines)
     )
     return text
@@ -227,13 +227,13 @@ def _technology(rows: list[dict[str, Any]], folder: Path | None) -> str:
         for r in rows
     ]
     return (
-        "## Why C, compiled by zig\n\nForward pass of a 3×3 convolution of 64 channels, 32×32, batch 32, on one thread, by the same "
+        "## Why C, compiled by zig\n\nForward pass of a 3×3 convolution of 64 channels, 32×32, batch 32, on one thread, with the same "
         "pattern in the same layout (`tests/performance/kernel_page/technologies.py`).\n\n"
         + _table(["density", "", "ms", "first call, with compilation"], lines)
-        + "\nPlain numba needs no compiler either, but compiles in every new process or keeps a cache that processes share, "
-        "and keeps no tile of sums in registers. C with vector types of the compiler is one source for AVX2 and AVX-512; "
-        "clang comes from PyPI (`ziglang`) when the package is installed, so that users need no compiler, runs none while "
-        "they compute, and a machine without it computes densely.\n"
+        + "\nNumba needs no compiler either. But it compiles in every new process or keeps a cache that processes share, "
+        "and it keeps no tile of sums in registers. C with the compiler's vector types is one source for AVX2 and AVX-512. "
+        "clang comes from PyPI (`ziglang`) when the package is installed, so users need no compiler, and nothing is compiled while "
+        "runs are computed. A machine without the compiled kernels computes densely.\n"
     )
 
 
@@ -259,7 +259,7 @@ def _training(rows: list[dict[str, Any]], folder: Path | None) -> str:
     ]
     return (
         "## Trained to the end\n\nSSVI on Fashion-MNIST, three epochs, seeds 0 / 1, test set: the same runs by dense and by sparse "
-        "execution, evaluation and all else included. They differ in their noise alone.\n\n"
+        "execution. They differ only in their noise. The time of the whole run includes evaluation and everything else.\n\n"
         + _table(head, lines)
     )
 
