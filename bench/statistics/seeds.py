@@ -115,8 +115,8 @@ def paired(
     metric
         Column of ``runs``.
     references
-        ``config_id`` of the reference by ``config_id`` of the configuration, or anything that ``references_of``
-        takes; by default the references of the suite.
+        ``config_id`` of the reference by ``config_id`` of the configuration, or anything else that
+        ``references_of`` takes; by default the references of the suite.
 
     Returns
     -------
