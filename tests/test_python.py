@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import plotly
 import pytest
@@ -214,6 +215,39 @@ def test_a_plan_has_a_row_a_cell_and_computes_what_is_left(suite, tmp_path, monk
     assert words[:3] == ["python", "-m", "bench.grid"]
     assert grid.main([*words[3:], "--executor", "inline"]) == 0
     assert "2 runs: 2 done" in capsys.readouterr().out
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    plain = bench.train("ssvi", sparsity=0.9, epochs=1, seed=1, results=tmp_path)
+    of_numpy = {"epochs": np.int64(1), "method": "ssvi", "seed": np.int64(1)}
+    run = bench.train(sparsity=np.float64(0.9), results=tmp_path, **of_numpy)
+    assert run.id == plain.id
+    seeds = [bench.plan("sparsity_sweep", seeds=seeds).cells["seed"].unique().tolist() for seeds in
+             (np.int64(3), np.arange(2), [4], 5)]  # fmt: skip
+    assert seeds == [[3], [0, 1], [4], [5]]
+    with pytest.raises(UserError, match=r"^seeds: none are given"):
+        bench.plan("sparsity_sweep", seeds=[])
+
+
+def test_what_runs_set_for_the_process_is_as_before(tmp_path):
+    backends = torch.backends
+
+    def state():
+        return (
+            torch.get_num_threads(),
+            backends.cuda.matmul.fp32_precision,
+            backends.cudnn.conv.fp32_precision,
+            backends.cudnn.deterministic,
+        )
+
+    backends.cudnn.deterministic = False
+    before = state()
+    bench.train("ssvi", sparsity=0.9, epochs=1, results=tmp_path)
+    plan = bench.plan("sparsity_sweep", where="method=ssvi, sparsity=0.9", seeds=0, epochs=1)
+    plan.run(tmp_path, executor="inline")
+    assert state() == before
+    with pytest.raises(UserError, match=r"^workers: 2: inline computes one run at a time; valid: 1$"):
+        plan.run(tmp_path, executor="inline", workers=2)
 
 
 def test_cells_that_mean_the_same_are_omitted_with_the_reason():

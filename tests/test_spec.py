@@ -137,6 +137,61 @@ def test_a_version_of_data_and_network_is_neutral_at_1(monkeypatch, entry):
         parse_spec(stored)
 
 
+def test_another_criterion_is_at_its_own_version(monkeypatch):
+    monkeypatch.setattr(CRITERIA.get("mean_exp"), "version", 2)
+    names = {"dataset": "spec_data", "network": "spec_network", "method": "ssvi"}
+    one, other = (parse_spec(nest({**names, "criterion": name})) for name in ("snr", "mean_exp"))
+    assert one.replaced({"method.criterion": "mean_exp"}).run_id == other.run_id
+    assert other.replaced({"method.criterion": "snr"}).run_id == one.run_id
+    with pytest.raises(UserError, match=r"^here: method: unknown key 'epoch'; valid: "):
+        one.replaced({"method.epoch": 1}, "here")
+
+
+@DATASETS.register
+class VersionedData(Dataset):
+    """Examples of which there are several editions, chosen by an option of that name."""
+
+    @dataclass(frozen=True)
+    class VersionedOptions:
+        version: str = option("first", "edition")
+
+    name = "spec_editions"
+    Options = VersionedOptions
+
+
+def test_an_option_may_be_called_version(monkeypatch):
+    names = {"network": "spec_network", "method": "spec_method"}
+    second = parse_spec(nest({**names, "dataset": "spec_editions", "dataset.version": "second"}))
+    assert second.dataset[1].version == "second"
+    assert parse_spec(second.to_dict()) == second
+    before = second.run_id
+    monkeypatch.setattr(VersionedData, "version", 2)
+    raised = parse_spec(nest({**names, "dataset": "spec_editions", "dataset.version": "second"}))
+    assert raised.to_dict()["dataset"] == {"name": "spec_editions", "version": "second", "entry_version": 2}
+    assert raised.run_id != before and parse_spec(raised.to_dict()) == raised
+
+
+@METHODS.register
+class PerhapsCriterion(Method):
+    """May rank weights by a criterion, or not at all."""
+
+    @dataclass(frozen=True)
+    class PerhapsOptions:
+        rank_by: str | None = option(None, "criterion, or none", choices=CRITERIA)
+
+    name = "spec_perhaps"
+    style = STYLE
+    Options = PerhapsOptions
+
+
+def test_a_method_may_choose_no_criterion(monkeypatch):
+    names = {"dataset": "spec_data", "network": "spec_network", "method": "spec_perhaps"}
+    none = parse_spec(nest(names))
+    assert none.method[1].rank_by is None and parse_spec(none.to_dict()) == none
+    monkeypatch.setattr(CRITERIA.get("snr"), "version", 2)
+    assert parse_spec(nest({**names, "rank_by": "snr"})).to_dict()["method"]["rank_by_version"] == 2
+
+
 def test_a_version_of_the_criterion_is_neutral_at_1(monkeypatch):
     chosen = NAMES | {"method": "ssvi", "sparsity": 0.5}
     before, other = parse_spec(nest(chosen)), parse_spec(nest(chosen | {"criterion": "abs_mean"}))

@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
 from bench.experiment.execution import MODES, Execution
 from methods.core.errors import UserError, unknown
+
+
+@contextmanager
+def keeping_torch() -> Iterator[None]:
+    """Restore what runs set for the whole process after the block: threads and the arithmetic of GPUs."""
+    threads, backends = torch.get_num_threads(), torch.backends
+    matmul, convolution = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    deterministic = backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        backends.cuda.matmul.fp32_precision = matmul
+        backends.cudnn.conv.fp32_precision = convolution  # type: ignore[attr-defined]
+        backends.cudnn.deterministic = deterministic
+
+
+def plain(value: Any) -> Any:
+    """Return numbers of numpy, also those within lists and mappings, as numbers of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def execution_of(device: str, threads: int, mode: str, executor: str = "inline") -> Execution:

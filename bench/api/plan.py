@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api.execution import execution_of
+from bench.api.execution import execution_of, keeping_torch, plain
 from bench.api.tables import only, tables
 from bench.cli import arguments as cli
 from bench.experiment.notation import show
@@ -115,6 +115,8 @@ class SuitePlan:
         """
         if executor not in EXECUTORS:
             raise unknown("executor", executor, EXECUTORS)
+        if executor == "inline" and workers not in (None, 1):
+            raise UserError(f"workers: {workers!r}: inline computes one run at a time; valid: 1")
         plan = self._plan
         if plan.one_at_a_time and workers not in (None, 1):
             raise UserError(
@@ -125,7 +127,7 @@ class SuitePlan:
         how = execution_of(device, threads, execution, executor)
         asked = ready(plan, Asked(how, workers, retry_failed, force))
         store = Store(results, create=True)
-        with _keeping_signals():
+        with _keeping_signals(), keeping_torch():
             compute(plan, store, asked, self._command, cli.console())
         collect(store, plan.suite)
         frames = tables(plan.suite, results, plan.scale)
@@ -173,13 +175,23 @@ def plan(
     {'dense_vi': 2, 'ssvi': 2}
     """
     conditions = [where] if isinstance(where, str) else list(where)
-    chosen = None if seeds is None else ",".join(map(str, [seeds] if isinstance(seeds, str | int) else seeds))
+    chosen, settings = _seeds(seeds), plain(settings)
     found = suites.load(suite).expand(scale, overrides=settings, where=conditions, seeds=chosen)
     command = ["python", "-m", "bench.grid", "--suite", suite, "--scale", scale]
     command += [word for condition in conditions for word in ("--where", condition)]
     command += [] if chosen is None else ["--seeds", chosen]
     command += [word for key, value in settings.items() for word in ("--set", f"{key}={show(value)}")]
     return SuitePlan(found, shlex.join(command))
+
+
+def _seeds(seeds: str | int | Iterable[int] | None) -> str | None:
+    """Return seeds as the command takes them; None for the suite's own."""
+    if seeds is None or isinstance(seeds, str):
+        return seeds
+    listed = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    if not listed:
+        raise UserError("seeds: none are given; valid: such as 0, [0, 1] or '0-4'")
+    return ",".join(map(str, listed))
 
 
 @contextmanager
@@ -190,5 +202,5 @@ def _keeping_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        if main:
+        if main and before is not None:  # None: a handler that was not set from Python
             signal.signal(signal.SIGINT, before)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.results import styles
-from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables.columns import definitions
 
@@ -67,10 +65,8 @@ def tables(suite: str, results: str | Path = "results", scale: str | None = None
 
 
 def _styles(store: Store, suite: str, of: styles.StyleFile) -> dict[str, dict[str, Any]]:
-    """Styles as the folder has them; none where an earlier version wrote none."""
-    with suppress(StoreError):
-        return store.read_styles(suite, of)
-    return {}
+    """Return the styles in the folder; none if an earlier version, which had no such file, wrote it."""
+    return store.read_styles(suite, of) if (store.root / suite / of.file).exists() else {}
 
 
 def only(frames: Mapping[str, pd.DataFrame], run_ids: Collection[str]) -> dict[str, pd.DataFrame]:

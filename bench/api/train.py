@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from bench.api.execution import execution_of
+from bench.api.execution import execution_of, keeping_torch, plain
 from bench.api.tables import described
 from bench.experiment.execution import on_this_machine
 from bench.experiment.notation import show
@@ -172,16 +170,13 @@ def train(
     """
     how = on_this_machine(execution_of(device, threads, execution))
     chosen = {"method": method, "dataset": dataset, "network": network, "seed": seed, **settings}
+    chosen = plain(chosen)
     spec = single.specify(chosen, how.mode, "bench.train")
     store = single.store_for(spec, results)
     claim = single.claim(spec, store, how.mode, force, lambda line: print(line, file=sys.stderr))
     if claim is not None:
-        before = torch.get_num_threads()
-        try:
-            with claims.held(claim):
-                outcome = execute(spec, store, how)
-        finally:
-            torch.set_num_threads(before)
+        with claims.held(claim), keeping_torch():
+            outcome = execute(spec, store, how)
         if outcome != "done":
             told = store.run(spec.run_id).read("status") or {}
             raise RunFailed(spec.run_id, outcome, str(told.get("error")))

@@ -105,6 +105,7 @@ def _check_rewinding(spec: RunSpec) -> None:
             )
 
 
+@once_per("dataset", "protocol", "network")
 def training_flops(spec: RunSpec) -> float:
     """Return the FLOPs of one training step of the plain network for one example."""
     return costs.flops(network(spec), "step")

@@ -9,10 +9,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from bench.experiment.settings import LEAVES, PARTS, SECTIONS, Evaluation, Keys, Training, flatten, located
+from bench.experiment.settings import (
+    LEAVES,
+    PARTS,
+    SECTIONS,
+    Evaluation,
+    Keys,
+    Training,
+    flatten,
+    located,
+    unflatten,
+)
 from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import hashed_dict, option, parse, registries, to_dict
+from methods.core.options import names as option_names
 from methods.core.registry import Registry
 
 #: Version of the layout of configurations.
@@ -60,6 +71,30 @@ class RunSpec:
         # shared by the runs of all seeds, which may be thousands
         vars(other).update(_seedless=self._seedless, _flat=self._flat)
         return other
+
+    def replaced(self, changes: Mapping[str, Any], where: str = "") -> RunSpec:
+        """Return this run with other settings.
+
+        Parameters
+        ----------
+        changes
+            Values by full key, such as ``method.criterion``.
+        where
+            Where they are from, for error messages.
+
+        Raises
+        ------
+        UserError
+            If a key or value is not valid.
+        """
+        # no versions among the settings: what is chosen anew has its own
+        plain: dict[str, Any] = {
+            section: {"name": name, **to_dict(options)}
+            for section, (name, options) in ((section, getattr(self, section)) for section in SECTIONS)
+        }
+        plain |= {part: to_dict(getattr(self, part)) for part in PARTS}
+        plain |= {leaf: getattr(self, leaf) for leaf in LEAVES}
+        return parse_spec(unflatten({**flatten(plain), **changes}), where)
 
     @property
     def entries(self) -> list[tuple[Registry[Any], Any]]:
@@ -140,7 +175,7 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
             raise UserError(f"{where or 'configuration'}: missing key {section!r}")
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         item: Any = registry.get(options.pop("name", None), where)
-        keys = {"version", *map(_version_key, registries(item.Options))}
+        keys = {_version_key(item.Options, name) for name in ("", *registries(item.Options))}
         told = {key: options.pop(key) for key in keys & options.keys()}
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
         for key, (of, entry) in _versioned(section, *chosen[section]).items():
@@ -160,14 +195,18 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
 def _versioned(section: str, name: str, options: Any) -> dict[str, tuple[Registry[Any], Any]]:
     """Return what ``section`` chooses by name, with its registry, by the key of its version."""
     registry = SECTIONS[section]
-    found = {"version": (registry, registry.get(name))}
-    for option_name, of in registries(type(options)).items():
-        found[_version_key(option_name)] = (of, of.get(getattr(options, option_name)))
+    cls = type(options)
+    found = {_version_key(cls): (registry, registry.get(name))}
+    for option_name, of in registries(cls).items():
+        if (chosen := getattr(options, option_name)) is not None:
+            found[_version_key(cls, option_name)] = (of, of.get(chosen))
     return found
 
 
-def _version_key(option_name: str) -> str:
-    return f"{option_name}_version"
+def _version_key(cls: type, option_name: str = "") -> str:
+    """Return the key of a version among the options ``cls``, one that is not an option itself."""
+    key = f"{option_name}_version" if option_name else "version"
+    return f"entry_{key}" if key in option_names(cls) else key
 
 
 def _join(where: str, section: str) -> str:

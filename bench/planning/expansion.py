@@ -253,7 +253,14 @@ def check_networks(drafts: list[Draft]) -> None:
     checked = set()
     for draft in drafts:
         spec, _ = canonical(draft.spec, draft.where)
-        key = spec.key("dataset", "protocol", "network", "method", "training")
+        # of training only what decides how many steps there are
+        length = (
+            spec.training.epochs,
+            spec.training.batch_size,
+            spec.training.max_steps,
+            spec.training.budget,
+        )
+        key = (spec.key("dataset", "protocol", "network", "method"), length)
         if key in checked:
             continue
         checked.add(key)

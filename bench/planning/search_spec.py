@@ -35,8 +35,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.experiment.notation import parse_seeds, show
-from bench.experiment.settings import flatten, locate, open_sections, section_keys, unflatten, valid_keys
-from bench.experiment.spec import RunSpec, parse_spec
+from bench.experiment.settings import flatten, locate, open_sections, section_keys, valid_keys
+from bench.experiment.spec import RunSpec
 from bench.planning.plan import Draft, canonical
 from bench.planning.search_space import Range, parse_range
 from bench.planning.tuning_family import Family, family_of
@@ -237,7 +237,7 @@ def trials(search: Search, found: FamilySearch, number: int | None = None) -> li
             key: item.at(point[column[item.key]], whole=type(settings[key]) is int)
             for key, item in found.ranges.items()
         }
-        result.append(Trial(i, values, parse_spec(unflatten(settings | values), place)))
+        result.append(Trial(i, values, found.start.replaced(values, place)))
     return result
 
 
@@ -320,8 +320,7 @@ def _pinned(search: Search, keys: Mapping[str, Sequence[str]], ranges: Mapping[s
 
 
 def _start(draft: Draft, spec: RunSpec, pinned: Mapping[str, Any], search: Search) -> RunSpec:
-    settings = flatten(spec.to_dict()) | dict(pinned)
-    found = parse_spec(unflatten(settings), f"{search.where}: search: at")
+    found = spec.replaced(pinned, f"{search.where}: search: at")
     return canonical(found, draft.where)[0].with_seed(search.seeds[0])
 
 
@@ -369,7 +368,6 @@ def _check_alike(family: Family, starts: Sequence[RunSpec], place: str) -> None:
 
 def _check_ends(start: RunSpec, ranges: Mapping[str, Range], place: str) -> None:
     """Require that each end and each choice is a valid value when it alone is changed."""
-    settings = flatten(start.to_dict())
     for key, item in ranges.items():
         for value in item.values:
-            parse_spec(unflatten(settings | {key: value}), place)
+            start.replaced({key: value}, place)
