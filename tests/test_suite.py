@@ -974,7 +974,7 @@ def test_all_means_every_criterion_there_is_and_the_stored_plan_keeps_them(
     real_recipes, tmp_path, monkeypatch
 ):
     built_in = load("criteria_ablation").expand("demo", seeds="0")
-    store = Store(tmp_path, create=True)
+    store = Store(tmp_path / "results", create=True)
     with monkeypatch.context() as installed:
         installed.setitem(CRITERIA._registered, "foreign", Foreign)
         more = load("criteria_ablation").expand("demo", seeds="0")
