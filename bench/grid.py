@@ -121,9 +121,8 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
     ranking = plan.rank_by and Ranking(plan.rank_by, plan.references, show(plan.reference))
     print_summary(console, mine, [cell for cell in plan.cells if cell.omitted], ranking or None)
-    if (
-        computed.left and computed.workers and not computed.begun
-    ):  # runs that had begun spent some of their time before
+    # runs that had begun earlier spent some of their time before this launch
+    if computed.left and computed.workers and not computed.begun:
         left = mine[mine["run_id"].isin([spec.run_id for spec in computed.left])]
         print_share(console, left, computed.seconds, computed.workers)
     for line in differences(mine):
