@@ -685,7 +685,7 @@ def counting(moments):
 
 BROKEN_CRITERIA = [
     (scoring(lambda m: m.z, name="Of two words"), "declared", "name is 'Of two words'"),
-    (scoring(lambda m: m.z, version=0), "declared", "version is 0; it is a whole number"),
+    (scoring(lambda m: m.z, version=0), "declared", "version is 0; valid: a whole number"),
     (scoring(lambda m: m.z, __doc__=None), "declared", "has no docstring"),
     (scoring(lambda m: m.z, ranks_as="srn", because="x"), "declared", "ranks_as is 'srn'; it is the name of"),
     (scoring(lambda m: m.z, ranks_as="broken", because="x"), "declared", "ranks_as is 'broken'"),
@@ -704,7 +704,7 @@ BROKEN_CRITERIA = [
     (scoring(pairwise), "size", "makes 16777216 numbers for 4096 weights"),
     (scoring(scattered), "size", "aten.zeros.* makes 100000 numbers"),
     (scoring(lambda m: m.z, value=lambda self, m: -m.z), "definition", "value falls 40.. times"),
-    (scoring(lambda m: m.a, ranks_as="snr", because="x"), "equivalence", "ranks_as is snr, which has "),
+    (scoring(lambda m: m.a, ranks_as="snr", because="x"), "equivalence", "ranks_as is snr, which ranks 4095 "),
     (scoring(lambda m: m.s), "lambda", "uses_lam is False, but scores differ at lambda 1 and 2"),
     (scoring(lambda m: m.z, uses_lam=True), "lambda", "uses_lam is True, but scores are the same"),
 ]  # fmt: skip
