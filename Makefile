@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
-PYTEST := $(PYTHON) -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 .PHONY: help demo dashboard reference screenshots test test-rest test-all fuzz chaos lint format bench clean
 .DEFAULT_GOAL := help

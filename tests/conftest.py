@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import cache
+from pathlib import Path
 
 # what is started in the background ignores Ctrl-C, and so would all that tests start and interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -17,6 +19,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.fuzzing import TIMES
 from tests.slurm_cluster import accounted_cluster, session_cluster  # noqa: F401
@@ -25,6 +29,7 @@ settings.register_profile("here", deadline=None)
 settings.register_profile("everywhere the same", deadline=None, derandomize=True, database=None)
 settings.load_profile("everywhere the same" if os.environ.get("CI") else "here")
 
+ROOT = Path(__file__).resolve().parent.parent
 #: Tests with one of these marks share a service; they are long, so they begin first.
 SERVICES = ("slurm", "browser")
 #: More processes than this gain little, and each takes up to a gigabyte.
@@ -36,27 +41,40 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests go to one process, and which draw at random; put the long groups first.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Send tests that share something to one process."""
+    return Sharing(config, log)
 
-    So that none of these is left for the end.
-    """
+
+class Sharing(LoadScopeScheduling):
+    """Schedules tests by ``group``; ``--dist loadgroup`` does not see marks that are set in this file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def group(nodeid: str) -> str:
+    """Return what a test shares with others: a service, the fixtures of its file, or nothing but its id."""
+    file = nodeid.partition("::")[0]
+    if file in ("tests/test_slurm.py", "tests/test_slurm_cluster.py"):
+        return "slurm"
+    if file == "tests/test_dashboard_browser.py" or nodeid.endswith("_prints_its_figures[dashboard]"):
+        return "browser"
+    return file if has_module_fixtures(file) else nodeid
+
+
+@cache
+def has_module_fixtures(file: str) -> bool:
+    """Tell whether a file of tests has fixtures that its tests share."""
+    return 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that draw at random, and put those of the services first, as they are long."""
     for item in items:
-        if (name := group(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(name))
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("fuzz")
         if TIMES > 1:  # as long as it takes
             item.add_marker(pytest.mark.timeout(0), append=False)
     items.sort(key=lambda item: not any(map(item.get_closest_marker, SERVICES)))
-
-
-def group(item: pytest.Item) -> str | None:
-    """What ``item`` shares with others; None where it may run anywhere."""
-    if (service := next(filter(item.get_closest_marker, SERVICES), None)) is not None:
-        return service
-    assert isinstance(item, pytest.Function)
-    found = item._fixtureinfo.name2fixturedefs.values()
-    shared = any(definitions[-1].scope == "module" for definitions in found)
-    return item.path.stem if shared else None
