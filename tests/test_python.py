@@ -305,7 +305,7 @@ def test_tables_are_those_of_the_store_and_know_what_their_columns_mean():
     found = bench.tables("sparsity_sweep", REFERENCE)
     stored = Store(REFERENCE).read_tables("sparsity_sweep")
     for name in TABLES:
-        pd.testing.assert_frame_equal(found[name], stored[name])
+        assert found[name].equals(stored[name])
         assert found[name].attrs["definitions"] == definitions()[name]
     assert found["metrics"].attrs["metrics"]["ece"]["unit"] == "fraction"
     assert found["history"].attrs["metrics"] == definitions()["history.metric"]
