@@ -125,6 +125,7 @@ def run_files(
             "overhead_seconds": 0.25, "wall_seconds": 2.75, "images_per_second": 12345.6,
             "seconds_per_step": 0.01, "peak_memory_bytes": 400_000_000,
             "epochs_factor": 1.0, "epochs_capped": False, "epochs_total": epochs * len(stages),
+            "train_examples": 1097, "test_examples": 450, "test_set": "00c0ffee0000",
             "steps_total": 18 * epochs * len(stages), "events": {"step": 18 * epochs},
             "execution": "sparse", "layers_run": {"0": "sparse"},
         }  # fmt: skip

@@ -178,8 +178,24 @@ def test_words_name_what_is_told_apart_and_which_way():
     assert sentences[0].startswith(
         "default · sparsity 0.9: in accuracy, snr is better than abs_mean (+2.00 ± 0.25 points, p = "
     )
-    assert sentences[0].endswith("snr_exp can't be told apart from it (3 seeds).")
-    assert sentences[1].endswith("static_vi, the control, is worse than abs_mean: −40.00 ± 0.00 points.")
+    assert "; snr_exp is undecided (these seeds show differences from " in sentences[0]
+    assert sentences[0].endswith(" points on) (3 seeds).")
+    assert sentences[1].endswith(
+        "static_vi, the control, is worse than abs_mean (−40.00 ± 0.00 points, p = 0)."
+    )
+
+
+def test_words_name_what_is_equivalent():
+    """Its differences are 0.01, 0 and -0.01 points; the margin of accuracy is half a point."""
+    near = configuration(
+        "mean_abs", [value + 1e-4 * (number - 1) for number, value in enumerate(REFERENCE["accuracy"])]
+    )
+    table = runs(REFERENCE, near)
+    found = differences(table, "accuracy", to_first(table))
+    (sentence,) = verdicts(found, "accuracy", LOOK)
+    assert "compared with abs_mean in accuracy, mean_abs is equivalent to it within ± 0.5 points" in sentence
+    chart = draw(REFERENCE, near)
+    assert marks(chart)["mean_abs"].marker.symbol != "circle-open" and "1 is equivalent" in chart.alt
 
 
 def test_lower_is_better_for_nll():
@@ -192,10 +208,10 @@ def test_words_say_when_nothing_is_told_apart_and_what_holm_took_back():
     close = configuration("mean_abs", [0.904, 0.916, 0.925])  # 0.4, 0.6 and 0.5 points: p = 0.013
     table = runs(REFERENCE, close, NOISY, *(configuration(f"z{n}", NOISY["accuracy"]) for n in range(4)))
     (sentence,) = verdicts(differences(table, "accuracy", to_first(table)), "accuracy", LOOK)
-    assert "no criterion can be told apart from abs_mean in accuracy (3 seeds)" in sentence
     assert (
-        "the interval of mean_abs excludes 0, but not after Holm's correction for 6 comparisons" in sentence
+        "compared with abs_mean in accuracy, mean_abs, snr_exp, z0, z1, z2 and z3 are undecided" in sentence
     )
+    assert "alone, 1 would differ, but not among 6 comparisons) (3 seeds)." in sentence
 
 
 def test_criteria_that_gave_the_same_model_are_said_to():

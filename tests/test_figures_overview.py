@@ -7,7 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from bench.figures import Look, Missing, at_compression, coverage, forest, latex, leaderboard, shown, tradeoff
+from bench.figures import (
+    Look,
+    Missing,
+    at_compression,
+    coverage,
+    forest,
+    grouped,
+    latex,
+    leaderboard,
+    shown,
+    tradeoff,
+)
 from bench.figures.parts.chart import escaped, interval, translucent, variant
 from tests.figure_data import LOOK, STYLES, identifier, runs
 
@@ -157,7 +168,7 @@ def test_what_cannot_be_told_apart_is_hollow():
         {**SPARSE, "sparsity": 0.8, "accuracy": [0.91, 0.91, 0.95]},
     )
     chart = forest(table, {identifier(1): identifier(0)}, "accuracy", LOOK)
-    assert traces(chart)[0].marker.symbol == ("circle-open",) and chart.alt.startswith("0 of 1 ")
+    assert traces(chart)[0].marker.symbol == ("circle-open",) and "1 is undecided" in chart.alt
 
 
 def test_a_forest_without_a_reference_is_said_in_words():
@@ -208,7 +219,10 @@ def test_the_board_is_ordered_by_the_mean_and_marks_what_the_best_is_told_apart_
     ]
     assert board[["rank_low", "rank_high"]].to_numpy().tolist() == [[1, 2], [1, 2], [3, 3]]
     text = shown(board, LOOK)
-    assert list(text["best?"]) == ["●", "●", ""] and list(text["rank"]) == ["1–2", "1–2", "3"]
+    assert list(text["verdict"]) == ["● best", "○ undecided", "▽ worse"]
+    assert list(text["rank"]) == ["1–2", "1–2", "3"]
+    assert "0 of 3 are equivalent to it within ± 0.5 points" in grouped(board, "accuracy")
+    assert "1 are undecided" in grouped(board, "accuracy") and "1 are worse" in grouped(board, "accuracy")
     assert (
         text["accuracy (%) ↑ better"].iloc[2]
         == f"70.00 ± {100 * np.std(seeds, ddof=1) * 2.7764451 / 5**0.5:.2f}"

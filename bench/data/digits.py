@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.base import DatasetOptions, Split
-from bench.data.embedded import EmbeddedDataset
+from bench.data.base import Split
+from bench.data.embedded import EmbeddedDataset, EmbeddedOptions
 from methods.core.errors import UserError
 from methods.core.options import option
 
@@ -19,7 +19,7 @@ _FILE = "datasets/data/digits.csv.gz"
 
 
 @dataclass(frozen=True)
-class DigitsOptions(DatasetOptions):
+class DigitsOptions(EmbeddedOptions):
     """Numbers of examples held out of the 1,797; the rest, 1,097 by default, is for training."""
 
     val: int = option(250, "validation examples", within="[10, 600]")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.base import DatasetOptions, Split
-from bench.data.embedded import EmbeddedDataset
+from bench.data.base import Split
+from bench.data.embedded import EmbeddedDataset, EmbeddedOptions
 from methods.core.options import option
 
 #: One picture of ten rows of a hundred images. Row k has, from the left, the first hundred images of class k
@@ -19,7 +19,7 @@ SHEET = Path(__file__).with_name("fashion_mnist_sample.png")
 
 
 @dataclass(frozen=True)
-class FashionMNISTSampleOptions(DatasetOptions):
+class FashionMNISTSampleOptions(EmbeddedOptions):
     """Numbers of examples held out of the 1,000; the rest, 600 by default, is for training."""
 
     val: int = option(150, "validation examples", within="[10, 350]")

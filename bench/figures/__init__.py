@@ -12,11 +12,12 @@ from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
-from bench.figures.leaderboard import MOST_COMPARED, is_tied, latex, leaderboard, shown
+from bench.figures.leaderboard import MOST_COMPARED, grouped, is_tied, latex, leaderboard, shown
 from bench.figures.overview import MOST_ROWS, best, coverage, forest
 from bench.figures.parts.axes import COSTS, SCORES, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
+from bench.figures.parts.verdicts import said, within
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.subspace import (
@@ -79,6 +80,7 @@ __all__ = [
     "differing",
     "foreign_splits",
     "forest",
+    "grouped",
     "interval",
     "is_tied",
     "latex",
@@ -96,6 +98,7 @@ __all__ = [
     "reliability",
     "risk_coverage",
     "run_curves",
+    "said",
     "same_results",
     "scaling",
     "seed_curves",
@@ -112,4 +115,5 @@ __all__ = [
     "tradeoff",
     "verdicts",
     "weight_scores",
+    "within",
 ]

@@ -8,14 +8,17 @@ import pandas as pd
 
 from bench.figures.parts.axes import SCORES, axes
 from bench.figures.parts.chart import Look, Missing, interval
+from bench.figures.parts.verdicts import within
 from bench.statistics.seeds import ranking, summarise
 
 #: Greatest number of configurations that are compared in pairs; twice as many would take seconds and
 #: hundreds of MB.
 MOST_COMPARED = 500
 #: Columns beside the score that decides the ranking.
-COLUMNS = ("accuracy", "nll", "ece", "compression_vs_dense_vi", "train_flops_ratio")
-_WITH_INTERVAL = ("accuracy", "nll", "brier", "ece")
+COLUMNS = ("accuracy", "nll", "ece", "posterior_gain_nll", "compression_vs_dense_vi", "train_flops_ratio")
+#: Marks of verdicts about a configuration and the best one.
+MARKS = {"best": "●", "equivalent": "●", "undecided": "○", "worse": "▽"}
+_WITH_INTERVAL = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -38,9 +41,9 @@ def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[st
     -------
     pandas.DataFrame
         One row per configuration: ``config_id``, ``config_label``, ``method``, ``sparsity``, ``n`` (finished
-        seeds), ``rank_low``, ``rank_high`` and ``separable`` (see ``bench.statistics.seeds.ranking``; null
-        for more than ``MOST_COMPARED`` configurations, which are not compared in pairs), and mean and half
-        width of ``score`` and of each of ``columns``.
+        seeds), ``rank_low``, ``rank_high``, ``separable`` and ``verdict`` (see ``bench.statistics.ranking``;
+        null for more than ``MOST_COMPARED`` configurations, which are not compared in pairs), and mean and
+        half width of ``score`` and of each of ``columns``.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[st
         raise Missing(
             f"No finished run here has {axes()[score].name}. Widen the filters, or see the page Runs."
         )
-    columns_of_ranks = ["rank_low", "rank_high", "separable"]
+    columns_of_ranks = ["rank_low", "rank_high", "separable", "verdict"]
     if len(found) <= MOST_COMPARED:
         ranks = ranking(runs, score).set_index("config_id")
         found = found.join(ranks[columns_of_ranks], on="config_id")
@@ -62,7 +65,7 @@ def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[st
     found["n"] = found[f"{score}_n"]
     rising = axes()[score].better == "lower"
     found = found.sort_values(f"{score}_mean", ascending=rising, kind="stable")
-    head = ["config_id", "config_label", "method", "sparsity", "n", "rank_low", "rank_high", "separable"]
+    head = ["config_id", "config_label", "method", "sparsity", "n", *columns_of_ranks]
     figures = [f"{metric}_{part}" for metric in metrics for part in ("mean", "half_width")]
     return found[[*head, *figures]].reset_index(drop=True)
 
@@ -71,8 +74,8 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
     """Format ``board`` for readers: rounded intervals, ranks as ``1–3``, and names of methods."""
     metrics = _metrics(board)
     ranks = [_rank(low, high) for low, high in zip(board["rank_low"], board["rank_high"], strict=True)]
-    tied = ["●" if is_tied(row) else "" for row in board["separable"]]
-    table = pd.DataFrame({"rank": ranks, "best?": tied})
+    verdicts = ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
+    table = pd.DataFrame({"rank": ranks, "verdict": verdicts})
     for number, metric in enumerate(metrics):
         axis = axes()[metric]
         half_widths = (
@@ -116,8 +119,29 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
 
 
 def is_tied(separable: object) -> bool:
-    """Tell whether a configuration was compared with the best and is not significantly worse."""
+    """Tell whether a configuration was compared with all others and none is significantly better."""
     return separable is not pd.NA and not separable
+
+
+def grouped(board: pd.DataFrame, score: str) -> str:
+    """Say which configurations of ``board`` may be the best, and by which procedure.
+
+    Parameters
+    ----------
+    board
+        What ``leaderboard`` returns; all its configurations were compared in pairs.
+    score
+        The column that decided the ranking.
+    """
+    count = board["verdict"].value_counts()
+    equivalent, undecided, worse = (int(count.get(name, 0)) for name in ("equivalent", "undecided", "worse"))
+    return (
+        f"Beside the best mean (●), {equivalent} of {len(board)} are equivalent to it{within(score)} (●), "
+        f"{undecided} are undecided (○: the seeds show neither), and {worse} are worse (▽: another one "
+        "is significantly better). Paired t-tests on shared seeds and two one-sided tests, at 5 % after "
+        "Shaffer's and Holm's correction over all pairs, so that the best may have been chosen on the same "
+        "data."
+    )
 
 
 def _rank(low: object, high: object) -> str:

@@ -9,8 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.axes import SCORES, axes
-from bench.figures.parts.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
-from bench.statistics.seeds import ALPHA, paired, references_of
+from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, interval, signed
+from bench.figures.parts.verdicts import counted, said, within
+from bench.statistics.seeds import margin_of, paired, references_of
+from bench.statistics.splits import scope
 
 #: Greatest number of readable rows of a forest plot; readers are told how many are left out.
 MOST_ROWS = 30
@@ -76,22 +78,26 @@ def forest(
 ) -> Chart:
     """Draw the paired differences from the reference with 95 % t-intervals, best first.
 
-    Marks are filled if the difference is significant after Holm's correction. The arguments, and the error
-    ``Missing``, are those of ``differences``.
+    Marks are filled if the configuration differs or is equivalent within the margin, which is shaded; they
+    are open if the seeds show neither. The arguments, and the error ``Missing``, are those of
+    ``differences``.
 
     Examples
     --------
     >>> import bench
     >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
     >>> bench.figures.forest(runs, score="nll").alt
-    '10 of 41 configurations can be told apart from their reference in NLL.'
+    'Compared with their reference in NLL: 10 differ, 0 are equivalent and 31 are undecided.'
     """
     look = look or Look.of(runs)
     axis = axes()[score]
     found = differences(runs, references, score, only)
     shown = found.head(MOST_ROWS)
     figure = look.figure(height=90 + _ROW_PIXELS * len(shown), legend=False)
-    for told, marks in shown.groupby(shown["p_holm"] < ALPHA):
+    margin = margin_of(score) * axis.factor
+    if margin == margin:
+        figure.add_vrect(x0=-margin, x1=margin, fillcolor=look.soft, opacity=0.12, line={"width": 0})
+    for told, marks in shown.groupby(shown["verdict"] != "undecided"):
         colours = [look.colour(method) for method in marks["method"]]
         figure.add_trace(
             go.Scatter(
@@ -110,13 +116,13 @@ def forest(
                     [
                         escaped(row["config_label"]), escaped(row["reference_label"]), int(row["n"]),
                         signed(row["difference"], row["half_width"], axis.digits, axis.factor),
-                        f"{row['p_holm']:.2g}",
+                        said(row, axis),
                     ]
                     for row in marks.to_dict("records")
                 ],
                 hovertemplate=(
                     f"<b>%{{customdata[0]}}</b><br>less %{{customdata[1]}}<br>{axis.name} %{{customdata[3]}}"
-                    "<br>n = %{customdata[2]} pairs, p (Holm) = %{customdata[4]}<extra></extra>"
+                    "<br>n = %{customdata[2]} pairs; %{customdata[4]}<extra></extra>"
                 ),
             )
         )  # fmt: skip
@@ -131,10 +137,10 @@ def forest(
     figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, range=[len(shown) - 0.5, -0.8])
     names = found["reference_label"].unique()
     of = escaped(names[0]) if len(names) == 1 else "the reference"
-    unit = "points" if axis.unit == "%" else axis.unit
+    unit = axis.step
     arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
     figure.update_xaxes(title_text=f"{axis.name} less that of {of}{f' ({unit})' if unit else ''}{arrow}")
-    apart, tests = int((found["p_holm"] < ALPHA).sum()), int(found["tests"].iloc[0])
+    tests = int(found["tests"].iloc[0])
     left_out = len(found) - len(shown)
     rest = f" The {left_out} behind these are in the data below, not in the picture." if left_out else ""
     return Chart(
@@ -144,12 +150,13 @@ def forest(
         how=(
             "The mean over seeds of the difference between a configuration and its reference under the same "
             "seed, with the 95 % t-interval of that mean; values far off are written at the edge. "
-            "Filled marks: the paired t-test tells the two "
-            f"apart at 5 % after Holm's correction for the {tests} comparisons; open marks: it does not. "
-            "The correction covers all comparisons of the suite on this data set, whatever the filters show. "
-            f"{SEEDS}{rest}\n\n**{axis.name}**: {axis.definition}"
+            f"Filled marks: the configuration differs (paired t-test), or is equivalent{within(score)} (two "
+            "one-sided t-tests), at 5 % after Holm's correction. Open marks: undecided, which does not show "
+            f"that they are equal. The correction covers the {tests} comparisons of the suite on this data "
+            "set, whatever the filters show. "
+            f"{scope(runs)}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
-        alt=f"{apart} of {len(found)} configurations can be told apart from their reference in {axis.name}.",
+        alt=f"Compared with their reference in {axis.name}: {counted(found['verdict'])}.",
     )
 
 

@@ -9,6 +9,7 @@ from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent
 from bench.figures.parts.configurations import dashes, short_names
 from bench.results.tables.columns import definitions
+from bench.statistics.splits import overlap
 
 #: Greatest number of lines that readers can tell apart.
 MOST_RUNS = 5
@@ -143,9 +144,19 @@ def seed_curves(
         how=(
             "A line is a configuration: the mean over its finished seeds at each epoch; the band is the 95 % "
             f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. Epochs are counted "
-            "through all stages. " + _defined(what)
+            f"through all stages. {_uncorrected(done)}{_defined(what)}"
         ),
         alt=f"{_name(what)} by epoch: means over seeds of {len(ids)} configurations.",
+    )
+
+
+def _uncorrected(runs: pd.DataFrame) -> str:
+    """Say that bands are too narrow for statements about new examples, where seeds draw their own parts."""
+    if not overlap(runs).any():
+        return ""
+    return (
+        "Each seed draws its own parts of the data, and these overlap; the band is not corrected for it, "
+        "since it describes how training went. "
     )
 
 

@@ -19,6 +19,7 @@ from bench.statistics.nonparametric import (
     wilcoxon,
 )
 from bench.statistics.seeds import by_seed, paired
+from bench.statistics.splits import overlap
 
 #: The parts of a label about data set and network, over which configurations are compared here.
 _PLACE = re.compile(r" (dataset|network)=\S+")
@@ -58,24 +59,26 @@ def compare(runs: pd.DataFrame, one: str, other: str, score: str = SCORES[0]) ->
     if not {one, other} <= set(table.columns) or one == other:
         raise Missing(f"Choose two different configurations that have {axis.name}.")
     pairs = table[[one, other]].dropna()
+    share = float(overlap(mine[mine["status"] == "done"]).max())
     if pairs.empty:
-        found = superiority(table[one], table[other], axis.better or "higher")
-        share = f"probability that {axis.name} of a run is better, not paired: the two share no seed"
+        found = superiority(table[one], table[other], axis.better or "higher", share=share)
+        what = f"probability that {axis.name} of a run is better, not paired: the two share no seed"
         fewer = int(table[[one, other]].notna().sum().min())
-        rows = [(share, *found, _NO_NUMBER, fewer, "")]
+        rows = [(what, *found, _NO_NUMBER, fewer, "")]
         return pd.DataFrame(rows, columns=list(_COLUMNS))
     n = len(pairs)
     rows = [_mean_difference(mine, one, other, score, axis.factor)]
-    found = superiority(pairs[one], pairs[other], axis.better or "higher", paired=True)
-    share = f"probability that {axis.name} is better under the same seed"
-    rows.append((share, *found, _NO_NUMBER, n, ""))
+    found = superiority(pairs[one], pairs[other], axis.better or "higher", paired=True, share=share)
+    what = f"probability that {axis.name} is better under the same seed"
+    rows.append((what, *found, _NO_NUMBER, n, ""))
     try:
-        p = wilcoxon(pairs[one], pairs[other])
+        p = wilcoxon(pairs[one], pairs[other], share)
         rows.append(("Wilcoxon signed-rank test", _NO_NUMBER, _NO_NUMBER, _NO_NUMBER, p, n, ""))
     except TooFew as error:
         rows.append(("Wilcoxon signed-rank test", *_NOTHING, n, str(error)))
     try:
-        mean = bootstrap_interval(axis.factor * (pairs[one] - pairs[other]).to_numpy(), np.mean)
+        differences = axis.factor * (pairs[one] - pairs[other]).to_numpy()
+        mean = bootstrap_interval(differences, np.mean, share=share)
         rows.append(("mean difference, percentile bootstrap", *mean, _NO_NUMBER, n, ""))
     except TooFew as error:
         rows.append(("mean difference, percentile bootstrap", *_NOTHING, n, str(error)))
@@ -175,13 +178,14 @@ def middle(runs: pd.DataFrame, score: str = SCORES[0]) -> pd.DataFrame:
         raise Missing("An interquartile mean over data sets needs at least 2 of them, and has 1.")
     usual = done.groupby("setting", observed=True)[score].transform("mean")
     done["relative"] = done[score] / usual
+    done["overlap"] = overlap(done)
     rows = []
     for name, mine in done.groupby("configuration", sort=False, observed=True):
-        scores = {
-            str(key): part["relative"].to_numpy() for key, part in mine.groupby("setting", observed=True)
-        }
+        settings = {str(key): part for key, part in mine.groupby("setting", observed=True)}
+        scores = {key: part["relative"].to_numpy() for key, part in settings.items()}
+        share = {key: float(part["overlap"].max()) for key, part in settings.items()}
         try:
-            rows.append((name, *interquartile_mean(scores)))
+            rows.append((name, *interquartile_mean(scores, share=share)))
         except TooFew as error:
             raise Missing(str(error)) from None
     return pd.DataFrame(rows, columns=["configuration", "value", "low", "high"])

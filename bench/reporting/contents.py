@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -97,19 +96,18 @@ def _of_setting(
     look: Look,
 ) -> list[Section]:
     """Make the sections that compare methods on one data set and network."""
-    from bench.figures import axes, is_tied, latex, leaderboard, ranked_by, shown, tradeoff
+    from bench.figures import MOST_COMPARED, axes, grouped, latex, leaderboard, ranked_by, shown, tradeoff
+    from bench.statistics import scope
 
     score = ranked_by(plan)
     axis = axes()[score]
 
     def ranked() -> Section:
         board = leaderboard(runs, score)
-        tied = sum(map(is_tied, board["separable"]))
+        group = f"{grouped(board, score)} " if len(board) <= MOST_COMPARED else ""
         words = (
-            f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds, on this "
-            f"data set. ●: can't be told apart from the best ({tied} of {len(board)}, the best included): "
-            "paired t-tests on shared seeds, at 5 % after Holm's correction over all pairs. The rank is the "
-            "range of ranks that these tests leave possible."
+            f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds. "
+            f"{group}The rank is the range of ranks that these tests leave possible. {scope(runs)}"
         )
         caption = f"{plan['suite']}, scale {plan['scale']}, {setting}: means and 95 % t-intervals over seeds."
         return Section(f"{setting}: ranking", [words], shown(board, look), latex=latex(board, look, caption))
@@ -190,7 +188,8 @@ def _differences(
     """Make the section of paired differences to the reference, as a figure and in numbers."""
     import pandas as pd
 
-    from bench.figures import axes, forest, signed
+    from bench.figures import axes, forest, said, signed, within
+    from bench.statistics import scope
 
     chart, axis = forest(runs, references, score, look), axes()[score]
     table = pd.DataFrame(
@@ -202,13 +201,15 @@ def _differences(
                 for mean, half_width in zip(chart.data["difference"], chart.data["half_width"], strict=True)
             ],
             "pairs": chart.data["n"],
-            "p (Holm)": ["–" if math.isnan(p) else f"{p:.2g}" for p in chart.data["p_holm"]],
+            "verdict": [said(row, axis) for row in chart.data.to_dict("records")],
         }
     )
     tests = int(chart.data["p_holm"].notna().sum())
     words = (
         f"Mean difference of {axis.name} to the reference under the same seed ± half width of its 95 % "
-        f"t-interval; p of the paired t-test after Holm's correction for the {tests} comparisons."
+        f"t-interval. Verdicts: the paired t-test shows that it differs, or two one-sided t-tests that it is "
+        f"equivalent{within(score)}, at 5 % after Holm's correction for the {tests} comparisons. "
+        f"{scope(runs)}"
     )
     return Section(f"{setting}: {chart.title}", [words], table, chart)
 

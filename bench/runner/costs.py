@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from bench.data.fingerprint import fingerprint
 from bench.experiment.budget import CAP
 from bench.experiment.building import DTYPES
 from bench.experiment.cached import once_per
@@ -121,6 +122,9 @@ def account(
         "epochs_factor": factor,
         "epochs_capped": factor == CAP,
         "epochs_total": spent.epochs,
+        "train_examples": len(problem.splits.train),
+        "test_examples": len(problem.splits.test),
+        "test_set": fingerprint(problem.splits.test),
         "steps_total": spent.steps,
         "events": spent.events,
         "execution": execution.summary(module),

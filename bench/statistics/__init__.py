@@ -24,8 +24,11 @@ from bench.statistics.seeds import (
     pareto_front,
     ranking,
     references_of,
+    shaffer,
     summarise,
+    verdicts,
 )
+from bench.statistics.splits import overlap, scope
 
 __all__ = [
     "ALPHA",
@@ -39,12 +42,16 @@ __all__ = [
     "differences",
     "holm",
     "interquartile_mean",
+    "overlap",
     "paired",
     "pareto_front",
     "ranking",
     "references_of",
+    "scope",
+    "shaffer",
     "summarise",
     "superiority",
+    "verdicts",
     "wilcoxon",
     "wilson",
 ]

@@ -3,6 +3,9 @@
 These are the probability of superiority, the signed-rank test, bootstrap intervals, ranks over data sets and
 intervals of shares. A statistic that too few seeds or data sets cannot support raises ``TooFew``. Intervals
 have the level ``LEVEL``. Random draws start from ``seed``, so that the same numbers give the same interval.
+
+Where seeds draw their own test parts, ``share`` is their ``bench.statistics.splits.overlap``: n seeds then
+tell as much about a mean as n / (1 + n share) independent ones, by which intervals and tests are widened.
 """
 
 from __future__ import annotations
@@ -56,7 +59,9 @@ class AverageRanks(NamedTuple):
     p: float
 
 
-def superiority(x: ArrayLike, y: ArrayLike, better: str = "higher", paired: bool = False) -> Interval:
+def superiority(
+    x: ArrayLike, y: ArrayLike, better: str = "higher", paired: bool = False, share: float = 0.0
+) -> Interval:
     """Estimate the probability that a run of ``x`` is better than a run of ``y``, counting ties half.
 
     This is P(X > Y) + P(X = Y) / 2. Coverage of the intervals: without pairing 90 to 97 % from 3 runs on each
@@ -73,6 +78,8 @@ def superiority(x: ArrayLike, y: ArrayLike, better: str = "higher", paired: bool
         Compare only values at the same place, which belong to the same seed; ``x`` and ``y`` then have the
         same length, and the interval is Wilson's. Otherwise every ``x`` is compared with every ``y``, and the
         interval is Newcombe's.
+    share
+        Overlap of the seeds' test parts.
 
     Returns
     -------
@@ -96,19 +103,26 @@ def superiority(x: ArrayLike, y: ArrayLike, better: str = "higher", paired: bool
         return Interval(math.nan, math.nan, math.nan)
     value = float(np.mean((np.sign(differences) + 1) / 2))
     if paired:
-        low, high = wilson(value * differences.size, differences.size)
+        size = _independent(differences.size, share)
+        low, high = wilson(value * size, size)
         return Interval(value, float(low), float(high))
-    limit = (_newcombe_low(share, len(mine), len(theirs)) for share in (value, 1 - value))
+    sizes = _independent(len(mine), share), _independent(len(theirs), share)
+    limit = (_newcombe_low(part, *sizes) for part in (value, 1 - value))
     return Interval(value, next(limit), 1 - next(limit))
 
 
-def wilcoxon(x: ArrayLike, y: ArrayLike) -> float:
+def wilcoxon(x: ArrayLike, y: ArrayLike, share: float = 0.0) -> float:
     """Compute the two-sided p value of the Wilcoxon signed-rank test of paired differences.
+
+    With a ``share``, the standard error of the rank sum in its normal approximation is multiplied by
+    √(1 + n share).
 
     Parameters
     ----------
     x, y
         Shape (n,); values at the same place belong to the same seed. Pairs with a NaN are ignored.
+    share
+        Overlap of the seeds' test parts.
 
     Raises
     ------
@@ -122,10 +136,16 @@ def wilcoxon(x: ArrayLike, y: ArrayLike) -> float:
     _check(len(differences), FEWEST_SEEDS, "seeds", "The Wilcoxon signed-rank test")
     if not differences.any():
         return 1.0
-    return float(stats.wilcoxon(differences).pvalue)
+    if not share:
+        return float(stats.wilcoxon(differences).pvalue)
+    p = stats.wilcoxon(differences, zero_method="zsplit", method="approx").pvalue
+    z = stats.norm.isf(p / 2)
+    return float(2 * stats.norm.sf(z / math.sqrt(1 + len(differences) * share)))
 
 
-def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> Interval:
+def bootstrap_interval(
+    values: ArrayLike, statistic: Callable[..., Any] = np.mean, seed: int = 0, share: float = 0.0
+) -> Interval:
     """Compute ``statistic`` over seeds with its percentile bootstrap interval.
 
     With 10 values the interval of the mean covers 90 % if they are normal and 86 % if they are exponential;
@@ -139,6 +159,9 @@ def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mea
         A function of an array and ``axis``.
     seed
         Seed of the resampling.
+    share
+        Overlap of the seeds' test parts: distances of the limits from the estimate are multiplied by
+        √(1 + n share).
 
     Raises
     ------
@@ -154,10 +177,13 @@ def bootstrap_interval(values: ArrayLike, statistic: Callable[..., Any] = np.mea
         (known,), statistic, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile",
         vectorized=True, rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return Interval(float(statistic(known, axis=0)), float(found.low), float(found.high))
+    value, wider = float(statistic(known, axis=0)), math.sqrt(1 + len(known) * share)
+    return Interval(value, value + wider * (found.low - value), value + wider * (found.high - value))
 
 
-def interquartile_mean(scores: Mapping[str, ArrayLike], seed: int = 0) -> Interval:
+def interquartile_mean(
+    scores: Mapping[str, ArrayLike], seed: int = 0, share: Mapping[str, float] | None = None
+) -> Interval:
     """Compute the mean of the middle half of all runs of a method, with a stratified percentile bootstrap.
 
     Seeds are resampled within each data set. With 10 normal values in each of 4 data sets the interval covers
@@ -170,6 +196,8 @@ def interquartile_mean(scores: Mapping[str, ArrayLike], seed: int = 0) -> Interv
         ignored.
     seed
         Seed of the resampling.
+    share
+        Overlap of the seeds' test parts by data set; 0 for one that is not named.
 
     Raises
     ------
@@ -188,6 +216,9 @@ def interquartile_mean(scores: Mapping[str, ArrayLike], seed: int = 0) -> Interv
     fewest = min(map(len, strata), default=0)
     _check(fewest, FEWEST_SEEDS, "seeds in every data set", "The interquartile mean's bootstrap")
     drawn = [generator.choice(values, (_RESAMPLES, len(values))) for values in strata]
+    for at, name in enumerate(scores):  # seeds that overlap vary together: move each resample as a whole
+        centre, wider = strata[at].mean(), math.sqrt(1 + len(strata[at]) * (share or {}).get(name, 0.0))
+        drawn[at] += (wider - 1) * (drawn[at].mean(axis=1, keepdims=True) - centre)
     means = stats.trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(stats.trim_mean(np.concatenate(strata), 0.25)), float(low), float(high))
@@ -259,12 +290,17 @@ def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Numbers, Numbers]:
     return low, high
 
 
+def _independent(seeds: int, share: float) -> float:
+    """Return how many independent seeds tell as much about a mean as ``seeds`` that overlap."""
+    return seeds / (1 + seeds * share)
+
+
 def _check(has: int, needs: int, unit: str, what: str) -> None:
     if has < needs:
         raise TooFew(f"{what} needs at least {needs} {unit}, and has {has}.")
 
 
-def _newcombe_low(share: float, mine: int, theirs: int) -> float:
+def _newcombe_low(share: float, mine: float, theirs: float) -> float:
     """Solve share - θ = z sqrt(V(θ)) for θ below ``share``; V is Hanley and McNeil's, with halved sizes."""
     from scipy import optimize, stats
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from bench.figures import SCORES, axes, within
 from bench.results.tables.columns import definitions
 from bench.statistics.seeds import ALPHA, LEVEL
 from dashboard.plain import plain
@@ -79,6 +80,7 @@ for section, entries in found.items():
             st.markdown("\n\n".join(_entry(name, known) for name, known in entries.items()))
 
 if not wanted:
+    margins = ", ".join(f"{axes()[score].name}{within(score)}" for score in SCORES)
     st.subheader("How are intervals computed?", anchor=False)
     st.markdown(
         f"""
@@ -87,16 +89,23 @@ if not wanted:
 - **Differences** from a reference configuration are computed seed by seed and then averaged (**paired**),
   with the t-interval of the differences. p values are those of the paired t-test (Welch's t-test if two
   configurations share fewer than two seeds), adjusted by **Holm's** procedure for all comparisons made at
-  once. Two configurations can be told apart if the adjusted p is below {ALPHA:g}.
+  once, or by **Shaffer's** for all pairs of a ranking.
+- **Verdicts**: two configurations **differ** if the adjusted p is below {ALPHA:g}. They are **equivalent** if
+  two one-sided t-tests show, at the same level, that the difference is smaller than the margin of the score
+  ({margins}). Otherwise the seeds leave it **undecided**; the smallest difference that they would have shown
+  is given.
+- **Best**: a configuration may be the best unless another one is significantly better.
 - **Ranks** range from 1 plus the number of configurations that are significantly better to the number of
   those that are not significantly worse.
 - **Shares** of examples (accuracy in a bin of confidence) have the **Wilson** interval.
 - Statistics that need more data are refused: the bootstrap and Wilcoxon's test below 10 values, critical
   differences below 5 data sets.
 
-Seeds stand for the randomness of training: initial weights, subspace, order of examples and noise. A data
-set with an official test part has the same test part for all seeds; one without (`digits`) is split anew for
-each seed, so that runs of several seeds share test images. No interval here covers other data sets.
+Seeds stand for the randomness of training: initial weights, subspace, order of examples and noise. Where
+all seeds have the same test part, an interval says nothing about other examples. Where each seed draws its
+own (`digits` with `dataset.split: per_seed`), test parts overlap, and all intervals and tests are corrected
+for it: the variance of a mean over n seeds is s² (1/n + n_test/n_train) (Nadeau and Bengio 2003).
+`runs.test_set` tells which of the two it is. No interval here covers other data sets.
 """
     )
     st.subheader("How are FLOPs counted?", anchor=False)

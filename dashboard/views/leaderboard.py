@@ -1,10 +1,11 @@
-"""Page Leaderboard: which configuration is best, and which others cannot be told apart from it."""
+"""Page Leaderboard: which configuration is best, which are equivalent to it, and which are worse."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import MOST_COMPARED, SCORES, axes, is_tied, latex, leaderboard, shown
+from bench.figures import MOST_COMPARED, SCORES, axes, grouped, latex, leaderboard, shown
+from bench.statistics.splits import scope
 from dashboard import show
 from dashboard.filters import Selection
 from dashboard.plain import plain
@@ -35,7 +36,9 @@ with show.forgiving():
             "rank": st.column_config.TextColumn(
                 help="from 1 + the number significantly better to the number not significantly worse"
             ),
-            "best?": st.column_config.TextColumn(help="● can't be told apart from the best"),
+            "verdict": st.column_config.TextColumn(
+                help="● the best, or equivalent to it; ○ undecided; ▽ some configuration is better"
+            ),
             **{head: st.column_config.TextColumn(help=heads[head]) for head in table if head in heads},
         },
         alt=f"Configurations by {axis.name}, best first.",
@@ -45,11 +48,9 @@ with show.forgiving():
     if len(board) > MOST_COMPARED:
         st.info(f"No ranks: {len(board):,} are too many to compare in pairs. Narrow the filters first.")
     else:
-        tied = sum(map(is_tied, board["separable"]))
         st.markdown(
-            f"**{tied} of {len(board)}** can't be told apart from the best (●, itself included) by paired "
-            "t-tests on shared seeds, at 5 % after Holm's correction over all pairs that the filters leave. "
-            "± is the half width of the 95 % t-interval over seeds."
+            f"{grouped(board, score)} Pairs are those that the filters leave. ± is the half width of the "
+            f"95 % t-interval over seeds. {scope(selection.runs)}"
         )
     buttons = st.columns([1, 1, 4])
     with buttons[0]:

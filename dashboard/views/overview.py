@@ -6,6 +6,7 @@ import streamlit as st
 
 from bench.figures import MOST_ROWS, at_compression, axes, best, coverage, forest, interval
 from bench.statistics.seeds import summarise
+from bench.statistics.splits import scope
 from dashboard import data, filters, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
@@ -41,8 +42,8 @@ with show.forgiving():
         words = f"{counts['open']} open, {counts['failed']} failed; {counts['seeds']} seeds"
         show.card("Runs done", f"{counts['runs']:,}", words)
 st.caption(
-    "Mean ± half width of the 95 % t-interval over seeds, on this data set. The best of many looks a little "
-    "better than it would in a repetition; the page Leaderboard shows which others cannot be told apart."
+    f"Mean ± half width of the 95 % t-interval over seeds. {scope(selection.runs)} The best of many looks a "
+    "little better than it would in a repetition; the page Leaderboard shows which others may be the best."
 )
 
 references = data.references(selection.part)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from bench.figures import axes, compare, middle, ranks
 from bench.statistics.seeds import summarise
+from bench.statistics.splits import scope
 from dashboard import choose, data, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
@@ -32,7 +33,7 @@ with right:
 with show.forgiving():
     found = compare(selection.runs, labels.get(one or "", ""), labels.get(other or "", ""), score)
     better = {"higher": "above 0: the first is better", "lower": "below 0: the first is better"}
-    unit = "points" if axis.unit == "%" else axis.unit
+    unit = axis.step
     st.dataframe(
         found.drop(columns="words"),
         hide_index=True,
@@ -48,9 +49,9 @@ with show.forgiving():
     for row in found[found["words"] != ""].itertuples():
         st.markdown(plain(f"{row.what}: {row.words}"))
     st.caption(
-        f"Differences of {axis.name}: {better.get(axis.better or '', '')}. Seeds vary the training, not the "
-        "data set. p values are not corrected for several comparisons, some of which would be small by "
-        "chance; the tests of the Leaderboard are corrected."
+        f"Differences of {axis.name}: {better.get(axis.better or '', '')}. {scope(selection.runs)} p values "
+        "are not corrected for several comparisons, some of which would be small by chance; the tests of the "
+        "Leaderboard are corrected."
     )
     show.download("significance", found)
 

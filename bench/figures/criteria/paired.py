@@ -12,8 +12,10 @@ from plotly.subplots import make_subplots
 
 from bench.figures.criteria.words import signed, verdicts
 from bench.figures.parts.axes import SCORES, Axis, axes
-from bench.figures.parts.chart import SEEDS, Chart, Look, Missing, escaped, interval, translucent
-from bench.statistics.seeds import ALPHA, by_seed, paired, references_of, summarise
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, translucent
+from bench.figures.parts.verdicts import counted, said, within
+from bench.statistics.seeds import by_seed, margin_of, paired, references_of, summarise
+from bench.statistics.splits import scope
 
 #: Most panels (pairs of a recipe and a sparsity) in one figure; the others are in its data only.
 _MOST_PANELS = 8
@@ -50,10 +52,10 @@ def differences(
         - ``kind``: ``criterion`` (the reference's method with another criterion) or ``control`` (another
           method of the same sparsity without a criterion);
         - ``name``: name of the criterion, or of the control's method;
-        - ``difference``, ``half_width``, ``n``, ``p``, ``p_holm``: see ``bench.statistics.paired``. The
+        - ``difference``, ``half_width``, ``n``, ``p``, ``p_holm``, ``smallest``, ``p_equivalent``,
+          ``verdict`` (``undecided`` where there is no result yet): see ``bench.statistics.paired``. The
           family of Holm's correction is all configurations, also those that are not in ``only``;
-        - ``tests``: number of tests in this family;
-        - ``told_apart``: whether ``p_holm`` is below 0.05.
+        - ``tests``: number of tests in this family.
 
     Raises
     ------
@@ -65,6 +67,7 @@ def differences(
     involved = runs["config_id"].isin([*others, *others.values()])
     found = paired(runs[involved], score, others)
     columns = ["config_id", "difference", "half_width", "n", "p", "p_holm"]
+    columns += ["smallest", "p_equivalent", "verdict"]
     table = compared.merge(found[columns], on="config_id", how="left")
     if table.loc[table["kind"] == "criterion", "difference"].isna().all():
         raise Missing(
@@ -77,7 +80,7 @@ def differences(
         if (table["kind"] != "criterion").all():
             raise Missing("The filters leave no criterion to compare. Widen them.")
     table["n"] = table["n"].fillna(0).astype(int)
-    table["told_apart"] = (table["p_holm"] < ALPHA).astype(bool)
+    table["verdict"] = table["verdict"].fillna("undecided")
     return table
 
 
@@ -136,12 +139,11 @@ def criteria(
             x=0, xref="paper", xanchor="left", align="left", yanchor="bottom",
             font={"size": 13, "color": look.ink},
         )  # fmt: skip
-    unit = {"%": " (points)", "": ""}.get(axis.unit, f" ({axis.unit})")
+    unit = f" ({axis.step})" if axis.step else ""
     arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
     figure.update_xaxes(range=[low, high], title_text="", tickformat="~g")
     figure.update_xaxes(title_text=f"difference in {axis.name}{unit}{arrow}", row=len(panels))
     rivals = found[found["kind"] == "criterion"]
-    told = int(rivals["told_apart"].sum())
     cut = len(groups) - len(shown)
     rest = f" {cut} more recipes and sparsities are in the data below, not in the picture." if cut else ""
     return Chart(
@@ -151,16 +153,17 @@ def criteria(
         how=(
             "A mark is the mean over seeds of the difference to the reference criterion under the same seed, "
             "all other settings equal; the bar is the 95 % t-interval of that mean, n pairs in the tooltip. "
-            f"**Filled** marks: the paired t-test tells the two apart at 5 % after Holm's correction for the "
+            f"**Filled** marks: the two differ (paired t-test) or are equivalent{within(score)} (two "
+            "one-sided t-tests; the shaded region), at 5 % after Holm's correction for the "
             f"{int(found['tests'].iloc[0])} comparisons of the suite on this data set, whatever is shown; "
-            "**open** ones: it does not, which does not show that they are equal. Below the thin rule stand "
+            "**open** ones: undecided, which does not show that they are equal. Below the thin rule stand "
             "controls: methods of the same sparsity without a criterion. The range is that of the criteria; "
             "a control beyond it is written at the edge. All panels share it. "
-            f"{SEEDS}{rest}\n\n**{axis.name}**: {axis.definition}"
+            f"{scope(runs)}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(
-            f"{told} of {len(rivals)} criteria in {len(groups)} recipes and sparsities can be told apart "
-            f"from their reference criterion in {axis.name}. {' '.join(verdicts(found, score, look))}"
+            f"Criteria in {len(groups)} recipes and sparsities, compared with their reference criterion in "
+            f"{axis.name}: {counted(rivals['verdict'])}. {' '.join(verdicts(found, score, look))}"
         ),
     )
 
@@ -271,6 +274,12 @@ def _draw(
         else:
             figure.add_trace(_mark(row, place, colour, symbol, axis, look), row=number, col=1)
     figure.add_vline(x=0, line={"color": look.ink, "width": 1.5}, row=number, col=1)
+    margin = margin_of(axis.column) * axis.factor
+    if not math.isnan(margin):
+        band = [max(-margin, limits[0]), min(margin, limits[1])]
+        figure.add_vrect(
+            x0=band[0], x1=band[1], fillcolor=look.soft, opacity=0.12, line={"width": 0}, row=number, col=1
+        )
     rivals = sum(row["kind"] == "criterion" for row in panel)
     if rivals < len(panel):
         figure.add_hline(y=rivals - 0.5, line={"color": look.soft, "width": 1}, row=number, col=1)
@@ -281,8 +290,6 @@ def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Ax
     known = look.criteria if row["kind"] == "criterion" else {}
     reference = look.criterion.label(row["reference_criterion"])
     words = str(known.get(row["name"], {}).get("formula", ""))
-    p = f"{row['p_holm']:.2g}" if row["p_holm"] == row["p_holm"] else "–"
-    verdict = "told apart" if row["told_apart"] else "not told apart"
     return go.Scatter(
         x=[row["difference"] * axis.factor],
         y=[place],
@@ -290,8 +297,8 @@ def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Ax
         name=escaped(row["name"]),
         showlegend=False,
         marker={
-            "symbol": symbol if row["told_apart"] else f"{symbol}-open", "size": 11, "color": colour,
-            "line": {"width": 2, "color": colour},
+            "symbol": f"{symbol}-open" if row["verdict"] == "undecided" else symbol,
+            "size": 11, "color": colour, "line": {"width": 2, "color": colour},
         },
         error_x={
             "type": "data", "array": [0 if math.isnan(half_width) else half_width],
@@ -299,8 +306,7 @@ def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Ax
         },
         hovertemplate=(
             f"<b>{escaped(row['config_label'])}</b>{f'<br>{escaped(words)}' if words else ''}<br>less "
-            f"{reference}: {signed(row, axis)}<br>n = {row['n']} pairs, p (Holm) = "
-            f"{p}: {verdict}<extra></extra>"
+            f"{reference}: {signed(row, axis)}<br>n = {row['n']} pairs; {said(row, axis)}<extra></extra>"
         ),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ import pandas as pd
 from bench.figures.parts import chart
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Look
+from bench.figures.parts.verdicts import within
 from bench.statistics.seeds import by_seed
 
 #: A row of ``bench.figures.criteria.paired.differences``.
@@ -46,9 +47,8 @@ def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: in
             sentences.append(f"{group}: {_verdict(rivals, axis, comparisons, look.criterion)}")
         for row in groups[group]:
             if row["kind"] == "control":
-                told = f"is {_direction(row, axis)} than" if row["told_apart"] else "can't be told apart from"
                 reference = look.criterion.name(row["reference_criterion"])
-                text = f"{look.name(row['name'])}, the control, {told} {reference}: {signed(row, axis)}."
+                text = f"{look.name(row['name'])}, the control, {_compared(row, axis, reference)}."
                 sentences.append(f"{group}: {text}")
     if len(groups) > most:
         sentences.append(f"Of {len(groups) - most} more recipes and sparsities see the data of the chart.")
@@ -130,8 +130,7 @@ def _criterion(cell: Mapping[str, Any]) -> str | None:
 def signed(row: Row, axis: Axis) -> str:
     """Format a difference with its half-width and unit: ``+0.81 ± 0.32 points``."""
     text = chart.signed(row["difference"], row["half_width"], axis.digits, axis.factor).replace("-", "−")
-    unit = "points" if axis.unit == "%" else axis.unit
-    return f"{text} {unit}".rstrip()
+    return f"{text} {axis.step}".rstrip()
 
 
 def _direction(row: Row, axis: Axis) -> str:
@@ -140,36 +139,46 @@ def _direction(row: Row, axis: Axis) -> str:
     return "better" if (row["difference"] > 0) == (axis.better == "higher") else "worse"
 
 
+def _compared(row: Row, axis: Axis, reference: str) -> str:
+    """Say how one row compares with its reference, with the numbers."""
+    numbers = signed(row, axis)
+    if row["verdict"] == "differs":
+        return f"is {_direction(row, axis)} than {reference} ({numbers}, p = {row['p_holm']:.2g})"
+    if row["verdict"] == "equivalent":
+        return f"is equivalent to {reference}{within(axis.column)} ({numbers})"
+    return f"differs from {reference} by {numbers}, which decides nothing"
+
+
 def _verdict(rows: Sequence[Row], axis: Axis, comparisons: int, look: Look) -> str:
     """Say what the differences of one panel show; every row has a difference, and ``look`` names criteria."""
     reference = look.name(rows[0]["reference_criterion"])
     seeds = _counts([row["n"] for row in rows])
-    told = [row for row in rows if row["told_apart"]]
     if all(math.isnan(row["p_holm"]) for row in rows):
         return f"a single seed each, so nothing can be said of differences to {reference} in {axis.name}."
-    if not told:
-        largest = max(rows, key=lambda row: abs(row["difference"]))
-        alone = [look.name(row["name"]) for row in rows if abs(row["difference"]) > row["half_width"]]
-        what = "interval" if len(alone) == 1 else "intervals"
-        verb = "excludes" if len(alone) == 1 else "exclude"
-        many = (
-            f" Taken alone, the {what} of {_listed(alone)} {verb} 0, but not after Holm's correction for "
-            f"{comparisons} comparisons."
-            if alone
-            else ""
-        )
-        return (
-            f"no criterion can be told apart from {reference} in {axis.name} ({seeds}); the largest "
-            f"difference is that of {look.name(largest['name'])}, {signed(largest, axis)}.{many}"
-        )
     parts = [
-        f"{look.name(row['name'])} is {_direction(row, axis)} than {reference} ({signed(row, axis)}, "
-        f"p = {row['p_holm']:.2g})"
-        for row in told
+        f"{look.name(row['name'])} {_compared(row, axis, reference)}"
+        for row in rows
+        if row["verdict"] == "differs"
     ]
-    others = [look.name(row["name"]) for row in rows if not row["told_apart"]]
-    rest = f"; {_listed(others)} can't be told apart from it" if others else ""
-    return f"in {axis.name}, {_listed(parts)}{rest} ({seeds})."
+    for verdict, words in (("equivalent", f"equivalent to it{within(axis.column)}"), ("undecided", "")):
+        mine = [row for row in rows if row["verdict"] == verdict]
+        if mine:
+            are = "is" if len(mine) == 1 else "are"
+            names = _listed([look.name(row["name"]) for row in mine])
+            parts.append(f"{names} {are} {words or _undecided(mine, axis, comparisons)}")
+    start = "" if any(row["verdict"] == "differs" for row in rows) else f"compared with {reference} "
+    return f"{start}in {axis.name}, {'; '.join(parts)} ({seeds})."
+
+
+def _undecided(rows: Sequence[Row], axis: Axis, comparisons: int) -> str:
+    """Say why nothing was decided: what would have shown, and how many intervals exclude 0 if taken alone."""
+    smallest = [row["smallest"] for row in rows if not math.isnan(row["smallest"])]
+    if not smallest:
+        return "undecided"
+    most = f"{max(smallest) * axis.factor:.{axis.digits}f} {axis.step}".rstrip()
+    alone = sum(abs(row["difference"]) > row["half_width"] for row in rows)
+    many = f"; alone, {alone} would differ, but not among {comparisons} comparisons" if alone else ""
+    return f"undecided (these seeds show differences from {most} on{many})"
 
 
 def _counts(n: Sequence[int]) -> str:

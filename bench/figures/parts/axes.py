@@ -52,6 +52,11 @@ class Axis:
         return str(_defined(self.table, self.column)["definition"])
 
     @property
+    def step(self) -> str:
+        """Return the unit of a difference of shown values: points where values are in per cent."""
+        return "points" if self.unit == "%" else self.unit
+
+    @property
     def title(self) -> str:
         """Return the name with its unit and an arrow in the better direction."""
         unit = f" ({self.unit})" if self.unit else ""
@@ -70,6 +75,8 @@ _AXES = (
     Axis("nll", "NLL", digits=3, unit="nats"),
     Axis("brier", "Brier score", digits=3),
     Axis("ece", "ECE", 100, 2, unit="%"),
+    Axis("posterior_gain_nll", "gain in NLL by averaging", digits=4, unit="nats"),
+    Axis("posterior_gain_ece", "gain in ECE by averaging", 100, 2, unit="%"),
     Axis("sparsity", "sparsity", 100, 1, unit="% removed"),
     Axis("density", "density", 100, 1, log=True, unit="% of weights"),
     Axis("train_flops_ratio", "training FLOPs", digits=3, log=True, unit="of dense VI"),

@@ -38,13 +38,6 @@ _DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
 _TOKEN = re.compile(r"(?<!\S)([\w.]{1,200})=(\[[^\]]*\]|\{[^}]*\}|\S+)")
 
 
-#: What intervals over seeds cover; shown below charts that have them.
-SEEDS = (
-    "Seeds vary the training, and for data without an official test part (digits) also the split. An "
-    "interval says nothing about other data sets."
-)
-
-
 class Missing(Exception):
     """Report that there is nothing to draw; the message tells readers what is missing and how to get it."""
 

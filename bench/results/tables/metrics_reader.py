@@ -21,8 +21,13 @@ LISTS = ("metrics", "calibration", "selective", "stages")
 #: The metrics that the table ``runs`` shows of the last stage.
 VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 
-#: The rows of ``metrics`` that ``runs`` shows: averaged prediction without temperature, unshifted test set.
-_SHOWN = {"predictor": "samples", "split": "test", "shift": None, "severity": None}
+#: Columns of ``runs`` that say what averaging over samples gains, and the metric that they compare.
+GAINS = {"posterior_gain_nll": "nll", "posterior_gain_ece": "ece"}
+
+#: The rows of ``metrics`` that ``runs`` shows: unshifted test set.
+_SHOWN = {"split": "test", "shift": None, "severity": None}
+#: Predictors without temperature: of averaged samples, which ``runs`` shows, and of the mean network.
+_SAMPLES, _MEAN = "samples", "mean"
 _NONE = "metrics.json: the run is done, but there is no metric"
 
 
@@ -85,9 +90,22 @@ def _view(metrics: Columns) -> dict[str, Any]:
         raise StoreError(_NONE)
     stage = metrics["stage"][-1]
     wanted = (stage, *_SHOWN.values())
-    rows = zip(*(metrics[key] for key in ("stage", *_SHOWN, "metric", "value")), strict=True)
-    found = {metric: value for *where, metric, value in rows if tuple(where) == wanted}
-    return {"stage": stage} | {metric: found.get(metric) for metric in VIEW}
+    found: dict[str, dict[str, Any]] = {}
+    keys = ("predictor", "metric", "value", "stage", *_SHOWN)
+    for predictor, metric, value, *where in zip(*(metrics[key] for key in keys), strict=True):
+        if tuple(where) == wanted:
+            found.setdefault(predictor, {})[metric] = value
+    return _shown(stage, found)
+
+
+def _shown(stage: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the columns of ``runs`` from the metrics of the last stage, by predictor and metric."""
+    samples, mean = found.get(_SAMPLES, {}), found.get(_MEAN, {})
+    view = {"stage": stage} | {metric: samples.get(metric) for metric in VIEW}
+    for column, metric in GAINS.items():
+        both = samples.get(metric) is not None and mean.get(metric) is not None
+        view[column] = mean[metric] - samples[metric] if both else None
+    return view
 
 
 def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] | None:
@@ -107,12 +125,8 @@ def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] |
         return None
     ends = np.cumsum(np.bincount(encoded.indices.to_numpy(), minlength=len(last))) - 1
     stages = dict(zip(run_ids, metrics.column("stage").take(pa.array(ends)).to_pylist(), strict=True))
-    kept = metrics.select(["run_id", "stage", "metric", "value"]).filter(shown)
-    values: dict[tuple[str, str], dict[str, Any]] = {}
-    for run_id, stage, metric, value in zip(*(c.to_pylist() for c in kept.columns), strict=True):
-        values.setdefault((run_id, stage), {})[metric] = value
-    views = {}
-    for run_id, stage in stages.items():
-        mine = values.get((run_id, stage), {})
-        views[run_id] = {"stage": stage} | {metric: mine.get(metric) for metric in VIEW}
-    return views
+    kept = metrics.select(["run_id", "stage", "predictor", "metric", "value"]).filter(shown)
+    values: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for run_id, stage, predictor, metric, value in zip(*(c.to_pylist() for c in kept.columns), strict=True):
+        values.setdefault((run_id, stage), {}).setdefault(predictor, {})[metric] = value
+    return {run_id: _shown(stage, values.get((run_id, stage), {})) for run_id, stage in stages.items()}

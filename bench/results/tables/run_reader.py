@@ -48,6 +48,9 @@ _CIRCUMSTANCES = ("host", "cpu", "device", "threads", "channels_last", "compile"
 _COSTS = (
     "density",
     "epochs_total",
+    "train_examples",
+    "test_examples",
+    "test_set",
     "params_total",
     "params_active",
     "train_flops",
