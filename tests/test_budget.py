@@ -22,7 +22,7 @@ from bench.cli.describe_run import preview
 from bench.cli.entry import entry
 from bench.data.base import DATASETS
 from bench.experiment import preflight
-from bench.experiment.budget import CAP, allowed_epochs
+from bench.experiment.budget import allowed_epochs
 from bench.experiment.execution import Execution
 from bench.experiment.notation import parse_overrides
 from bench.experiment.problem import make_problem
@@ -43,6 +43,8 @@ from methods.static_vi import StaticVI
 from tests import toys  # noqa: F401  (registers the toys)
 from tests.run_folders import cell, config, identifier, plan, run_files, write_run
 
+#: The cap unless a suite sets another.
+CAP = 10
 TRAIN, VAL, BATCH, EPOCHS = 90, 30, 16, 4  # the toy's
 STEPS = -(-TRAIN // BATCH)
 STYLE = Style("Budget toy", hue="#000000", hue_dark="#FFFFFF")
@@ -220,6 +222,28 @@ def test_the_cap_binds_and_is_said(tmp_path):
     costs = Store(tmp_path).run(run_id).read("costs")
     assert (costs["epochs_factor"], costs["epochs_capped"], costs["epochs_total"]) == (CAP, True, CAP)
     assert costs["train_flops"] < costs["dense_vi_train_flops"] / CAP * 2
+
+
+@pytest.mark.parametrize("cap", [1, 4, 200])
+def test_the_cap_is_an_option(cap, tmp_path):
+    chosen = spec(
+        "static_vi", sparsity=0.99, epochs=1, budget_cap=cap, network={"name": "mlp", "hidden": [64]}
+    )
+    costs = computed(tmp_path, chosen).read("costs")
+    if cap == 200:
+        assert 10 < costs["epochs_total"] < cap and not costs["epochs_capped"]
+        assert costs["train_flops"] == pytest.approx(costs["dense_vi_train_flops"], rel=0.1)
+    else:
+        assert (costs["epochs_total"], costs["epochs_capped"]) == (cap, True)
+
+
+def test_a_cap_is_part_of_the_id_where_it_has_a_meaning():
+    assert spec(sparsity=0.9).run_id == spec(sparsity=0.9, budget_cap=10).run_id
+    assert spec(sparsity=0.9).run_id != spec(sparsity=0.9, budget_cap=30).run_id
+    plain = spec(budget="epochs", sparsity=0.9)
+    found, reason = canonical(spec(budget="epochs", budget_cap=30, sparsity=0.9))
+    assert found == plain and reason == "budget epochs has no cap"
+    assert canonical(spec("dense_vi", budget_cap=30))[0] == spec("dense_vi", budget="epochs")
 
 
 def test_the_epochs_are_those_of_every_seed_and_process():

@@ -9,7 +9,6 @@ from torch import nn
 
 from bench.data.base import Split, Splits
 from bench.experiment import preflight
-from bench.experiment.budget import CAP
 from bench.experiment.execution import Execution
 from bench.experiment.problem import problem_of
 from bench.experiment.spec import RunSpec
@@ -48,7 +47,7 @@ def preview(spec: RunSpec, how: Execution = Execution()) -> str:
     head = f"run {spec.run_id}: {spec.method[0]} on {spec.network[0]}, {spec.dataset[0]}, seed {spec.seed}"
     if spec.training.budget != "epochs":
         epochs, nominal = problem.budget.epochs, spec.training.epochs
-        most = ", the most that is allowed" if epochs == CAP * nominal else ""
+        most = ", the most that is allowed" if epochs == spec.training.budget_cap * nominal else ""
         facts["budget"] = f"{spec.training.budget}: {epochs} epochs, {epochs / nominal:.4g} x {nominal}{most}"
     return "\n".join([head, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())])
 

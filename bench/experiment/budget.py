@@ -15,8 +15,6 @@ from methods.base import METHODS, Budget, Method, Stage, Task
 from methods.core.errors import UserError
 from methods.core.streams import Streams
 
-#: Most epochs of any method, as a multiple of the nominal epochs.
-CAP = 10
 #: Relative tolerance of FLOPs: equal FLOPs summed in another order differ by rounding, which costs no epoch.
 _ROUNDING = 1e-9
 
@@ -85,16 +83,16 @@ def budget_of(spec: RunSpec, task: Task) -> Budget:
     nominal = nominal_budget(spec, task)
     if spec.training.budget == "epochs":
         return nominal
-    return replace(nominal, epochs=allowed_epochs(spec, task, nominal))
+    return replace(nominal, epochs=allowed_epochs(spec, task, nominal, spec.training.budget_cap))
 
 
 @once_per("network", "method", "precision")
-def allowed_epochs(spec: RunSpec, task: Task, nominal: Budget) -> int:
+def allowed_epochs(spec: RunSpec, task: Task, nominal: Budget, cap: int) -> int:
     """Return the epochs under ``budget: flops``; those of ``nominal`` if the method is not sparse."""
     method, module = _to_count(spec, task)
     if not is_sparse(method, module):
         return nominal.epochs
-    return most_epochs(method, module, nominal, _flops_of_dense_vi(spec, task, nominal))
+    return most_epochs(method, module, nominal, _flops_of_dense_vi(spec, task, nominal), cap)
 
 
 @once_per("network", "precision")
@@ -124,7 +122,7 @@ def is_sparse(method: Method, module: nn.Module) -> bool:
     return getattr(method.options, "sparsity", 0) > 0 or method.counts(module).density < 1
 
 
-def most_epochs(method: Method, module: nn.Module, nominal: Budget, allowed: float) -> int:
+def most_epochs(method: Method, module: nn.Module, nominal: Budget, allowed: float, cap: int) -> int:
     """Return the most epochs whose training costs at most ``allowed`` FLOPs.
 
     Parameters
@@ -137,11 +135,13 @@ def most_epochs(method: Method, module: nn.Module, nominal: Budget, allowed: flo
         The nominal budget.
     allowed
         FLOPs of a whole training for one example, as ``Method.training_flops`` returns them.
+    cap
+        Most epochs, as a multiple of the nominal epochs.
 
     Returns
     -------
     int
-        From 1 to ``CAP`` times the nominal epochs.
+        From 1 to ``cap`` times the nominal epochs.
     """
 
     def exceeds(epochs: int) -> bool:
@@ -151,4 +151,4 @@ def most_epochs(method: Method, module: nn.Module, nominal: Budget, allowed: flo
             return False
         return cost > allowed * (1 + _ROUNDING)
 
-    return 1 + bisect.bisect(range(2, CAP * nominal.epochs + 1), False, key=exceeds)
+    return 1 + bisect.bisect(range(2, cap * nominal.epochs + 1), False, key=exceeds)

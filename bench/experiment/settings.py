@@ -42,9 +42,16 @@ class Training:
     budget: str = option(
         "epochs",
         "length of training. epochs: the given epochs; flops: for a sparse method, as many epochs as fit the "
-        "training FLOPs of dense VI in the given epochs, at most 10 times as many",
+        "training FLOPs of dense VI in the given epochs, at most budget_cap times as many",
         choices=("epochs", "flops"),
         neutral="epochs",
+    )
+    budget_cap: int = option(
+        10,
+        "most epochs under budget flops, as a multiple of the given epochs; a very sparse method needs more "
+        "than 10 times as many to spend the FLOPs of dense VI, and as much more time",
+        within="[1, inf)",
+        neutral=10,
     )
 
 

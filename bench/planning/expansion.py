@@ -259,6 +259,7 @@ def check_networks(drafts: list[Draft]) -> None:
             spec.training.batch_size,
             spec.training.max_steps,
             spec.training.budget,
+            spec.training.budget_cap,
         )
         key = (spec.key("dataset", "protocol", "network", "method"), length)
         if key in checked:

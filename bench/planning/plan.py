@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.experiment import preflight
 from bench.experiment.notation import show
+from bench.experiment.settings import Training
 from bench.experiment.spec import RunSpec
 from bench.monitoring.progress import Item, Progress
 from bench.results import plans
@@ -19,6 +20,8 @@ from methods.core.errors import UserError
 from methods.core.options import parse
 
 _LONGEST_CHAIN = 10
+#: The cap that leaves ids of runs as they are, for runs that it does not concern.
+_NO_CAP = Training().budget_cap
 #: Labels that every cell has besides the seed, in this order; other labels follow them.
 _IDENTITY = ("method", "recipe", "dataset", "network")
 #: Method options that are labels of every method that has them, even if they do not vary.
@@ -292,9 +295,14 @@ def canonical(spec: RunSpec, where: str = "") -> tuple[RunSpec, str | None]:
         reasons.append(same.reason)
         if len(reasons) > _LONGEST_CHAIN:
             raise RuntimeError(f"{where}: {same.method}.equivalent leads in a circle")
-    if spec.training.budget != "epochs" and _epochs(spec, where) == spec.training.epochs:
-        reasons.append(f"budget {spec.training.budget} allows it the epochs it has")
-        spec = replace(spec, training=replace(spec.training, budget="epochs"))
+    training = spec.training
+    if training.budget != "epochs" and _epochs(spec, where) == training.epochs:
+        reasons.append(f"budget {training.budget} allows it the epochs it has")
+        training = replace(training, budget="epochs", budget_cap=_NO_CAP)
+    elif training.budget == "epochs" and training.budget_cap != _NO_CAP:
+        reasons.append("budget epochs has no cap")
+        training = replace(training, budget_cap=_NO_CAP)
+    spec = replace(spec, training=training)
     return spec, "; ".join(reasons) or None
 
 

@@ -53,6 +53,7 @@ _NOT_SEARCHED = {
     "training.epochs": _LENGTH,
     "training.max_steps": _LENGTH,
     "training.budget": _LENGTH,
+    "training.budget_cap": _LENGTH,
     "training.batch_size": "it sets how many steps an epoch has, which must be the same for all methods",
     "method.name": "the suite compares methods",
     "method.sparsity": "methods are compared at the same sparsity",

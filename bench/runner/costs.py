@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from bench.data.fingerprint import fingerprint
-from bench.experiment.budget import CAP
 from bench.experiment.building import DTYPES
 from bench.experiment.cached import once_per
 from bench.experiment.problem import Problem
@@ -120,7 +119,7 @@ def account(
         "peak_memory_bytes": peak,
         "peak_device_memory_bytes": device_peak,
         "epochs_factor": factor,
-        "epochs_capped": factor == CAP,
+        "epochs_capped": factor == problem.spec.training.budget_cap,
         "epochs_total": spent.epochs,
         "train_examples": len(problem.splits.train),
         "test_examples": len(problem.splits.test),
