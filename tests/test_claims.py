@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from bench.launching.prepare import make_way
+from bench.monitoring.progress import Item, Progress
 from bench.results import claims
 from bench.results.claims import EXPIRY, HEARTBEAT, Process, acquire, holder
-from bench.results.files import StoreError
+from bench.results.files import StoreError, remove_leftovers
 from bench.results.run_folder import RunFolder
+from bench.results.store import Store
 
 #: Claims what it can of the runs in argv[2:], the next one every millisecond from the moment that it
 #: reads, says what it got, and lives on.
@@ -188,6 +192,77 @@ def test_a_beat_keeps_a_claim_alive(run):
 
 def test_several_beats_fit_into_the_time_until_expiry():
     assert 3 * HEARTBEAT < EXPIRY
+
+
+# -- clocks ---------------------------------------------------------------------------------
+
+
+def clock_of_this_machine(monkeypatch, ahead):
+    """Set the clock of this machine, but not that of the file system, ``ahead`` seconds forward."""
+    seconds, nanoseconds = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: seconds() + ahead)
+    monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + int(ahead * 1e9))
+
+
+@pytest.mark.parametrize("ahead", [-86_400, -300, 300, 86_400])
+def test_the_age_of_a_claim_is_told_by_the_clock_of_the_file_system(run, ahead, monkeypatch):
+    path = write_claim(run, host="another.machine")
+    clock_of_this_machine(monkeypatch, ahead)
+    assert holder(run) is not None
+    assert acquire(run) is None
+    then = path.stat().st_mtime - EXPIRY - 5
+    os.utime(path, (then, then))
+    assert holder(run) is None
+    assert acquire(run) is not None
+
+
+@pytest.mark.parametrize("ahead", [-300, 300])
+def test_a_clock_that_is_wrong_neither_calls_a_live_run_preempted_nor_forces_it_away(
+    tmp_path, ahead, monkeypatch
+):
+    store = Store(tmp_path, create=True)
+    run = store.run("0123456789ab")
+    run.write("status", {"status": "running"})
+    write_claim(run, host="another.machine")
+    clock_of_this_machine(monkeypatch, ahead)
+    assert Progress(store, [Item(run.run_id, "a run")]).statuses() == {run.run_id: "running"}
+    forced = SimpleNamespace(force=True, retry_failed=False)
+    make_way(store, [SimpleNamespace(run_id=run.run_id)], forced, pytest.fail)
+    assert (run.path / claims.NAME).exists()
+
+
+@pytest.mark.parametrize("ahead", [300, 86_400 * 365])
+def test_a_claim_from_the_future_holds_for_as_long_as_one_of_now(run, ahead):
+    """The clock of the file system was set back: whether the process lives shows at its next beat."""
+    path = write_claim(run, host="another.machine")
+    silent_for(path, -ahead)
+    assert holder(run) is not None
+    assert abs(path.stat().st_mtime - time.time()) < 5
+    silent_for(path, EXPIRY + 5)
+    assert holder(run) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it replaces how psutil finds the start of Linux")
+@pytest.mark.parametrize("step", [-300, 300])
+def test_a_process_lives_on_when_the_clock_of_its_machine_is_set(run, other, step, monkeypatch):
+    path = claim_of(other, run)
+    booted = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: booted + step)
+    assert holder(run).pid == other.pid
+    assert acquire(run) is None
+    # a later process with the same number, after the machine was started again
+    path.write_text(json.dumps({**json.loads(path.read_text()), "booted": booted - 3600}))
+    assert holder(run) is None
+
+
+def test_files_left_over_are_told_by_the_clock_of_the_file_system(tmp_path, monkeypatch):
+    young, old = (tmp_path / f".{name}.tmp" for name in ("young", "old"))
+    young.touch()
+    old.touch()
+    silent_for(old, 3605)
+    clock_of_this_machine(monkeypatch, 86_400)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [young.name]
 
 
 # -- what was taken over --------------------------------------------------------------------
