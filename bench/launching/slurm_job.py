@@ -43,10 +43,10 @@ def work(order: Order) -> None:
     from bench.experiment.execution import resolve_device
     from bench.results.store import Store
 
-    store, specs = Store(order.results), order.specs()
-    execution = replace(order.execution, device=resolve_device(order.execution.device))
-    at = _Position(store, note)
     with note.telling_faults():
+        store, specs = Store(order.results), order.specs()
+        execution = replace(order.execution, device=resolve_device(order.execution.device))
+        at = _Position(store, note)
         left, before = _left(store, specs), -1
         # a run that was skipped may have been released, or be wanted again, in the meantime
         while left and len(left) != before and not stopping():
@@ -55,11 +55,11 @@ def work(order: Order) -> None:
         if stopping() == TIME_LIMIT:
             at.require_progress()
         left = _left(store, specs)
-    if stopping() and left:
-        say(f"{stopping()}: runs left: {len(left)}")
-        _come_back(stopping())
-    else:
-        note(None, ended=True)
+        if not (stopping() and left):
+            note(None, ended=True)
+            return
+    say(f"{stopping()}: runs left: {len(left)}")
+    _come_back(stopping())
 
 
 def _left(store: Store, specs: Sequence[RunSpec]) -> list[RunSpec]:

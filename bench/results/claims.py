@@ -123,7 +123,8 @@ class Claim:
     def release(self) -> None:
         """Remove the claim, unless another process has taken it over."""
         if (_read(self.path) or {}).get("token") == self.token:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that cannot be written any more keeps it
+                self.path.unlink()
 
 
 def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
@@ -162,7 +163,8 @@ def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        mine.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            mine.unlink()
 
 
 @contextlib.contextmanager
