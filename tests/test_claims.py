@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -58,9 +59,12 @@ def silent_for(path, seconds):
     os.utime(path, (then, then))
 
 
-def race(folder, run_ids, racers):
-    """What each of ``racers`` processes got, reaching for each run at one moment and outliving the race."""
-    command = [sys.executable, "-c", RACER, str(folder), *run_ids]
+def race(folder, run_ids, racers, before=""):
+    """What each of ``racers`` processes got, reaching for each run at one moment and outliving the race.
+
+    before: code that each of them executes first.
+    """
+    command = [sys.executable, "-c", before + RACER, str(folder), *run_ids]
     started = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(racers)
@@ -121,6 +125,47 @@ def test_the_holder_is_named(run):
     assert holder(run) == Process.current()
     claim.release()
     assert holder(run) is None
+
+
+# -- file systems without hard links --------------------------------------------------------
+
+
+def without_links(monkeypatch, number=errno.EPERM):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_runs_are_claimed_where_there_are_no_hard_links(run, number, monkeypatch):
+    without_links(monkeypatch, number)
+    claim = acquire(run)
+    assert holder(run) == Process.current()
+    assert acquire(run) is None
+    assert [path.name for path in run.path.iterdir()] == [claims.NAME]
+    claim.release()
+    assert list(run.path.iterdir()) == []
+    write_claim(run, started=1.0)
+    assert acquire(run) is not None
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_several_processes_exactly_one_gets_a_run_without_hard_links(tmp_path, dead):
+    for run_id in names(200) if dead else ():
+        write_claim(RunFolder(tmp_path / run_id), started=1.0)
+    refused = f"import os\ndef refuse(*_):\n    raise OSError({errno.EPERM}, 'no')\nos.link = refuse\n"
+    won = race(tmp_path, names(200), racers=3, before=refused)
+    assert sorted(run_id for got in won for run_id in got) == names(200)
+
+
+def test_a_process_that_was_killed_while_it_claimed_does_not_hold_a_run_for_ever(run, monkeypatch):
+    without_links(monkeypatch)
+    turn = run.made() / f".{claims.NAME}.turn"
+    turn.touch()
+    assert acquire(run) is None
+    silent_for(turn, EXPIRY + 5)
+    assert acquire(run) is not None
 
 
 # -- owners of this machine -----------------------------------------------------------------

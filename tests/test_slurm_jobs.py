@@ -330,6 +330,20 @@ def command(folder, name, script):
     path.chmod(0o755)
 
 
+def test_without_srun_it_is_one_line_before_anything_is_submitted(monkeypatch, tmp_path):
+    command(tmp_path, "sbatch", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(slurm_commands.Unreachable, match=r"srun, .*, is not on PATH$"):
+        slurm_commands.check({})
+
+
+def test_without_sacct_what_squeue_forgot_is_gone(monkeypatch, tmp_path):
+    command(tmp_path, "scontrol", "echo 'AccountingStorageType   = accounting_storage/slurmdbd'")
+    command(tmp_path, "squeue", "echo 'welcome to this site'; echo '5|RUNNING|None|n1'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm_commands.states(["4", "5"]) == {"4": State("GONE"), "5": State("RUNNING", "", "n1")}
+
+
 def test_a_refusal_is_said_in_slurms_words(monkeypatch, tmp_path):
     command(tmp_path, "sbatch", "echo 'sbatch: error: Invalid partition name specified' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.cli.entry import print_anything
 from bench.launching.worker import Note, Order, Stopping, say, walk
 from bench.monitoring import retries, slurm_commands
 from bench.results import claims
@@ -33,6 +34,7 @@ _SETTLING_SECONDS, _PATIENCE_SECONDS = 1.0, 300.0
 
 def work(order: Order) -> None:
     """Compute the runs of ``order``; the job may be requeued several times until all are done."""
+    print_anything()
     # Ctrl-C in a terminal that runs srun reaches the job too; jobs are ended by cancelling them instead
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     claims.work_for_job()

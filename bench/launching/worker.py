@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.entry import print_anything
 from bench.experiment.execution import Execution
 from bench.monitoring import launch_files
 from bench.results import claims
@@ -142,6 +143,7 @@ class Stopping:
 
 def work(order: Order) -> None:
     """Run a worker process. It stops on SIGTERM, when the stop file exists, and when its launcher ends."""
+    print_anything()
     stopping = Stopping()
     # Ctrl-C reaches the whole process group, but the launcher handles it
     signal.signal(signal.SIGINT, signal.SIG_IGN)

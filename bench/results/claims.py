@@ -153,9 +153,8 @@ def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
     write_json(mine, {**asdict(Process.current()), "token": token})
     try:
         for _ in range(2):
-            # a hard link appears in one step with its content, and creating it fails if the name is taken
             with contextlib.suppress(FileExistsError):
-                os.link(mine, path)
+                _put(mine, path)
                 return Claim(path, token)
             if not _remove_void(path, over):
                 return None
@@ -224,12 +223,36 @@ def _remove_void(path: Path, over: Container[str]) -> bool:
     renamed = _read(aside)
     if renamed != found:
         with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
+            _put(aside, path)
     if aside.is_dir() and not aside.is_symlink():  # a folder was made by hand, since claims are files
         shutil.rmtree(aside, ignore_errors=True)
     else:
         aside.unlink(missing_ok=True)
     return renamed == found
+
+
+def _put(file: Path, path: Path) -> None:
+    """Give ``file`` the name ``path`` in one step, with its content; ``FileExistsError`` if that is taken."""
+    try:
+        os.link(file, path)
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        pass  # not every file system has hard links
+    # only the process that could create this file may rename, which would replace a file at ``path``
+    turn = path.with_name(f".{NAME}.turn")
+    with contextlib.suppress(FileNotFoundError):
+        if _now(path.parent.parent) - turn.lstat().st_mtime > EXPIRY:  # its process was killed
+            turn.unlink()
+    os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError(path)
+        os.rename(file, path)
+    finally:
+        with contextlib.suppress(OSError):
+            turn.unlink()
 
 
 def _is_void(path: Path, claim: dict[str, Any], over: Container[str]) -> bool:
