@@ -156,6 +156,10 @@ def check(options: Mapping[str, str | bool]) -> None:
         asked = " ".join(flags) or "nothing"
         hint = "; for other names of GPUs see slurm/example.yaml" if _GPUS.search(str(error)) else ""
         raise SlurmError(f"SLURM would refuse such jobs: {error} (asked for: {asked}{hint})") from None
+
+
+def require_srun() -> None:
+    """Raise ``Unreachable`` if there is no ``srun``, without which submitit submits nothing."""
     if shutil.which("srun") is None:
         raise Unreachable("srun, by which jobs start their processes, is not on PATH")
 

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -298,6 +299,23 @@ def tail(log: Path, lines: int) -> list[str]:
 def printable(text: str) -> str:
     """Put ``text`` on one line and replace control characters, which could steer the reader's terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def shell_path(path: str | Path) -> str:
+    """Write a path for a command that readers paste into a shell (bash, zsh) and run.
+
+    Characters that no terminal shows, and bytes that are not UTF-8, are written as ``$'\\n'`` does. A path
+    that begins like an option or like a home folder gets ``./`` in front.
+    """
+    text = os.fspath(path)
+    text = f"./{text}" if text.startswith(("-", "~")) else text
+    if text.isprintable():
+        return shlex.quote(text)
+    parts = (
+        c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
+        for c in text.replace("\\", "\\\\").replace("'", "\\'")
+    )
+    return f"$'{''.join(parts)}'"
 
 
 def complete_lines(data: bytes) -> bytes:
