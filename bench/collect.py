@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"note: {printable(reason)}")
     for suite in suites:
         paths = collect(store, suite, arguments.recompute)
-        print(f"{store.root / suite}: {', '.join(path.name for path in paths.values())}")
+        print(f"{printable(str(store.root / suite))}: {', '.join(path.name for path in paths.values())}")
         for line in differences(store.read_tables(suite, ["runs"])["runs"]):
             print(f"note: {printable(line)}")
     return 0

@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser("bench.dashboard", __doc__)
     parser.add_argument(
         "--results",
+        type=cli.path,
         metavar="DIR",
         nargs="+",
         action="extend",
@@ -41,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         Store(folder)  # raises an error if the folder is not a results folder
     command = [sys.executable, "-m", "streamlit", "run", str(_app())]
     command += ["--server.port", str(arguments.port)] if arguments.port else []
-    command += ["--", *(word for folder in arguments.results for word in ("--results", folder))]
+    # a name that begins with a dash would be an option
+    folders = [f"./{folder}" if folder.startswith("-") else folder for folder in arguments.results]
+    command += ["--", *(word for folder in folders for word in ("--results", folder))]
     signal.signal(signal.SIGTERM, interrupt)
     with subprocess.Popen(command) as process:
         try:

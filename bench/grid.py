@@ -55,7 +55,10 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("bench.grid", __doc__)
     parser.add_argument(
-        "--suite", required=True, help="name of a suite (python -m bench.list suites) or path of its file"
+        "--suite",
+        type=cli.path,
+        required=True,
+        help="name of a suite (python -m bench.list suites) or path of its file",
     )
     parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
     cli.add_launching(parser)

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
 from bench.reporting.publishing import publish
-from bench.results.files import StoreError
+from bench.results.files import StoreError, printable
 from bench.results.store import Store
 
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Publish the suites, and print the number and size of the files."""
     parser = cli.parser("bench.publish", __doc__)
     parser.add_argument("--suite", required=True, help="a suite that was collected, or `all`")
-    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to publish to")
+    parser.add_argument("--to", type=cli.path, required=True, metavar="DIR", help="the folder to publish to")
     cli.add_results(parser)
     arguments = parser.parse_args(argv)
     store = Store(arguments.results)
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         raise StoreError(f"--to {target}: is the results folder itself")
     written = publish(store, suites, target)
     size = sum(path.stat().st_size for path in written) / 2**20
-    print(f"{target}: {', '.join(suites)}: {len(written)} files, {size:.1f} MB")
+    print(f"{printable(str(target))}: {', '.join(suites)}: {len(written)} files, {size:.1f} MB")
     return 0
 
 

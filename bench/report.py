@@ -21,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.parser("bench.report", __doc__)
     parser.add_argument("--suite", required=True, help="a suite that was collected")
     parser.add_argument("--scale", help="scale to report (required if the suite was launched at several)")
-    parser.add_argument("--to", metavar="DIR", help="folder to write (default: the suite's results folder)")
+    parser.add_argument(
+        "--to", type=cli.path, metavar="DIR", help="folder to write (default: the suite's results folder)"
+    )
     cli.add_results(parser)
     arguments = parser.parse_args(argv)
     store = Store(arguments.results)

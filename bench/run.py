@@ -16,6 +16,7 @@ from bench.cli import arguments as cli
 from bench.cli import describe_run
 from bench.cli.entry import entry
 from bench.results import claims
+from bench.results.files import printable
 from bench.results.run_folder import RunFolder
 from bench.runner import single
 from bench.runner.execute import execute
@@ -82,7 +83,7 @@ def _signals() -> Iterator[list[signal.Signals]]:
 def print_scores(folder: RunFolder) -> None:
     """Print the metrics of a finished run, a line for each stage, predictor and split."""
     rows = (folder.read("metrics") or {})["metrics"]
-    print(f"run {folder.run_id} in {folder.path}")
+    print(f"run {folder.run_id} in {printable(str(folder.path))}")
     scores: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         value = "–" if row["value"] is None else f"{row['value']:.4f}"  # such as an infinite NLL

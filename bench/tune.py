@@ -52,7 +52,10 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("bench.tune", __doc__)
     parser.add_argument(
-        "--suite", required=True, help="name of a suite that declares a search, or path of its file"
+        "--suite",
+        type=cli.path,
+        required=True,
+        help="name of a suite that declares a search, or path of its file",
     )
     parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
     parser.add_argument(

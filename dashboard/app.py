@@ -5,11 +5,9 @@ streamlit run dashboard/app.py -- --results DIR [--results ANOTHER]
 
 from __future__ import annotations
 
-import shlex
-
 import streamlit as st
 
-from bench.results.files import StoreError
+from bench.results.files import StoreError, shell_path
 from dashboard import data, filters, live
 from dashboard.plain import plain
 
@@ -56,7 +54,7 @@ def main() -> None:
             st.markdown(f"There is no readable suite in {folder}.")
             return
         st.markdown(f"There is no suite in {folder}. This computes one in a few minutes:")
-        into = f" --results {shlex.quote(where[0])}" if where != data.USUAL else ""
+        into = f" --results {shell_path(where[0])}" if where != data.USUAL else ""
         st.code(f"python -m bench.grid --suite criteria_ablation{into}", language="bash")
         return
     selection, fault = filters.choose(parts, st.context.theme.type or "light")

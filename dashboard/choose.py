@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 import streamlit as st
 
 from bench.figures import MOST_CHOSEN, one_a_method
+from bench.results.files import shell_path
 from dashboard import data
 from dashboard.filters import Selection
 
@@ -41,7 +40,7 @@ def again(selection: Selection) -> None:
     own = [
         folder for folder in part.folders if data.has_runs(folder)
     ]  # a published folder cannot take new runs
-    folders = f"--results {shlex.quote(own[0])}" if own else ""
+    folders = f"--results {shell_path(own[0])}" if own else ""
     command = f"python -m bench.grid --suite {part.suite} --scale {part.scale} {folders} --force"
     st.code(command, language="bash", wrap_lines=True)
     st.caption("`--where` and `--seeds` restrict it to some runs and leave the others as they are.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def folders() -> tuple[str, ...]:
         The command line has an unknown option.
     """
     parser = argparse.ArgumentParser("streamlit run dashboard/app.py --", add_help=False, exit_on_error=False)
-    parser.add_argument("--results", metavar="DIR", action="append", default=[])
+    parser.add_argument("--results", type=os.path.expanduser, metavar="DIR", action="append", default=[])
     try:
         found, others = parser.parse_known_args(sys.argv[1:])
     except argparse.ArgumentError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.monitoring.progress import Item, Progress, Running, Snapshot, duration
-from bench.results.files import StoreError
+from bench.results.files import StoreError, shell_path
 from bench.results.run_folder import SETTLED
 from bench.results.store import Store
 from dashboard import data
@@ -197,7 +196,7 @@ def _ended(part: Part, state: State) -> None:
         words = f"{runs} ended since the tables were made. This command brings them up to date:"
     st.info(words, icon=":material/info:")
     lines = [
-        f"python -m bench.collect --suite {part.suite} --results {shlex.quote(folder)}"
+        f"python -m bench.collect --suite {part.suite} --results {shell_path(folder)}"
         for folder in part.folders
         if data.has_runs(folder)
     ]

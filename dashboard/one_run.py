@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import SCORES, axes, interval, settings
-from bench.results.files import StoreError
+from bench.results.files import StoreError, shell_path
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
 from dashboard import data
@@ -106,9 +105,7 @@ def _log(run: pd.Series, folder: RunFolder | None) -> None:
     else:
         st.caption("The run has written nothing to its log.")
     st.caption("This command shows what the processes that computed it printed:")
-    st.code(
-        f"python -m bench.logs {run['run_id']} --results {shlex.quote(str(run['results']))}", language="bash"
-    )
+    st.code(f"python -m bench.logs {run['run_id']} --results {shell_path(run['results'])}", language="bash")
 
 
 def _text(value: object) -> str:

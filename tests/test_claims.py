@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from bench.launching.prepare import make_way
+from bench.monitoring.progress import Item, Progress
 from bench.results import claims
 from bench.results.claims import EXPIRY, HEARTBEAT, Process, acquire, holder
-from bench.results.files import StoreError
+from bench.results.files import StoreError, remove_leftovers
 from bench.results.run_folder import RunFolder
+from bench.results.store import Store
 
 #: Claims what it can of the runs in argv[2:], the next one every millisecond from the moment that it
 #: reads, says what it got, and lives on.
@@ -54,9 +59,12 @@ def silent_for(path, seconds):
     os.utime(path, (then, then))
 
 
-def race(folder, run_ids, racers):
-    """What each of ``racers`` processes got, reaching for each run at one moment and outliving the race."""
-    command = [sys.executable, "-c", RACER, str(folder), *run_ids]
+def race(folder, run_ids, racers, before=""):
+    """What each of ``racers`` processes got, reaching for each run at one moment and outliving the race.
+
+    before: code that each of them executes first.
+    """
+    command = [sys.executable, "-c", before + RACER, str(folder), *run_ids]
     started = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(racers)
@@ -117,6 +125,47 @@ def test_the_holder_is_named(run):
     assert holder(run) == Process.current()
     claim.release()
     assert holder(run) is None
+
+
+# -- file systems without hard links --------------------------------------------------------
+
+
+def without_links(monkeypatch, number=errno.EPERM):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_runs_are_claimed_where_there_are_no_hard_links(run, number, monkeypatch):
+    without_links(monkeypatch, number)
+    claim = acquire(run)
+    assert holder(run) == Process.current()
+    assert acquire(run) is None
+    assert [path.name for path in run.path.iterdir()] == [claims.NAME]
+    claim.release()
+    assert list(run.path.iterdir()) == []
+    write_claim(run, started=1.0)
+    assert acquire(run) is not None
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_several_processes_exactly_one_gets_a_run_without_hard_links(tmp_path, dead):
+    for run_id in names(200) if dead else ():
+        write_claim(RunFolder(tmp_path / run_id), started=1.0)
+    refused = f"import os\ndef refuse(*_):\n    raise OSError({errno.EPERM}, 'no')\nos.link = refuse\n"
+    won = race(tmp_path, names(200), racers=3, before=refused)
+    assert sorted(run_id for got in won for run_id in got) == names(200)
+
+
+def test_a_process_that_was_killed_while_it_claimed_does_not_hold_a_run_for_ever(run, monkeypatch):
+    without_links(monkeypatch)
+    turn = run.made() / f".{claims.NAME}.turn"
+    turn.touch()
+    assert acquire(run) is None
+    silent_for(turn, EXPIRY + 5)
+    assert acquire(run) is not None
 
 
 # -- owners of this machine -----------------------------------------------------------------
@@ -188,6 +237,77 @@ def test_a_beat_keeps_a_claim_alive(run):
 
 def test_several_beats_fit_into_the_time_until_expiry():
     assert 3 * HEARTBEAT < EXPIRY
+
+
+# -- clocks ---------------------------------------------------------------------------------
+
+
+def clock_of_this_machine(monkeypatch, ahead):
+    """Set the clock of this machine, but not that of the file system, ``ahead`` seconds forward."""
+    seconds, nanoseconds = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: seconds() + ahead)
+    monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + int(ahead * 1e9))
+
+
+@pytest.mark.parametrize("ahead", [-86_400, -300, 300, 86_400])
+def test_the_age_of_a_claim_is_told_by_the_clock_of_the_file_system(run, ahead, monkeypatch):
+    path = write_claim(run, host="another.machine")
+    clock_of_this_machine(monkeypatch, ahead)
+    assert holder(run) is not None
+    assert acquire(run) is None
+    then = path.stat().st_mtime - EXPIRY - 5
+    os.utime(path, (then, then))
+    assert holder(run) is None
+    assert acquire(run) is not None
+
+
+@pytest.mark.parametrize("ahead", [-300, 300])
+def test_a_clock_that_is_wrong_neither_calls_a_live_run_preempted_nor_forces_it_away(
+    tmp_path, ahead, monkeypatch
+):
+    store = Store(tmp_path, create=True)
+    run = store.run("0123456789ab")
+    run.write("status", {"status": "running"})
+    write_claim(run, host="another.machine")
+    clock_of_this_machine(monkeypatch, ahead)
+    assert Progress(store, [Item(run.run_id, "a run")]).statuses() == {run.run_id: "running"}
+    forced = SimpleNamespace(force=True, retry_failed=False)
+    make_way(store, [SimpleNamespace(run_id=run.run_id)], forced, pytest.fail)
+    assert (run.path / claims.NAME).exists()
+
+
+@pytest.mark.parametrize("ahead", [300, 86_400 * 365])
+def test_a_claim_from_the_future_holds_for_as_long_as_one_of_now(run, ahead):
+    """The clock of the file system was set back: whether the process lives shows at its next beat."""
+    path = write_claim(run, host="another.machine")
+    silent_for(path, -ahead)
+    assert holder(run) is not None
+    assert abs(path.stat().st_mtime - time.time()) < 5
+    silent_for(path, EXPIRY + 5)
+    assert holder(run) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it replaces how psutil finds the start of Linux")
+@pytest.mark.parametrize("step", [-300, 300])
+def test_a_process_lives_on_when_the_clock_of_its_machine_is_set(run, other, step, monkeypatch):
+    path = claim_of(other, run)
+    booted = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: booted + step)
+    assert holder(run).pid == other.pid
+    assert acquire(run) is None
+    # a later process with the same number, after the machine was started again
+    path.write_text(json.dumps({**json.loads(path.read_text()), "booted": booted - 3600}))
+    assert holder(run) is None
+
+
+def test_files_left_over_are_told_by_the_clock_of_the_file_system(tmp_path, monkeypatch):
+    young, old = (tmp_path / f".{name}.tmp" for name in ("young", "old"))
+    young.touch()
+    old.touch()
+    silent_for(old, 3605)
+    clock_of_this_machine(monkeypatch, 86_400)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [young.name]
 
 
 # -- what was taken over --------------------------------------------------------------------

@@ -230,6 +230,19 @@ def test_a_run_that_changed_a_moment_ago_is_looked_at_again(tmp_path, reads, mon
     assert len(reads) == 2 * len(EVERY)
 
 
+def test_whether_a_run_changed_a_moment_ago_is_told_by_the_clock_of_the_file_system(
+    tmp_path, reads, monkeypatch
+):
+    store = grid(tmp_path)
+    monkeypatch.setattr(update, "_TICK", 3_600 * 10**9)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    ahead = time.time_ns() + 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: ahead)
+    for _ in range(2):
+        store.update_tables(SUITE)
+    assert len(reads) == 2 * len(EVERY)
+
+
 # -- what is damaged is made anew --------------------------------------------------------------
 
 

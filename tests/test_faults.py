@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.launching.worker import walk
+from bench.monitoring.progress import Item, Progress
 from bench.results import files
 from bench.results.files import WriteError
 from bench.results.integrity import digests, is_sealed, seal
@@ -129,6 +131,46 @@ def test_whatever_keeps_a_file_from_being_written_keeps_the_run_from_failing(
     assert execute(run, store, EVERY_EPOCH) == "done"
     assert store.run(run.run_id).read("status")["error"] is None
     sound(store, run, whole)
+
+
+# -- a folder that is deleted or moved -----------------------------------------------------------
+
+
+def moved(path):
+    path.rename(path.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("take_away", [shutil.rmtree, moved])
+@pytest.mark.parametrize("what", ["run", "results", "spec"])
+@pytest.mark.parametrize(("at", "how"), [(2, EVERY_EPOCH), (13, EVERY_EPOCH), (23, SELDOM)])
+def test_a_run_whose_folder_goes_stops_and_does_not_make_it_again(take_away, what, at, how, tmp_path, whole):
+    run, store = spec(**SSVI), Store(tmp_path / "results", create=True)
+    folder = store.run(run.run_id)
+
+    def go():
+        if what == "spec":
+            (folder.path / "spec.json").unlink()
+        else:
+            take_away(store.root if what == "results" else folder.path)
+
+    with pytest.raises(WriteError, match=rf"^run {run.run_id}: \S+ was deleted or moved while .* computed$"):
+        execute(run, store, how, after(at, go))
+    assert store.root.exists() == (what != "results")
+    assert folder.path.exists() == (what == "spec")
+    store = Store(store.root, create=True)
+    assert Progress(store, [Item(run.run_id, "a run")]).statuses()[run.run_id] in ("pending", "preempted")
+    assert execute(run, store, how) == "done"
+    sound(store, run, whole)
+
+
+@pytest.mark.parametrize("name", ["spec.json", "metrics.json", "model.pt"])
+def test_a_finished_run_that_lost_a_file_has_failed_wherever_one_asks(name, tmp_path):
+    run, store = spec(**SSVI), Store(tmp_path, create=True)
+    assert execute(run, store, SELDOM) == "done"
+    (store.run(run.run_id).path / name).unlink()
+    (failed,) = Progress(store, [Item(run.run_id, "a run")]).look().failed
+    assert failed[1].startswith("corrupted: ") and name in failed[1]
+    assert name in store.check(run.run_id)
 
 
 # -- two processes at one run --------------------------------------------------------------------

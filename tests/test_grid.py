@@ -18,7 +18,9 @@ import pytest
 from bench import grid, run
 from bench import status as status_of
 from bench.cli.entry import entry
+from bench.data.images import data_root
 from bench.results import claims
+from bench.results.files import shell_path
 from bench.results.store import SCHEMA, Store
 from bench.training import checkpoints
 from tests import toys  # noqa: F401  (registers the toys)
@@ -132,6 +134,53 @@ def test_conditions_and_overrides_choose_what_runs(toy, here):
     (run_id,) = statuses(here / "results")
     config = Store(here / "results").run(run_id).read("spec")["config"]
     assert (config["seed"], config["method"]["criterion"], config["training"]["epochs"]) == (1, "snr", 1)
+
+
+NAMES = ["a b", "it's", '"q"', "$HOME", "`id`", "-x", "~", "50%j", "a\\b", "a\nb", "é ±", "\udce9t"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_results_folder_may_have_any_name_and_can_be_pasted(toy, call, here, name):
+    status, _, err = toy("--seeds", "0", "--where", "criterion=snr", f"--results=./{name}")
+    assert (status, err) == (0, "")
+    assert said(here / name, "status") == ["done"]
+    assert call(f"--results=./{name}", command=status_of)[0] == 0
+    words = f"printf '%s|' --results {shell_path(name)}"
+    pasted = subprocess.run(["bash", "-c", words], capture_output=True).stdout.decode(
+        errors="surrogateescape"
+    )
+    assert pasted.removeprefix("--results|").removesuffix("|").removeprefix("./") == name
+    assert shell_path(name).isprintable()
+    assert not pasted.startswith("--results|-")
+
+
+@pytest.mark.parametrize("name", ["50%j it's", "100%accurate"])
+def test_workers_compute_in_a_folder_of_any_name(call, here, name, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    chosen = (
+        "--seeds",
+        "0",
+        "--where",
+        "criterion=snr",
+        "--set",
+        "dataset=digits,network=mlp,epochs=1,max_steps=2",
+    )
+    status, _, err = call("--suite", "./toy.yaml", *chosen, "--workers", "1", "--results", here / name)
+    assert (status, err) == (0, "")
+    assert said(here / name, "status") == ["done"]
+    assert sorted(path.name for path in here.iterdir() if path.name != "home") == [name, "toy.yaml"]
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(toy, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    (here / "home").mkdir()
+    (here / "toy.yaml").rename(here / "home" / "toy.yaml")
+    assert toy("--seeds", "0", "--suite", "~/toy.yaml", "--results=~/found")[0] == 0
+    assert said(here / "home" / "found", "status") == ["done"] * 2
+    assert Store("~/found").run_ids() == Store(here / "home" / "found").run_ids()
+    monkeypatch.setenv("BENCH_DATA_ROOT", "~/data")
+    assert data_root() == here / "home" / "data"
+    assert not (here / "~").exists()
 
 
 # -- failures -------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import _thread
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -389,3 +390,24 @@ def test_a_file_in_the_way_of_the_launch_folder_is_one_line(store):
     store.root.with_name("results.jobs").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot write .*results\.jobs/.*: Not a directory"):
         LocalWorkers(store.root, [spec()], Execution("local"))
+
+
+# -- folders that go ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["run", "results"])
+def test_a_launch_whose_folder_is_deleted_says_so_and_leaves_nothing(store, what):
+    run = spec(epochs=LONG)
+    folder = store.run(run.run_id).path
+    after(in_mid_run(store, [run]), lambda: shutil.rmtree(folder if what == "run" else store.root))
+    with pytest.raises(StoreError, match="was deleted or moved while the run was computed"):
+        run_workers(store, [run], forked(store, [run], limit=1))
+    assert not folder.exists() and store.root.exists() == (what == "run")
+
+
+def test_a_results_folder_that_is_gone_before_a_worker_starts_is_one_line(store):
+    workers = forked(store, [spec()], limit=1)
+    shutil.rmtree(store.root)
+    with pytest.raises(StoreError, match=r"results folder \S+: does not exist"):
+        run_workers(store, [spec()], workers)
+    assert not store.root.exists()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
 from bench.experiment.execution import Execution
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
+from bench.launching.prepare import ready
 from bench.launching.slurm_profile import Profile
 from bench.launching.slurm_submission import Submission
 from bench.monitoring import launch_files, slurm_commands, slurm_queue, slurm_records
@@ -276,6 +279,33 @@ def test_out_of_memory_is_known_by_what_is_printed_about_it():
     assert fate_("1", State("TIMEOUT"), words).kind == "timeout"
 
 
+# -- paths that SLURM would change ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["50%j", "100%accurate", "%t%A%x%%", "with space", "it's", 'a"b', "back\\slash", "-x", "é", "a\nb"],
+)
+def test_a_batch_script_names_the_folder_whose_logs_are_read(name, tmp_path, monkeypatch):
+    """SLURM replaces ``%j`` by the number of the job, and nothing else may be replaced."""
+    command(tmp_path, "scontrol", "exit 0")
+    command(tmp_path, "sbatch", f'cp "$1" {tmp_path}/script; echo Submitted batch job 7')
+    command(tmp_path, "srun", "exit 0")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    store = Store(tmp_path / name, create=True)
+    jobs = Submission(store.root, Profile(), Execution(), "s", "demo", lambda spec: 1.0)
+    (task,) = jobs.submit(specs(1))
+    script = (tmp_path / "script").read_text()
+    (line,) = [line for line in script.splitlines() if line.startswith("#SBATCH --output=")]
+    (output,) = shlex.split(line.partition("=")[2])
+    assert "'" not in output and "\\" not in output
+    assert output.count("%") == 1 and output.replace("%j", "7") == str(task.log)
+    lines = script[: script.index("# command")].splitlines()
+    assert all(line.startswith(("#", "export ")) for line in lines if line)
+    assert slurm_records.read(store.root)[0] == [task]
+
+
 # -- how runs become jobs -------------------------------------------------------------------
 
 
@@ -328,6 +358,21 @@ def command(folder, name, script):
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+def test_without_srun_it_is_one_line_before_anything_is_submitted(monkeypatch, tmp_path):
+    command(tmp_path, "sbatch", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    nothing, asked = SimpleNamespace(specs=[]), SimpleNamespace(profile=Profile())
+    with pytest.raises(SlurmError, match=r"^srun, .*, is not on PATH$"):
+        ready(nothing, asked)
+
+
+def test_without_sacct_what_squeue_forgot_is_gone(monkeypatch, tmp_path):
+    command(tmp_path, "scontrol", "echo 'AccountingStorageType   = accounting_storage/slurmdbd'")
+    command(tmp_path, "squeue", "echo 'welcome to this site'; echo '5|RUNNING|None|n1'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm_commands.states(["4", "5"]) == {"4": State("GONE"), "5": State("RUNNING", "", "n1")}
 
 
 def test_a_refusal_is_said_in_slurms_words(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ A command is a function ``main(argv: list[str] | None = None) -> int``, and its 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,7 +45,7 @@ def parser(prog: str, doc: str | None) -> Parser:
 def add_results(parser: argparse.ArgumentParser) -> None:
     """Add ``--results DIR``."""
     parser.add_argument(
-        "--results", metavar="DIR", default="results", help="the results folder (default: results)"
+        "--results", type=path, metavar="DIR", default="results", help="the results folder (default: results)"
     )
 
 
@@ -114,6 +115,7 @@ def add_launching(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--profile",
+        type=path,
         metavar="NAME",
         help="options of SLURM jobs: slurm/NAME.yaml, or a path; change keys by --set slurm.KEY=VALUE",
     )
@@ -191,6 +193,14 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def path(text: str) -> str:
+    """Parse an argument that is, or may be, a path: ``~`` is the home folder, as in ``--results=~/results``.
+
+    A shell replaces it only at the beginning of a word.
+    """
+    return os.path.expanduser(text)
 
 
 def positive(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from bench.results.files import printable
+from bench.results.files import StoreError, printable
 
 #: Exit statuses; the last two are those of a shell.
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -23,6 +24,17 @@ _USER_ERRORS = (
     ("bench.results.files", "StoreError"),
     ("bench.monitoring.slurm_commands", "SlurmError"),
 )
+
+
+def print_anything() -> None:
+    """Let no character end this process: stdout replaces those that its encoding lacks.
+
+    A process that was started without stdout (``>&-``) prints to nowhere.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (it stays open as long as the process)
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager
@@ -68,13 +80,15 @@ def entry(main: Callable[[], int]) -> NoReturn:
     A reader that has gone away (``| head``) leads to status 141, without a message. Any other exception is a
     bug and keeps its traceback.
     """
+    print_anything()
     try:
         status = main()
-        sys.stdout.flush()
+        _flush()
     except KeyboardInterrupt:
         # exit at once, because an interpreter with torch loaded takes more than a second to shut down
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(INTERRUPTED)
     except BrokenPipeError:
         # stdout now leads to nowhere; otherwise flushing it at exit would raise the error again
@@ -86,6 +100,18 @@ def entry(main: Callable[[], int]) -> NoReturn:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         status = BAD_INPUT
     sys.exit(status)
+
+
+def _flush() -> None:
+    """Write what was printed; raise ``StoreError`` if its file takes no more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # the text stays in the buffer, and the interpreter would try again to write it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StoreError(f"cannot write the output: {error.strerror or error}") from None
 
 
 def _loaded_user_errors() -> tuple[type[Exception], ...]:

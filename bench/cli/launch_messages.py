@@ -11,6 +11,7 @@ from bench.cli.live import counted, say
 from bench.monitoring.progress import Snapshot
 from bench.monitoring.slurm_records import Task
 from bench.planning.plan import Plan
+from bench.results.files import shell_path
 
 
 def submission_foreseen(runs: int, jobs: int, arrays: int) -> str:
@@ -98,5 +99,5 @@ class LaunchMessages:
             self.say(f"stopped: {now.counted()}; the same command goes on from here")
 
     def _how_to_follow(self) -> str:
-        rest = f"--suite {self._plan.suite} --results {self._results}"
+        rest = f"--suite {self._plan.suite} --results {shell_path(self._results)}"
         return f"python -m bench.status {rest} --watch follows them, python -m bench.cancel {rest} ends them"

@@ -141,8 +141,7 @@ class SVHN(ImageDataset):
 
 def data_root() -> Path:
     """Return the folder of image sets: ``BENCH_DATA_ROOT``, or ``~/.cache/ssvi-bench/data``."""
-    named = os.environ.get("BENCH_DATA_ROOT")
-    return Path(named) if named else Path("~/.cache/ssvi-bench/data").expanduser()
+    return Path(os.path.expanduser(os.environ.get("BENCH_DATA_ROOT") or "~/.cache/ssvi-bench/data"))
 
 
 def fetch(source: str, train: bool, download: bool) -> Any:

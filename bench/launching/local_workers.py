@@ -25,6 +25,7 @@ from bench.launching.process import blocked, thread_limits
 from bench.launching.worker import STOP, Order, work
 from bench.monitoring import launch_files
 from bench.results.claims import Process
+from bench.results.files import StoreError
 
 _NO_TIMEOUT_MINUTES = 60 * 24 * 365 * 10
 
@@ -48,7 +49,10 @@ class LocalWorkers:
         order = self._orders.next([worker.cuda for worker in self._started if worker.lives()])
         # Ctrl-C reaches the whole process group, but only this process handles it, so others must not get it
         with _environment(thread_limits(order.execution.threads)), blocked(signal.SIGINT):
-            job = self._executor.submit(work, order)
+            try:
+                job = self._executor.submit(work, order)
+            except OSError as error:  # a full disk, or a folder that was deleted
+                raise StoreError(f"cannot write {self.folder}: {error.strerror or error}") from None
         worker = LocalWorker(int(job.job_id), order, Path(job.paths.stdout))
         worker.keep(job)
         self._started.append(worker)
@@ -56,7 +60,10 @@ class LocalWorkers:
 
     def give_up(self, run_id: str) -> None:
         """Create a file that tells all workers not to begin the run."""
-        self._orders.given_up(run_id).touch()
+        try:
+            self._orders.given_up(run_id).touch()
+        except OSError as error:
+            raise StoreError(f"cannot write {self.folder}: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Remove the launch folder, unless a worker died."""

@@ -42,6 +42,7 @@ def ready(plan: Plan, asked: Asked) -> Asked:
         raise UserError(missing)
     if asked.profile is not None:
         slurm_commands.check(asked.profile.sbatch())
+        slurm_commands.require_srun()
     execution = on_this_machine(asked.execution)
     preflight.check_execution(plan.specs, execution.mode)
     return replace(asked, execution=execution)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.cli.entry import print_anything
 from bench.launching.worker import Note, Order, Stopping, say, walk
 from bench.monitoring import retries, slurm_commands
 from bench.results import claims
@@ -33,6 +34,7 @@ _SETTLING_SECONDS, _PATIENCE_SECONDS = 1.0, 300.0
 
 def work(order: Order) -> None:
     """Compute the runs of ``order``; the job may be requeued several times until all are done."""
+    print_anything()
     # Ctrl-C in a terminal that runs srun reaches the job too; jobs are ended by cancelling them instead
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     claims.work_for_job()
@@ -43,10 +45,10 @@ def work(order: Order) -> None:
     from bench.experiment.execution import resolve_device
     from bench.results.store import Store
 
-    store, specs = Store(order.results), order.specs()
-    execution = replace(order.execution, device=resolve_device(order.execution.device))
-    at = _Position(store, note)
     with note.telling_faults():
+        store, specs = Store(order.results), order.specs()
+        execution = replace(order.execution, device=resolve_device(order.execution.device))
+        at = _Position(store, note)
         left, before = _left(store, specs), -1
         # a run that was skipped may have been released, or be wanted again, in the meantime
         while left and len(left) != before and not stopping():
@@ -55,11 +57,11 @@ def work(order: Order) -> None:
         if stopping() == TIME_LIMIT:
             at.require_progress()
         left = _left(store, specs)
-    if stopping() and left:
-        say(f"{stopping()}: runs left: {len(left)}")
-        _come_back(stopping())
-    else:
-        note(None, ended=True)
+        if not (stopping() and left):
+            note(None, ended=True)
+            return
+    say(f"{stopping()}: runs left: {len(left)}")
+    _come_back(stopping())
 
 
 def _left(store: Store, specs: Sequence[RunSpec]) -> list[RunSpec]:

@@ -24,7 +24,7 @@ from bench.launching.worker import Order
 from bench.monitoring import launch_files, slurm_commands, slurm_records
 from bench.monitoring.slurm_commands import SlurmError
 from bench.monitoring.slurm_records import Task
-from bench.results.files import StoreError
+from bench.results.files import StoreError, printable
 
 #: Least and most expected time of a job's runs together. A job needs seconds to start, so very short jobs
 #: waste time.
@@ -71,7 +71,7 @@ class Submission:
         self._execution = replace(execution, executor="slurm", concurrency=1 if profile.exclusive else None)
         self._options = profile.sbatch() | {
             "job-name": f"{suite}"[:_LONGEST_NAME],
-            "comment": f"ssvi-bench {suite} {scale} results={self._results}"[:200],
+            "comment": printable(f"ssvi-bench {suite} {scale} results={self._results}")[:200],
             # if a node fails, or a job of higher priority takes its place, SLURM starts the job again
             "requeue": True,
         }
@@ -194,7 +194,7 @@ class Submission:
         """Return shell lines that set environment variables of a job, as some sites do not pass them on."""
         variables = thread_limits(self._execution.threads)
         if root := os.environ.get("BENCH_DATA_ROOT"):
-            variables["BENCH_DATA_ROOT"] = str(Path(root).resolve())
+            variables["BENCH_DATA_ROOT"] = str(Path(os.path.expanduser(root)).resolve())
         return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 

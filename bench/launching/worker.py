@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.entry import print_anything
 from bench.experiment.execution import Execution
 from bench.monitoring import launch_files
 from bench.results import claims
-from bench.results.files import WriteError, write_json
+from bench.results.files import StoreError, write_json
 from bench.results.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ class Note:
 
     def __init__(self, path: Path) -> None:
         self._path, self._begun = path, False
-        self(None)
 
     def __call__(self, run_id: str | None, ended: bool = False, fault: str | None = None) -> None:
         """Record which run this process computes now, also in its log."""
@@ -101,12 +101,16 @@ class Note:
 
     @contextlib.contextmanager
     def telling_faults(self) -> Iterator[None]:
-        """End the process and record the reason if results can't be written, for example on a full disk."""
+        """Write the first note; end the process and record the reason if the results folder fails.
+
+        For example, the disk is full, or the folder was deleted.
+        """
         try:
+            self(None)
             yield
-        except WriteError as error:
+        except StoreError as error:
             print(error, flush=True)
-            with contextlib.suppress(WriteError):
+            with contextlib.suppress(StoreError):
                 self(None, fault=str(error))
             sys.exit(1)
 
@@ -139,6 +143,7 @@ class Stopping:
 
 def work(order: Order) -> None:
     """Run a worker process. It stops on SIGTERM, when the stop file exists, and when its launcher ends."""
+    print_anything()
     stopping = Stopping()
     # Ctrl-C reaches the whole process group, but the launcher handles it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -154,7 +159,7 @@ def work(order: Order) -> None:
             Store(order.results), order.specs(), order.execution, stopping, note,
             left_alone=lambda run_id: order.given_up(run_id).exists(),
         )  # fmt: skip
-    note(None, ended=True)
+        note(None, ended=True)
 
 
 def walk(

@@ -1,12 +1,14 @@
 """Find and remove the files of a launch: workers' notes, submitit's files and logs.
 
-They lie in ``RESULTS.jobs/<launch>/``, beside the results folder ``RESULTS``.
+They lie in ``RESULTS.jobs/<launch>/``, beside the results folder ``RESULTS``; ``root`` has the exception.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -15,11 +17,21 @@ from typing import Any
 
 from bench.results.files import StoreError, read_json
 
+#: Paths that SLURM, submitit and a batch script take as they are.
+_PLAIN = re.compile(r"""[^%\\'"\x00-\x1f\x7f\ud800-\udfff]+""")
+
 
 def root(results: Path) -> Path:
-    """Return the folder of all launches. It lies beside the results folder to keep submitit's files out."""
+    """Return the folder of all launches. It lies beside the results folder to keep submitit's files out.
+
+    SLURM and submitit replace parts of a path such as ``%j``, and a batch script cannot name every path. The
+    launches of such a results folder are in the user's home.
+    """
     folder = results.resolve()
-    return folder.with_name(f"{folder.name}.jobs")
+    if _PLAIN.fullmatch(str(folder)):
+        return folder.with_name(f"{folder.name}.jobs")
+    digest = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+    return Path.home() / ".cache" / "ssvi-bench" / "jobs" / digest
 
 
 def new(results: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from bench.monitoring.slurm_queue import Places
 from bench.results import claims
 from bench.results.files import StoreError, printable
+from bench.results.integrity import require_files
 from bench.results.plans import planned
 from bench.results.run_folder import SETTLED, STATUSES, status_of
 from bench.results.store import Store
@@ -186,7 +187,8 @@ class Progress:
     def document(self, run_id: str) -> tuple[str, dict[str, Any]]:
         """Return the status of a run and its status document, as the next launcher will see them.
 
-        These differ from the stored ones if the process or job of the run has ended without noting it.
+        These differ from the stored ones if the process or job of the run has ended without noting it, or if
+        files of a finished run are missing or cut short.
 
         Raises
         ------
@@ -203,6 +205,11 @@ class Progress:
             status = status_of(document, f"run {run_id}")
             status = "preempted" if status == "running" else status
         document = document or {}
+        if status == "done":
+            try:
+                require_files(run, document)
+            except StoreError as error:
+                return "failed", {**document, "error_kind": "corrupted", "error": str(error)}
         if status in SETTLED or status == "running":
             return status, document
         if run_id in places.sight.live:

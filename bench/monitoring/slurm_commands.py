@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -103,8 +104,8 @@ def site() -> Site:
 def states(jobs: Iterable[str]) -> dict[str, State]:
     """Ask for the state of each of ``jobs`` (``12``, or ``12_3`` in an array).
 
-    ``squeue`` knows jobs that wait or run, and for some minutes those that ended; ``sacct``, if the site has
-    accounting, knows the others.
+    ``squeue`` knows jobs that wait or run, and for some minutes those that ended; ``sacct``, if it is
+    installed and the site has accounting, knows the others.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def states(jobs: Iterable[str]) -> dict[str, State]:
         return {}
     found = _named(wanted, _queued(wanted))
     missing = [job for job in wanted if job not in found]
-    if missing and site().accounting:
+    if missing and shutil.which("sacct") and site().accounting:
         found |= _named(missing, _accounted(missing))
     return {job: found.get(job, State(GONE)) for job in wanted}
 
@@ -157,6 +158,12 @@ def check(options: Mapping[str, str | bool]) -> None:
         raise SlurmError(f"SLURM would refuse such jobs: {error} (asked for: {asked}{hint})") from None
 
 
+def require_srun() -> None:
+    """Raise ``Unreachable`` if there is no ``srun``, without which submitit submits nothing."""
+    if shutil.which("srun") is None:
+        raise Unreachable("srun, by which jobs start their processes, is not on PATH")
+
+
 def _named(jobs: Iterable[str], rows: Mapping[str, State]) -> dict[str, State]:
     """Pick the states of ``jobs`` from the rows that SLURM printed.
 
@@ -181,6 +188,8 @@ def _queued(jobs: list[str]) -> dict[str, State]:
         return {}  # SLURM has forgotten the only job that was asked for
     found = {}
     for line in text.splitlines():
+        if line.count("|") < 3:
+            continue  # a message of the site
         job, name, reason, nodes = (part.strip() for part in line.split("|", 3))
         found[job] = State(name, "" if reason == "None" else reason, nodes)
     return found

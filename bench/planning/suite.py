@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -222,7 +223,7 @@ def load(name: str) -> Suite:
         If there is no such suite, or it is not valid.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        return _read(Path(name))
+        return _read(Path(os.path.expanduser(name)))
     path = FOLDER / f"{name}.yaml"
     if path.is_file():
         return _read(path)

@@ -7,6 +7,7 @@ works. Two processes on one run would do no harm, but they would do the work twi
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -20,14 +21,17 @@ from typing import Any
 
 import psutil
 
-from bench.results.files import StoreError, read_json, write_json
+from bench.results.files import StoreError, WriteError, clock, read_json, write_json
 from bench.results.run_folder import RunFolder
 
 NAME = "claim.json"
 #: Seconds between two touches of a claim, and seconds without a touch after which other machines ignore it.
 HEARTBEAT, EXPIRY = 20.0, 120.0
-# start times of a process may differ by this many seconds, since they follow the clock, which may be set
-_CLOCK_STEP = 2.0
+#: Start times of one process differ by fewer seconds: those since 1970, which the system derives from its
+#: clock, and those since the machine was started, which it counts in ticks.
+_CLOCK_STEP, _TICK = 2.0, 0.05
+#: Seconds after which the clock of the file system is read again.
+_CLOCK_SECONDS = 30.0
 #: Latest valid start time of a process, in seconds since 1970; larger numbers are not times.
 _LATEST = 1e11
 
@@ -43,20 +47,25 @@ class Process:
     pid
         Process id on that machine.
     started
-        Start time in seconds since 1970.
+        Start time in seconds since 1970, by the machine's clock.
     job
         SLURM job that exists only for this process; None for a process that merely runs within a job.
+    booted
+        Time at which the machine was started, by the same clock. If the clock is set later, both times shift
+        together. None in claims of versions that did not note it.
     """
 
     host: str
     pid: int
     started: float
     job: str | None = None
+    booted: float | None = None
 
     @classmethod
     def current(cls) -> Process:
         """Return the process that calls this."""
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time(), _own_job)
+        me = psutil.Process()
+        return cls(socket.gethostname(), me.pid, me.create_time(), _own_job, psutil.boot_time())
 
     def lives(self) -> bool | None:
         """Tell whether the process runs; None if it is on another machine, where this cannot be seen."""
@@ -65,6 +74,9 @@ class Process:
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.started) < _CLOCK_STEP
+            if not same and self.booted is not None:
+                after_boot = found.create_time() - psutil.boot_time()
+                same = abs(after_boot - (self.started - self.booted)) < _TICK
             return same and found.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
@@ -111,7 +123,8 @@ class Claim:
     def release(self) -> None:
         """Remove the claim, unless another process has taken it over."""
         if (_read(self.path) or {}).get("token") == self.token:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that cannot be written any more keeps it
+                self.path.unlink()
 
 
 def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
@@ -139,19 +152,18 @@ def acquire(run: RunFolder, over: Container[str] = ()) -> Claim | None:
     mine = path.with_name(f".{NAME}.{token}")
     write_json(mine, {**asdict(Process.current()), "token": token})
     try:
-        now = mine.stat().st_mtime  # by the clock of the file system, as the times of other claims are
         for _ in range(2):
-            # a hard link appears in one step with its content, and creating it fails if the name is taken
             with contextlib.suppress(FileExistsError):
-                os.link(mine, path)
+                _put(mine, path)
                 return Claim(path, token)
-            if not _remove_void(path, now, over):
+            if not _remove_void(path, over):
                 return None
         return None
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        mine.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            mine.unlink()
 
 
 @contextlib.contextmanager
@@ -193,13 +205,13 @@ def holder(run: RunFolder, over: Container[str] = ()) -> Process | None:
     """
     path = run.path / NAME
     found = _read(path)
-    return None if found is None or _is_void(path, found, time.time(), over) else _process(found)
+    return None if found is None or _is_void(path, found, over) else _process(found)
 
 
-def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
+def _remove_void(path: Path, over: Container[str]) -> bool:
     """Remove a void claim, and tell whether ``path`` is free now."""
     found = _read(path)
-    if found is not None and not _is_void(path, found, now, over):
+    if found is not None and not _is_void(path, found, over):
         return False
     # of several processes that find the claim void, one succeeds in renaming it; the renamed file may be
     # newer than the one that was read, and is then put back
@@ -211,7 +223,7 @@ def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
     renamed = _read(aside)
     if renamed != found:
         with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
+            _put(aside, path)
     if aside.is_dir() and not aside.is_symlink():  # a folder was made by hand, since claims are files
         shutil.rmtree(aside, ignore_errors=True)
     else:
@@ -219,7 +231,31 @@ def _remove_void(path: Path, now: float, over: Container[str]) -> bool:
     return renamed == found
 
 
-def _is_void(path: Path, claim: dict[str, Any], now: float, over: Container[str]) -> bool:
+def _put(file: Path, path: Path) -> None:
+    """Give ``file`` the name ``path`` in one step, with its content; ``FileExistsError`` if that is taken."""
+    try:
+        os.link(file, path)
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        pass  # not every file system has hard links
+    # only the process that could create this file may rename, which would replace a file at ``path``
+    turn = path.with_name(f".{NAME}.turn")
+    with contextlib.suppress(FileNotFoundError):
+        if _now(path.parent.parent) - turn.lstat().st_mtime > EXPIRY:  # its process was killed
+            turn.unlink()
+    os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError(path)
+        os.rename(file, path)
+    finally:
+        with contextlib.suppress(OSError):
+            turn.unlink()
+
+
+def _is_void(path: Path, claim: dict[str, Any], over: Container[str]) -> bool:
     """Tell whether the process of a claim is gone, or shows no sign of life on another machine."""
     process = _process(claim)
     if process is not None and process.job is not None:
@@ -231,20 +267,46 @@ def _is_void(path: Path, claim: dict[str, Any], now: float, over: Container[str]
     if lives is not None:
         return not lives
     try:
-        return now - path.stat().st_mtime > EXPIRY
+        age = _now(path.parent.parent) - path.lstat().st_mtime
     except FileNotFoundError:
         return True
+    if age < -EXPIRY:
+        # a time in the future tells no age, so that the age is counted from now; a live process beats again
+        with contextlib.suppress(OSError):
+            os.utime(path, follow_symlinks=False)
+    return age > EXPIRY
+
+
+def _now(runs: Path) -> float:
+    """Return the time in seconds by the clock that dates the claims in the folder ``runs``."""
+    now = time.monotonic()
+    return now + _ahead(runs, int(now // _CLOCK_SECONDS))
+
+
+@functools.lru_cache(maxsize=8)
+def _ahead(runs: Path, period: int) -> float:
+    """Return by how many seconds the file system's clock is ahead of this process's own.
+
+    A live view asks for many claims several times a second, so the clock is read once in each ``period``.
+    """
+    try:
+        return clock(runs) / 1e9 - time.monotonic()
+    except WriteError:  # a reader without the right to write there has only its own clock
+        return time.time() - time.monotonic()
 
 
 def _process(claim: dict[str, Any]) -> Process | None:
     """Return the process that a claim names; None if the claim is broken."""
-    host, pid, started = (claim.get(key) for key in ("host", "pid", "started"))
-    job = claim.get("job")
-    if not isinstance(host, str) or type(pid) is not int or not 0 < pid < 2**31:
+    host, pid, job = (claim.get(key) for key in ("host", "pid", "job"))
+    started, booted = (_time(claim.get(key)) for key in ("started", "booted"))
+    if not isinstance(host, str) or type(pid) is not int or not 0 < pid < 2**31 or started is None:
         return None
-    if not isinstance(started, int | float) or not 0 <= started < _LATEST:
-        return None
-    return Process(host, pid, float(started), job if isinstance(job, str) else None)
+    return Process(host, pid, started, job if isinstance(job, str) else None, booted)
+
+
+def _time(value: Any) -> float | None:
+    """Return a time in seconds since 1970; None if ``value`` is not one."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < _LATEST else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ import json
 import math
 import os
 import secrets
+import shlex
 import stat
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
@@ -123,9 +123,32 @@ def remove_leftovers(folder: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") and entry.name.endswith(_TEMPORARY):
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_SECONDS:
+                with contextlib.suppress(OSError, StoreError):
+                    age = clock(folder) - entry.stat(follow_symlinks=False).st_mtime_ns
+                    if age > _LEFT_SECONDS * 1e9:
                         os.unlink(entry.path)
+
+
+def clock(folder: Path) -> int:
+    """Return the time now by the clock of a folder's file system, in nanoseconds since 1970.
+
+    The age of a file is told by this clock, since a network file system dates files by its server's clock,
+    from which the clock of this machine may differ. A file is made and removed to read it.
+
+    Raises
+    ------
+    WriteError
+        No file can be made in ``folder``.
+    """
+    probe = folder / f".clock.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}"
+    try:
+        with open(probe, "xb") as file:
+            os.utime(file.fileno())  # as claims are touched
+            now = os.fstat(file.fileno()).st_mtime_ns
+        probe.unlink()
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from None
+    return now
 
 
 def check_writable(folder: Path) -> None:
@@ -276,6 +299,23 @@ def tail(log: Path, lines: int) -> list[str]:
 def printable(text: str) -> str:
     """Put ``text`` on one line and replace control characters, which could steer the reader's terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def shell_path(path: str | Path) -> str:
+    """Write a path for a command that readers paste into a shell (bash, zsh) and run.
+
+    Characters that no terminal shows, and bytes that are not UTF-8, are written as ``$'\\n'`` does. A path
+    that begins like an option or like a home folder gets ``./`` in front.
+    """
+    text = os.fspath(path)
+    text = f"./{text}" if text.startswith(("-", "~")) else text
+    if text.isprintable():
+        return shlex.quote(text)
+    parts = (
+        c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
+        for c in text.replace("\\", "\\\\").replace("'", "\\'")
+    )
+    return f"$'{''.join(parts)}'"
 
 
 def complete_lines(data: bytes) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from bench.results.files import StoreError, WriteError, opened
 from bench.results.run_folder import CANCEL, RunFolder
@@ -61,6 +62,51 @@ def is_sealed(run: RunFolder) -> bool:
         return status.get("files") == {name: list(digest) for name, digest in digests(run).items()}
     except (FileNotFoundError, StoreError):
         return False
+
+
+def require_files(run: RunFolder, status: Mapping[str, Any]) -> None:
+    """Raise ``StoreError`` if a file that a finished run wrote is missing or has another size.
+
+    ``status`` is the document of the run. Digests are not compared, which would take long: those of the files
+    that tables are made of are checked when these are read.
+    """
+    written = written_files(status)
+    for name in ("spec.json", "metrics.json"):
+        if written and name not in written:
+            raise StoreError(f"status.json: done, but the run wrote no {name}")
+    for name, (size, _) in written.items():
+        try:
+            found = os.lstat(run.path / name).st_size
+        except OSError:
+            raise StoreError(f"{name}: missing, although the run wrote it") from None
+        if found != size:
+            raise StoreError(f"{name}: {found} bytes; the run wrote {size}")
+
+
+def written_files(status: Mapping[str, Any]) -> Digests:
+    """Return size in bytes and digest of each file that a finished run wrote, by name.
+
+    It is empty for runs of older versions, which did not record them.
+
+    Raises
+    ------
+    StoreError
+        The record in ``status`` is not valid.
+    """
+    found: Digests = {}
+    files = status.get("files", {})
+    if not isinstance(files, dict):
+        raise StoreError(f"status.json: files: expected an object, got {repr(files)[:60]}")
+    for name, entry in files.items():
+        where = f"status.json: files: {name[:60]!r}"
+        if os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name:
+            raise StoreError(f"{where} is not a name of a file")
+        match entry:
+            case [int(size), str(digest)] if size is not True and size is not False:
+                found[name] = size, digest
+            case _:
+                raise StoreError(f"{where}: expected bytes and a digest, got {repr(entry)[:60]}")
+    return found
 
 
 def digests(run: RunFolder) -> Digests:

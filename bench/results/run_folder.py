@@ -93,11 +93,16 @@ class RunFolder:
             return False
 
     def made(self) -> Path:
-        """Make the folder if it is missing, and return its path."""
+        """Make the folder if it is missing, and return its path.
+
+        The results folder is not made: who deletes it while its runs are computed does not get it back.
+        """
         if self.path.is_symlink():
             raise StoreError(f"{self.path}: is a link")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.path.parent.exists():
+                self.path.parent.mkdir(exist_ok=True)
+            self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise WriteError(f"cannot write {self.path}: {error.strerror or error}") from None
         return self.path

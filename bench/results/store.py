@@ -57,7 +57,7 @@ class Store:
     published = False
 
     def __init__(self, root: str | Path, create: bool = False) -> None:
-        self.root = Path(root)
+        self.root = Path(os.path.expanduser(root))
         exists = os.path.lexists(self.root)
         if exists and not os.path.isdir(self.root):
             raise StoreError(f"results folder {self.root}: is not a folder")
@@ -80,7 +80,7 @@ class Store:
         StoreError
             The folder holds runs or other things, or cannot be written.
         """
-        root = Path(root)
+        root = Path(os.path.expanduser(root))
         try:
             root.mkdir(parents=True, exist_ok=True)
             if (mark := root / _MARK).exists():

@@ -6,10 +6,11 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from bench.results import run_folder
-from bench.results.files import StoreError
+from bench.results.files import StoreError, WriteError
 from bench.results.integrity import is_sealed
 from bench.results.run_folder import CANCELLED, RunFolder
 
@@ -33,14 +34,21 @@ class Over(Exception):
         self.outcome = outcome
 
 
+class Gone(WriteError):
+    """The folder of a run was deleted or moved while the run was computed; it is not made again."""
+
+
 class OwnFolder(RunFolder):
-    """The folder of the run that this process computes.
+    """The folder of the run that this process computes; its specification is written first.
 
     Claims make it rare that another process computes the same run. Once another process has finished it,
     writing here raises ``Over``; if this process has already written over some of those files, it goes on.
+    If somebody deletes or moves the folder, writing here raises ``Gone``, so that no folder is left that
+    holds only the end of a run.
     """
 
     _mine: tuple[Any, ...] | None = None
+    _begun = False
 
     def write(self, name: str, obj: Mapping[str, Any]) -> None:
         """Write a document, like ``RunFolder.write``."""
@@ -48,6 +56,19 @@ class OwnFolder(RunFolder):
         super().write(name, obj)
         if name == "status":
             self._mine = _who(obj)
+        self._begun = self._begun or name == "spec"
+
+    def made(self) -> Path:
+        """Make the folder for the specification; later raise ``Gone`` if it is no longer there."""
+        if not self._begun:
+            return super().made()
+        self.require_there()
+        return self.path
+
+    def require_there(self) -> None:
+        """Raise ``Gone`` unless the specification that was written here is still here."""
+        if not (self.path / "spec.json").exists():
+            raise Gone(f"run {self.run_id}: {self.path} was deleted or moved while the run was computed")
 
     def write_lines(self, name: str, lines: bytes) -> None:
         """Write lines, like ``RunFolder.write_lines``."""
@@ -105,9 +126,11 @@ class Watch:
     ------
     Over
         When called, if another process has taken over the run.
+    Gone
+        When called, if the folder of the run is no longer there.
     """
 
-    def __init__(self, folder: RunFolder, stop: Callable[[], object]) -> None:
+    def __init__(self, folder: OwnFolder, stop: Callable[[], object]) -> None:
         self._folder, self._stop = folder, stop
         self._looked_at = -float("inf")
 
@@ -118,6 +141,7 @@ class Watch:
             raise Over("preempted")
         if not reason and time.monotonic() - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = time.monotonic()
+            self._folder.require_there()
             if self._folder.is_cancel_asked():
                 return CANCELLED
         return "asked to stop" if reason is True else reason

@@ -65,7 +65,7 @@ def execute(
         After it was recorded as ``preempted``.
     WriteError
         If the folder can't be written. This is not an error of the run: it can be continued later from its
-        last checkpoint.
+        last checkpoint. If the folder was deleted or moved meanwhile, the error is ``Gone``.
     """
     folder = OwnFolder(store.run(spec.run_id).path)
     try:
@@ -106,6 +106,7 @@ def _attempt(
             status.set("preempted", error="interrupted", error_kind="preempted")
         raise
     except WriteError as error:
+        folder.require_there()  # where it is gone, this is why nothing can be written
         with suppress(StoreError):
             status.set("preempted", error=str(error), error_kind="preempted")
         raise

@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from bench.results.files import StoreError
+from bench.results.integrity import require_files
 from bench.results.run_folder import RunFolder
 from bench.results.tables.arrow import arrow_type, parse_lines
 from bench.results.tables.columns import TABLES, kinds
 from bench.results.tables.metrics_reader import parse_results
-from bench.results.tables.run_reader import LINES, Facts, Stored, check_sizes, read_run
+from bench.results.tables.run_reader import LINES, Facts, Stored, read_run
 
 #: Number of runs that are read at once.
 SIZE = 256
@@ -78,7 +79,9 @@ def faults(folders: Sequence[RunFolder]) -> dict[str, str]:
         for folder in folders[start : start + SIZE]:
             try:
                 stored[folder.run_id] = read_run(folder)
-                check_sizes(folder)
+                status = folder.read("status") or {}
+                if status.get("status") == "done":
+                    require_files(folder, status)
             except StoreError as error:
                 found[folder.run_id] = str(error).replace(f"{folder.path}/", "")
         found |= _parse({run_id: run for run_id, run in stored.items() if run_id not in found})[2]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.results.files import MAX_BYTES, StoreError, read_bytes, replacing, write_bytes
+from bench.results.files import MAX_BYTES, StoreError, read_bytes, replacing, shell_path, write_bytes
 from bench.results.tables.arrow import arrow_type, empty, to_pandas
 from bench.results.tables.columns import TABLES, kinds
 
@@ -86,7 +86,9 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
     StoreError
         A table is missing, broken or of another version; the message says which command writes it anew.
     """
-    command = f"python -m bench.collect --suite {folder.name} --results {folder.parent} --recompute"
+    command = (
+        f"python -m bench.collect --suite {folder.name} --results {shell_path(folder.parent)} --recompute"
+    )
     remedy = f"{command} writes it anew"
     tables = {}
     for name in names:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.results.files import MAX_BYTES, MAX_DOCUMENT, StoreError, complete_lines, parse_json, read_bytes
+from bench.results.integrity import written_files
 from bench.results.run_folder import RUN_ID, RunFolder, status_of
 from bench.results.tables.arrow import LONGEST, checked
 from bench.results.tables.columns import kinds
@@ -147,47 +147,6 @@ def read_run(folder: RunFolder) -> Stored:
         raise StoreError(str(error).replace(f"{folder.path}/", "")) from None
     results = blobs["metrics.json"] if done else None
     return Stored(facts, results, {name: complete_lines(blobs[f"{name}.jsonl"] or b"") for name in LINES})
-
-
-def check_sizes(folder: RunFolder) -> None:
-    """Raise ``StoreError`` if a file that a finished run wrote is missing or has another size.
-
-    The digests of the files that tables are made of are checked by ``read_run``. Those of the other files
-    are not checked, since these are large and hold no results.
-    """
-    document = folder.read("status")
-    if document is None or status_of(document) != "done":
-        return
-    for name, (size, _) in written_files(document).items():
-        try:
-            found = os.lstat(folder.path / name).st_size
-        except OSError:
-            raise StoreError(f"{name}: missing, although the run wrote it") from None
-        if found != size:
-            raise StoreError(f"{name}: {found} bytes; the run wrote {size}")
-
-
-def written_files(status: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    """Return size in bytes and digest of each file that a finished run wrote, by name.
-
-    It is empty for runs of older versions, which did not record them.
-
-    Raises
-    ------
-    StoreError
-        The record in ``status`` is not valid.
-    """
-    found: dict[str, tuple[int, str]] = {}
-    for name, entry in _mapping(status.get("files", {}), "status.json: files").items():
-        where = f"status.json: files: {name[:60]!r}"
-        if os.path.basename(name) != name or name in ("", ".", "..") or "\0" in name:
-            raise StoreError(f"{where} is not a name of a file")
-        match entry:
-            case [int(size), str(digest)] if size is not True and size is not False:
-                found[name] = size, digest
-            case _:
-                raise StoreError(f"{where}: expected bytes and a digest, got {repr(entry)[:60]}")
-    return found
 
 
 def _blobs(folder: RunFolder) -> dict[str, bytes | None]:

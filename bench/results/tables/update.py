@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.results.files import StoreError, locked, read_bytes, remove_leftovers
+from bench.results.files import StoreError, clock, locked, read_bytes, remove_leftovers
 from bench.results.plans import Planned
 from bench.results.run_folder import RunFolder
 from bench.results.tables import parquet
@@ -81,7 +81,7 @@ def update(
     folders = [folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]
     with locked(where / _LOCK):
         remove_leftovers(where)
-        stamps, plan = _stamps(folders), _digest(repr(planned).encode())
+        stamps, plan = _stamps(where, folders), _digest(repr(planned).encode())
         before = None if recompute else _read(where)
         if before is not None:
             same = list(before.stamps.items()) == list(stamps.items()) and all(stamps.values())
@@ -251,14 +251,17 @@ def _made() -> str:
     return _digest(b"\0".join([repr(definitions()).encode(), *sources]))
 
 
-def _stamps(folders: Sequence[RunFolder]) -> dict[str, str]:
-    """Return the stamp of each run's files; an empty one if a file changed a moment ago."""
+def _stamps(where: Path, folders: Sequence[RunFolder]) -> dict[str, str]:
+    """Return the stamp of each run's files; an empty one if a file changed a moment ago.
+
+    ``where`` is a folder on the file system of the runs, by whose clock files change.
+    """
     found = {folder.run_id: _stamp(folder.path) for folder in folders}
-    limit = time.time_ns() - _TICK
+    limit = clock(where) - _TICK
     if young := [folder for folder in folders if found[folder.run_id][1] > limit]:
         # wait, since another change within the same tick might get the same time
         time.sleep(_TICK / 1e9)
-        limit = time.time_ns() - _TICK
+        limit = clock(where) - _TICK
         found |= {folder.run_id: _stamp(folder.path) for folder in young}
     return {run_id: stamp if changed <= limit else "" for run_id, (stamp, changed) in found.items()}
 
