@@ -26,6 +26,7 @@ budget         how long a method may train: in epochs, or in training FLOPs of d
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ _PACKAGES = ("figures", "statistics")
 
 # A thread that waits by spinning keeps its core from the threads that it waits for: on shared cores, a step
 # of two threads took ten times as long. The variable must be set before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from torch import nn
 
 from methods.core import passes
 from methods.core.registry import Registry
-from methods.core.streams import Streams
+from methods.core.streams import OF_PACKAGES, Streams
 from methods.core.style import Style
 from methods.layers import costs
 from methods.layers import layer as layers
@@ -208,7 +208,7 @@ class Context:
             ``"noisy_pass"`` or ``"mean_pass"``: how the pass is counted in the training FLOPs.
         """
         buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
-        streams = {name: self.streams[name].get_state() for name in ("noise", "global")}
+        streams = self.streams.state_dict(("noise", "global", *OF_PACKAGES))
         means = [p for p in layers.mean_parameters(self.module) if p.requires_grad]
         with torch.enable_grad(), passes.dense_gradients(consumer) as gradients:
             with self.arithmetic():
@@ -219,8 +219,7 @@ class Context:
         live = dict(self.module.named_buffers())
         for name, value in buffers.items():
             live[name].copy_(value)
-        for name, state in streams.items():
-            self.streams[name].set_state(state)
+        self.streams.load_state_dict(streams)
         self.events.append(event)
 
 

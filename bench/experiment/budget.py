@@ -5,13 +5,13 @@ from __future__ import annotations
 import bisect
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from bench.experiment.building import build_module, plain_network
 from bench.experiment.cached import once_per
 from bench.experiment.spec import RunSpec
 from methods.base import METHODS, Budget, Method, Stage, Task
+from methods.core import global_generators
 from methods.core.errors import UserError
 from methods.core.streams import Streams
 
@@ -110,7 +110,8 @@ def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
     name, options = spec.method
     method, streams = METHODS.get(name)(options), Streams(0)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with global_generators.restored():
+            streams.take_global()
             network = plain_network(spec, method, task, streams)
             return method, build_module(spec, method, task, network, streams)
     except (MemoryError, RuntimeError) as error:

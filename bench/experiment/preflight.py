@@ -10,15 +10,15 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from bench.data.base import DATASETS
 from bench.experiment.budget import budget_of, planned_stages, steps_of
+from bench.experiment.building import initialised
 from bench.experiment.cached import once_per
-from bench.experiment.problem import load, task_of
+from bench.experiment.problem import dataset_of, load, task_of
 from bench.experiment.spec import RunSpec
-from bench.networks.base import NETWORKS
 from methods.base import METHODS, Budget, Task
 from methods.core.errors import UserError
-from methods.core.streams import Streams
+from methods.core.global_generators import seeded
+from methods.core.streams import Streams, derive
 from methods.layers import costs
 
 #: Precisions for which there are sparse kernels.
@@ -28,8 +28,9 @@ _KERNEL_PRECISIONS = ("float32", "tf32")
 @once_per("dataset", "protocol")
 def task(spec: RunSpec) -> Task:
     """Return input shape, classes and training examples; load the data set if it cannot tell them."""
-    name, options = spec.dataset
-    return DATASETS.get(name)(options).task(refit=spec.protocol == "refit") or task_of(load(spec))
+    with seeded(derive(0, "split")):
+        known = dataset_of(*spec.dataset).task(refit=spec.protocol == "refit")
+    return known or task_of(load(spec))
 
 
 def budget(spec: RunSpec) -> Budget:
@@ -62,8 +63,7 @@ def missing_data(specs: Iterable[RunSpec]) -> str | None:
 @once_per("dataset", "protocol", "network")
 def network(spec: RunSpec) -> nn.Module:
     """Return the plain network of ``spec``. Callers share the object, so they must not change it."""
-    name, options = spec.network
-    return NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
+    return initialised(spec, task(spec), Streams(0))
 
 
 def check(spec: RunSpec) -> None:

@@ -14,12 +14,13 @@ from bench.data.base import Split
 from bench.evaluation import metrics
 from bench.evaluation.evaluate import fixed_draws, log_probabilities
 from bench.experiment.execution import Execution, resolve_device
-from bench.experiment.problem import Problem, set_arithmetic
+from bench.experiment.problem import Problem
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.training import packed_model
 from methods.base import Predictor
+from methods.core import global_generators, torch_flags
 from methods.core.errors import UserError
 
 
@@ -96,7 +97,9 @@ class Model:
 
     def _averaged(self, predictors: Iterable[Predictor], inputs: ArrayLike | torch.Tensor) -> torch.Tensor:
         split = self._raw(inputs)
-        found = [log_probabilities(self._problem, self.module, predict, split) for predict in predictors]
+        problem = self._problem
+        with torch_flags.arithmetic(self.spec.precision), global_generators.restored(problem.device):
+            found = [log_probabilities(problem, self.module, predict, split) for predict in predictors]
         return torch.from_numpy(np.exp(metrics.log_mean_exp(np.stack(found))).astype(np.float32))
 
     def _raw(self, inputs: ArrayLike | torch.Tensor) -> Split:
@@ -134,8 +137,8 @@ def load_model(run_id: str, results: str | Path, device: str) -> Model:
     spec = parse_spec(config, f"run {run_id}")
     if spec.run_id != run_id:
         raise StoreError(f"{folder.path}/spec.json: it describes run {spec.run_id}")
-    set_arithmetic(spec)
     # compute in the same mode as the run did, if this machine can
     mode = (folder.read("provenance") or {}).get("mode", "dense")
     how = Execution(device=resolve_device(device), mode="dense" if mode == "dense" else "auto")
-    return Model(*packed_model.read(folder.path, spec, how))
+    with torch_flags.arithmetic(spec.precision), global_generators.restored(how.device):
+        return Model(*packed_model.read(folder.path, spec, how))

@@ -16,7 +16,7 @@ from torch import nn
 
 from bench.evaluation.evaluate import Diverged, quick_scores
 from bench.experiment.budget import planned_stages
-from bench.experiment.problem import Problem
+from bench.experiment.problem import Problem, salt_of
 from bench.experiment.settings import Training
 from bench.results.run_folder import RunFolder
 from bench.training import resume
@@ -26,7 +26,7 @@ from bench.training.optimisers import make_optimiser, schedule_factor
 from bench.training.recorder import Recorder
 from bench.training.resume import Epoch, State
 from methods.base import Batch, Context, Progress, Stage
-from methods.core import passes
+from methods.core import global_generators, passes
 
 #: Least time between two reports of the position of the training.
 STATUS_SECONDS = 0.5
@@ -120,8 +120,7 @@ class Trainer:
         WriteError
             If the folder can't be written.
         """
-        devices = [self.problem.device] if self.problem.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with global_generators.restored(self.problem.device):
             device, say = str(self.problem.device), self.folder.log
             self.state = resume.begin(self.problem, self.checkpoints.stored(device, say), self.recorder)
             self._saved_steps = self.state.counters.steps
@@ -148,7 +147,8 @@ class Trainer:
     def _enter(self, stage: Stage) -> None:
         state, method = self.state, self.problem.method
         if stage.start == "fresh" and state.stage_index > 0:
-            state.module = self.problem.build(state.streams, salt=f"/{stage.name}")
+            salt = salt_of(self.stages[: state.stage_index + 1])
+            state.module, state.network = self.problem.build_described(state.streams, salt)
         elif stage.start == "rewind":
             method.rewind(state.module, state.rewind_points[str(stage.rewind_to)], stage)
             self.problem.choose_execution(state.module)
