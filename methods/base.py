@@ -59,7 +59,7 @@ class Budget:
     steps_per_epoch
         Optimiser steps in an epoch.
     last_batch
-        Size of an epoch's last minibatch, as a share of a full one, in (0, 1].
+        Size of an epoch's last minibatch, as a share of a full one: in (0, 1], or one example above 1.
     """
 
     epochs: int

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bench.data.base import DATASETS, Dataset, Split, Splits
-from bench.experiment.budget import budget_of, nominal_budget, steps_of
+from bench.experiment.budget import budget_of, minibatches, nominal_budget, steps_of
 from bench.experiment.building import DTYPES, build_module, plain_network
 from bench.experiment.compilation import compile_plain
 from bench.experiment.execution import Execution
@@ -128,7 +128,8 @@ class Problem:
         """Yield the minibatches of one epoch in a new random order, augmented."""
         train, size = self.splits.train, self.spec.training.batch_size
         order = torch.randperm(len(train), generator=streams["order"]).to(self.device)
-        for chosen in order.split(size):
+        count, last = minibatches(self.spec, len(train))
+        for chosen in order.split([*[size] * (count - 1), last]):
             inputs = self.dataset.prepare(train.inputs[chosen], self.splits, streams["augmentation"])
             yield self._arranged(inputs), train.labels[chosen]
 

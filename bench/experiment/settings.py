@@ -24,6 +24,14 @@ class Training:
 
     epochs: int = option(40, "passes over the training part", within="[1, inf)")
     batch_size: int = option(64, "examples in a minibatch", within="[1, inf)")
+    last_batch: str = option(
+        "keep",
+        "last minibatch of an epoch if one example is left for it, which batch normalisation can't train on. "
+        "keep: it is a minibatch; merge: it joins the one before. Unless set: merge for a run that can't be "
+        "trained otherwise, keep for all others",
+        choices=("keep", "merge"),
+        neutral="keep",
+    )
     optimiser: str = option("sgd", "update rule", choices=("sgd", "adam", "adamw", "rmsprop"))
     lr: float = option(0.1, "learning rate of means, biases and normalisation", within="(0, inf)")
     lr_scale: float | None = option(None, "learning rate of posterior scales; null: lr", within="[0, inf)")
