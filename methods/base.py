@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from methods.core import passes
+from methods.core.data_loss import data_loss
 from methods.core.registry import Registry
 from methods.core.streams import OF_PACKAGES, Streams
 from methods.core.style import Style
@@ -310,6 +310,9 @@ class Method:
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
         """Return the loss of a minibatch, a scalar; by default the mean cross-entropy in nats.
 
+        A loss that contains the cross-entropy calls ``methods.core.data_loss.data_loss``, to which the
+        settings ``class_weights`` and ``label_smoothing`` apply.
+
         Parameters
         ----------
         module
@@ -319,8 +322,7 @@ class Method:
         progress
             Position of training within the stage.
         """
-        inputs, labels = batch
-        return F.cross_entropy(module(inputs), labels)
+        return data_loss(module, batch)
 
     def scale_parameters(self, module: nn.Module) -> list[nn.Parameter]:
         """Return the parameters trained with the learning rate ``lr_scale`` and without weight decay."""

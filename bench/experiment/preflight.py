@@ -124,6 +124,15 @@ def _passes(module: nn.Module, inputs: torch.Tensor) -> bool:
     return isinstance(outputs, torch.Tensor) and outputs.dim() > 0 and len(outputs) == len(inputs)
 
 
+def _check_class_weights(spec: RunSpec) -> None:
+    """Raise ``UserError`` if there is not one class weight for each class."""
+    weights, classes = spec.training.class_weights, task(spec).classes
+    if isinstance(weights, tuple) and len(weights) != classes:
+        raise UserError(
+            f"class_weights: {len(weights)} weights, but data set {spec.dataset[0]} has {classes} classes"
+        )
+
+
 def _check_single(spec: RunSpec) -> None:
     """Raise ``UserError`` if a run meets a minibatch of one example that its network can't be trained on."""
     if not _untrainable(spec):
@@ -162,6 +171,7 @@ def check(spec: RunSpec) -> None:
     if validate is not None:
         validate(options, plain)
     _check_single(spec)
+    _check_class_weights(spec)
     _check_rewinding(spec)
 
 

@@ -19,6 +19,8 @@ from bench.experiment.execution import Execution
 from bench.experiment.spec import RunSpec
 from bench.networks.fingerprint import fingerprint
 from methods.base import METHODS, Batch, Budget, Method, Stage, Task
+from methods.core.data_loss import Targets
+from methods.core.errors import UserError
 from methods.core.global_generators import seeded
 from methods.core.streams import Streams, derive
 from methods.layers import costs, execution
@@ -85,6 +87,30 @@ class Problem:
     def steps(self, epochs: int) -> int:
         """Return the number of steps of a stage of ``epochs``; fewer if the recipe limits the steps."""
         return steps_of(self.spec, self.budget, epochs)
+
+    def targets(self) -> Targets:
+        """Return how labels count in training, by the settings ``class_weights`` and ``label_smoothing``.
+
+        Raises
+        ------
+        UserError
+            If weights are to be balanced and a class has no training example.
+        """
+        training = self.spec.training
+        chosen, classes = training.class_weights, self.task.classes
+        if chosen is None:
+            return Targets(None, training.label_smoothing)
+        if chosen != "balanced":
+            weights = torch.tensor(chosen)
+        else:
+            counts = self.splits.train.labels.bincount(minlength=classes)
+            if absent := (counts == 0).nonzero().flatten().tolist():
+                raise UserError(
+                    f"class_weights: balanced: class {absent[0]} of data set {self.spec.dataset[0]} has no "
+                    f"training example; give a list of {classes} weights"
+                )
+            weights = len(self.splits.train) / (classes * counts.double())
+        return Targets(weights.to(self.device, self.dtype), training.label_smoothing)
 
     def network(self, streams: Streams, salt: str = "") -> nn.Module:
         """Return the freshly initialised plain network that the method builds from; see ``plain_network``."""

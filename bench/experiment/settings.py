@@ -41,6 +41,20 @@ class Training:
         "cosine", "learning rate over epochs; cosine: falls to 0", choices=("cosine", "constant")
     )
     clip_norm: float | None = option(None, "largest gradient norm; null: no clipping", within="(0, inf)")
+    class_weights: str | tuple[float, ...] | None = option(
+        None,
+        "weight of each class in the cross-entropy, as in torch.nn.CrossEntropyLoss. balanced: examples / "
+        "(classes x examples of the class) in the training part, as in scikit-learn; null: all equal",
+        within="(0, inf)",
+        choices=("balanced",),
+        neutral=None,
+    )
+    label_smoothing: float = option(
+        0.0,
+        "share of each training target that is spread over all classes, as in torch.nn.CrossEntropyLoss",
+        within="[0, 1)",
+        neutral=0.0,
+    )
     max_steps: int | None = option(
         None,
         "minibatches after which training is cut short, with the schedules of all epochs; null: no limit",

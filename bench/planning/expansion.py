@@ -262,6 +262,7 @@ def check_networks(drafts: list[Draft]) -> None:
             spec.training.epochs,
             spec.training.batch_size,
             spec.training.last_batch,
+            spec.training.class_weights,
             spec.training.max_steps,
             spec.training.budget,
         )
