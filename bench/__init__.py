@@ -75,7 +75,8 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     Parameters
     ----------
     run_id
-        12 hexadecimal digits: ``Run.id``, or the column ``run_id`` of tables.
+        12 hexadecimal digits, or the first of them if no other run has them: ``Run.id``, or the column
+        ``run_id`` of tables.
     results
         The results folder.
     device
@@ -86,7 +87,8 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     Model
         ``predict(inputs)`` returns class probabilities (N, C) averaged over posterior samples;
         ``mean(inputs)`` returns those of the mean network. Inputs are raw, as the data set stores them
-        (images: uint8, shape (N, C, H, W)).
+        (images: uint8, shape (N, C, H, W)): arrays, tensors, or data frames of numbers. Printing the model
+        says what it is.
 
     Raises
     ------

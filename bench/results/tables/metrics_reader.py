@@ -22,7 +22,7 @@ LISTS = ("metrics", "calibration", "selective", "stages")
 VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 
 #: The rows of ``metrics`` that ``runs`` shows: averaged prediction without temperature, unshifted test set.
-_SHOWN = {"predictor": "samples", "split": "test", "shift": None, "severity": None}
+SHOWN = {"predictor": "samples", "split": "test", "shift": None, "severity": None}
 _NONE = "metrics.json: the run is done, but there is no metric"
 
 
@@ -84,8 +84,8 @@ def _view(metrics: Columns) -> dict[str, Any]:
     if not any(metrics["metric"]):
         raise StoreError(_NONE)
     stage = metrics["stage"][-1]
-    wanted = (stage, *_SHOWN.values())
-    rows = zip(*(metrics[key] for key in ("stage", *_SHOWN, "metric", "value")), strict=True)
+    wanted = (stage, *SHOWN.values())
+    rows = zip(*(metrics[key] for key in ("stage", *SHOWN, "metric", "value")), strict=True)
     found = {metric: value for *where, metric, value in rows if tuple(where) == wanted}
     return {"stage": stage} | {metric: found.get(metric) for metric in VIEW}
 
@@ -96,7 +96,7 @@ def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] |
     if metrics.column("stage").null_count or names.null_count or pc.any(pc.equal(names, "")).as_py():
         return None
     shown = None
-    for column, value in _SHOWN.items():
+    for column, value in SHOWN.items():
         found = metrics.column(column)
         here = pc.is_null(found) if value is None else pc.fill_null(pc.equal(found, value), False)
         shown = here if shown is None else pc.and_(shown, here)
