@@ -26,6 +26,7 @@ budget         how long a method may train: in epochs, or in training FLOPs of d
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ _PACKAGES = ("figures", "statistics")
 
 # A thread that waits by spinning keeps its core from the threads that it waits for: on shared cores, a step
 # of two threads took ten times as long. The variable must be set before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:
@@ -73,7 +75,8 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     Parameters
     ----------
     run_id
-        12 hexadecimal digits: ``Run.id``, or the column ``run_id`` of tables.
+        12 hexadecimal digits, or the first of them if no other run has them: ``Run.id``, or the column
+        ``run_id`` of tables.
     results
         The results folder.
     device
@@ -84,7 +87,8 @@ def load(run_id: str, results: str | Path = "results", device: str = "cpu") -> M
     Model
         ``predict(inputs)`` returns class probabilities (N, C) averaged over posterior samples;
         ``mean(inputs)`` returns those of the mean network. Inputs are raw, as the data set stores them
-        (images: uint8, shape (N, C, H, W)).
+        (images: uint8, shape (N, C, H, W)): arrays, tensors, or data frames of numbers. Printing the model
+        says what it is.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from bench.results.store import Store
 def main(argv: list[str] | None = None) -> int:
     """Cancel the named runs that have not ended yet, and print which were cancelled."""
     parser = cli.parser("bench.cancel", __doc__)
-    parser.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="ids of runs to cancel")
+    parser.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="ids of runs, or their first digits")
     parser.add_argument("--suite", help="cancel all runs of this suite")
     parser.add_argument("--scale", help="cancel only runs of this scale")
     cli.add_results(parser)
@@ -30,8 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.suite:
         asked = [item.run_id for item in items(store, arguments.suite, arguments.scale)]
     else:
-        asked = list(dict.fromkeys(arguments.run_ids))
-        _require_known(store, asked)
+        asked = _launched(store, arguments.run_ids)
     left = [run_id for run_id in asked if not store.run(run_id).is_settled()]
     cancelled, still = cancel(store, left, say=print)
     print(f"{len(cancelled)} runs cancelled, {len(asked) - len(left)} had ended before")
@@ -40,12 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _require_known(store: Store, run_ids: Iterable[str]) -> None:
+def _launched(store: Store, written: Iterable[str]) -> list[str]:
+    """Return the ids that are written, whole or by their first digits, each once."""
     known = {item.run_id for item in items(store, None, None)}
+    run_ids = list(dict.fromkeys(store.full_id(each, known) for each in written))
     for run_id in run_ids:
-        store.run(run_id)  # raises an error if the text is not an id
         if run_id not in known:
             raise StoreError(f"{store.root}: no launched suite has a run {run_id}")
+    return run_ids
 
 
 if __name__ == "__main__":

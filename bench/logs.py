@@ -13,6 +13,7 @@ import time
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
 from bench.cli.live import named
+from bench.monitoring.progress import known_ids
 from bench.monitoring.run_logs import RunLogs
 from bench.results.files import printable
 from bench.results.store import Store
@@ -24,7 +25,7 @@ _FOLLOW_SECONDS = 1.0
 def main(argv: list[str] | None = None) -> int:
     """Print the status and logs of a run; with ``--follow``, also new lines until the run has ended."""
     parser = cli.parser("bench.logs", __doc__)
-    parser.add_argument("run_id", metavar="RUN_ID", help="id of a run, as in tables and bench.status")
+    parser.add_argument("run_id", metavar="RUN_ID", help="id of a run, or its first digits")
     cli.add_results(parser)
     parser.add_argument(
         "--lines",
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--follow", action="store_true", help="print new lines until the run has ended")
     arguments = parser.parse_args(argv)
-    logs = RunLogs(Store(arguments.results), arguments.run_id)
+    store = Store(arguments.results)
+    logs = RunLogs(store, store.full_id(arguments.run_id, known_ids(store)))
     print(named(logs.item))
     for key, value in logs.facts().items():
         print(f"{key}: {printable(value)}")

@@ -18,6 +18,7 @@ from bench.cli.entry import entry
 from bench.results import claims
 from bench.results.files import printable
 from bench.results.run_folder import RunFolder
+from bench.results.tables.metrics_reader import VIEW
 from bench.runner import single
 from bench.runner.execute import execute
 
@@ -81,17 +82,20 @@ def _signals() -> Iterator[list[signal.Signals]]:
 
 
 def print_scores(folder: RunFolder) -> None:
-    """Print the metrics of a finished run, a line for each stage, predictor and split."""
-    rows = (folder.read("metrics") or {})["metrics"]
+    """Print the scores of a finished run after its last stage, a line for each predictor and part."""
+    rows = [row for row in (folder.read("metrics") or {})["metrics"] if row.get("shift") is None]
     print(f"run {folder.run_id} in {printable(str(folder.path))}")
-    scores: dict[tuple[str, str, str], list[str]] = {}
+    scores: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
-        value = "–" if row["value"] is None else f"{row['value']:.4f}"  # such as an infinite NLL
-        where = (row["stage"], row["predictor"], row["split"])
-        scores.setdefault(where, []).append(f"{row['metric']}={value}")
-    widths = [max(map(len, parts)) for parts in zip(*scores, strict=True)]
-    for where, words in scores.items():
-        print(" ", *(part.ljust(width) for part, width in zip(where, widths, strict=True)), *words)
+        if row["stage"] == rows[-1]["stage"] and row["metric"] in VIEW:
+            value = "–" if row["value"] is None else f"{row['value']:.4f}"  # such as an infinite NLL
+            scores.setdefault((row["predictor"], row["split"]), {})[row["metric"]] = value
+    lines: list[tuple[str, ...]] = [("predictor", "part", *VIEW)]
+    lines += [(*where, *(found.get(name, "") for name in VIEW)) for where, found in scores.items()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print(" ", *(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+    print(f"all metrics of all stages: {printable(str(folder.path / 'metrics.json'))}")
 
 
 if __name__ == "__main__":

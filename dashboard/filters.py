@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import SCORES, Look, axes, ranked_by
+from bench.figures import PREDICTORS, SCORES, Look, axes, ranked_by, scored_by
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
 from dashboard import data
@@ -86,6 +86,7 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
         except StoreError as error:
             return None, str(error)
         score = _score(part)
+        runs, predictor = _predicted(part, runs)
         look = Look("dark" if mode == "dark" else "light", data.styles(part), data.styles(part, CRITERIA))
         setting, runs = _setting(runs)
         everything = runs
@@ -98,7 +99,8 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
         runs, budget = _narrowed(runs, "budget", "Budget", budgets)
         criteria = sorted(runs["criterion"].dropna().astype(str).unique())
         runs, criterion = _narrowed(runs, "criterion", "Criterion", criteria)
-    words = [f"recipe {', '.join(recipe)}"] if recipe else []
+    words = [] if predictor == "samples" else [PREDICTORS[predictor]]
+    words += [f"recipe {', '.join(recipe)}"] if recipe else []
     words += [f"budget {', '.join(budget)}"] if budget else []
     words += [f"criterion {', '.join(criterion)}"] if criterion else []
     words += [f"sparsity {', '.join(sparsity)}"] if sparsity else []
@@ -114,6 +116,14 @@ def _score(part: Part) -> str:
         "Score", list(names), index=list(names).index(first), key="score", bind="query-params"
     )
     return names[chosen]
+
+
+def _predicted(part: Part, runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Show the choice of the predictor, and return the runs with its scores."""
+    names = {name: key for key, name in PREDICTORS.items()}
+    chosen = st.selectbox("Predictor", list(names), key="predictor", bind="query-params")
+    key = names[chosen]
+    return (runs if key == "samples" else scored_by(runs, data.table(part, "metrics"), key)), key
 
 
 def _setting(runs: pd.DataFrame) -> tuple[str, pd.DataFrame]:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from methods.core import passes
+from methods.core.data_loss import data_loss
 from methods.core.registry import Registry
-from methods.core.streams import Streams
+from methods.core.streams import OF_PACKAGES, Streams
 from methods.core.style import Style
 from methods.layers import costs
 from methods.layers import layer as layers
@@ -59,7 +59,7 @@ class Budget:
     steps_per_epoch
         Optimiser steps in an epoch.
     last_batch
-        Size of an epoch's last minibatch, as a share of a full one, in (0, 1].
+        Size of an epoch's last minibatch, as a share of a full one: in (0, 1], or one example above 1.
     """
 
     epochs: int
@@ -208,7 +208,7 @@ class Context:
             ``"noisy_pass"`` or ``"mean_pass"``: how the pass is counted in the training FLOPs.
         """
         buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
-        streams = {name: self.streams[name].get_state() for name in ("noise", "global")}
+        streams = self.streams.state_dict(("noise", "global", *OF_PACKAGES))
         means = [p for p in layers.mean_parameters(self.module) if p.requires_grad]
         with torch.enable_grad(), passes.dense_gradients(consumer) as gradients:
             with self.arithmetic():
@@ -219,8 +219,7 @@ class Context:
         live = dict(self.module.named_buffers())
         for name, value in buffers.items():
             live[name].copy_(value)
-        for name, state in streams.items():
-            self.streams[name].set_state(state)
+        self.streams.load_state_dict(streams)
         self.events.append(event)
 
 
@@ -311,6 +310,9 @@ class Method:
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
         """Return the loss of a minibatch, a scalar; by default the mean cross-entropy in nats.
 
+        A loss that contains the cross-entropy calls ``methods.core.data_loss.data_loss``, to which the
+        settings ``class_weights`` and ``label_smoothing`` apply.
+
         Parameters
         ----------
         module
@@ -320,8 +322,7 @@ class Method:
         progress
             Position of training within the stage.
         """
-        inputs, labels = batch
-        return F.cross_entropy(module(inputs), labels)
+        return data_loss(module, batch)
 
     def scale_parameters(self, module: nn.Module) -> list[nn.Parameter]:
         """Return the parameters trained with the learning rate ``lr_scale`` and without weight decay."""

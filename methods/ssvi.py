@@ -11,13 +11,14 @@ from torch import nn
 
 from methods.base import Context, Equivalent
 from methods.core import passes
+from methods.core.data_loss import data_loss
 from methods.core.options import option, to_dict
 from methods.core.passes import GradientConsumer
 from methods.core.style import Style
 from methods.criteria.base import CRITERIA
 from methods.criteria.moments import Moments
 from methods.families.moving import MovingOptions, MovingSubspace, offer_random
-from methods.families.variational import SparseOptions, SparseVariationalMethod, data_loss
+from methods.families.variational import SparseOptions, SparseVariationalMethod
 from methods.layers.posterior import Slots, SparseGaussian
 from methods.layers.scale_maps import SCALE_MAPS
 from methods.subspace import surgery

@@ -11,6 +11,7 @@ from bench import run
 from bench.cli.entry import entry
 from bench.results import claims
 from bench.results.store import Store
+from bench.results.tables.metrics_reader import VIEW
 from methods.base import METHODS
 from tests import toys
 from tests.run_folders import config, run_files, write_run
@@ -48,17 +49,18 @@ def test_a_run_is_computed_once_and_again_by_force(call, tmp_path):
     assert (folder.path / "metrics.json").stat().st_mtime_ns > before
 
 
-def test_scores_are_printed_under_one_another(tmp_path, capsys):
+def test_scores_are_one_short_table(tmp_path, capsys):
     files = run_files(config(), stages=("search", "final"))
-    files["metrics"]["metrics"][1]["value"] = None  # the NLL where a label was given probability 0
+    last = next(r for r in files["metrics"]["metrics"] if (r["stage"], r["metric"]) == ("final", "nll"))
+    last["value"] = None  # the NLL where a label was given probability 0
     store = Store(tmp_path, create=True)
     run.print_scores(store.run(write_run(tmp_path, files)))
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert len(lines) == 2 * 4 * 2
-    assert lines[0].startswith("  search mean                val  accuracy=0.8200 nll=– brier=")
-    assert lines[-1].startswith("  final  samples+temperature test accuracy=0.9450 nll=")
-    assert lines[-1].endswith("temperature_spread=0.1450") and "mutual_information" not in lines[-1]
-    assert len({line.index("accuracy=") for line in lines}) == 1
+    head, *lines, end = capsys.readouterr().out.splitlines()[1:]
+    assert head.split() == ["predictor", "part", *VIEW]
+    assert len(lines) == 4 * 2  # of the last stage: four predictors on two parts
+    assert lines[0].split()[:2] == ["mean", "val"] and lines[0].split()[3] == "–"
+    assert lines[-1].split()[:3] == ["samples+temperature", "test", "0.9450"]
+    assert max(map(len, lines)) <= 110 and end.endswith("metrics.json")
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(call, tmp_path):

@@ -155,6 +155,27 @@ def test_every_definition_says_what_it_must():
             assert entry["better"] in ("higher", "lower", None) and entry["definition"].endswith(".")
 
 
+@pytest.mark.parametrize("missing", [None, "mean", "samples"])
+@pytest.mark.parametrize("spaced", [False, True])  # plain lines are parsed by arrow, others by Python
+def test_what_averaging_gains_is_the_mean_network_less_the_samples(tmp_path, missing, spaced):
+    files = run_files(config())
+    rows = files["metrics"]["metrics"]
+    files["metrics"]["metrics"] = [row for row in rows if row["predictor"] != missing]
+    if spaced:
+        files["metrics"]["note"] = "é"
+    row = one_row(results(tmp_path, files))
+    for column, metric in (("posterior_gain_nll", "nll"), ("posterior_gain_ece", "ece")):
+        if missing:
+            assert math.isnan(row[column])
+        else:
+            of = {
+                r["predictor"]: r["value"]
+                for r in rows
+                if (r["stage"], r["split"], r["metric"]) == (row["stage"], "test", metric)
+            }
+            assert row[column] == pytest.approx(of["mean"] - of["samples"]) and row[column] > 0
+
+
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [

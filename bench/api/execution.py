@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.experiment.execution import MODES, Execution
 from methods.core.errors import UserError, unknown
-
-
-@contextmanager
-def keeping_torch() -> Iterator[None]:
-    """Restore what runs set for the whole process after the block: threads and the arithmetic of GPUs."""
-    threads, backends = torch.get_num_threads(), torch.backends
-    matmul, convolution = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
-    deterministic = backends.cudnn.deterministic
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        backends.cuda.matmul.fp32_precision = matmul
-        backends.cudnn.conv.fp32_precision = convolution  # type: ignore[attr-defined]
-        backends.cudnn.deterministic = deterministic
 
 
 def plain(value: Any) -> Any:

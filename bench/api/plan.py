@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api.execution import execution_of, keeping_torch, plain
+from bench.api.execution import execution_of, plain
 from bench.api.tables import only, tables
 from bench.cli import arguments as cli
 from bench.experiment.notation import show
@@ -127,7 +127,7 @@ class SuitePlan:
         how = execution_of(device, threads, execution, executor)
         asked = ready(plan, Asked(how, workers, retry_failed, force))
         store = Store(results, create=True)
-        with _keeping_signals(), keeping_torch():
+        with _keeping_signals():
             compute(plan, store, asked, self._command, cli.console())
         collect(store, plan.suite)
         frames = tables(plan.suite, results, plan.scale)

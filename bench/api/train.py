@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api.execution import execution_of, keeping_torch, plain
+from bench.api.execution import execution_of, plain
 from bench.api.tables import described
 from bench.experiment.execution import on_this_machine
 from bench.experiment.notation import show
@@ -175,7 +175,7 @@ def train(
     store = single.store_for(spec, results)
     claim = single.claim(spec, store, how.mode, force, lambda line: print(line, file=sys.stderr))
     if claim is not None:
-        with claims.held(claim), keeping_torch():
+        with claims.held(claim):
             outcome = execute(spec, store, how)
         if outcome != "done":
             told = store.run(spec.run_id).read("status") or {}

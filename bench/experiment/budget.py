@@ -5,13 +5,13 @@ from __future__ import annotations
 import bisect
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from bench.experiment.building import build_module, plain_network
 from bench.experiment.cached import once_per
 from bench.experiment.spec import RunSpec
 from methods.base import METHODS, Budget, Method, Stage, Task
+from methods.core import global_generators
 from methods.core.errors import UserError
 from methods.core.streams import Streams
 
@@ -21,10 +21,28 @@ _ROUNDING = 1e-9
 
 def nominal_budget(spec: RunSpec, task: Task) -> Budget:
     """Return the budget of the recipe's epochs, as for dense VI; a smaller last batch counts as a step."""
+    steps, last = minibatches(spec, task.examples)
+    return Budget(spec.training.epochs, steps, last / spec.training.batch_size)
+
+
+def minibatches(spec: RunSpec, examples: int) -> tuple[int, int]:
+    """Return the number of minibatches in an epoch and the size of the last one.
+
+    Parameters
+    ----------
+    spec
+        The run. Under its setting ``last_batch: merge``, one example that would be left for a minibatch of
+        its own joins the one before; without one before, it stays.
+    examples
+        Number of training examples.
+    """
     size = spec.training.batch_size
-    whole, rest = divmod(task.examples, size)
-    steps, last = (whole + 1, rest / size) if rest else (whole, 1.0)
-    return Budget(spec.training.epochs, steps, last)
+    whole, rest = divmod(examples, size)
+    if rest == 0:
+        return whole, size
+    if rest == 1 and whole and spec.training.last_batch == "merge":
+        return whole, size + 1
+    return whole + 1, rest
 
 
 def steps_of(spec: RunSpec, budget: Budget, epochs: int) -> int:
@@ -108,7 +126,8 @@ def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
     name, options = spec.method
     method, streams = METHODS.get(name)(options), Streams(0)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with global_generators.restored():
+            streams.take_global()
             network = plain_network(spec, method, task, streams)
             return method, build_module(spec, method, task, network, streams)
     except (MemoryError, RuntimeError) as error:

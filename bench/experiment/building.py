@@ -10,13 +10,21 @@ from bench.networks.base import NETWORKS
 from methods.base import Method, Task
 from methods.core import passes
 from methods.core.errors import UserError
-from methods.core.streams import Streams
+from methods.core.global_generators import seeded
+from methods.core.streams import Streams, derive
 from methods.layers import costs
 
 #: Type of parameters and inputs by precision; tf32 and bfloat16 lower the precision of contractions only.
 DTYPES = {
     "float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64,
 }  # fmt: skip
+
+
+def initialised(spec: RunSpec, task: Task, streams: Streams, salt: str = "") -> nn.Module:
+    """Return the run's network for ``task``, initialised; see ``Network.initialised``."""
+    name, options = spec.network
+    with seeded(derive(streams.seed, "initialisation" + salt)):  # its class may draw when it is constructed
+        return NETWORKS.get(name)(options).initialised(task, streams, salt)
 
 
 def plain_network(spec: RunSpec, method: Method, task: Task, streams: Streams, salt: str = "") -> nn.Module:
@@ -37,11 +45,9 @@ def plain_network(spec: RunSpec, method: Method, task: Task, streams: Streams, s
     salt
         Text that selects other initial weights of the same run, such as for a later stage.
     """
-    name, options = spec.network
-    plain = NETWORKS.get(name)(options)
     salts = [salt, *(f"{salt}/member {number}" for number in range(2, method.members() + 1))]
     dtype = DTYPES[spec.precision]
-    networks = [plain.initialised(task, streams, each).to(dtype) for each in salts]
+    networks = [initialised(spec, task, streams, each).to(dtype) for each in salts]
     return networks[0] if len(networks) == 1 else nn.ModuleList(networks)
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 from methods.core import passes
+
+
+@contextmanager
+def limits_restored() -> Iterator[None]:
+    """Restore after the block the compiler's limit, which ``compile_plain`` raises."""
+    config = torch._dynamo.config
+    with config.patch(recompile_limit=config.recompile_limit):
+        yield
 
 
 def compile_plain(module: nn.Module) -> None:

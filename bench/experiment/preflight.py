@@ -6,19 +6,22 @@ imports a compiler for seconds, many times longer than building ResNet-18 takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from copy import deepcopy
+from dataclasses import replace
 
+import torch
 from torch import nn
 
-from bench.data.base import DATASETS
-from bench.experiment.budget import budget_of, planned_stages, steps_of
+from bench.experiment.budget import budget_of, minibatches, planned_stages, steps_of
+from bench.experiment.building import initialised
 from bench.experiment.cached import once_per
-from bench.experiment.problem import load, task_of
+from bench.experiment.problem import dataset_of, load, task_of
 from bench.experiment.spec import RunSpec
-from bench.networks.base import NETWORKS
 from methods.base import METHODS, Budget, Task
 from methods.core.errors import UserError
-from methods.core.streams import Streams
+from methods.core.global_generators import seeded
+from methods.core.streams import Streams, derive
 from methods.layers import costs
 
 #: Precisions for which there are sparse kernels.
@@ -28,8 +31,9 @@ _KERNEL_PRECISIONS = ("float32", "tf32")
 @once_per("dataset", "protocol")
 def task(spec: RunSpec) -> Task:
     """Return input shape, classes and training examples; load the data set if it cannot tell them."""
-    name, options = spec.dataset
-    return DATASETS.get(name)(options).task(refit=spec.protocol == "refit") or task_of(load(spec))
+    with seeded(derive(0, "split")):
+        known = dataset_of(*spec.dataset).task(refit=spec.protocol == "refit")
+    return known or task_of(load(spec))
 
 
 def budget(spec: RunSpec) -> Budget:
@@ -62,8 +66,87 @@ def missing_data(specs: Iterable[RunSpec]) -> str | None:
 @once_per("dataset", "protocol", "network")
 def network(spec: RunSpec) -> nn.Module:
     """Return the plain network of ``spec``. Callers share the object, so they must not change it."""
-    name, options = spec.network
-    return NETWORKS.get(name)(options).initialised(task(spec), Streams(0))
+    return initialised(spec, task(spec), Streams(0))
+
+
+def with_last_batch(spec: RunSpec, chosen: Container[str]) -> RunSpec:
+    """Return ``spec`` with ``last_batch: merge`` if the setting was not chosen and it can't train otherwise.
+
+    Parameters
+    ----------
+    spec
+        The run.
+    chosen
+        Full keys of the settings that somebody chose.
+    """
+    if "training.last_batch" in chosen:
+        return spec
+    merged = replace(spec, training=replace(spec.training, last_batch="merge"))
+    try:
+        return merged if _untrainable(spec) and not _untrainable(merged) else spec
+    except Exception:  # data, network or method are at fault, which `check` and what follows it report
+        return spec
+
+
+def _untrainable(spec: RunSpec) -> bool:
+    """Tell whether a run meets a minibatch of one example that its network can't be trained on."""
+    count, last = minibatches(spec, task(spec).examples)
+    single = last == 1 and (count == 1 or spec.training.batch_size == 1 or _whole_epochs(spec))
+    return single and not _trains_on_one(spec)
+
+
+def _whole_epochs(spec: RunSpec) -> bool:
+    """Tell whether some stage has a whole epoch, which ``max_steps`` may prevent."""
+    name, options = spec.method
+    length = budget(spec)
+    stages = planned_stages(METHODS.get(name)(options), length)
+    return any(steps_of(spec, length, stage.epochs) >= length.steps_per_epoch for stage in stages)
+
+
+@once_per("dataset", "protocol", "network")
+def _trains_on_one(spec: RunSpec) -> bool:
+    """Tell whether the network in training gives one row of outputs for one example, if it gives two for two.
+
+    Batch normalisation does not where it has one value of each channel.
+    """
+    shape, module = task(spec), deepcopy(network(spec)).train()
+    with torch.no_grad(), seeded(0):
+        if not _passes(module, torch.zeros(2, *shape.input_shape)):
+            return True  # the network fails for another reason
+        return _passes(module, torch.zeros(1, *shape.input_shape))
+
+
+def _passes(module: nn.Module, inputs: torch.Tensor) -> bool:
+    try:
+        outputs = module(inputs)
+    except (RuntimeError, ValueError):
+        return False
+    return isinstance(outputs, torch.Tensor) and outputs.dim() > 0 and len(outputs) == len(inputs)
+
+
+def _check_class_weights(spec: RunSpec) -> None:
+    """Raise ``UserError`` if there is not one class weight for each class."""
+    weights, classes = spec.training.class_weights, task(spec).classes
+    if isinstance(weights, tuple) and len(weights) != classes:
+        raise UserError(
+            f"class_weights: {len(weights)} weights, but data set {spec.dataset[0]} has {classes} classes"
+        )
+
+
+def _check_single(spec: RunSpec) -> None:
+    """Raise ``UserError`` if a run meets a minibatch of one example that its network can't be trained on."""
+    if not _untrainable(spec):
+        return
+    size, examples = spec.training.batch_size, task(spec).examples
+    remedy = "set last_batch: merge, or another batch_size"
+    if size == 1:
+        remedy = "set batch_size to 2 or more"
+    elif examples == 1:
+        remedy = "train on more examples"
+    raise UserError(
+        f"batch_size: {size} leaves a minibatch of one of {examples} training examples, on which network "
+        f"{spec.network[0]} can't be trained (batch normalisation needs two); {remedy}"
+    )
 
 
 def check(spec: RunSpec) -> None:
@@ -75,8 +158,8 @@ def check(spec: RunSpec) -> None:
     Raises
     ------
     UserError
-        If the network cannot be built for the data, the method rejects its options or the network, or a stage
-        rewinds to an epoch that is not reached.
+        If the network cannot be built for the data or trained on a minibatch of one that the run has, the
+        method rejects its options or the network, or a stage rewinds to an epoch that is not reached.
     """
     name, options = spec.method
     validate = getattr(METHODS.get(name), "validate", None)
@@ -87,6 +170,8 @@ def check(spec: RunSpec) -> None:
         raise UserError(f"network {spec.network[0]}: cannot be built: {reason}") from None
     if validate is not None:
         validate(options, plain)
+    _check_single(spec)
+    _check_class_weights(spec)
     _check_rewinding(spec)
 
 

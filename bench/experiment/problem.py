@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,12 +12,16 @@ import torch
 from torch import nn
 
 from bench.data.base import DATASETS, Dataset, Split, Splits
-from bench.experiment.budget import budget_of, nominal_budget, steps_of
+from bench.experiment.budget import budget_of, minibatches, nominal_budget, steps_of
 from bench.experiment.building import DTYPES, build_module, plain_network
 from bench.experiment.compilation import compile_plain
 from bench.experiment.execution import Execution
 from bench.experiment.spec import RunSpec
-from methods.base import METHODS, Batch, Budget, Method, Task
+from bench.networks.fingerprint import fingerprint
+from methods.base import METHODS, Batch, Budget, Method, Stage, Task
+from methods.core.data_loss import Targets
+from methods.core.errors import UserError
+from methods.core.global_generators import seeded
 from methods.core.streams import Streams, derive
 from methods.layers import costs, execution
 
@@ -84,17 +88,47 @@ class Problem:
         """Return the number of steps of a stage of ``epochs``; fewer if the recipe limits the steps."""
         return steps_of(self.spec, self.budget, epochs)
 
+    def targets(self) -> Targets:
+        """Return how labels count in training, by the settings ``class_weights`` and ``label_smoothing``.
+
+        Raises
+        ------
+        UserError
+            If weights are to be balanced and a class has no training example.
+        """
+        training = self.spec.training
+        chosen, classes = training.class_weights, self.task.classes
+        if chosen is None:
+            return Targets(None, training.label_smoothing)
+        if chosen != "balanced":
+            weights = torch.tensor(chosen)
+        else:
+            counts = self.splits.train.labels.bincount(minlength=classes)
+            if absent := (counts == 0).nonzero().flatten().tolist():
+                raise UserError(
+                    f"class_weights: balanced: class {absent[0]} of data set {self.spec.dataset[0]} has no "
+                    f"training example; give a list of {classes} weights"
+                )
+            weights = len(self.splits.train) / (classes * counts.double())
+        return Targets(weights.to(self.device, self.dtype), training.label_smoothing)
+
     def network(self, streams: Streams, salt: str = "") -> nn.Module:
         """Return the freshly initialised plain network that the method builds from; see ``plain_network``."""
         return plain_network(self.spec, self.method, self.task, streams, salt)
 
     def build(self, streams: Streams, salt: str = "") -> nn.Module:
         """Build the method's module on the device, and trace its FLOPs."""
+        return self.build_described(streams, salt)[0]
+
+    def build_described(self, streams: Streams, salt: str = "") -> tuple[nn.Module, dict[str, list[Any]]]:
+        """Build the method's module as ``build`` does, and return it with the fingerprint of its network."""
+        network = self.network(streams, salt)
+        described = fingerprint(network)
         module = build_module(
             self.spec,
             self.method,
             self.task,
-            self.network(streams, salt),
+            network,
             streams,
             self.device,
             self.execution.channels_last,
@@ -102,7 +136,7 @@ class Problem:
         self.choose_execution(module)
         if self.execution.compile:
             compile_plain(module)
-        return module
+        return module, described
 
     def choose_execution(self, module: nn.Module) -> None:
         """Choose the layers that sparse kernels compute, from the numbers of weights active now."""
@@ -120,7 +154,8 @@ class Problem:
         """Yield the minibatches of one epoch in a new random order, augmented."""
         train, size = self.splits.train, self.spec.training.batch_size
         order = torch.randperm(len(train), generator=streams["order"]).to(self.device)
-        for chosen in order.split(size):
+        count, last = minibatches(self.spec, len(train))
+        for chosen in order.split([*[size] * (count - 1), last]):
             inputs = self.dataset.prepare(train.inputs[chosen], self.splits, streams["augmentation"])
             yield self._arranged(inputs), train.labels[chosen]
 
@@ -142,12 +177,10 @@ class Problem:
         )
 
 
-def set_arithmetic(spec: RunSpec) -> None:
-    """Set the arithmetic of GPUs: full float32 unless ``tf32`` is asked for, and deterministic kernels."""
-    mode = "tf32" if spec.precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = mode
-    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
-    torch.backends.cudnn.deterministic = True
+def salt_of(stages: Sequence[Stage]) -> str:
+    """Return the salt of the network in training after ``stages``: that of the last one that starts fresh."""
+    fresh = [stage.name for stage in stages[1:] if stage.start == "fresh"]
+    return f"/{fresh[-1]}" if fresh else ""
 
 
 def make_problem(spec: RunSpec, execution: Execution = Execution()) -> Problem:
@@ -176,16 +209,22 @@ def problem_of(spec: RunSpec, splits: Splits, task: Task, execution: Execution =
     execution
         How the run is computed.
     """
-    (dataset, dataset_options), (method, method_options) = spec.dataset, spec.method
+    name, options = spec.method
     return Problem(
         spec,
-        DATASETS.get(dataset)(dataset_options),
+        dataset_of(*spec.dataset),
         splits,
-        METHODS.get(method)(method_options),
+        METHODS.get(name)(options),
         task,
         budget_of(spec, task),
         execution,
     )
+
+
+def dataset_of(name: str, options: Any) -> Dataset:
+    """Return the data set ``name``, without its examples."""
+    with seeded(derive(0, "split")):  # the same for all seeds, which share what is known of a data set
+        return DATASETS.get(name)(options)
 
 
 def load(spec: RunSpec, device: str = "cpu") -> Splits:
@@ -201,6 +240,8 @@ def task_of(splits: Splits) -> Task:
 @lru_cache(maxsize=2)
 def _load(name: str, options: Any, seed: int, protocol: str, device: str) -> Splits:
     """Load data, and keep those of the last two calls, because the runs of a worker mostly share them."""
-    generator = torch.Generator().manual_seed(derive(seed, "split"))
-    splits = DATASETS.get(name)(options).parts(generator, refit=protocol == "refit")
+    start = derive(seed, "split")
+    generator = torch.Generator().manual_seed(start)
+    with seeded(start):
+        splits = dataset_of(name, options).parts(generator, refit=protocol == "refit")
     return splits.to(device)

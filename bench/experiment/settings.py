@@ -24,6 +24,14 @@ class Training:
 
     epochs: int = option(40, "passes over the training part", within="[1, inf)")
     batch_size: int = option(64, "examples in a minibatch", within="[1, inf)")
+    last_batch: str = option(
+        "keep",
+        "last minibatch of an epoch if one example is left for it, which batch normalisation can't train on. "
+        "keep: it is a minibatch; merge: it joins the one before. Unless set: merge for a run that can't be "
+        "trained otherwise, keep for all others",
+        choices=("keep", "merge"),
+        neutral="keep",
+    )
     optimiser: str = option("sgd", "update rule", choices=("sgd", "adam", "adamw", "rmsprop"))
     lr: float = option(0.1, "learning rate of means, biases and normalisation", within="(0, inf)")
     lr_scale: float | None = option(None, "learning rate of posterior scales; null: lr", within="[0, inf)")
@@ -33,6 +41,20 @@ class Training:
         "cosine", "learning rate over epochs; cosine: falls to 0", choices=("cosine", "constant")
     )
     clip_norm: float | None = option(None, "largest gradient norm; null: no clipping", within="(0, inf)")
+    class_weights: str | tuple[float, ...] | None = option(
+        None,
+        "weight of each class in the cross-entropy, as in torch.nn.CrossEntropyLoss. balanced: examples / "
+        "(classes x examples of the class) in the training part, as in scikit-learn; null: all equal",
+        within="(0, inf)",
+        choices=("balanced",),
+        neutral=None,
+    )
+    label_smoothing: float = option(
+        0.0,
+        "share of each training target that is spread over all classes, as in torch.nn.CrossEntropyLoss",
+        within="[0, 1)",
+        neutral=0.0,
+    )
     max_steps: int | None = option(
         None,
         "minibatches after which training is cut short, with the schedules of all epochs; null: no limit",

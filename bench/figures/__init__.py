@@ -18,6 +18,7 @@ from bench.figures.parts.axes import COSTS, SCORES, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, within
+from bench.figures.posterior import GAINS, PREDICTORS, posterior_gain, scored_by
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.subspace import (
@@ -49,6 +50,7 @@ __all__ = [
     "COSTS",
     "COUNTED",
     "DETECTION",
+    "GAINS",
     "MEASURED",
     "MOMENTS",
     "MOST_CHOSEN",
@@ -59,6 +61,7 @@ __all__ = [
     "MOVES",
     "MOVES_EXPLAINED",
     "NO_FINAL",
+    "PREDICTORS",
     "SCALED",
     "SCORES",
     "SHIFTED",
@@ -92,6 +95,7 @@ __all__ = [
     "one_a_method",
     "overlap_in_time",
     "overlap_map",
+    "posterior_gain",
     "ranked_by",
     "ranks",
     "recorded",
@@ -101,6 +105,7 @@ __all__ = [
     "said",
     "same_results",
     "scaling",
+    "scored_by",
     "seed_curves",
     "separation",
     "settings",

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -274,6 +275,13 @@ def _running(item: Item, document: dict[str, Any]) -> Running:
         share=min(max((number("stage_index") + within) / stages, 0.0), 1.0),
         val_accuracy=known("val_accuracy"),
     )
+
+
+def known_ids(store: Store) -> set[str]:
+    """Return the ids of the runs that launched suites have; of the suites whose plans can be read."""
+    with suppress(StoreError):
+        return {item.run_id for item in items(store, None, None)}
+    return set()
 
 
 def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from methods.base import Task
 from methods.core.errors import UserError
+from methods.core.global_generators import seeded
 from methods.core.registry import Registry
 from methods.core.streams import Streams, derive
 from methods.layers import costs
@@ -44,8 +44,8 @@ class Network:
     def initialised(self, task: Task, streams: Streams, salt: str = "") -> nn.Module:
         """Build the network from the run's random stream ``initialisation`` and prepare it for all methods.
 
-        Attention is separated into linear layers, and the uses of each kernel are counted. The state of
-        torch's global generator does not change.
+        Attention is separated into linear layers, and the uses of each kernel are counted. Global random
+        generators (torch, numpy, ``random``) are seeded from the stream and restored.
 
         Parameters
         ----------
@@ -61,16 +61,14 @@ class Network:
         UserError
             The network does not take inputs of this shape.
         """
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also reseed accelerators
-            torch.default_generator.manual_seed(derive(streams.seed, "initialisation" + salt))
+        with seeded(derive(streams.seed, "initialisation" + salt)):
             network = separate(self.build(task))
-        try:
-            costs.trace(network, task.input_shape)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            size = "x".join(map(str, task.input_shape))
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(f"network {self.name}: does not take inputs of {size}: {reason}") from None
+            try:
+                costs.trace(network, task.input_shape)
+            except (AssertionError, RuntimeError, ValueError) as error:
+                size = "x".join(map(str, task.input_shape))
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                raise UserError(f"network {self.name}: does not take inputs of {size}: {reason}") from None
         return network
 
 

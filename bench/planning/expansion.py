@@ -200,7 +200,7 @@ class Expansion:
             chosen = chosen_names(self._base.settings) | chosen_names(grid.settings)
             settings = recipes.get(recipe, grid.where).settings(chosen.get("method"))
             layers.insert(0, _Layer(settings, f"recipe {recipe}"))
-        spec = parse_spec(unflatten(self._merge(layers)), grid.where)
+        spec = self._parsed(layers, grid.where)
         return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()))
 
     def _drafts(self, point: _Point, chosen: Mapping[str, Layer]) -> Iterator[Draft]:
@@ -212,19 +212,23 @@ class Expansion:
             plain = spec
             layers = [*layers[:-1], _Layer(layer.settings, layer.where), layers[-1]]
             # the cell was valid without the chosen settings, so an error is due to them
-            spec = parse_spec(unflatten(self._merge(layers)), layer.where)
+            spec = self._parsed(layers, layer.where)
             tuned = layer.fair and not any(key in point.written for key in layer.settings)
         if self._overrides.settings:
             # the cell was valid without the overrides, so an error from here on is due to them
             before = spec.settings
-            spec = parse_spec(unflatten(self._merge([*layers, self._overrides])), OVERRIDES)
+            spec = self._parsed([*layers, self._overrides], OVERRIDES)
             overridden = _changed(before, spec, self._overrides.homes.values())
             tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
             if layer is not None:
-                plain = parse_spec(unflatten(self._merge([*point.layers, self._overrides])), OVERRIDES)
+                plain = self._parsed([*point.layers, self._overrides], OVERRIDES)
         draft = Draft(spec, point.recipe, point.written, overridden, point.where, plain, tuned)
         for seed in point.seeds:
             yield replace(draft, spec=spec.with_seed(seed))
+
+    def _parsed(self, layers: list[_Layer], where: str) -> RunSpec:
+        merged = self._merge(layers)
+        return preflight.with_last_batch(parse_spec(unflatten(merged), where), merged)
 
     def _merge(self, layers: list[_Layer]) -> dict[str, Any]:
         """Merge the layers' settings under full keys; later layers win."""
@@ -257,6 +261,8 @@ def check_networks(drafts: list[Draft]) -> None:
         length = (
             spec.training.epochs,
             spec.training.batch_size,
+            spec.training.last_batch,
+            spec.training.class_weights,
             spec.training.max_steps,
             spec.training.budget,
             spec.training.budget_cap,

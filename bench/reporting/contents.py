@@ -159,6 +159,7 @@ def _by_tables(
         lambda: figures.scaling(runs, rows("metrics"), "ece", *samples),
         lambda: figures.scaling(runs, rows("metrics"), "nll", *samples),
         lambda: figures.detection(runs, rows("metrics"), "error_auroc", *samples),
+        lambda: figures.posterior_gain(runs, "posterior_gain_nll", look),
         lambda: figures.risk_coverage(runs, rows("selective"), few, *samples),
         lambda: figures.speed(runs, "train_flops_ratio", "step_time_ratio", look),
         lambda: figures.stored(runs, look),

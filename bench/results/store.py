@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ SCHEMA = 1
 _MARK = "schema.json"
 #: Entries that a folder may already hold when it becomes a results folder.
 _HARMLESS = ("runs", "corrupted", "patches", "reference", "README.md")
+#: A run id, or its first digits.
+_FIRST_DIGITS = re.compile(r"[0-9a-f]{1,12}")
 
 
 class Store:
@@ -113,6 +116,33 @@ class Store:
         if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} is not a run id (12 hexadecimal digits)")
         return RunFolder(self.root / "runs" / run_id)
+
+    def full_id(self, written: str, others: Iterable[str] = ()) -> str:
+        """Return the run id that somebody wrote whole or by its first digits.
+
+        Parameters
+        ----------
+        written
+            The id, or digits with which no other id begins.
+        others
+            Ids to choose from, beside those of runs that have a folder.
+
+        Raises
+        ------
+        StoreError
+            No id or several begin with ``written``.
+        """
+        if not isinstance(written, str) or not _FIRST_DIGITS.fullmatch(written):
+            raise StoreError(f"{written!r} is not a run id (12 hexadecimal digits, or the first of them)")
+        if RUN_ID.fullmatch(written):
+            return written
+        found = sorted(run_id for run_id in {*self.run_ids(), *others} if run_id.startswith(written))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise StoreError(f"{self.root}: there is no run whose id begins with {written}")
+        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise StoreError(f"{self.root}: the ids of {len(found)} runs begin with {written} ({some})")
 
     def run_ids(self) -> list[str]:
         """Return the sorted ids of the runs that have a folder."""

@@ -8,11 +8,10 @@ from typing import Any
 from torch import nn
 
 from bench.data.fingerprint import fingerprint
-from bench.experiment.building import DTYPES
+from bench.experiment.building import DTYPES, initialised
 from bench.experiment.cached import once_per
 from bench.experiment.problem import Problem
 from bench.experiment.spec import RunSpec
-from bench.networks.base import NETWORKS
 from bench.runner.energy import EnergyMeter
 from bench.runner.memory import PeakMemory
 from bench.training import packed_model
@@ -52,8 +51,8 @@ def reference(problem: Problem) -> Reference:
 
 @once_per("network", "precision")
 def _reference(spec: RunSpec, task: Task) -> Reference:
-    (name, options), streams = spec.network, Streams(0)
-    plain = NETWORKS.get(name)(options).initialised(task, streams).to(DTYPES[spec.precision])
+    streams = Streams(0)
+    plain = initialised(spec, task, streams).to(DTYPES[spec.precision])
     step, size = costs.flops(plain, "step"), len(packed_model.to_bytes(costs.pack(plain)))
     dense_vi = METHODS.get("dense_vi")()
     dense = dense_vi.build(plain, streams, task)

@@ -6,7 +6,7 @@ import io
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from torch import nn
 
 from bench.evaluation.evaluate import Diverged, evaluate_stage
 from bench.experiment import preflight
+from bench.experiment.compilation import limits_restored
 from bench.experiment.execution import Execution
-from bench.experiment.problem import make_problem, set_arithmetic
+from bench.experiment.problem import make_problem
 from bench.experiment.spec import RunSpec
 from bench.results.files import StoreError, WriteError, remove_leftovers, write_bytes
 from bench.results.integrity import seal
@@ -31,6 +32,7 @@ from bench.runner.provenance import provenance
 from bench.training import checkpoints, packed_model
 from bench.training.trainer import Stopped, Trainer
 from methods.base import Stage
+from methods.core import global_generators, torch_flags
 from methods.core.errors import UserError
 
 PREDICTIONS = "predictions.npz"
@@ -68,8 +70,12 @@ def execute(
         last checkpoint. If the folder was deleted or moved meanwhile, the error is ``Gone``.
     """
     folder = OwnFolder(store.run(spec.run_id).path)
+    limits = limits_restored() if execution.compile else nullcontext()  # loading the compiler takes seconds
+    generators = global_generators.restored(execution.device)
     try:
-        return _attempt(spec, store, execution, stop, folder)
+        with torch_flags.arithmetic(spec.precision), generators, limits:
+            torch.set_num_threads(execution.threads)
+            return _attempt(spec, store, execution, stop, folder)
     except Over as over:  # nothing may be written: another process has the run
         if over.outcome == "done":
             checkpoints.remove(folder.path)
@@ -80,8 +86,6 @@ def _attempt(
     spec: RunSpec, store: Store, execution: Execution, stop: Callable[[], object], folder: OwnFolder
 ) -> str:
     status = Status(folder)
-    torch.set_num_threads(execution.threads)
-    set_arithmetic(spec)
     folder.write(
         "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
     )
@@ -147,6 +151,7 @@ def _train_and_evaluate(
         if not arrays:  # an earlier attempt stopped after the last evaluation, before its arrays were written
             stage_done(module, stage)
         stored_bytes = packed_model.write(folder.path, problem, module)
+        folder.write(packed_model.NETWORK, trainer.state.network)
         if spec.evaluation.stored is not None:  # the metrics must be those of the stored model
             began, trained = time.perf_counter(), results.pop()
             _, module = packed_model.read(folder.path, spec, execution)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.experiment import preflight
 from bench.experiment.execution import stopped_otherwise
-from bench.experiment.settings import nest
+from bench.experiment.settings import flatten, nest
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.results import claims
 from bench.results.store import Store
@@ -35,7 +35,8 @@ def specify(settings: Mapping[str, Any], mode: str, where: str) -> RunSpec:
     UserError
         If a key or value is not valid, or data, network, method and mode do not fit together.
     """
-    spec = parse_spec(nest({**USUAL, **settings}, where), where)
+    nested = nest({**USUAL, **settings}, where)
+    spec = preflight.with_last_batch(parse_spec(nested, where), flatten(nested))
     preflight.check(spec)
     preflight.check_execution([spec], mode)
     return spec

@@ -1,7 +1,8 @@
 """Write and read the trained model of a run.
 
 ``model.pt`` holds what the method packs. ``inputs.pt`` holds the type, shape and statistics of raw inputs, so
-that the model predicts without the data set. Both are read with ``weights_only``.
+that the model predicts without the data set. Both are read with ``weights_only``. ``network.json`` holds the
+fingerprint of the network, which is built again when the model is read.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import torch
 from torch import nn
 
 from bench.data.base import Split, Splits
+from bench.experiment.budget import planned_stages
 from bench.experiment.execution import Execution
-from bench.experiment.problem import Problem, problem_of
+from bench.experiment.problem import Problem, problem_of, salt_of
 from bench.experiment.spec import RunSpec
+from bench.networks import fingerprint
 from bench.results.files import StoreError, write_bytes
+from bench.results.run_folder import RunFolder
 from bench.training import safe_load
 from methods.base import Task
+from methods.core import global_generators
 from methods.core.streams import Streams
 
-MODEL, INPUTS = "model.pt", "inputs.pt"
+MODEL, INPUTS, NETWORK = "model.pt", "inputs.pt", "network"
 
 
 def to_bytes(content: dict[str, Any]) -> bytes:
@@ -71,7 +76,8 @@ def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn
     Raises
     ------
     StoreError
-        A file is missing, damaged, or does not belong to ``spec``.
+        A file is missing, damaged, or does not belong to ``spec``, or the network built now is not the one
+        that was trained.
     """
     found, packed = _content(folder / INPUTS), _content(folder / MODEL)
     try:
@@ -84,8 +90,9 @@ def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn
         raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _damaged(folder / INPUTS, error) from None
+    described = RunFolder(folder).read(NETWORK)
     try:
-        return problem, _unpack(problem, packed)
+        return problem, _unpack(problem, packed, described)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -112,8 +119,19 @@ def _reduced(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return reduced if torch.equal(reduced.isfinite(), tensor.isfinite()) else tensor
 
 
-def _unpack(problem: Problem, packed: dict[str, torch.Tensor]) -> nn.Module:
-    module = problem.build(Streams(problem.spec.seed, problem.device))
+def _unpack(problem: Problem, packed: dict[str, torch.Tensor], described: dict[str, Any] | None) -> nn.Module:
+    streams, stages = (
+        Streams(problem.spec.seed, problem.device),
+        planned_stages(problem.method, problem.budget),
+    )
+    with global_generators.restored(problem.device):
+        streams.take_global()
+        module, rebuilt = problem.build_described(streams, salt_of(stages))
+    # runs of earlier versions of this package have no fingerprint
+    if described is not None and (told := fingerprint.difference(described, rebuilt)) is not None:
+        raise StoreError(
+            f"run {problem.spec.run_id}: network {problem.spec.network[0]}: {fingerprint.CHANGED}: {told}"
+        )
     whole = {name: t.to(problem.dtype) if t.is_floating_point() else t for name, t in packed.items()}
     problem.method.unpack(module, whole)
     problem.choose_execution(module)  # layers that were pruned before storing have been built dense above

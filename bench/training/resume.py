@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.experiment.problem import Problem
+from bench.experiment.budget import planned_stages
+from bench.experiment.problem import Problem, salt_of
+from bench.networks import fingerprint
 from bench.training.optimisers import make_optimiser
 from bench.training.recorder import Recorder
+from methods.core.errors import UserError
 from methods.core.streams import Streams
 from methods.layers import execution
 
@@ -85,6 +88,8 @@ class State:
         The module in training.
     streams
         Random streams of the run.
+    network
+        Fingerprint of the network from which the module was built.
     stage_index, epoch, step
         The current stage from 0 on, and the epoch and step in it from 1 on; 0 before the first.
     entered
@@ -105,6 +110,7 @@ class State:
 
     module: nn.Module
     streams: Streams
+    network: dict[str, list[Any]] = field(default_factory=dict)
     optimiser: torch.optim.Optimizer = field(init=False)
     stage_index: int = 0
     epoch: int = 0
@@ -128,6 +134,7 @@ class State:
             "step": self.step,
             "open_epoch": None if self.open_epoch is None else vars(self.open_epoch),
             "module": self.module.state_dict(),
+            "network": self.network,
             "optimiser": self.optimiser.state_dict() if self.entered else None,
             "streams": self.streams.state_dict(),
             "memory": self.memory,
@@ -151,24 +158,41 @@ def begin(problem: Problem, checkpoints: Iterable[dict[str, Any]], recorder: Rec
     recorder
         Recorder of its tables; it starts with the rows of the checkpoint, or without rows.
     """
-    state = _at_first(problem)
     stored = next((found for found in checkpoints if _can_be_continued(found, problem)), None)
+    state = _built(problem, _salt(stored, problem))
     if stored is not None:
+        _require_same_network(stored, state, problem)
         state.module.load_state_dict(stored["module"])
         problem.choose_execution(state.module)  # the module was built dense, but the stored one may be pruned
         if stored["by_kernels"] != execution.by_kernels(state.module):
             # kernels and dense layers use random numbers differently, so the training starts anew
-            stored, state = None, _at_first(problem)
+            stored, state = None, _built(problem, "")
     recorder.start(stored["tables"] if stored else None)
     if stored is not None:
         _restore(state, stored, problem)
     return state
 
 
-def _at_first(problem: Problem) -> State:
+def _built(problem: Problem, salt: str) -> State:
     streams = Streams(problem.spec.seed, problem.device)
     streams.take_global()
-    return State(problem.build(streams), streams)
+    module, network = problem.build_described(streams, salt)
+    return State(module, streams, network)
+
+
+def _salt(stored: dict[str, Any] | None, problem: Problem) -> str:
+    """Return the salt of the network whose module a checkpoint holds; empty if there is no checkpoint."""
+    if stored is None:
+        return ""
+    begun = stored["stage_index"] + (stored["optimiser"] is not None)
+    return salt_of(planned_stages(problem.method, problem.budget)[:begun])
+
+
+def _require_same_network(stored: dict[str, Any], state: State, problem: Problem) -> None:
+    """Raise ``UserError`` if the network built now is not the one that the checkpoint was trained with."""
+    # checkpoints of earlier versions of this package have no fingerprint
+    if (told := fingerprint.difference(stored.get("network") or state.network, state.network)) is not None:
+        raise UserError(f"network {problem.spec.network[0]}: {fingerprint.CHANGED}: {told}")
 
 
 def _can_be_continued(stored: dict[str, Any], problem: Problem) -> bool:

@@ -16,7 +16,7 @@ from torch import nn
 
 from bench.evaluation.evaluate import Diverged, quick_scores
 from bench.experiment.budget import planned_stages
-from bench.experiment.problem import Problem
+from bench.experiment.problem import Problem, salt_of
 from bench.experiment.settings import Training
 from bench.results.run_folder import RunFolder
 from bench.training import resume
@@ -26,7 +26,9 @@ from bench.training.optimisers import make_optimiser, schedule_factor
 from bench.training.recorder import Recorder
 from bench.training.resume import Epoch, State
 from methods.base import Batch, Context, Progress, Stage
-from methods.core import passes
+from methods.core import global_generators, passes
+from methods.core.data_loss import Targets, counting
+from methods.core.errors import UserError
 
 #: Least time between two reports of the position of the training.
 STATUS_SECONDS = 0.5
@@ -99,6 +101,7 @@ class Trainer:
         self.recipe: Training = problem.spec.training
         self.stages = planned_stages(problem.method, problem.budget)
         self.state: State  # set by `run`
+        self._targets = Targets()
         self._started, self._reported_at = started, 0.0
         self._score: dict[str, float] = {}
         self._steps_here, self._saved_steps = 0, 0
@@ -120,12 +123,13 @@ class Trainer:
         WriteError
             If the folder can't be written.
         """
-        devices = [self.problem.device] if self.problem.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        self._targets = self.problem.targets()
+        with global_generators.restored(self.problem.device):
             device, say = str(self.problem.device), self.folder.log
             self.state = resume.begin(self.problem, self.checkpoints.stored(device, say), self.recorder)
             self._saved_steps = self.state.counters.steps
-            return self._run()
+            with counting(self._targets):
+                return self._run()
 
     def _run(self) -> nn.Module:
         state = self.state
@@ -148,7 +152,8 @@ class Trainer:
     def _enter(self, stage: Stage) -> None:
         state, method = self.state, self.problem.method
         if stage.start == "fresh" and state.stage_index > 0:
-            state.module = self.problem.build(state.streams, salt=f"/{stage.name}")
+            salt = salt_of(self.stages[: state.stage_index + 1])
+            state.module, state.network = self.problem.build_described(state.streams, salt)
         elif stage.start == "rewind":
             method.rewind(state.module, state.rewind_points[str(stage.rewind_to)], stage)
             self.problem.choose_execution(state.module)
@@ -284,6 +289,11 @@ class Trainer:
         method.before_step(context)
         with context.arithmetic(), passes.dense_gradients(context.gradient_consumer) as gradients:
             loss = method.loss(state.module, context.batch, context.progress)
+        if not (self._targets.used or self._targets.plain):
+            raise UserError(
+                f"method {method.name} has a loss of its own, to which class_weights and label_smoothing do "
+                "not apply; leave them out"
+            )
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if gradients is not None:

@@ -6,11 +6,14 @@ import streamlit as st
 
 from bench.figures import (
     DETECTION,
+    GAINS,
     SHIFTED,
     UNCERTAINTIES,
+    axes,
     by_split,
     detection,
     foreign_splits,
+    posterior_gain,
     risk_coverage,
     separation,
     severity,
@@ -64,6 +67,8 @@ with show.forgiving():
             ),
             words,
         )
+    gain = show.axis("Gain in", {name: axes()[name].name for name in GAINS}, "uncertainty-gain")
+    show.chart("gain", lambda: posterior_gain(runs, gain, look, singles), selection.words)
     if not foreign and not corruptions:
         st.caption("No data out of distribution and no shifted data have been evaluated in this suite.")
     if foreign:

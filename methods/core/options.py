@@ -49,8 +49,9 @@ def option(
     within
         Interval of valid numbers in mathematical notation, for example ``"[0, 1)"`` or ``"(0, inf)"``.
     choices
-        Valid strings; or a registry, whose names are valid, plug-ins included. A registry is asked when
-        a value is checked, so that a plug-in may import the module that declares the option.
+        Valid values where the value is a string; or a registry, whose names are valid, plug-ins included. A
+        registry is asked when a value is checked, so that a plug-in may import the module that declares the
+        option.
     neutral
         For an option added when results already existed: the value that means the old behaviour.
         An option with this value is left out of the run id, so that earlier runs keep their ids.
@@ -177,7 +178,7 @@ def describe(cls: type) -> list[OptionInfo]:
     rows = []
     for field in dataclasses.fields(cls):
         default = field.default if field.default_factory is REQUIRED else field.default_factory()
-        valid = field.metadata.get("within") or ", ".join(_choices(field))
+        valid = ", ".join(filter(None, [*_choices(field), field.metadata.get("within")]))
         kind = _type_name(field_types(cls)[field.name])
         rows.append(OptionInfo(field.name, kind, default, field.metadata.get("doc", ""), valid))
     return rows
@@ -206,7 +207,7 @@ def inside(value: float, interval: str) -> bool:
 def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
     within, choices = field.metadata.get("within"), _choices(field)
     for item in value if isinstance(value, tuple) else (value,):
-        if choices and item is not None and item not in choices:
+        if choices and isinstance(item, str) and item not in choices:
             raise UserError(f"{where}: {item!r} is not valid; valid: {', '.join(choices)}")
         if within and isinstance(item, (int, float)) and not inside(item, within):
             raise UserError(f"{where}: {item!r} lies outside {within}")

@@ -7,8 +7,11 @@ data, whatever else they draw. This makes comparisons between methods paired.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
+
+from methods.core.global_generators import NumpyGenerator, PythonGenerator
 
 #: Purposes whose numbers are always drawn on the CPU, so that a seed gives the same examples, weights,
 #: subspace, order and crops on every device. ``split``, ``initialisation`` and ``posterior`` (initial means
@@ -18,6 +21,11 @@ ON_HOST = ("split", "initialisation", "posterior", "subspace", "order", "augment
 #: other numbers on another device. ``extra`` is the noise of passes beside the training pass; ``global`` is
 #: torch's default generator.
 ON_DEVICE = ("noise", "extra", "evaluation", "global")
+#: Global generators of other packages, which code of networks, data sets and methods may use.
+OF_PACKAGES: dict[str, type[NumpyGenerator] | type[PythonGenerator]] = {
+    "numpy": NumpyGenerator,
+    "random": PythonGenerator,
+}
 NAMES = (*ON_HOST, *ON_DEVICE)
 
 
@@ -45,6 +53,7 @@ class Streams:
         self.seed = seed
         self.device = torch.device(device)
         self._generators: dict[str, torch.Generator] = {}
+        self._of_packages: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> torch.Generator:
         if name not in self._generators:
@@ -57,21 +66,31 @@ class Streams:
         return torch.Generator(device).manual_seed(derive(self.seed, name))
 
     def take_global(self) -> None:
-        """Make torch's default generator of the device the run's stream ``global``, and seed it.
+        """Make the process's global generators streams of the run, and seed them.
 
-        Modules such as ``nn.Dropout`` draw from the default generator and cannot be given another one.
+        Torch's default generator of the device becomes the stream ``global``: modules such as ``nn.Dropout``
+        draw from it and cannot be given another one. Those of numpy and Python become ``numpy`` and
+        ``random``. Call it within ``global_generators.restored``.
         """
         generator = torch.default_generator
         if self.device.type == "cuda":
             index = self.device.index
             generator = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
         self._generators["global"] = generator.manual_seed(derive(self.seed, "global"))
+        for name, kind in OF_PACKAGES.items():
+            kind().manual_seed(derive(self.seed, name))
+        self._of_packages = tuple(OF_PACKAGES)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the state of every generator in use, by name."""
-        return {name: generator.get_state() for name, generator in self._generators.items()}
+    def state_dict(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+        """Return the states of the generators ``names`` by name; of all generators in use by default."""
+        if names is None:
+            names = (*self._generators, *self._of_packages)
+        return {name: self._generator(name).get_state() for name in names}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Set every generator to the state that ``state_dict`` returned."""
         for name, value in state.items():
-            self[name].set_state(value.cpu())
+            self._generator(name).set_state(value.cpu())
+
+    def _generator(self, name: str) -> torch.Generator | NumpyGenerator | PythonGenerator:
+        return OF_PACKAGES[name]() if name in OF_PACKAGES else self[name]

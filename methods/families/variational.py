@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from methods.base import Batch, Equivalent, Method, Progress, Task
 from methods.core import passes
+from methods.core.data_loss import data_loss
 from methods.core.options import option, to_dict
 from methods.core.streams import Streams
 from methods.criteria.base import CRITERIA
@@ -170,9 +170,3 @@ class SparseVariationalMethod(VariationalMethod):
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
         return slot_counts(self.options, network, generator)
-
-
-def data_loss(module: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return the mean cross-entropy of a minibatch, in nats, in the forward pass that is in force."""
-    inputs, labels = batch
-    return F.cross_entropy(module(inputs), labels)

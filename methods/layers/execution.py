@@ -16,6 +16,7 @@ from torch import nn
 from methods.core import passes
 from methods.core.contractions import Conv2d, Linear
 from methods.core.errors import UserError
+from methods.core.global_generators import seeded
 from methods.kernels.blocks import LANES, plain_of
 from methods.kernels.contraction import Kernel
 from methods.kernels.library import absent
@@ -189,8 +190,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
             for trained in (False, True):
                 for part in modes:
                     part.training = trained and not isinstance(part, nn.modules.dropout._DropoutNd)
-                with torch.no_grad(), passes.mean(), torch.random.fork_rng([]):
-                    torch.manual_seed(0)
+                with torch.no_grad(), passes.mean(), seeded(0):
                     tensors += _tensors(module(example))
         finally:
             for part, mode in modes.items():

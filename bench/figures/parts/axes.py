@@ -30,6 +30,8 @@ class Axis:
         Unit of the shown value.
     table
         Section of ``bench/columns.yaml`` that defines the column.
+    signed
+        Whether values may be negative.
     """
 
     column: str
@@ -39,6 +41,7 @@ class Axis:
     log: bool = False
     unit: str = ""
     table: str = "runs"
+    signed: bool = False
 
     @property
     def better(self) -> str | None:
@@ -75,8 +78,8 @@ _AXES = (
     Axis("nll", "NLL", digits=3, unit="nats"),
     Axis("brier", "Brier score", digits=3),
     Axis("ece", "ECE", 100, 2, unit="%"),
-    Axis("posterior_gain_nll", "gain in NLL by averaging", digits=4, unit="nats"),
-    Axis("posterior_gain_ece", "gain in ECE by averaging", 100, 2, unit="%"),
+    Axis("posterior_gain_nll", "gain in NLL by averaging", digits=4, unit="nats", signed=True),
+    Axis("posterior_gain_ece", "gain in ECE by averaging", 100, 2, unit="%", signed=True),
     Axis("sparsity", "sparsity", 100, 1, unit="% removed"),
     Axis("density", "density", 100, 1, log=True, unit="% of weights"),
     Axis("train_flops_ratio", "training FLOPs", digits=3, log=True, unit="of dense VI"),

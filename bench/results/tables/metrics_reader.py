@@ -24,10 +24,11 @@ VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 #: Columns of ``runs`` that say what averaging over samples gains, and the metric that they compare.
 GAINS = {"posterior_gain_nll": "nll", "posterior_gain_ece": "ece"}
 
-#: The rows of ``metrics`` that ``runs`` shows: unshifted test set.
-_SHOWN = {"split": "test", "shift": None, "severity": None}
 #: Predictors without temperature: of averaged samples, which ``runs`` shows, and of the mean network.
 _SAMPLES, _MEAN = "samples", "mean"
+#: The rows of ``metrics`` that ``runs`` shows: averaged prediction without temperature, unshifted test set.
+SHOWN = {"predictor": _SAMPLES, "split": "test", "shift": None, "severity": None}
+_SHOWN = {key: value for key, value in SHOWN.items() if key != "predictor"}
 _NONE = "metrics.json: the run is done, but there is no metric"
 
 
@@ -114,7 +115,7 @@ def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] |
     if metrics.column("stage").null_count or names.null_count or pc.any(pc.equal(names, "")).as_py():
         return None
     shown = None
-    for column, value in _SHOWN.items():
+    for column, value in SHOWN.items():
         found = metrics.column(column)
         here = pc.is_null(found) if value is None else pc.fill_null(pc.equal(found, value), False)
         shown = here if shown is None else pc.and_(shown, here)
