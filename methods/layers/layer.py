@@ -133,8 +133,7 @@ class VariationalLayer(passes.PassModule):
         return mean + _Noise.apply(moment, _standard_normal(mean, now.noise), self.variance_floor)
 
     def _expect_gradient(self, now: passes.Pass) -> None:
-        sparse = isinstance(self.posterior, Slots)
-        if sparse and now.dense_gradients is not None and torch.is_grad_enabled():
+        if now.dense_gradients is not None and now.expects_gradient and isinstance(self.posterior, Slots):
             now.dense_gradients.expect(self)
 
     def make_sparse(self, index: torch.Tensor) -> None:
