@@ -209,13 +209,17 @@ class Context:
         """
         buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
         streams = self.streams.state_dict(("noise", "global", *OF_PACKAGES))
-        means = [p for p in layers.mean_parameters(self.module) if p.requires_grad]
+        parameters = list(self.module.parameters())
+        own = [parameter.grad for parameter in parameters]
+        self.module.zero_grad(set_to_none=True)
         with torch.enable_grad(), passes.dense_gradients(consumer) as gradients:
             with self.arithmetic():
                 value = loss()
-            torch.autograd.grad(value, means, allow_unused=True)
+            value.backward()  # torch.autograd.grad does not reach into every checkpointed segment
             assert gradients is not None
             gradients.finish()
+        for parameter, gradient in zip(parameters, own, strict=True):
+            parameter.grad = gradient
         live = dict(self.module.named_buffers())
         for name, value in buffers.items():
             live[name].copy_(value)

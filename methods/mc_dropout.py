@@ -70,6 +70,15 @@ class Dropout(passes.PassModule):
         mask = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         return mask.bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the layer, such as ``weight`` or ``in_features``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "layer" or not hasattr(self.layer, name):
+                raise
+            return getattr(self.layer, name)
+
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
 

@@ -7,6 +7,9 @@ and no flag is left behind when a context ends.
     with passes.local_noise(generator): logits = network(x)     # training
     logits = network(x)                                          # the mean network
     with passes.weights(draw): logits = network(x)               # one posterior sample
+
+The recomputation of a checkpointed segment (``torch.utils.checkpoint``) repeats the pass of the segment, with
+the same noise.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+
+from methods.core import recomputation
+from methods.core.errors import UserError
 
 #: Called during the backward pass, once for each layer, with the layer and the gradient of the loss with
 #: respect to its dense mean tensor (of the weight's shape). The callee may overwrite the tensor.
@@ -71,11 +77,20 @@ class Pass:
         Fixed weight values by layer: the slots of a sparse layer, the full tensor of a dense one.
     dense_gradients
         Receives the dense mean-gradient of each sparse layer.
+    announced
+        Whether calls announce their gradients to ``dense_gradients``; None: those that autograd records.
     """
 
     noise: torch.Generator | None = None
     weights: Mapping[nn.Module, torch.Tensor] | None = None
     dense_gradients: DenseGradients | None = None
+    announced: bool | None = None
+
+    @property
+    def expects_gradient(self) -> bool:
+        """Whether the layer that is called now will deliver a gradient that it has not announced."""
+        announced = torch.is_grad_enabled() if self.announced is None else self.announced
+        return self.dense_gradients is not None and announced
 
 
 MEAN = Pass()
@@ -83,17 +98,54 @@ _current: ContextVar[Pass] = ContextVar("forward pass", default=MEAN)
 
 
 def current() -> Pass:
-    """Return the pass that is in force."""
-    return _current.get()
+    """Return the pass that is in force.
+
+    Raises
+    ------
+    UserError
+        If the caller is in the ``forward`` of an autograd function of the network's own. What such a function
+        computes again in its ``backward`` would be another pass.
+    """
+    now = _current.get()
+    if now.noise is None and now.dense_gradients is None:
+        return now
+    # only autograd functions switch off the gradients of both directions and still keep version counters
+    own = not torch._C._is_fwd_grad_enabled() and not torch.is_inference_mode_enabled()
+    if own and now.announced is None:
+        raise UserError(
+            "the network calls a layer in the forward of an autograd function of its own, and backward could "
+            "not repeat the layer's noise; to recompute activations, use torch.utils.checkpoint.checkpoint"
+        )
+    return now
+
+
+@contextmanager
+def _in_force(chosen: Pass) -> Iterator[None]:
+    token = _current.set(chosen)
+    try:
+        with recomputation.segments(_begin_segment):
+            yield
+    finally:
+        _current.reset(token)
+
+
+def _begin_segment() -> Callable[[bool], AbstractContextManager[None]]:
+    """Remember the pass that is in force, for the segment that begins here."""
+    now = _current.get()
+    noise = None if now.noise is None else now.noise.clone_state()
+
+    def repeated(again: bool) -> AbstractContextManager[None]:
+        if not again:  # the gradients that are not recorded now will be when the segment is computed again
+            return _in_force(replace(now, announced=True if now.announced is None else now.announced))
+        return _in_force(replace(now, noise=None if noise is None else noise.clone_state(), announced=False))
+
+    return repeated
 
 
 @contextmanager
 def _altered(**changes: object) -> Iterator[None]:
-    token = _current.set(replace(_current.get(), **changes))  # type: ignore[arg-type]
-    try:
+    with _in_force(replace(_current.get(), **changes)):  # type: ignore[arg-type]
         yield
-    finally:
-        _current.reset(token)
 
 
 class PassModule(nn.Module):

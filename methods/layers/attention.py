@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from methods.core.errors import UserError
-from methods.layers.inventory import exchange, tied
+from methods.layers.inventory import exchange, take_over, tied, would_lose
+
+#: Parts of ``nn.MultiheadAttention`` that the layers of ``Attention`` replace.
+_REPLACED = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias", "out_proj")
 
 
 class Attention(nn.Module):
@@ -145,7 +148,9 @@ def separate(network: nn.Module) -> nn.Module:
             continue
         if module.bias_k is not None or module.add_zero_attn:
             raise UserError(f"layer {name!r}: attention with add_bias_kv or add_zero_attn is not supported")
-        network = exchange(network, name, Attention(module))
+        attention = Attention(module)
+        take_over(module, attention, _REPLACED)
+        network = exchange(network, name, attention)
     return network
 
 
@@ -155,6 +160,7 @@ def is_separable(module: nn.Module) -> bool:
         isinstance(module, nn.MultiheadAttention)
         and type(module).forward is nn.MultiheadAttention.forward
         and "forward" not in vars(module)
+        and not any(map(would_lose, (module, module.out_proj)))
     )
 
 

@@ -16,7 +16,15 @@ from torch import nn
 from methods.core.contractions import even_padding
 from methods.core.errors import UserError
 from methods.layers.attention import is_separable, separate
-from methods.layers.inventory import CONVOLUTIONS, TRANSPOSED, exchange, kernel_layers, tied
+from methods.layers.inventory import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    exchange,
+    kernel_layers,
+    take_over,
+    tied,
+    would_lose,
+)
 from methods.layers.layer import VariationalLayer, variational_twin
 from methods.layers.posterior import Posterior, Slots
 
@@ -50,10 +58,6 @@ def obstacles(network: nn.Module) -> dict[str, str]:
     return reasons
 
 
-#: Attributes in which torch keeps the hooks of a module.
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
 def _obstacle(layer: nn.Module) -> str | None:
     if isinstance(layer, TRANSPOSED):
         return "transposed convolution"
@@ -65,15 +69,17 @@ def _obstacle(layer: nn.Module) -> str | None:
     own = "forward" in vars(layer) or type(layer).forward is not plain.forward
     if own or getattr(type(layer), "_conv_forward", None) is not getattr(plain, "_conv_forward", None):
         return f"{type(layer).__name__} has a forward of its own"
-    if "weight" not in dict(layer.named_parameters(recurse=False)):
-        return "its weight is computed from other parameters"
+    parameters = dict(layer.named_parameters(recurse=False))
+    for name in ("weight", "bias"):
+        if name not in parameters and getattr(layer, name, None) is not None:
+            return f"its {name} is not a parameter, or is computed from others"
     if isinstance(layer, nn.Conv2d) and even_padding(layer) is None:
         uneven = layer.padding_mode == "zeros"
         return "uneven padding" if uneven else f"padding with mode {layer.padding_mode!r}"
     if not layer.weight.requires_grad:
         return "frozen"
-    if any(getattr(layer, hooks) for hooks in _HOOKS):
-        return "it has hooks, which would be lost"
+    if (loss := would_lose(layer)) is not None:
+        return loss
     if not getattr(layer, "is_called", True):
         return "never called: its weight is read, or goes unused"
     return None
@@ -165,5 +171,6 @@ def to_variational(
         twin.sparsifiable = name not in dense
         if not isinstance(twin.posterior, Slots):
             twin.why_dense = dense.get(name, why_dense)
+        take_over(layer, twin)
         network = exchange(network, name, twin)
     return network

@@ -7,13 +7,14 @@ that has the kernels, and gives the same bits again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from methods.core import passes
+from methods.core import passes, recomputation
 from methods.core.contractions import Conv2d, Linear
 from methods.core.errors import UserError
 from methods.core.global_generators import seeded
@@ -177,11 +178,17 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
     """Let layers pass on their outputs in the layout of the kernels, if the network's results stay the same.
 
     A network may do anything with its activations. So one pass with and one without the layout are
-    compared, and the layout is kept only if both give the same.
+    compared, and the layout is kept only if both give the same, and only if no segment is checkpointed: a
+    checkpoint sees tensors only.
     """
+    segments = []
     example = torch.randn(4, *input_shape, generator=torch.Generator().manual_seed(0))
     modes = {part: part.training for part in module.modules()}
     buffers = {buffer: buffer.clone() for buffer in module.buffers()}
+
+    def note() -> Callable[[bool], AbstractContextManager[None]]:
+        segments.append(True)
+        return lambda again: nullcontext()
 
     def results() -> list[torch.Tensor]:
         """Return the outputs in evaluation and training, without dropout: its draws depend on the layout."""
@@ -190,13 +197,20 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
             for trained in (False, True):
                 for part in modes:
                     part.training = trained and not isinstance(part, nn.modules.dropout._DropoutNd)
-                with torch.no_grad(), passes.mean(), seeded(0):
-                    tensors += _tensors(module(example))
+                # networks checkpoint segments where gradients are needed, so training has gradients here too
+                with (
+                    torch.set_grad_enabled(trained),
+                    passes.mean(),
+                    recomputation.segments(note),
+                    seeded(0),
+                ):
+                    tensors += [tensor.detach() for tensor in _tensors(module(example))]
         finally:
             for part, mode in modes.items():
                 part.training = mode
-            for buffer, before in buffers.items():
-                buffer.copy_(before)
+            with torch.no_grad():
+                for buffer, before in buffers.items():
+                    buffer.copy_(before)
         return tensors
 
     expected = results()
@@ -205,6 +219,7 @@ def _keep_layout(module: nn.Module, found: Sequence[VariationalLayer], input_sha
     try:
         pairs = zip(results(), expected, strict=True)
         same = all(torch.allclose(a, b, rtol=1e-2, atol=1e-2 * float(b.abs().max())) for a, b in pairs)
+        same = same and not segments
     except Exception:  # the network's own code may fail in any way on an unknown type
         same = False
     for layer in found:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Posterior
@@ -86,10 +88,76 @@ def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
     return network
 
 
+#: Attributes in which torch keeps the hooks of a module, and of a tensor.
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+#: Methods by which a class decides what its state is, and what a call of it does.
+_STATE = ("get_extra_state", "_save_to_state_dict", "_load_from_state_dict", "__call__")
+
+
+def would_lose(layer: nn.Module) -> str | None:
+    """Return in words what an exchange of ``layer`` would lose besides its weights; None if nothing."""
+    if is_parametrized(layer):
+        name, *_ = dict(layer.get_submodule("parametrizations").named_children())
+        return f"its {name} is not a parameter, or is computed from others"
+    if any(getattr(layer, hooks) for hooks in _HOOKS):
+        return "it has hooks, which would be lost"
+    for name, parameter in layer.named_parameters(recurse=False):
+        if any(getattr(parameter, hooks) for hooks in _TENSOR_HOOKS):
+            return f"its {name} has hooks, which would be lost"
+    if any(getattr(type(layer), name) is not getattr(nn.Module, name) for name in _STATE):
+        return f"{type(layer).__name__} has a state or call of its own, which would be lost"
+    return None
+
+
+def take_over(original: nn.Module, replacement: nn.Module, replaced: Collection[str] = ()) -> None:
+    """Give ``replacement`` what ``original`` has and it has not: attributes, parameters, buffers, submodules.
+
+    Code that reads ``layer.in_features`` or a buffer of its own can so read it after an exchange.
+
+    Parameters
+    ----------
+    original
+        Module that is exchanged.
+    replacement
+        Module that is put in its place.
+    replaced
+        Names of parameters and submodules whose work ``replacement`` does by others.
+    """
+    taken = {*dir(replacement), *replaced}
+    replacement.train(original.training)
+    parts = original._parameters | original._modules | vars(original)
+    for name, value in parts.items():
+        if not name.startswith("_") and name not in taken:
+            setattr(replacement, name, value)
+    for name, buffer in original._buffers.items():
+        if name not in taken:
+            replacement.register_buffer(name, buffer, name not in original._non_persistent_buffers_set)
+
+
 def tied(module: nn.Module) -> set[int]:
-    """Return the ``id`` of every parameter that has more than one name."""
+    """Return the ``id`` of every parameter that has more than one name, or shares memory with another one."""
     uses = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
-    return {parameter for parameter, count in uses.items() if count > 1}
+    shared = {parameter for parameter, count in uses.items() if count > 1}
+    ranges = sorted((*_memory(p), id(p)) for p in module.parameters() if not is_lazy(p) and p.numel())
+    last = (0, 0, 0)  # storage, end and parameter of the range that reaches furthest
+    for storage, start, end, parameter in ranges:
+        if storage == last[0] and start < last[1]:
+            shared |= {last[2], parameter}
+        last = max(last, (storage, end, parameter))
+    return shared
+
+
+def _memory(tensor: torch.Tensor) -> tuple[int, int, int]:
+    """Return the storage of a tensor, and the range of its bytes there."""
+    width, start = tensor.element_size(), tensor.storage_offset()
+    steps = zip(map(int, tensor.shape), map(int, tensor.stride()), strict=True)
+    end = start + 1 + sum((size - 1) * stride for size, stride in steps)
+    return tensor.untyped_storage()._cdata, int(start * width), int(end * width)
 
 
 def _weights(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter | Posterior]]:

@@ -30,7 +30,7 @@ class VariationalLayer(passes.PassModule):
     posterior
         Posterior over the kernel.
     bias
-        Bias of one entry for each output channel; copied. None for no bias.
+        Bias of one entry for each output channel; a parameter stays the same object. None for no bias.
     variance_floor
         Added to the variance of a pre-activation under local reparameterisation. 0 makes v = 0
         mean y = m exactly; the released SSVI code has 1e-8.
@@ -63,7 +63,8 @@ class VariationalLayer(passes.PassModule):
         super().__init__()
         self.contraction = contraction
         self.posterior = posterior
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        # the same parameter keeps its hooks, its gradient flag and whatever else was set on it
+        self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
         self.variance_floor = variance_floor
         self.output_positions = 1
         self.sparsifiable = True
@@ -133,9 +134,18 @@ class VariationalLayer(passes.PassModule):
         return mean + _Noise.apply(moment, _standard_normal(mean, now.noise), self.variance_floor)
 
     def _expect_gradient(self, now: passes.Pass) -> None:
-        sparse = isinstance(self.posterior, Slots)
-        if sparse and now.dense_gradients is not None and torch.is_grad_enabled():
+        if now.dense_gradients is not None and now.expects_gradient and isinstance(self.posterior, Slots):
             now.dense_gradients.expect(self)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Dense weight of the pass in force: the mean, or the fixed sample; differentiable, but only to read.
+
+        It is a copy, so that a change of it in place has no effect.
+        """
+        now, posterior = passes.current(), self.posterior
+        values = posterior.expected if now.weights is None else now.weights[self]
+        return posterior.scatter(values) if isinstance(posterior, Slots) else values.clone()
 
     def make_sparse(self, index: torch.Tensor) -> None:
         """Keep only the coordinates ``index`` (flat, sorted) of a dense posterior."""
