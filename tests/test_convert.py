@@ -91,7 +91,12 @@ FATES = {
     "renamed": ("sparse", ""),
     "shared": ("deterministic", "tied: used under several names"),
     "one": ("deterministic", "tied: used under several names"),
-    "read": ("deterministic", "never called: its weight is read, or goes unused"),
+    "embedding": ("deterministic", "contracted by Embedding, which is not a layer that is converted"),
+    "normed.parametrizations.weight.original1": (
+        "deterministic",
+        "the weight of a layer is computed from it",
+    ),
+    "read": ("deterministic", "its weight is read without calling the layer"),
     "frozen": ("deterministic", "frozen"),
     "hooked": ("deterministic", "it has hooks, which would be lost"),
     "classifier.head.0": ("sparse", ""),
@@ -145,7 +150,7 @@ def test_the_mean_of_the_converted_network_is_the_network():
 def test_density_counts_every_kernel_once():
     plain = zoo()
     sizes = {k.name: k.shape.numel() for k in kernels(plain)}
-    assert sizes.keys() == {f"{name}.weight" for name in FATES}
+    assert {name.removesuffix(".weight") for name in sizes} == FATES.keys()
     counts = costs.counts(plain)
     assert counts.kernel == counts.active == sum(sizes.values())
     assert counts.kernel + counts.other == sum(p.numel() for p in plain.parameters())
@@ -160,12 +165,17 @@ def test_uses_of_each_kernel_for_one_example():
         k.name.removesuffix(".weight"): sum(layer.output_positions for layer in k.layers)
         for k in kernels(network)
     }
-    expected = dict.fromkeys(FATES, 1)
+    outside = ("embedding", "normed.parametrizations.weight.original1", "read")
+    expected = dict.fromkeys(FATES, 1) | dict.fromkeys(outside, 0)
     expected |= dict.fromkeys(("first", "plain", "valid", "uneven", "mirrored", "depthwise"), 36)
     expected |= {"own_convolution": 36, "up": 36, "across": 5, "deep": 15, "shared": 2, "one": 2}
     assert positions == expected
     sizes = {k.name.removesuffix(".weight"): k.shape.numel() for k in kernels(network)}
-    assert costs.flops(network, "inference") == 2 * sum(positions[n] * sizes[n] for n in sizes)
+    for kernel in kernels(network):
+        name = kernel.name.removesuffix(".weight")
+        assert kernel.outside == (sizes[name] if name in outside else 0)
+    expected |= dict.fromkeys(outside, 1)
+    assert costs.flops(network, "inference") == 2 * sum(expected[n] * sizes[n] for n in sizes)
 
 
 def test_attention_that_was_not_separated_counts_too():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.experiment.problem import make_problem
@@ -16,7 +18,9 @@ from methods.core import passes
 from methods.core.options import parse
 from methods.core.streams import Streams
 from methods.layers import costs
+from methods.layers.inventory import kernels
 from methods.layers.layer import sparse_layers
+from methods.layers.parameter_report import report
 from methods.layers.posterior import SparseGaussian
 
 BATCH = 2
@@ -190,6 +194,160 @@ def test_what_a_network_costs_without_sparsity_is_found_once_a_process(monkeypat
     wider = reference(problem(method="ssvi", precision="float64"))
     assert smaller.inference < first.inference == wider.inference
     assert wider.dense_vi_bytes > 1.9 * first.dense_vi_bytes
+
+
+# -- contractions without a call of their layer ----------------------------------------------------
+
+
+class Calls(nn.Module):
+    """Images (N, 4, 7, 7), a convolution and a head; ``by`` says how weights meet activations."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.conv, self.head, self.by = nn.Conv2d(4, 16, 3, padding=1), nn.Linear(16, 10), by
+
+    def forward(self, x):
+        conv, head = self.conv, self.head
+        if self.by == "call":
+            return head(conv(x).mean((2, 3)))
+        if self.by == "forward":
+            return head.forward(conv.forward(x).mean((2, 3)))
+        x = F.conv2d(x, conv.weight, conv.bias, padding=1).mean((2, 3))
+        weight = head.weight
+        return {
+            "linear": lambda: F.linear(x, weight, head.bias),
+            "keyword": lambda: F.linear(input=x, weight=weight),
+            "matmul": lambda: x @ weight.t() + head.bias,
+            "addmm": lambda: torch.addmm(head.bias, x, weight.t()),
+            "mv": lambda: torch.stack([torch.mv(weight, row) for row in x]),
+            "bmm": lambda: torch.bmm(x[:, None], weight.t().expand(len(x), -1, -1))[:, 0],
+            "einsum": lambda: torch.einsum("ni,oi->no", x, weight),
+            "tensordot": lambda: torch.tensordot(x, weight, ([1], [1])),
+            "masked": lambda: x @ (weight * (weight.abs() > 0.01)).t(),
+            "copied": lambda: x @ weight.t().contiguous().clone(),
+            "parts": lambda: torch.cat([x @ weight[:3].t(), x @ weight[3:].t()], 1),
+            "conv1d": lambda: F.conv1d(x[..., None], weight[..., None])[..., 0],
+        }[self.by]()
+
+
+WAYS = ("forward", "linear", "keyword", "matmul", "addmm", "mv", "bmm", "einsum", "tensordot", "masked",
+        "copied", "parts", "conv1d")  # fmt: skip
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_a_contraction_costs_the_same_however_it_is_written(by):
+    called, other = Calls("call"), Calls(by)
+    for network in (called, other):
+        costs.trace(network, (4, 7, 7))
+    assert costs.flops(called, "inference") == 2 * (49 * 16 * 4 * 9 + 160)
+    for event in ("inference", "step", "dense_gradient", "noisy_pass", "mean_pass"):
+        assert costs.flops(other, event) == costs.flops(called, event)
+    assert costs.counts(other) == costs.counts(called)
+    assert costs.largest_output(other) == costs.largest_output(called) == 16 * 49
+    reasons = {row.name: row.reason for row in report(other) if row.is_kernel}
+    assert set(reasons.values()) == {"its weight is read without calling the layer"}
+
+
+def test_weights_that_are_read_cost_one_contraction_in_a_variational_network():
+    """They stay deterministic: a step contracts them once forward and twice backward."""
+    network = nn.Sequential(Calls("matmul"), nn.Linear(10, 6))
+    costs.trace(network, (4, 7, 7))
+    method = METHODS.get("ssvi")
+    module = method(parse(method.Options, {"sparsity": 0.5})).build(
+        network, Streams(0), Task((4, 7, 7), 6, 9)
+    )
+    costs.trace(module, (4, 7, 7))
+    read = 49 * 16 * 4 * 9 + 160
+    assert costs.flops(module, "inference") == 2 * (read + 30)
+    assert costs.flops(module, "step") == 2 * 3 * (read + 2 * 30)
+    assert costs.flops(module, "dense_gradient") == 2 * 30
+    assert costs.flops(module, "mean_pass") == 2 * (3 * (read + 30) + 30)
+    counts = costs.counts(module)
+    assert (counts.kernel, counts.active) == (16 * 4 * 9 + 160 + 60, 16 * 4 * 9 + 160 + 30)
+
+
+class Sequences(nn.Module):
+    """Sequences (N, 5, 6): modules of torch that contract weights of their own, and bare parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 4, 2, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(8, 3, batch_first=True)
+        self.rnn = nn.RNN(3, 3, batch_first=True)
+        self.cell = nn.LSTMCell(3, 2)
+        self.bilinear = nn.Bilinear(2, 3, 4)
+        self.left, self.right = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.randn(2, 7))
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(7, 3))
+        self.register_buffer("fixed", torch.randn(3, 3))
+        self.table = nn.Embedding(5, 3)
+        self.query = nn.Linear(3, 3)
+
+    def forward(self, x):
+        x = self.rnn(self.gru(self.lstm(x)[0])[0])[0]
+        x = x + (self.query(x) @ x.transpose(1, 2)).softmax(-1) @ x  # activations: not counted
+        x = x @ self.fixed + self.table.weight  # neither contracts a weight
+        hidden, _ = self.cell(x[:, -1])
+        return self.normed(self.bilinear(hidden, x[:, 0]) @ (self.left @ self.right))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_modules_and_parameters_without_a_kernel_layer_are_counted(inference):
+    network = Sequences()
+    with torch.inference_mode(inference):
+        costs.trace(network, (5, 6))
+    first, second = 4 * 4 * (6 + 4), 4 * 4 * (8 + 4)
+    uses = {
+        "lstm": 5 * 2 * (first + second), "gru": 5 * 3 * 3 * (8 + 3), "rnn": 5 * 3 * (3 + 3),
+        "cell": 4 * 2 * (3 + 2), "bilinear": 24, "left": 0, "right": 28, "normed": 21, "query": 0,
+    }  # fmt: skip
+    found = dict.fromkeys(uses, 0)
+    for kernel in kernels(network):
+        found[kernel.name.partition(".")[0]] += kernel.outside
+    assert found == uses
+    assert costs.flops(network, "inference") == 2 * (sum(uses.values()) + 5 * 9)
+    assert costs.flops(network, "step") == 3 * costs.flops(network, "inference")
+    weights = 2 * (first + second) + 3 * 3 * 11 + 18 + 40 + 24 + 8 + 14 + 21 + 9
+    assert costs.counts(network).kernel == weights
+
+
+def test_the_memory_of_an_activation_that_was_freed_does_not_make_a_weight_one():
+    class Many(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 6))
+
+        def forward(self, x):
+            for _ in range(50):
+                (x + 1).sum()  # freed at once: its memory is used again
+                x = x @ (2 * self.weight)
+            return x
+
+    network = Many()
+    costs.trace(network, (6,))
+    assert costs.flops(network, "inference") == 50 * 2 * 36
+
+
+def test_a_layer_that_is_called_and_read_stays_as_it_is():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(F.linear(self.layer(x), self.layer.weight))
+
+    network = Both()
+    costs.trace(network, (6,))
+    x = torch.randn(2, 6)
+    expected = network(x)
+    module = METHODS.get("dense_vi")().build(network, Streams(0), Task((6,), 3, 9))
+    torch.testing.assert_close(module(x), expected)
+    costs.trace(module, (6,))
+    assert costs.flops(module, "inference") == 2 * (2 * 36 + 18)
+    reasons = {
+        row.name: row.reason for row in report(module) if row.kind == "deterministic" and row.is_kernel
+    }
+    assert reasons == {"layer.weight": "its weight is also read without calling the layer"}
 
 
 # -- published figures ---------------------------------------------------------------------------

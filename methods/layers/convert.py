@@ -80,9 +80,10 @@ def _obstacle(layer: nn.Module) -> str | None:
         return "frozen"
     if (loss := would_lose(layer)) is not None:
         return loss
-    if not getattr(layer, "is_called", True):
-        return "never called: its weight is read, or goes unused"
-    return None
+    called = getattr(layer, "is_called", True)
+    if "weight" in vars(layer).get("contracted", {}):
+        return f"its weight is {'also ' if called else ''}read without calling the layer"
+    return None if called else "never called"
 
 
 def dense_by_rule(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str, str]:

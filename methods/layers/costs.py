@@ -1,8 +1,8 @@
 """Compute what a module costs: its weights, its FLOPs from real shapes, and its packed form.
 
 The conventions are those of RigL (Evci et al. 2020): the backward pass costs twice the forward pass;
-only kernels of linear and convolutional layers count (attention's projections are linear layers), so
-normalisation and the products within attention do not; a multiply-add is two FLOPs. Local
+only contractions with weights count, by layers (attention's projections are linear layers) or by any other
+code, so normalisation and the products within attention do not; a multiply-add is two FLOPs. Local
 reparameterisation contracts twice in each layer.
 """
 
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from methods.layers.inventory import TRANSPOSED, kernel_layers, kernels
+from methods.layers.contracted import WeightContractions
+from methods.layers.inventory import TRANSPOSED, kernel_layers, kernels, own_weights
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Gaussian, Slots
 
@@ -61,12 +60,15 @@ class KernelCost:
         How often each weight is used for one example.
     contractions
         Contractions in a training forward pass.
+    outside
+        Multiply-adds for one example outside the calls of layers; these contract once, and every weight.
     """
 
     size: int
     active: int
     positions: int
     contractions: int
+    outside: int
 
 
 @torch.no_grad()
@@ -75,12 +77,13 @@ def trace(
     input_shape: tuple[int, ...],
     predictors: Iterable[Callable[[torch.Tensor], torch.Tensor]] | None = None,
 ) -> None:
-    """Record how often each kernel weight is used for one example, by a forward pass of zeros.
+    """Record how often each weight is used for one example, by a forward pass of zeros.
 
     Two attributes of every kernel layer are set. ``output_positions`` is the number of uses of each
-    weight in one pass, of the last predictor that reaches the layer, or 0. ``is_called`` is false if the
-    layer is not used, or if its weight is read without calling the layer. Running statistics of batch
-    normalisation do not change.
+    weight in the calls of one pass, of the last predictor that reaches the layer, or 0. ``is_called`` says
+    whether the layer is called. A module with parameters that are contracted without a call of their
+    layer has the attribute ``contracted``: the multiply-adds by name of the parameter. Running statistics
+    of batch normalisation do not change.
 
     Parameters
     ----------
@@ -92,8 +95,13 @@ def trace(
         Functions from inputs to outputs; by default the module itself.
     """
     uses: Counter[nn.Module] = Counter()
+    counter = WeightContractions(module)
+
+    def enter(layer: nn.Module, inputs: Any) -> None:
+        counter.enter_call(own_weights(layer))
 
     def note(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        counter.leave_call(output)
         if isinstance(layer, nn.MultiheadAttention):
             # assume self-attention: each matrix projects every token once
             uses.update(dict.fromkeys((layer, layer.out_proj), output[0].numel() // layer.embed_dim))
@@ -105,7 +113,13 @@ def trace(
 
     training = module.training
     found = [layer for _, layer in kernel_layers(module)]
-    hooks = [layer.register_forward_hook(note) for layer in found]
+    hooks = [layer.register_forward_pre_hook(enter) for layer in found]
+    hooks += [layer.register_forward_hook(note) for layer in found]
+    owners: dict[int, tuple[nn.Module, str]] = {}
+    for part in module.modules():
+        vars(part).pop("contracted", None)
+        for name, parameter in part.named_parameters(recurse=False):
+            owners.setdefault(id(parameter), (part, name))
     for layer in found:
         _set_uses(layer, 0, False)
     parameter = next(module.parameters())
@@ -113,33 +127,19 @@ def trace(
         module.eval()
         for predict in predictors or [module]:
             uses.clear()
-            with _Reads() as reads:
-                predict(torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device))
+            counter.multiply_adds.clear()
+            example = torch.zeros((1, *input_shape), dtype=parameter.dtype, device=parameter.device)
+            with counter:
+                predict(counter.activation(example))
             for layer, count in uses.items():
                 _set_uses(layer, count, True)
-                reads.uses.pop(id(getattr(layer, "weight", None)), None)
-            for layer in found:
-                read = isinstance(layer, nn.Linear) and layer not in uses
-                if read and (count := reads.uses.pop(id(layer.weight), 0)):
-                    _set_uses(layer, count, False)
+            for weight, count in counter.multiply_adds.items():
+                owner, name = owners[weight]
+                owner.contracted = vars(owner).get("contracted", {}) | {name: count}
     finally:
         module.train(training)
         for hook in hooks:
             hook.remove()
-
-
-class _Reads(TorchFunctionMode):
-    """Counts the uses of every matrix in ``F.linear``, inside and outside of layers, by its ``id``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.uses: Counter[int] = Counter()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func is F.linear and len(args) > 1:
-            self.uses[id(args[1])] += output.numel() // args[1].shape[0]
-        return output
 
 
 def _set_uses(layer: Any, positions: int, called: bool) -> None:
@@ -152,14 +152,17 @@ def kernel_costs(module: nn.Module) -> list[KernelCost]:
     for kernel in kernels(module):
         positions = sum(int(getattr(layer, "output_positions", 1)) for layer in kernel.layers)
         contractions = 2 if isinstance(kernel.weight, Gaussian) else 1
-        costs.append(KernelCost(kernel.shape.numel(), kernel.active, positions, contractions))
+        costs.append(KernelCost(kernel.shape.numel(), kernel.active, positions, contractions, kernel.outside))
     return costs
 
 
 def largest_output(module: nn.Module) -> int:
     """Return the size of the largest output of a kernel layer for one example; ``trace`` must have run."""
     sizes = (
-        kernel.shape[0] * int(getattr(layer, "output_positions", 1))
+        max(
+            kernel.shape[0] * int(getattr(layer, "output_positions", 1)),
+            kernel.outside // kernel.shape[1:].numel(),
+        )
         for kernel in kernels(module)
         for layer in kernel.layers
     )
@@ -180,8 +183,8 @@ def counts(module: nn.Module) -> Counts:
 def flops(module: nn.Module, event: str) -> float:
     """Return the FLOPs of one event for one example; ``Method.flops`` lists the events."""
     kernels = kernel_costs(module)
-    once = sum(k.active * k.positions for k in kernels)
-    sampled = sum(k.active * k.positions * k.contractions for k in kernels)
+    once = sum(k.active * k.positions + k.outside for k in kernels)
+    sampled = sum(k.active * k.positions * k.contractions + k.outside for k in kernels)
     # on the inactive coordinates an update needs the gradient of the mean only, not that of the variance
     dense_gradient = sum((k.size - k.active) * k.positions for k in kernels)
     multiply_adds = {

@@ -1,4 +1,4 @@
-"""Find the kernels of a module: the weight tensors of its linear and convolutional layers."""
+"""Find the kernels of a module: weights of linear and convolutional layers, and others that it contracts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from methods.layers.posterior import Posterior
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+KERNEL_LAYERS = (VariationalLayer, nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)
 #: Attention reads these weights itself; its output projection is a linear layer, found as such.
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
@@ -31,12 +32,15 @@ class Kernel:
     weight
         Parameter or posterior that stores it.
     layers
-        All layers that use it.
+        All linear and convolutional layers that use it.
+    outside
+        Multiply-adds for one example outside the calls of these layers, as ``costs.trace`` found them.
     """
 
     name: str
     weight: nn.Parameter | Posterior
     layers: list[nn.Module] = field(default_factory=list)
+    outside: int = 0
 
     @property
     def shape(self) -> torch.Size:
@@ -57,23 +61,46 @@ class Kernel:
 
 
 def kernel_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield every layer that has a kernel, with its name."""
+    """Yield every linear, convolutional, attention or variational layer, with its name."""
     for name, layer in module.named_modules():
-        if isinstance(layer, (VariationalLayer, nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)):
+        if isinstance(layer, KERNEL_LAYERS):
             yield name, layer
 
 
 def kernels(module: nn.Module) -> list[Kernel]:
     """Return every kernel once, in the order of the module tree, even if several layers share it.
 
-    A weight that is computed from other parameters (a parametrisation) is not a kernel.
+    A weight that is computed from other parameters (a parametrisation) is not a kernel. The parameters
+    that it is computed from, and those of modules of other kinds, are kernels if ``costs.trace`` found
+    contractions of them.
     """
     found: dict[int, Kernel] = {}
-    for name, layer in kernel_layers(module):
-        for leaf, weight in _weights(layer):
+    for name, layer in module.named_modules():
+        contracted = vars(layer).get("contracted", {})
+        if isinstance(layer, Posterior):
+            continue  # part of a variational layer
+        if isinstance(layer, VariationalLayer):
+            contracted = {"weight": sum(vars(layer.posterior).get("contracted", {}).values())}
+        own = dict(_weights(layer))
+        for leaf, weight in (
+            own | {leaf: getattr(layer, leaf) for leaf in contracted if leaf not in own}
+        ).items():
             kernel = found.setdefault(id(weight), Kernel(f"{name}.{leaf}" if name else leaf, weight))
-            kernel.layers.append(layer)
+            kernel.outside += contracted.get(leaf, 0)
+            if leaf in own:
+                kernel.layers.append(layer)
     return list(found.values())
+
+
+def own_weights(layer: nn.Module) -> list[nn.Parameter] | None:
+    """Return the weights that a call of a kernel layer contracts; None for a variational layer."""
+    if isinstance(layer, VariationalLayer):
+        return None
+    names = (
+        (*_ATTENTION_WEIGHTS, "out_proj.weight") if isinstance(layer, nn.MultiheadAttention) else ("weight",)
+    )
+    own = dict(layer.named_parameters())
+    return [own[name] for name in names if name in own]
 
 
 def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
@@ -164,7 +191,8 @@ def _weights(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter | Posterior]]
     if isinstance(layer, VariationalLayer):
         yield "weight", layer.posterior
         return
+    names: tuple[str, ...] = ("weight",) if isinstance(layer, KERNEL_LAYERS) else ()
     own = dict(layer.named_parameters(recurse=False))
-    for name in _ATTENTION_WEIGHTS if isinstance(layer, nn.MultiheadAttention) else ("weight",):
+    for name in _ATTENTION_WEIGHTS if isinstance(layer, nn.MultiheadAttention) else names:
         if name in own:
             yield name, own[name]

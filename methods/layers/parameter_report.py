@@ -8,9 +8,10 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from methods.layers.convert import obstacles
-from methods.layers.inventory import kernels
+from methods.layers.inventory import Kernel, kernels
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Posterior, Slots
 
@@ -67,7 +68,7 @@ def report(module: nn.Module) -> list[Row]:
             if kernel is None:
                 row = Row(name, parameter.shape, "deterministic", parameter.numel(), "", False)
             else:
-                kind, reason = _fate(kernel.layers[0])
+                kind, reason = _fate(kernel, layer)
                 reason = barred.get(kernel.name.rpartition(".")[0], reason)
                 row = Row(kernel.name, kernel.shape, kind, kernel.active, reason, True)
             rows.setdefault(id(parameter), row)
@@ -82,7 +83,16 @@ def _parameters(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         yield from layer.named_parameters(recurse=False)
 
 
-def _fate(layer: nn.Module) -> tuple[Kind, str]:
+def _fate(kernel: Kernel, owner: nn.Module) -> tuple[Kind, str]:
+    """Return the kind of a kernel, and the reason unless it lies in a layer that cannot be converted."""
+    if isinstance(owner, parametrize.ParametrizationList):
+        return "deterministic", "the weight of a layer is computed from it"
+    if not kernel.layers:
+        return (
+            "deterministic",
+            f"contracted by {type(owner).__name__}, which is not a layer that is converted",
+        )
+    layer = kernel.layers[0]
     if not isinstance(layer, VariationalLayer):
         return "deterministic", "the method does not convert it"
     return ("sparse", "") if isinstance(layer.posterior, Slots) else ("dense", layer.why_dense)
