@@ -6,10 +6,12 @@ imports a compiler for seconds, many times longer than building ResNet-18 takes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from torch import nn
 
+from bench.data import validation
 from bench.data.base import DATASETS
 from bench.experiment.budget import budget_of, planned_stages, steps_of
 from bench.experiment.cached import once_per
@@ -59,6 +61,22 @@ def missing_data(specs: Iterable[RunSpec]) -> str | None:
     return None
 
 
+def tell_of_data(specs: Iterable[RunSpec]) -> None:
+    """Print a line to stderr for each thing that is suspicious in the data of runs, which can be loaded.
+
+    Parameters
+    ----------
+    specs
+        The runs. Of each data set the split of the first run is looked at.
+    """
+    first: dict[str, RunSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.key("dataset"), spec)
+    for spec in first.values():
+        for line in validation.warnings(spec.dataset[0], load(spec)):
+            print(f"warning: {line}", file=sys.stderr)
+
+
 @once_per("dataset", "protocol", "network")
 def network(spec: RunSpec) -> nn.Module:
     """Return the plain network of ``spec``. Callers share the object, so they must not change it."""
@@ -69,7 +87,8 @@ def network(spec: RunSpec) -> nn.Module:
 def check(spec: RunSpec) -> None:
     """Check that network, method and data of a run fit together.
 
-    Building the network passes one example through it (``Network.initialised``). A method checks its options
+    Building the network passes an example through it (``Network.initialised``), and so does a copy in
+    training (``Network.require_logits``). A method checks its options
     by its class method ``validate(options, network)``, if it has one.
 
     Raises
@@ -82,12 +101,19 @@ def check(spec: RunSpec) -> None:
     validate = getattr(METHODS.get(name), "validate", None)
     try:
         plain = network(spec)
+        _require_logits(spec)
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"network {spec.network[0]}: cannot be built: {reason}") from None
     if validate is not None:
         validate(options, plain)
     _check_rewinding(spec)
+
+
+@once_per("dataset", "protocol", "network")
+def _require_logits(spec: RunSpec) -> None:
+    name, options = spec.network
+    NETWORKS.get(name)(options).require_logits(network(spec), task(spec))
 
 
 def _check_rewinding(spec: RunSpec) -> None:
