@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(PYTHON) -m bench.grid --suite criteria_ablation
 
 dashboard: $(STAMP)
-	$(VENV)/bin/streamlit run dashboard/app.py
+	$(PYTHON) -m bench.dashboard
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow and not slurm and not browser"

@@ -17,6 +17,7 @@ from bench.experiment.settings import Evaluation, Keys, Training
 from bench.networks.base import NETWORKS
 from bench.planning import suite
 from methods.base import METHODS
+from methods.core.errors import UserError
 from methods.core.options import REQUIRED, describe
 from methods.core.registry import Registry
 from methods.criteria.base import CRITERIA
@@ -72,7 +73,11 @@ def _hanging(head: str, text: str, column: int, width: int) -> list[str]:
 def _suites() -> list[Entry]:
     entries = []
     for name in suite.names():
-        found = suite.load(name)
+        try:
+            found = suite.load(name)
+        except UserError as error:
+            entries.append(Entry(name, f"broken: {error}"))
+            continue
         scales = tuple(
             (f"{scale}: {len(block.grids)} grids, seeds {show(block.seeds)}", "")
             for scale, block in found.scales.items()
@@ -84,9 +89,14 @@ def _suites() -> list[Entry]:
 def _plug_ins(registry: Registry[Any]) -> Callable[[], list[Entry]]:
     def entries() -> list[Entry]:
         found = [(name, registry.get(name)) for name in registry.names()]
-        return [Entry(name, _first_line(item), _options(item.Options)) for name, item in found]
+        usable = [Entry(name, _first_line(item), _options(item.Options)) for name, item in found]
+        return usable + _broken(registry)
 
     return entries
+
+
+def _broken(registry: Registry[Any]) -> list[Entry]:
+    return [Entry(name, f"broken: {reason}") for name, reason in registry.broken().items()]
 
 
 def _recipes() -> list[Entry]:
@@ -108,7 +118,7 @@ def _criteria() -> list[Entry]:
         criterion = CRITERIA.get(name)
         details = ((_first_line(criterion), ""), (f"LaTeX: {criterion.latex}", ""))
         entries.append(Entry(name, f"{criterion.formula} [{criterion.source}]", details))
-    return entries
+    return entries + _broken(CRITERIA)
 
 
 def _settings() -> list[Entry]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.results.files import StoreError, shell_path
-from dashboard import data, filters, live
+from dashboard import data, exposure, filters, live
 from dashboard.plain import plain
 
 #: File, title and icon of each page.
@@ -30,6 +30,9 @@ PAGES = (
 def main() -> None:
     """Draw the chosen page."""
     st.set_page_config(page_title="ssvi-bench", page_icon="📉", layout="wide")
+    if (refusal := exposure.refusal()) is not None:
+        st.error(refusal, icon=":material/error:")
+        return
     pages = [
         st.Page(
             f"views/{file}.py", title=title, icon=f":material/{icon}:", url_path=file, default=number == 0

@@ -125,8 +125,9 @@ def test_the_dashboard_gets_all_folders_and_its_status_is_handed_on(ended, statu
     started = []
 
     class Process:
-        def __init__(self, command):
+        def __init__(self, command, env):
             started.append(command)
+            assert "STREAMLIT_SERVER_ADDRESS" not in env
 
         def __enter__(self):
             return self
@@ -138,6 +139,7 @@ def test_the_dashboard_gets_all_folders_and_its_status_is_handed_on(ended, statu
             return ended
 
     monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setenv("STREAMLIT_SERVER_ADDRESS", "0.0.0.0")
     before = signal.getsignal(signal.SIGTERM)
     try:
         found = dashboard.main(["--results", REFERENCE, str(ROOT), "--results", str(ROOT), "--port", "1234"])
@@ -147,7 +149,8 @@ def test_the_dashboard_gets_all_folders_and_its_status_is_handed_on(ended, statu
     (command,) = started
     app = str(ROOT / "dashboard" / "app.py")
     assert command[1:] == [
-        *("-m", "streamlit", "run", app, "--server.port", "1234", "--"),
+        *("-m", "streamlit", "run", app, "--server.address", "localhost"),
+        *("--browser.gatherUsageStats", "false", "--server.port", "1234", "--"),
         *("--results", REFERENCE, "--results", str(ROOT), "--results", str(ROOT)),
     ]
 

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 
 import torch
 
+from bench.data import validation
 from methods.base import Task
+from methods.core.errors import UserError
 from methods.core.registry import Registry
 
 
 @dataclass(frozen=True)
 class Split:
-    """Hold inputs (N, ...) in the stored dtype and integer labels (N,) on one device."""
+    """Hold inputs (N, ...) in the stored dtype and integer labels (N,), from 0 on, on one device."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -41,6 +43,7 @@ class Splits:
     mean, std
         Mean and standard deviation that standardise inputs, computed on the training part only, in the units
         of stored inputs. Their shape broadcasts against a batch: (1, C, 1, 1) for images. 0 and 1 by default.
+        Features that are constant in the training part become 0.
     """
 
     train: Split
@@ -130,12 +133,31 @@ class Dataset:
             The run's random stream for splitting.
         refit
             Move validation examples to the training part; the statistics then include them.
+
+        Raises
+        ------
+        UserError
+            The data cannot be trained on; see ``bench.data.validation``.
         """
-        splits = self.load(split)
+        name = getattr(self, "name", type(self).__name__)  # a class that no registry knows needs none
+        splits = validation.checked(name, self.load(split))
         if refit:
             splits = splits.merged()
         found = self.statistics(splits.train)
-        return splits if found is None else replace(splits, mean=found[0], std=found[1])
+        if found is not None:
+            splits = replace(splits, mean=found[0], std=found[1])
+        splits = validation.standardising(name, splits)
+        validation.require_prepared(name, self, splits)
+        self._require_task(name, splits, refit)
+        return splits
+
+    def _require_task(self, name: str, splits: Splits, refit: bool) -> None:
+        told, shape = self.task(refit), tuple(splits.train.inputs.shape[1:])
+        if told is not None and (told.input_shape, told.classes) != (shape, splits.classes):
+            raise UserError(
+                f"data set {name}: task says inputs of {told.input_shape} and {told.classes} classes, "
+                f"load gives {shape} and {splits.classes}; they must agree"
+            )
 
     def prepare(
         self, inputs: torch.Tensor, splits: Splits, augmentation: torch.Generator | None

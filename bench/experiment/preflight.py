@@ -6,6 +6,7 @@ imports a compiler for seconds, many times longer than building ResNet-18 takes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Iterable
 from copy import deepcopy
 from dataclasses import replace
@@ -13,11 +14,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from bench.data import validation
 from bench.experiment.budget import budget_of, minibatches, planned_stages, steps_of
 from bench.experiment.building import initialised
 from bench.experiment.cached import once_per
 from bench.experiment.problem import dataset_of, load, task_of
 from bench.experiment.spec import RunSpec
+from bench.networks.base import NETWORKS
 from methods.base import METHODS, Budget, Task
 from methods.core.errors import UserError
 from methods.core.global_generators import seeded
@@ -61,6 +64,22 @@ def missing_data(specs: Iterable[RunSpec]) -> str | None:
         except UserError as error:
             return str(error)
     return None
+
+
+def tell_of_data(specs: Iterable[RunSpec]) -> None:
+    """Print a line to stderr for each thing that is suspicious in the data of runs, which can be loaded.
+
+    Parameters
+    ----------
+    specs
+        The runs. Of each data set the split of the first run is looked at.
+    """
+    first: dict[str, RunSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.key("dataset"), spec)
+    for spec in first.values():
+        for line in validation.warnings(spec.dataset[0], load(spec)):
+            print(f"warning: {line}", file=sys.stderr)
 
 
 @once_per("dataset", "protocol", "network")
@@ -152,7 +171,8 @@ def _check_single(spec: RunSpec) -> None:
 def check(spec: RunSpec) -> None:
     """Check that network, method and data of a run fit together.
 
-    Building the network passes one example through it (``Network.initialised``). A method checks its options
+    Building the network passes an example through it (``Network.initialised``), and so does a copy in
+    training (``Network.require_logits``). A method checks its options
     by its class method ``validate(options, network)``, if it has one.
 
     Raises
@@ -165,6 +185,7 @@ def check(spec: RunSpec) -> None:
     validate = getattr(METHODS.get(name), "validate", None)
     try:
         plain = network(spec)
+        _require_logits(spec)
     except (MemoryError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"network {spec.network[0]}: cannot be built: {reason}") from None
@@ -173,6 +194,12 @@ def check(spec: RunSpec) -> None:
     _check_single(spec)
     _check_class_weights(spec)
     _check_rewinding(spec)
+
+
+@once_per("dataset", "protocol", "network")
+def _require_logits(spec: RunSpec) -> None:
+    name, options = spec.network
+    NETWORKS.get(name)(options).require_logits(network(spec), task(spec))
 
 
 def _check_rewinding(spec: RunSpec) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 def ready(plan: Plan, asked: Asked) -> Asked:
     """Check that ``plan`` can be computed as asked, and return ``asked`` with its device resolved.
 
+    What is suspicious in the data is said on stderr.
+
     Raises
     ------
     UserError
@@ -40,6 +42,7 @@ def ready(plan: Plan, asked: Asked) -> Asked:
     """
     if (missing := preflight.missing_data(plan.specs)) is not None:
         raise UserError(missing)
+    preflight.tell_of_data(plan.specs)
     if asked.profile is not None:
         slurm_commands.check(asked.profile.sbatch())
         slurm_commands.require_srun()

@@ -74,9 +74,11 @@ class Order:
         return launch_files.note(Path(self.folder), self.number)
 
     def specs(self) -> list[RunSpec]:
-        """Return the runs, in order."""
+        """Return the runs, in order. The launcher has warned of plug-ins that are left out."""
         from bench.experiment.spec import parse_spec
+        from methods.core.registry import keep_quiet
 
+        keep_quiet()
         return [parse_spec(config) for config in self.configs]
 
 

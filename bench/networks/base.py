@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from methods.base import Task
@@ -59,17 +62,63 @@ class Network:
         Raises
         ------
         UserError
-            The network does not take inputs of this shape.
+            The network does not take inputs of this shape, or does not return logits (N, classes).
         """
         with seeded(derive(streams.seed, "initialisation" + salt)):
             network = separate(self.build(task))
             try:
-                costs.trace(network, task.input_shape)
+                costs.trace(network, task.input_shape, [partial(self._logits, network, task)])
             except (AssertionError, RuntimeError, ValueError) as error:
                 size = "x".join(map(str, task.input_shape))
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 raise UserError(f"network {self.name}: does not take inputs of {size}: {reason}") from None
         return network
+
+    def require_logits(self, network: nn.Module, task: Task) -> None:
+        """Require logits (N, classes) of two examples in training too, where some networks return more.
+
+        Parameters
+        ----------
+        network
+            The result of ``initialised``; it stays as it is.
+        task
+            What it was built for.
+
+        Raises
+        ------
+        UserError
+            It returns something else, or raises an error.
+        """
+        copied = copy.deepcopy(network).train()
+        example = next(network.parameters()).new_zeros((2, *task.input_shape))
+        with seeded(0):
+            self._logits(copied, task, example)
+
+    @torch.no_grad()
+    def _logits(self, network: nn.Module, task: Task, inputs: torch.Tensor) -> torch.Tensor:
+        found: Any = network(inputs)
+        wanted = (len(inputs), task.classes)
+        while_training = " in training" if network.training else ""
+        if not isinstance(found, torch.Tensor):
+            words = f"a {type(found).__name__}{while_training}; return the tensor of logits alone"
+        elif tuple(found.shape) != wanted:
+            words = (
+                f"outputs of shape {tuple(found.shape)}{while_training} for inputs of {tuple(inputs.shape)}; "
+                f"logits of {task.classes} classes have shape {wanted}{_remedy(found, task)}"
+            )
+        elif not found.is_floating_point():
+            words = f"{found.dtype}{while_training}; logits are floating-point"
+        else:
+            return found
+        raise UserError(f"network {self.name}: returns {words}")
+
+
+def _remedy(found: torch.Tensor, task: Task) -> str:
+    if found.dim() == 2:
+        return ": end the network in task.classes units"
+    if found.dim() == 1 and found.shape[0] == task.classes:
+        return ": use flatten(1), since squeeze() also removes the axis of examples"
+    return ": flatten the axes after the first, or average over them"
 
 
 NETWORKS: Registry[Network] = Registry("network", "bench.networks", Network, "ssvi_bench.networks")

@@ -59,6 +59,7 @@ from bench.planning.search_spec import FamilySearch, Search, families, parse_sea
 from bench.results.plans import NAME, RESERVED
 from methods.core.errors import UserError, unknown
 from methods.core.options import option, parse
+from methods.core.registry import loaded, told, warn_once
 
 __all__ = ["Cell", "Plan", "Scale", "Suite", "load", "names"]
 
@@ -225,11 +226,18 @@ def load(name: str) -> Suite:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return _read(Path(os.path.expanduser(name)))
     path = FOLDER / f"{name}.yaml"
+    points = [point for point in _entry_points() if point.name == name]
     if path.is_file():
+        for point in points:
+            warn_once(f"{told(point)}: suite {name!r} is built in already; the suite is left out")
         return _read(path)
-    for point in _entry_points():
-        if point.name == name:
-            return _from_entry_point(point)
+    if len({point.value for point in points}) > 1:
+        values = " and ".join(sorted({point.value for point in points}))
+        raise UserError(
+            f"suite {name!r} is offered by several packages, in {values}; give the path of its file"
+        )
+    if points:
+        return _from_entry_point(points[0])
     raise unknown("suite", name, names())
 
 
@@ -297,7 +305,7 @@ def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
 
 
 def _from_entry_point(point: importlib.metadata.EntryPoint) -> Suite:
-    value, source = point.load(), f"entry point {point.name} ({point.value})"
+    value, source = loaded(point), told(point)
     if isinstance(value, (str, PathLike)):
         return _read(Path(value), point.name)
     if isinstance(value, Mapping):

@@ -23,6 +23,7 @@ from bench.results.files import StoreError
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
 from bench.runner.git_state import code
+from methods.core.registry import IMPORT_ERRORS
 from methods.kernels import library
 
 #: Most earlier attempts at a run that are recorded.
@@ -108,8 +109,11 @@ def packages(spec: RunSpec) -> dict[str, str]:
 
 def _gives(point: EntryPoint, module: str, name: str) -> bool:
     # the entry point's module may import the class from another module, so the class itself is compared
-    item = point.load()
-    return (item.__module__, item.name) == (module, name)
+    try:
+        item = point.load()
+    except IMPORT_ERRORS:  # another plug-in, which is left out
+        return False
+    return (getattr(item, "__module__", None), getattr(item, "name", None)) == (module, name)
 
 
 def affinity() -> list[int] | None:

@@ -43,9 +43,13 @@ def specify(settings: Mapping[str, Any], mode: str, where: str) -> RunSpec:
 
 
 def store_for(spec: RunSpec, results: str | Path) -> Store:
-    """Return the results folder, made if it is missing; raise ``UserError`` if the data of ``spec`` are."""
+    """Return the results folder, made if it is missing; raise ``UserError`` if the data of ``spec`` are.
+
+    What is suspicious in the data is said on stderr.
+    """
     if (reason := preflight.missing_data([spec])) is not None:
         raise UserError(reason)
+    preflight.tell_of_data([spec])
     return Store(results, create=True)
 
 

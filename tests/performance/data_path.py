@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from bench.cli.arguments import positive
+from bench.data import validation
 from bench.data.base import DATASETS, Split, Splits
 from bench.experiment.problem import Problem, make_problem, problem_of
 from bench.experiment.settings import nest
@@ -55,9 +56,23 @@ def made(name: str, batch: int, examples: int | None) -> Problem:
         mean, std = dataset.statistics(part) or (torch.zeros(()), torch.ones(()))
         splits = Splits(part, part, part, 10, mean, std)
         return problem_of(spec, splits, Task(SHAPES[name], 10, count))
-    print(f"{name}: read, verified and split in {time.perf_counter() - started:.1f} s, once a process")
+    seconds = time.perf_counter() - started
+    print(f"{name}: read, verified, split and checked in {seconds:.1f} s, once a process")
+    checked, warned = checks(problem)
+    print(f"  checks: {checked / seconds:.2%} of it; rows that parts share: {warned:.1f} s, once a launch")
     train = Split(problem.splits.train.inputs[:examples], problem.splits.train.labels[:examples])
     return replace(problem, splits=replace(problem.splits, train=train))
+
+
+def checks(problem: Problem) -> tuple[float, float]:
+    """Seconds that the checks of the data take, and those that looking for shared rows takes."""
+    name, splits, started = problem.spec.dataset[0], problem.splits, time.perf_counter()
+    validation.checked(name, splits)
+    validation.standardising(name, splits)
+    validation.require_prepared(name, problem.dataset, splits)
+    checked = time.perf_counter()
+    validation.warnings(name, splits)
+    return checked - started, time.perf_counter() - checked
 
 
 class Transformed(torch.utils.data.Dataset):
