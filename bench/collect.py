@@ -12,7 +12,7 @@ from bench.monitoring.slurm_queue import settle_all
 from bench.reporting.collecting import collect
 from bench.results.files import StoreError, printable
 from bench.results.store import Store
-from bench.statistics.consistency import differences
+from bench.statistics.consistency import notes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     for suite in suites:
         paths = collect(store, suite, arguments.recompute)
         print(f"{printable(str(store.root / suite))}: {', '.join(path.name for path in paths.values())}")
-        for line in differences(store.read_tables(suite, ["runs"])["runs"]):
+        for line in notes(store.read_tables(suite, ["runs"])["runs"]):
             print(f"note: {printable(line)}")
     return 0
 

@@ -110,7 +110,7 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     from bench.launching.compute import compute
     from bench.reporting.collecting import collect
     from bench.results.store import Store
-    from bench.statistics.consistency import differences
+    from bench.statistics.consistency import notes
 
     store = Store(results, create=True)
     computed = compute(plan, store, asked, command, console)
@@ -128,7 +128,7 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     if computed.left and computed.workers and not computed.begun:
         left = mine[mine["run_id"].isin([spec.run_id for spec in computed.left])]
         print_share(console, left, computed.seconds, computed.workers)
-    for line in differences(mine):
+    for line in notes(mine):
         say(console, f"note: {line}")
     say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
     return FAILED if (mine["status"] != "done").any() else 0

@@ -38,9 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     execution = cli.execution(arguments)
-    spec = single.specify({"seed": arguments.seed} | cli.overrides(arguments), execution.mode, "--set")
+    settings = {"seed": arguments.seed} | cli.overrides(arguments)
+    spec = single.specify(settings, execution.mode, "--set")
     if arguments.dry_run:
-        print(describe_run.preview(spec, execution))
+        print(describe_run.preview(spec, execution, single.origins(settings, "--set")))
         return 0
     store = single.store_for(spec, arguments.results)
     folder = store.run(spec.run_id)

@@ -532,7 +532,7 @@ def test_progress_weighs_runs_by_their_epochs():
 
 
 def test_a_preview_says_the_epochs():
-    assert "budget" not in preview(spec(budget="epochs"))
+    assert "\nbudget: " not in preview(spec(budget="epochs"))
     assert "budget: flops: 40 epochs, 10 x 4, the most that is allowed" in preview(
         spec("static_vi", sparsity=0.95)
     )

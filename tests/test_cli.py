@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from bench import list as listing
+from bench import run
 from bench.cli import arguments as cli
 from bench.cli import entry
 from bench.results.files import StoreError
@@ -224,3 +225,10 @@ def test_an_unknown_kind_is_one_line(capsys):
         listing.main(["method"])
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("error: unknown kind 'method'; valid: suites, methods, ")
+
+
+def test_the_dry_run_of_a_run_says_where_settings_are_from(capsys):
+    assert run.main(["--dry-run", "--set", "method=static_vi,sparsity=0.5,network.hidden=[8]"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "--set: network.hidden=[8], method=static_vi, method.sparsity=0.5" in lines
+    assert "default of a run: protocol=holdout, precision=float32, dataset=digits, network=mlp" in lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.statistics.consistency import differences
+from bench.statistics.consistency import differences, equal_methods
 
 ONE, TWO = "1" * 40, "2" * 40
 
@@ -58,3 +58,30 @@ def test_each_scale_is_told_of_by_name():
     assert len(lines) == 2
     assert lines[0].startswith("2 finished runs at scale demo were computed by 2 versions of the code: ")
     assert lines[1].startswith("2 finished runs at scale small were computed on 2 kinds of device: ")
+
+
+def scored(*rows):
+    """The table with these rows: method, and what else differs."""
+    columns = {"status": "done", "scale": "demo", "dataset": "digits", "network": "mlp", "seed": 0}
+    columns |= {"accuracy": 0.9, "nll": 0.25, "brier": 0.125, "ece": 0.0625}
+    columns |= {"config.method.sparsity": 0.5, "config.method.rate": None, "config.training.lr": 0.1}
+    table = pd.DataFrame([columns | {"run_id": f"{number:012x}"} | row for number, row in enumerate(rows)])
+    return table.assign(**{"config.method.name": table["method"], "config.seed": table["seed"]})
+
+
+def test_methods_with_equal_settings_and_results_are_told_of():
+    own = {"config.method.rate": 0.3}  # an option that the other method does not have
+    (line,) = equal_methods(scored({"method": "ssvi"}, {"method": "mine"} | own))
+    assert line.startswith("mine has the results of ssvi in every digit, with equal settings (1 of its runs)")
+    both = [{"method": method, "seed": seed} for seed in (0, 1) for method in ("ssvi", "mine")]
+    (line,) = equal_methods(scored(*both, {"method": "other", "nll": 0.26}))
+    assert "(2 of its runs)" in line
+
+
+def test_methods_that_differ_in_a_setting_or_a_digit_are_no_news():
+    one = {"method": "ssvi"}
+    for row in (
+        {"nll": 0.25 + 1e-15}, {"seed": 1}, {"config.training.lr": 0.2}, {"config.method.sparsity": 0.9},
+        {"status": "failed"}, {"dataset": "wine"}, {"scale": "small"}, {"method": "ssvi"},
+    ):  # fmt: skip
+        assert equal_methods(scored(one, {"method": "mine"} | row)) == [], row

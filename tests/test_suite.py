@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from methods.core.errors import UserError
 from methods.core.options import describe, option
 from methods.core.style import Style
 from methods.criteria.base import CRITERIA, Criterion
+from methods.families.prior_and_kl import PriorOptions
+from methods.ssvi import SSVI, SSVIOptions
 
 RESOLVED = Path(__file__).with_name("resolved_settings.json")
 STYLE = Style("Suite toy", hue="#000000", hue_dark="#FFFFFF")
@@ -48,11 +50,11 @@ class Plain(Method):
 
 @METHODS.register
 class Dense(Method):
-    """One option."""
+    """One option, which is shared."""
 
     @dataclass(frozen=True)
-    class DenseOptions:
-        prior_std: float = option(0.1, "prior", within="(0, inf)")
+    class DenseOptions(PriorOptions):
+        pass
 
     name = "dense"
     style = STYLE
@@ -151,7 +153,8 @@ scales:
         set: {network.hidden: [4], criterion: abs_mean}
 """
 RECIPES = """
-quick: {doc: a, training: {epochs: 1, lr: 0.5}, method: {prior_std: 0.2, criterion: abs_mean}}
+quick:
+  {doc: a, training: {epochs: 1, lr: 0.5}, method: {prior_std: 0.2}, methods: {sparse: {criterion: abs_mean}}}
 slow: {doc: b, training: {epochs: 100, lr: 0.001}}
 """
 
@@ -302,7 +305,7 @@ def test_the_stored_plan(write):
     }
     assert [cell["run_id"] for cell in cells] == [cell.spec.run_id for cell in plan.cells]
     assert {key for cell in cells for key in cell} == {
-        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of", "tuned",
+        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of", "tuned", "origins",
     }  # fmt: skip
     assert len({cell["config_id"] for cell in cells}) == 8
     assert [cell["run_id"] for cell in cells if cell["omitted"] is None] == [
@@ -1060,8 +1063,125 @@ def test_options_of_one_method_win_over_those_of_all(write, tmp_path):
     assert given(overrides={"prior_std": 0.5}) == {"sparse": 0.5, "dense": 0.5}
 
 
+@pytest.fixture
+def register(monkeypatch):
+    """Register methods for one test."""
+    monkeypatch.setattr(METHODS, "_registered", dict(METHODS._registered))
+    return METHODS.register
+
+
+def derived(name, options):
+    """A method of another package that derives from SSVI."""
+    return type(name, (SSVI,), {"name": name, "style": STYLE, "Options": options})
+
+
+@dataclass(frozen=True)
+class OwnDefaults(SSVIOptions):
+    """Options that SSVI and all variational methods have, with other defaults."""
+
+    criterion: str = option("mean_abs", "criterion", choices=CRITERIA)
+    prior_std: float = option(0.3, "prior", within="(0, inf)")
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """Options that only have the names of those that the recipes set."""
+
+    criterion: str = option("size", "criterion", choices=("size", "age"))
+    kl_factor: int = option(3, "another factor", within="[1, inf)")
+
+
+@pytest.mark.parametrize("recipe", ["default", "released"])
+def test_a_recipe_leaves_a_methods_own_defaults_alone(real_recipes, register, write, recipe):
+    register(derived("other_defaults", OwnDefaults))
+    register(derived("as_ssvi", SSVIOptions))
+
+    @register
+    class Unrelated(Method):
+        """Nothing of SSVI's."""
+
+        name = "unrelated"
+        style = STYLE
+        Options = OwnOptions
+
+    suite = write(one_grid(f"{{recipe: {recipe}, method: [ssvi, as_ssvi, other_defaults, unrelated]}}"))
+    ssvi, same, other, unrelated = (spec.method[1] for spec in suite.expand("demo").specs)
+    assert (other.criterion, other.prior_std) == ("mean_abs", 0.3)
+    assert unrelated == OwnOptions()
+    assert same == ssvi  # what it inherits as it is, the recipe sets as it does for SSVI
+    assert replace(other, criterion=ssvi.criterion, prior_std=ssvi.prior_std) == OwnDefaults(**vars(ssvi))
+
+
+def test_a_recipe_that_names_a_method_speaks_of_its_own_options(register, write, tmp_path):
+    register(derived("other_defaults", OwnDefaults))
+    text = "quick: {doc: a, methods: {other_defaults: {criterion: snr_exp}}}"
+    (tmp_path / "recipes.yaml").write_text(text)
+    (spec,) = write(one_grid("{recipe: quick, method: other_defaults}")).expand("demo").specs
+    assert (spec.method[1].criterion, spec.method[1].prior_std) == ("snr_exp", 0.3)
+
+
+def test_a_recipes_options_of_all_methods_are_shared_ones(tmp_path):
+    (tmp_path / "recipes.yaml").write_text("quick: {doc: a, method: {criterion: snr}}")
+    with pytest.raises(UserError, match="quick: method: unknown key 'criterion'"):
+        recipes.read(tmp_path / "recipes.yaml")
+
+
+def test_each_setting_says_where_it_is_from(write):
+    origins = {
+        (cell.spec.method[0], cell.recipe): cell.origins
+        for cell in write().expand("demo", overrides={"batch_size": 10}).cells
+    }
+    assert origins["sparse", "quick"] == {
+        "training.epochs": "suite",
+        "training.lr": "recipe quick",
+        "training.batch_size": "--set",
+        "method.prior_std": "recipe quick",
+        "method.criterion": "suite",
+        "method.sparsity": "suite",
+        "dataset.name": "suite",
+        "network.name": "suite",
+        "network.hidden": "suite",
+        "method.name": "suite",
+    }
+    assert origins["dense", "quick"]["method.prior_std"] == "recipe quick"
+    assert "method.prior_std" not in origins["sparse", "slow"]
+
+
+def test_the_stored_plan_and_the_dry_run_say_where_settings_are_from(real_recipes, register, write):
+    register(derived("other_defaults", OwnDefaults))
+    grids = "{recipe: released, dataset: digits, network: mlp, method: [ssvi, other_defaults], epochs: 2}"
+    plan = write(one_grid(grids, base="{sparsity: 0.5}")).expand("demo", overrides={"lr": 0.5})
+    origins = {
+        (cell.spec.method[0], cell.spec.method[1].criterion): stored["origins"]
+        for cell, stored in zip(plan.cells, plan.to_dict("")["cells"], strict=True)
+    }
+    ssvi, other = origins["ssvi", "snr_abs"], origins["other_defaults", "mean_abs"]
+    assert "method.criterion" in ssvi["recipe released"] and ssvi["--set"] == ["training.lr"]
+    assert not any("method.criterion" in keys for keys in other.values())  # its own default
+    text = describe_plan(plan, {}, Estimate(2, {"core": 1.0}, ()))
+    lines = {line.strip().partition(": ")[0]: line for line in unwrapped(text)}
+    assert "method.criterion=snr_abs" in lines["recipe released for ssvi"]
+    assert "method.criterion=mean_abs" in lines["default of other_defaults"]
+    assert "method.kl_factor=0.01" in lines["recipe released"]
+    assert "training.epochs=2" in lines["suite"] and "method.sparsity=0.5" in lines["suite"]
+    assert "training.lr=0.5" in lines["--set"]
+    assert list(lines).index("default of ssvi") < list(lines).index("recipe released")
+    assert list(lines).index("recipe released") < list(lines).index("suite") < list(lines).index("--set")
+
+
+def unwrapped(text):
+    """The lines of ``text``, each with what is indented below it."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("    ") and lines:
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
+    return lines
+
+
 def test_the_released_recipe_is_that_of_the_authors(real_recipes):
-    recipe = recipes.get("released").settings()
+    recipe = recipes.get("released").settings(METHODS.get("ssvi"))
     names = {"dataset": "digits", "network": "mlp", "method": "ssvi"}
     spec = parse_spec(nest(names | recipe))
     options, training = spec.method[1], spec.training

@@ -1,4 +1,4 @@
-"""Describe a plan as text: every cell with its status, why some are omitted, and the estimated cost."""
+"""Describe a plan as text: every cell with its status, why some are omitted, all settings, and the cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping
 
+from bench.cli.describe_settings import describe_settings
 from bench.planning.estimate import Estimate
 from bench.planning.plan import Plan
 
@@ -33,6 +34,7 @@ def describe_plan(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
         same_follows = following and (following.label, following.omitted) == (cell.label, cell.omitted)
         if cell.omitted and not same_follows:
             lines += _indented(cell.omitted)
+    lines += ["", *describe_settings((cell.spec, cell.origins) for cell in plan.cells)]
     return "\n".join([*lines, "", *describe_cost(plan, statuses, estimate)])
 
 

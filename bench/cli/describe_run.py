@@ -1,12 +1,15 @@
-"""Describe one run as text before it is trained: its id, all parameters, and the cost of a step."""
+"""Describe one run as text before it is trained: its id, settings, parameters, and the cost of a step."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
+from bench.cli.describe_settings import describe_settings
 from bench.data.base import Split, Splits
 from bench.experiment import preflight
 from bench.experiment.execution import Execution
@@ -20,7 +23,9 @@ _HEADER = ("parameter", "shape", "weights", "kind", "active", "reason")
 _NUMBERS = (2, 4)
 
 
-def preview(spec: RunSpec, how: Execution = Execution()) -> str:
+def preview(
+    spec: RunSpec, how: Execution = Execution(), origins: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Return a description of a run as plain text for a terminal.
 
     Its module is built, but not trained. No data is loaded, unless the data set does not know its sizes.
@@ -31,6 +36,8 @@ def preview(spec: RunSpec, how: Execution = Execution()) -> str:
         The run.
     how
         How it would be computed.
+    origins
+        Where its settings that are not a default are from, by full key.
     """
     nothing = Split(torch.empty(0), torch.empty(0, dtype=torch.long))
     task = preflight.task(spec)
@@ -49,7 +56,10 @@ def preview(spec: RunSpec, how: Execution = Execution()) -> str:
         epochs, nominal = problem.budget.epochs, spec.training.epochs
         most = ", the most that is allowed" if epochs == spec.training.budget_cap * nominal else ""
         facts["budget"] = f"{spec.training.budget}: {epochs} epochs, {epochs / nominal:.4g} x {nominal}{most}"
-    return "\n".join([head, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())])
+    settings = describe_settings([(spec, origins)])
+    return "\n".join(
+        [head, "", *settings, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())]
+    )
 
 
 def _execution(module: nn.Module) -> str:

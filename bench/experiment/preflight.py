@@ -30,6 +30,11 @@ from methods.layers import costs
 #: Precisions for which there are sparse kernels.
 _KERNEL_PRECISIONS = ("float32", "tf32")
 
+#: From where ``last_batch: merge`` is, if ``with_last_batch`` set it.
+LAST_BATCH_ORIGIN = {
+    "training.last_batch": "its data and network: a last minibatch of one cannot be trained on"
+}
+
 
 @once_per("dataset", "protocol")
 def task(spec: RunSpec) -> Task:

@@ -1,8 +1,11 @@
 """Read recipes: named blocks of training and method options in ``bench/experiment/recipes.yaml``.
 
-A recipe holds only what differs from the defaults that the options declare. Its ``method`` options go to
-every method that has them, so one recipe serves dense and sparse methods; its ``methods`` options go to one
-method. Settings of a suite or the command line win over it.
+A recipe holds only what differs from the defaults that the options declare. Its ``method`` options are
+those that methods share (``methods/families``). Each goes to every method that inherits it as it is, so one
+recipe serves dense and sparse methods. Its ``methods`` options go to the method that is named, and to methods
+that derive from it and inherit the option as it is. A method that declares an option, or declares it again
+with a default of its own, keeps its default unless the recipe names the method. Settings of a suite or the
+command line win over a recipe.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import Any
 
 from bench.experiment.notation import read_yaml
 from bench.experiment.settings import Evaluation, Training
-from methods.base import METHODS
+from methods.base import METHODS, Method
 from methods.core.errors import UserError, unknown
+from methods.core.options import declared_by, option, parse
 from methods.core.options import names as option_names
-from methods.core.options import option, parse
 
 PATH = Path(__file__).with_name("recipes.yaml")
+#: Beginning of the modules that declare the options which methods share.
+_SHARED = "methods.families."
 
 
 @dataclass(frozen=True)
@@ -30,22 +35,43 @@ class Recipe:
     doc: str = option(doc="what the recipe is for, in one sentence")
     training: dict[str, Any] = option({}, "settings of the training loop")
     evaluation: dict[str, Any] = option({}, "settings of the evaluation")
-    method: dict[str, Any] = option({}, "options of every method that has them")
+    method: dict[str, Any] = option({}, "shared options, for every method that inherits them as they are")
     methods: dict[str, Any] = option({}, "options of single methods, by name; they win over `method`")
 
-    def settings(self, method: object = None) -> dict[str, Any]:
-        """Return all settings under full keys (``method.prior_std``).
+    def settings(self, method: type[Method] | None = None) -> dict[str, Any]:
+        """Return the settings under full keys (``method.prior_std``).
 
         Parameters
         ----------
         method
-            Name of the method; options of this method alone are included.
+            The method that they are for; by default all shared options are returned, and none of single
+            methods.
         """
-        options = self.method | (self.methods.get(method, {}) if isinstance(method, str) else {})
+        options = self.method if method is None else self._options(method)
         sections = {"training": self.training, "evaluation": self.evaluation, "method": options}
         return {
             f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()
         }
+
+    def _options(self, method: type[Method]) -> dict[str, Any]:
+        """Return the options that the recipe sets for ``method``."""
+        found = {key: value for key, value in self.method.items() if _is_shared(method.Options, key)}
+        for name, options in self.methods.items():
+            named = METHODS.get(name)
+            if method is not named and issubclass(method, named):
+                found |= {key: value for key, value in options.items() if _as_in(named, method, key)}
+        return found | self.methods.get(method.name, {})
+
+
+def _is_shared(options: type, key: str) -> bool:
+    """Return whether the class ``options`` has the option ``key`` as methods share it."""
+    declaring = declared_by(options, key)
+    return declaring is not None and declaring.__module__.startswith(_SHARED)
+
+
+def _as_in(named: type[Method], method: type[Method], key: str) -> bool:
+    """Return whether ``method`` has the option ``key`` as ``named`` declares it."""
+    return declared_by(method.Options, key) is declared_by(named.Options, key)
 
 
 def names() -> list[str]:
@@ -77,8 +103,11 @@ def read(path: Path) -> dict[str, Recipe]:
         _check_keys(recipe.training, option_names(Training), f"{path}: {name}: training")
         _check_keys(recipe.evaluation, option_names(Evaluation), f"{path}: {name}: evaluation")
         of_all = {method: option_names(METHODS.get(method).Options) for method in METHODS.names()}
-        known = {key for options in of_all.values() for key in options}
-        _check_keys(recipe.method, known, f"{path}: {name}: method")
+        shared = {
+            key for method, keys in of_all.items() for key in keys
+            if _is_shared(METHODS.get(method).Options, key)
+        }  # fmt: skip
+        _check_keys(recipe.method, shared, f"{path}: {name}: method")
         _check_keys(recipe.methods, of_all, f"{path}: {name}: methods")
         for method, options in recipe.methods.items():
             where = f"{path}: {name}: methods: {method}"

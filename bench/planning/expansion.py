@@ -15,12 +15,15 @@ from bench.experiment.spec import RunSpec, parse_spec
 from bench.planning.plan import Draft, canonical
 from bench.planning.tuned_settings import Layer
 from bench.planning.tuning_family import family_of
+from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import names as option_names
 from methods.core.options import option, parse
 from methods.criteria.base import CRITERIA
 
 OVERRIDES = "--set"
+#: The origin of settings from the base and the grids of a suite.
+SUITE = "suite"
 #: In place of a list of criteria.
 ALL = "all"
 Seeds = int | str | tuple[int, ...]
@@ -57,6 +60,8 @@ class _Layer:
         Key to value.
     where
         The place, for error messages.
+    origin
+        The place, for readers of a plan.
     strict
         Whether every key must be an option of every cell.
     used
@@ -67,6 +72,7 @@ class _Layer:
 
     settings: dict[str, Any]
     where: str
+    origin: str
     strict: bool = False
     used: set[str] = field(default_factory=set)
     homes: dict[str, str] = field(default_factory=dict)
@@ -88,6 +94,8 @@ class _Point:
         The run that ``layers`` describe.
     written
         Full keys that the grid writes.
+    origins
+        Where each of its settings is from, as in ``Cell``.
     """
 
     recipe: str | None
@@ -95,6 +103,7 @@ class _Point:
     seeds: tuple[int, ...]
     spec: RunSpec
     written: tuple[str, ...]
+    origins: Mapping[str, str]
 
     @property
     def where(self) -> str:
@@ -131,8 +140,8 @@ class Expansion:
     ) -> None:
         overrides = overrides or {}
         self._scale, self._place, self._seeds = scale, place, seeds
-        self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base")
-        self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES)
+        self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base", SUITE)
+        self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES, OVERRIDES)
         if "method.name" in self._overrides.settings:
             raise UserError(f"{OVERRIDES}: the method can't be overridden; choose it by --where method=…")
         self._keys: dict[str, dict[str, None]] = {}
@@ -140,7 +149,7 @@ class Expansion:
     def declared(self) -> list[Draft]:
         """Return every cell as the suite declares it, without chosen settings and overrides."""
         return [
-            Draft(point.spec.with_seed(seed), point.recipe, point.written, (), point.where)
+            Draft(point.spec.with_seed(seed), point.recipe, point.written, (), point.where, point.origins)
             for point in self._points
             for seed in point.seeds
         ]
@@ -192,43 +201,47 @@ class Expansion:
             settings = dict(zip(axes, point, strict=True))
             recipe = settings.pop("recipe", None)
             opened = _disjoint(open_sections(settings, where), open_sections(own.set, f"{where}: set"), where)
-            yield self._point(recipe, _Layer(opened, where, strict=True), seeds)
+            yield self._point(recipe, _Layer(opened, where, SUITE, strict=True), seeds)
 
     def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> _Point:
         layers = [self._base, grid]
         if recipe is not None:
             chosen = chosen_names(self._base.settings) | chosen_names(grid.settings)
-            settings = recipes.get(recipe, grid.where).settings(chosen.get("method"))
-            layers.insert(0, _Layer(settings, f"recipe {recipe}"))
-        spec = self._parsed(layers, grid.where)
-        return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()))
+            method = METHODS.get(chosen["method"], grid.where) if "method" in chosen else None
+            settings = recipes.get(recipe, grid.where).settings(method)
+            layers.insert(0, _Layer(settings, f"recipe {recipe}", f"recipe {recipe}"))
+        spec, origins = self._parsed(layers, grid.where)
+        return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()), origins)
 
     def _drafts(self, point: _Point, chosen: Mapping[str, Layer]) -> Iterator[Draft]:
-        spec, layers = point.spec, point.layers
+        spec, layers, origins = point.spec, point.layers, point.origins
         overridden: tuple[str, ...] = ()
         plain, tuned = None, False
         layer = chosen.get(family_of(spec, point.recipe, point.where).key) if chosen else None
         if layer is not None:
             plain = spec
-            layers = [*layers[:-1], _Layer(layer.settings, layer.where), layers[-1]]
+            layers = [*layers[:-1], _Layer(layer.settings, layer.where, layer.origin), layers[-1]]
             # the cell was valid without the chosen settings, so an error is due to them
-            spec = self._parsed(layers, layer.where)
+            spec, origins = self._parsed(layers, layer.where)
             tuned = layer.fair and not any(key in point.written for key in layer.settings)
         if self._overrides.settings:
             # the cell was valid without the overrides, so an error from here on is due to them
             before = spec.settings
-            spec = self._parsed([*layers, self._overrides], OVERRIDES)
+            spec, origins = self._parsed([*layers, self._overrides], OVERRIDES)
             overridden = _changed(before, spec, self._overrides.homes.values())
             tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
             if layer is not None:
-                plain = self._parsed([*point.layers, self._overrides], OVERRIDES)
-        draft = Draft(spec, point.recipe, point.written, overridden, point.where, plain, tuned)
+                plain, _ = self._parsed([*point.layers, self._overrides], OVERRIDES)
+        draft = Draft(spec, point.recipe, point.written, overridden, point.where, origins, plain, tuned)
         for seed in point.seeds:
             yield replace(draft, spec=spec.with_seed(seed))
 
-    def _parsed(self, layers: list[_Layer], where: str) -> RunSpec:
+    def _parsed(self, layers: list[_Layer], where: str) -> tuple[RunSpec, dict[str, str]]:
+        """Return the run that ``layers`` describe, and from where each of its settings is, by full key."""
         merged = self._merge(layers)
-        return preflight.with_last_batch(parse_spec(unflatten(merged), where), merged)
+        asked = parse_spec(unflatten(merged), where)
+        spec = preflight.with_last_batch(asked, merged)
+        return spec, _origins(layers) | ({} if spec == asked else preflight.LAST_BATCH_ORIGIN)
 
     def _merge(self, layers: list[_Layer]) -> dict[str, Any]:
         """Merge the layers' settings under full keys; later layers win."""
@@ -282,6 +295,11 @@ def _values(key: str, written: Any) -> list[Any]:
     if key in ("criterion", "method.criterion") and written == ALL:
         return CRITERIA.names()
     return written if isinstance(written, list) else [written]
+
+
+def _origins(layers: list[_Layer]) -> dict[str, str]:
+    """Return from which of the layers just merged each setting is, by full key."""
+    return {home: layer.origin for layer in layers for home in layer.homes.values()}
 
 
 def _homes(layer: _Layer, keys: Mapping[str, Any]) -> dict[str, str]:

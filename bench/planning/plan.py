@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,8 @@ from methods.core.options import parse
 _LONGEST_CHAIN = 10
 #: The cap that leaves ids of runs as they are, for runs that it does not concern.
 _NO_CAP = Training().budget_cap
+#: The origin of settings in which a run differs from the cell that it is trained for, with the same result.
+EQUAL = "of an equal cell"
 #: Labels that every cell has besides the seed, in this order; other labels follow them.
 _IDENTITY = ("method", "recipe", "dataset", "network")
 #: Method options that are labels of every method that has them, even if they do not vary.
@@ -49,6 +51,9 @@ class Cell:
     tuned
         Whether its settings were chosen by a search that all compared methods had alike (see
         ``tuned_settings``).
+    origins
+        Where each setting that is not a default is from, by full key: ``suite``, a recipe, the file of tuned
+        settings, the command line, or a cell with the same result.
     """
 
     labels: dict[str, Any]
@@ -58,6 +63,7 @@ class Cell:
     omitted: str | None = None
     alias_of: str | None = None
     tuned: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -124,6 +130,7 @@ class Plan:
                 "omitted": cell.omitted,
                 "alias_of": cell.alias_of,
                 "tuned": cell.tuned,
+                "origins": _by_place(cell.origins),
             }
             for cell in self.cells
         ]
@@ -155,6 +162,8 @@ class Draft:
         Full keys whose values the command line changed.
     where
         The grid, for error messages.
+    origins
+        See ``Cell``.
     plain
         The run without the settings that a search chose; None if there are no such settings.
     tuned
@@ -166,6 +175,7 @@ class Draft:
     written: tuple[str, ...]
     overridden: tuple[str, ...]
     where: str
+    origins: Mapping[str, str]
     plain: RunSpec | None = None
     tuned: bool = False
 
@@ -221,6 +231,14 @@ class Labeller:
         )
 
 
+def _by_place(origins: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the keys of ``origins`` by the place that they are from."""
+    found: dict[str, list[str]] = {}
+    for key, place in origins.items():
+        found.setdefault(place, []).append(key)
+    return found
+
+
 def _tells(key: str, drafts: Sequence[Draft]) -> bool:
     """Return whether ``key`` varies among cells that have the same recipe, data set and network.
 
@@ -253,7 +271,9 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
     def add(draft: Draft, omitted: str | None = None, alias_of: str | None = None) -> None:
         label = labeller.text(draft)
         labels = labeller.labels(draft)
-        cell = Cell(labels, label, draft.recipe, draft.spec, omitted, alias_of, draft.tuned)
+        settings = draft.settings
+        origins = {key: place for key, place in draft.origins.items() if key in settings}
+        cell = Cell(labels, label, draft.recipe, draft.spec, omitted, alias_of, draft.tuned, origins)
         result.setdefault((cell.run_id, label), cell)
         if omitted is None:
             trained.add(cell.run_id)
@@ -262,7 +282,7 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
         run_id = target.run_id
         if reason is not None:
             if run_id not in see:
-                stand_in = replace(draft, spec=target)
+                stand_in = replace(draft, spec=target, origins=_of_stand_in(draft, target))
                 see[run_id] = labeller.text(stand_in)
                 add(stand_in)
             add(draft, f"{reason}; see {see[run_id]}", run_id)
@@ -271,6 +291,13 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
         else:
             add(draft, f"the same configuration; see {see[run_id]}", run_id)
     return list(result.values())
+
+
+def _of_stand_in(draft: Draft, target: RunSpec) -> dict[str, str]:
+    """Return the origins of the settings of ``target``, which stands for ``draft``."""
+    before, after = draft.settings, target.settings
+    changed = [key for key in after if key in before and before[key] != after[key]]
+    return {**draft.origins, **dict.fromkeys(changed, EQUAL)}
 
 
 def canonical(spec: RunSpec, where: str = "") -> tuple[RunSpec, str | None]:

@@ -44,6 +44,8 @@ from methods.core.errors import UserError, unknown
 from methods.core.options import option, parse
 
 FIRST_SEED = 100
+#: The origin of settings that a search tries or fixes.
+SEARCH = "search"
 METRICS = ("nll_val", "brier_val", "accuracy_val")
 #: Fixed, so that nobody can choose the seed with the best luck.
 _SOBOL_SEED = 20240211
@@ -129,6 +131,8 @@ class FamilySearch:
         Positions of the method's own cells among the drafts.
     where
         Its grid, for error messages.
+    origins
+        Where each setting of ``start`` is from, as in ``Cell``.
     """
 
     family: Family
@@ -137,6 +141,7 @@ class FamilySearch:
     written: tuple[str, ...]
     cells: tuple[int, ...]
     where: str
+    origins: Mapping[str, str]
 
     @property
     def own(self) -> dict[str, Any]:
@@ -293,7 +298,8 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
         )
     _check_ends(start, ranges, f"{place}: space")
     where = drafts[free[0]].where
-    return FamilySearch(family, start, ranges, tuple(written), tuple(own), where)
+    origins = {**drafts[free[0]].origins, **dict.fromkeys(pinned, SEARCH)}
+    return FamilySearch(family, start, ranges, tuple(written), tuple(own), where, origins)
 
 
 def _located(space: Sequence[Range], keys: Mapping[str, Sequence[str]], place: str) -> dict[str, Range]:

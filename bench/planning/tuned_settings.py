@@ -84,12 +84,15 @@ class Layer:
         Full key to value.
     where
         The file and the entry, for error messages.
+    origin
+        The same without the folder, for readers of a plan.
     fair
         Whether the search that the suite declares now chose them, and gave all rivals as many trials.
     """
 
     settings: dict[str, Any]
     where: str
+    origin: str
     fair: bool
 
 
@@ -206,7 +209,12 @@ def layers(
     """
     fair = _fair(records, search, found) if search else set()
     return {
-        record.family.key: Layer(record.chosen, f"{path}: {record.family}", record.family.key in fair)
+        record.family.key: Layer(
+            record.chosen,
+            f"{path}: {record.family}",
+            f"{path.name}: {record.family}",
+            record.family.key in fair,
+        )
         for record in records
     }
 

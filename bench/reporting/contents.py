@@ -10,6 +10,7 @@ from bench.reporting.document import Report, Section
 from bench.results import styles
 from bench.results.files import StoreError
 from bench.results.store import Store
+from bench.statistics.consistency import notes
 
 if TYPE_CHECKING:  # pandas and plotly take a second to import
     import pandas as pd
@@ -246,7 +247,7 @@ def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
     table = pd.DataFrame(
         {"what": list(found), "values": [", ".join(values) or "–" for values in found.values()]}
     )
-    sections.append(Section("Provenance", table=table))
+    sections.append(Section("Provenance", [f"Note: {line}." for line in notes(runs)], table))
     known = pd.DataFrame(
         [
             {"column": axis.name, "unit": axis.unit or "–", "definition": axis.definition}

@@ -227,6 +227,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "labels": (dict, type(None)),
     "omitted": (str, type(None)),
     "tuned": (bool, type(None)),
+    "origins": (dict, type(None)),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.experiment import preflight
 from bench.experiment.execution import stopped_otherwise
-from bench.experiment.settings import flatten, nest
+from bench.experiment.settings import flatten, nest, open_sections
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.results import claims
 from bench.results.store import Store
@@ -40,6 +40,15 @@ def specify(settings: Mapping[str, Any], mode: str, where: str) -> RunSpec:
     preflight.check(spec)
     preflight.check_execution([spec], mode)
     return spec
+
+
+def origins(settings: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Return ``where`` for each full key that ``settings`` name; all other settings have their defaults.
+
+    The arguments are those of ``specify``.
+    """
+    usual = open_sections(USUAL).keys() - open_sections(settings, where).keys()
+    return {key: where for key in flatten(nest({**USUAL, **settings}, where)) if key not in usual}
 
 
 def store_for(spec: RunSpec, results: str | Path) -> Store:

@@ -1,16 +1,72 @@
-"""Find out whether runs were computed by the same version of the code and of torch and on the same device."""
+"""Find what readers of results should know: runs computed differently, and methods that do the same."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_NAMED = 4
 _REMEDY = "--force computes them anew, another --results keeps them apart"
+#: Metrics that two runs share in every digit only if they computed the same.
+_RESULTS = ("accuracy", "nll", "brier", "ece")
+#: Settings in which two methods always differ.
+_NAMES = ("config.method.name", "config.method.version")
 _SHA = re.compile(r"([0-9a-f]{7})[0-9a-f]{33}(\+[0-9a-f]{0,8})?")
+
+
+def notes(runs: pd.DataFrame) -> list[str]:
+    """Return what ``differences`` and ``equal_methods`` say of the table ``runs``, a line each."""
+    return [*differences(runs), *equal_methods(runs)]
+
+
+def equal_methods(runs: pd.DataFrame) -> list[str]:
+    """Describe pairs of methods that have equal results from equal settings.
+
+    Settings are equal if no option that both methods have differs. Results are equal if accuracy, NLL, Brier
+    score and ECE are, in every digit. Then one of the methods may be computed as the other.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+
+    Returns
+    -------
+    list
+        One line for readers per pair of methods; empty if there is none.
+    """
+    done = runs[runs["status"] == "done"].drop_duplicates(["scale", "run_id"])
+    settings = [column for column in done if str(column).startswith("config.") and column not in _NAMES]
+    shared = ["scale", "dataset", "network", "seed", *_RESULTS]
+    # runs of one method with equal results are no news, and few runs have equal results at all
+    alike = done[done.duplicated(shared, keep=False) & done["brier"].notna()]
+    pairs: Counter[tuple[str, str]] = Counter()
+    for _, group in alike.groupby(shared, dropna=False, observed=True):
+        if group["method"].nunique() == 1:
+            continue
+        rows = group[settings].astype(object).where(group[settings].notna(), None).to_dict("records")
+        names = group["method"].astype(str).tolist()
+        for one, other in combinations(range(len(rows)), 2):
+            if names[one] != names[other] and _agree(rows[one], rows[other]):
+                pairs[names[one], names[other]] += 1
+    return [
+        f"{other} has the results of {one} in every digit, with equal settings ({count} of its runs): "
+        "it may be computed as that method; --dry-run shows where settings are from"
+        for (one, other), count in pairs.items()
+    ]
+
+
+def _agree(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+    """Tell whether no setting that both runs have differs."""
+    return all(
+        value is None or other[key] is None or str(value) == str(other[key]) for key, value in one.items()
+    )
 
 
 def differences(runs: pd.DataFrame) -> list[str]:

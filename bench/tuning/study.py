@@ -10,7 +10,7 @@ from bench.experiment.settings import flatten
 from bench.planning import tuned_settings
 from bench.planning.expansion import check_networks
 from bench.planning.plan import Draft, Labeller, Plan, cells
-from bench.planning.search_spec import FamilySearch, Search, Trial, trials
+from bench.planning.search_spec import SEARCH, FamilySearch, Search, Trial, trials
 from bench.planning.suite import Suite
 from bench.planning.tuning_family import Family
 from bench.results.files import check_writable, locked
@@ -220,11 +220,13 @@ class Searching:
         found = part.found
         # families may differ in options of data set and network, so these are part of the labels
         apart = [key for key in flatten(found.start.to_dict()) if key.startswith(("dataset.", "network."))]
-        return [
-            Draft(spec, found.family.recipe, (*apart, *trial.settings), (), found.where)
-            for trial in part.trials
-            for spec in trial.specs(self.search.seeds)
-        ]
+        drafts = []
+        for trial in part.trials:
+            origins = {**found.origins, **dict.fromkeys(trial.settings, SEARCH)}
+            written = (*apart, *trial.settings)
+            for spec in trial.specs(self.search.seeds):
+                drafts.append(Draft(spec, found.family.recipe, written, (), found.where, origins))
+        return drafts
 
     def _record(self, outcome: Outcome, command: str) -> tuned_settings.Record | None:
         chosen, untuned = outcome.chosen, outcome.untuned

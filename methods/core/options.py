@@ -127,6 +127,14 @@ def names(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
+def declared_by(cls: type, name: str) -> type | None:
+    """Return the class that declares the option ``name`` of ``cls``; None if there is no such option.
+
+    That is ``cls`` itself, or the nearest class that it inherits the option from.
+    """
+    return next((base for base in cls.__mro__ if name in vars(base).get("__annotations__", ())), None)
+
+
 def to_dict(instance: Any) -> dict[str, Any]:
     """Convert an options object to plain values: nested dicts, lists, numbers, strings, None."""
     plain = _plain(instance)
