@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = {"seed": arguments.seed} | cli.overrides(arguments)
     spec = single.specify(settings, execution.mode, "--set")
     if arguments.dry_run:
-        print(describe_run.preview(spec, execution, single.origins(settings, "--set")))
+        print(describe_run.preview(spec, execution, single.origins(spec, settings, "--set")))
         return 0
     store = single.store_for(spec, arguments.results)
     folder = store.run(spec.run_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.experiment import preflight
 from bench.experiment.execution import stopped_otherwise
-from bench.experiment.settings import flatten, nest, open_sections
+from bench.experiment.settings import Training, flatten, nest, open_sections
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.results import claims
 from bench.results.store import Store
@@ -42,13 +42,16 @@ def specify(settings: Mapping[str, Any], mode: str, where: str) -> RunSpec:
     return spec
 
 
-def origins(settings: Mapping[str, Any], where: str) -> dict[str, str]:
-    """Return ``where`` for each full key that ``settings`` name; all other settings have their defaults.
+def origins(spec: RunSpec, settings: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Return from where each setting of ``spec`` is, by full key; all other settings have their defaults.
 
-    The arguments are those of ``specify``.
+    ``specify`` returned ``spec`` for the other arguments.
     """
     usual = open_sections(USUAL).keys() - open_sections(settings, where).keys()
-    return {key: where for key in flatten(nest({**USUAL, **settings}, where)) if key not in usual}
+    given = flatten(nest({**USUAL, **settings}, where))
+    chosen = spec.training.last_batch != Training().last_batch and "training.last_batch" not in given
+    found = preflight.LAST_BATCH_ORIGIN if chosen else {}
+    return {key: where for key in given if key not in usual} | found
 
 
 def store_for(spec: RunSpec, results: str | Path) -> Store:
