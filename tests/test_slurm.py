@@ -425,3 +425,14 @@ def test_a_launch_right_after_a_cancellation_goes_on(cluster, suite, results, un
     at_work(results)
     subprocess.run(["scancel", *{job_of(run).partition("_")[0] for run in folders(results)}], check=True)
     same(completed(suite, results), undisturbed)
+
+
+# -- paths that SLURM would change --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["50%j it's", "100%accurate %x"])
+def test_a_results_folder_may_have_any_name(name, cluster, suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    runs = completed(suite, tmp_path / name, "--set", "epochs=1")["runs"]
+    assert set(runs["status"]) == {"done"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "home"]
