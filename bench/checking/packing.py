@@ -23,14 +23,16 @@ def packed(trial: Trial) -> str:
     counts = trial.problem.method.counts(module)
     content = checkpoints.load(trial.first.path / packed_model.MODEL)
     # beside the bytes of a tensor, which begin at a multiple of 64, the archive has a record for it
-    archive = len(packed_model.to_bytes({name: tensor.new_empty(0) for name, tensor in content.items()}))
+    tensors = {name: value for name, value in content.items() if not packed_model.is_extra(name)}
+    empty = {name: tensor.new_empty(0) for name, tensor in tensors.items()}
+    archive = len(packed_model.to_bytes(content | empty))
     size = trial.cost("checkpoint_bytes") - archive
     limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
     if size > limit + 64 * len(content):
-        largest = sorted(content, key=lambda name: -content[name].nbytes)[:3]
+        largest = sorted(tensors, key=lambda name: -tensors[name].nbytes)[:3]
         raise Failed(
             f"{packed_model.MODEL} holds {size} bytes; {counts.active} active weights allow {limit}: "
-            f"{', '.join(f'{name} ({content[name].nbytes})' for name in largest)}, ..."
+            f"{', '.join(f'{name} ({tensors[name].nbytes})' for name in largest)}, ..."
         )
     _require_unchanged(trial)
     each = size / max(counts.active, 1)

@@ -37,6 +37,11 @@ def to_bytes(content: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def is_extra(name: str) -> bool:
+    """Return whether a name in a ``state_dict`` is that of a module's extra state, which may be any value."""
+    return name.rpartition(".")[2] == "_extra_state"
+
+
 def write(folder: Path, problem: Problem, module: nn.Module) -> int:
     """Write both files of a trained module, each in one step.
 
@@ -99,12 +104,15 @@ def read(folder: Path, spec: RunSpec, execution: Execution) -> tuple[Problem, nn
         raise _damaged(folder / MODEL, error) from None
 
 
-def _pack(problem: Problem, module: nn.Module) -> dict[str, torch.Tensor]:
-    packed, stored = problem.method.pack(module), problem.spec.evaluation.stored
+def _pack(problem: Problem, module: nn.Module) -> dict[str, Any]:
+    packed: dict[str, Any] = problem.method.pack(module)
+    stored = problem.spec.evaluation.stored
     if stored is None:
         return packed
     reduced: dict[tuple[Any, ...], torch.Tensor] = {}
     for name, tensor in packed.items():
+        if is_extra(name):
+            continue
         # tied weights share one tensor, which is stored once
         storage = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
         packed[name] = reduced.setdefault(storage, _reduced(tensor, getattr(torch, stored)))
@@ -132,7 +140,10 @@ def _unpack(problem: Problem, packed: dict[str, torch.Tensor], described: dict[s
         raise StoreError(
             f"run {problem.spec.run_id}: network {problem.spec.network[0]}: {fingerprint.CHANGED}: {told}"
         )
-    whole = {name: t.to(problem.dtype) if t.is_floating_point() else t for name, t in packed.items()}
+    whole = {
+        name: value if is_extra(name) or not value.is_floating_point() else value.to(problem.dtype)
+        for name, value in packed.items()
+    }
     problem.method.unpack(module, whole)
     problem.choose_execution(module)  # layers that were pruned before storing have been built dense above
     return module

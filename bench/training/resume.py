@@ -16,6 +16,7 @@ from torch import nn
 from bench.experiment.budget import planned_stages
 from bench.experiment.problem import Problem, salt_of
 from bench.networks import fingerprint
+from bench.training import safe_load
 from bench.training.optimisers import make_optimiser
 from bench.training.recorder import Recorder
 from methods.core.errors import UserError
@@ -160,6 +161,7 @@ def begin(problem: Problem, checkpoints: Iterable[dict[str, Any]], recorder: Rec
     """
     stored = next((found for found in checkpoints if _can_be_continued(found, problem)), None)
     state = _built(problem, _salt(stored, problem))
+    _require_storable(problem, state.module)
     if stored is not None:
         _require_same_network(stored, state, problem)
         state.module.load_state_dict(stored["module"])
@@ -171,6 +173,23 @@ def begin(problem: Problem, checkpoints: Iterable[dict[str, Any]], recorder: Rec
     if stored is not None:
         _restore(state, stored, problem)
     return state
+
+
+def _require_storable(problem: Problem, module: nn.Module) -> None:
+    """Raise ``UserError`` if a part's extra state could not be read from checkpoints or the stored model."""
+    for name, part in module.named_modules():
+        cls = type(part)
+        if cls.get_extra_state is nn.Module.get_extra_state:
+            continue
+        reason = safe_load.why_not_storable(part.get_extra_state())
+        if cls.set_extra_state is nn.Module.set_extra_state:
+            reason = "there is no set_extra_state"
+        if reason is not None:
+            raise UserError(
+                f"network {problem.spec.network[0]}: the extra state of {name or 'the network'} "
+                f"({cls.__name__}) cannot be stored: {reason}; what can are tensors, numbers, text, bytes, "
+                "and lists, tuples, sets and dicts of them"
+            )
 
 
 def _built(problem: Problem, salt: str) -> State:

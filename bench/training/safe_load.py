@@ -2,7 +2,8 @@
 
 torch follows links, ignores checksums, decompresses entries, and makes any tensor that the pickle asks for.
 This module accepts only regular files of limited size whose entries are uncompressed and have correct
-checksums. Their content is tensors, numbers, strings, lists and dicts, and is no larger than the file.
+checksums. Their content is tensors, numbers, text, bytes, and lists, tuples, sets and dicts of these, and is
+no larger than the file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pickle
 import pickletools
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,6 +84,19 @@ def read(path: Path, device: str = "cpu", limit: int = MAX_BYTES) -> dict[str, A
     return content
 
 
+def why_not_storable(value: Any) -> str | None:
+    """Return in a few words why ``read`` would not return what ``torch.save`` wrote; None if it would."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(value, buffer)
+        _look_through(buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except (*_UNREADABLE, pickle.PicklingError, Damaged) as error:
+        return _line(error)
+    return None
+
+
 def _look_through(file: BinaryIO) -> None:
     """Raise ``Damaged`` unless the zip archive and the pickles in it are acceptable."""
     size = file.seek(0, io.SEEK_END)
@@ -132,6 +146,14 @@ class _Inspection(pickle.Unpickler):
         match module, name:
             case "collections", "OrderedDict":
                 return OrderedDict
+            case "collections", "Counter":
+                return Counter
+            case "builtins" | "__builtin__", "set":
+                return set
+            case "builtins" | "__builtin__", "complex":
+                return complex
+            case "builtins" | "__builtin__", "bytearray":
+                return _bytearray
             case "_codecs", "encode":  # bytes, in the old pickle that torch writes
                 return lambda text, _: str(text).encode("latin1")
             case "torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor_v3":
@@ -161,6 +183,12 @@ class _Inspection(pickle.Unpickler):
         if math.prod(shape) > self._limit:
             raise Damaged(f"a tensor of {math.prod(shape)} numbers in a file of {self._limit} bytes")
         return _Part()
+
+
+def _bytearray(*content: Any) -> bytearray:
+    if any(isinstance(part, int) for part in content):  # a length, which could be any
+        raise Damaged("it holds bytes by their number alone")
+    return bytearray(*content)
 
 
 def _line(error: BaseException) -> str:

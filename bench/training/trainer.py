@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -194,7 +195,7 @@ class Trainer:
     def _keep_rewind_point(self) -> None:
         """Keep a copy of the weights if a later stage rewinds to this epoch of the first stage."""
         if any(s.start == "rewind" and s.rewind_to == self.state.epoch for s in self.stages):
-            weights = {name: value.clone() for name, value in self.state.module.state_dict().items()}
+            weights = copy.deepcopy(dict(self.state.module.state_dict()))
             self.state.rewind_points[str(self.state.epoch)] = weights
 
     # -- steps ---------------------------------------------------------------------------

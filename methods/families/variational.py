@@ -90,6 +90,17 @@ class VariationalMethod(Method):
     #: Why layers start with all their weights, for the report of each parameter tensor.
     why_dense: ClassVar[str] = "the method keeps every weight"
 
+    @classmethod
+    def validate(cls, options: Any, network: nn.Module) -> None:
+        """Check that some layer of ``network`` can have a posterior.
+
+        Raises
+        ------
+        UserError
+            If none can.
+        """
+        convert.require_convertible(network)
+
     @property
     def keep_dense(self) -> tuple[str, ...]:
         """Patterns of the names of layers that the configuration keeps dense."""

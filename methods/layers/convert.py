@@ -128,12 +128,26 @@ def sparsifiable(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str
     These are all convertible layers except the first convolution, grouped convolutions and layers that
     match ``keep_dense``. The classifier is among them. An MLP has no convolution, so all its layers are.
     """
-    if any(map(is_separable, network.modules())):
-        # the copy shares the tensors of the original: only attention projections are copied
-        parts = [*network.parameters(), *network.buffers()]
-        network = separate(copy.deepcopy(network, {id(part): part for part in parts}))
+    network = _separated(network)
     dense = dense_by_rule(network, keep_dense)
     return {name: layer.weight.shape for name, layer in convertible(network).items() if name not in dense}
+
+
+def require_convertible(network: nn.Module) -> None:
+    """Raise ``UserError`` if no layer of ``network``, which is not changed, can have a posterior."""
+    network = _separated(network)
+    if not convertible(network):
+        reasons = [f"{name or 'the network'}: {reason}" for name, reason in obstacles(network).items()]
+        there = "; ".join(reasons[:3]) + "; ..." * (len(reasons) > 3) if reasons else "it has no weight layer"
+        raise UserError(f"no layer of the network can have a posterior ({there})")
+
+
+def _separated(network: nn.Module) -> nn.Module:
+    """Return ``network`` with attention in layers; if it has any, a copy that shares the other tensors."""
+    if not any(map(is_separable, network.modules())):
+        return network
+    parts = [*network.parameters(), *network.buffers()]
+    return separate(copy.deepcopy(network, {id(part): part for part in parts}))
 
 
 def to_variational(

@@ -42,8 +42,8 @@ class Counts:
 
     @property
     def density(self) -> float:
-        """Share of the kernel weights that are active."""
-        return self.active / self.kernel
+        """Share of the kernel weights that are active; 1 if there are no kernels."""
+        return self.active / self.kernel if self.kernel else 1.0
 
 
 @dataclass(frozen=True)
