@@ -87,8 +87,8 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def printing(text, **more):
-    """Run a command that prints ``text`` and ends with status 1, in a process with an encoding of ASCII."""
-    code = f"from bench.cli.entry import entry\nentry(lambda: print({text!a}) or 1)"
+    """Run a command that prints ``text`` and ends with status 7, in a process with an encoding of ASCII."""
+    code = f"from bench.cli.entry import entry\nentry(lambda: print({text!a}) or 7)"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     environment.pop("PYTHONUNBUFFERED", None)
     return subprocess.run([sys.executable, "-c", code], env=environment, text=True, timeout=60, **more)
@@ -96,11 +96,11 @@ def printing(text, **more):
 
 def test_characters_that_the_output_lacks_are_replaced():
     done = printing("0.95 ± 0.01 in r\udce9sultats", capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "0.95 ? 0.01 in r?sultats\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "0.95 ? 0.01 in r?sultats\n", "")
 
 
 def test_a_command_without_an_output_does_its_work():
-    assert printing("±", preexec_fn=lambda: os.close(1)).returncode == 1
+    assert printing("±", preexec_fn=lambda: os.close(1)).returncode == 7
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")

@@ -32,7 +32,7 @@ def print_anything() -> None:
     A process that was started without stdout (``>&-``) prints to nowhere.
     """
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (it stays open as long as the process)
+        sys.stdout = open(os.devnull, "w", errors="replace")  # noqa: SIM115  (it stays open as long as the process)
     elif isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
