@@ -92,7 +92,7 @@ $(STAMP): pyproject.toml setup.py $(wildcard methods/kernels/source/*)
 	elif python3 -m uv --version >/dev/null 2>&1 || python3 -m pip install --quiet uv 2>/dev/null; then uv="python3 -m uv"; \
 	else python3 -m venv .uv; .uv/bin/python -m pip install --quiet uv; uv=.uv/bin/uv; fi; \
 	$$uv venv --clear $(VENV); \
-	$$uv pip install --python $(PYTHON) --editable '.[dashboard,dev]'; \
+	$$uv pip install --python $(PYTHON) --editable '.[dashboard,dev,onnx]'; \
 	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -c "import pandas, plotly.graph_objects, psutil, pyarrow.parquet, rich.live, scipy.stats, streamlit, submitit, torch._dynamo, yaml"; \
 	printf '%s' '$(CURDIR)' > $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,15 @@ from bench.evaluation.evaluate import fixed_draws, log_probabilities
 from bench.experiment.execution import Execution, resolve_device
 from bench.experiment.problem import Problem
 from bench.experiment.spec import RunSpec, parse_spec
-from bench.results.files import StoreError
+from bench.results.files import StoreError, write_bytes
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
 from bench.results.tables.metrics_reader import SHOWN, VIEW
-from bench.training import packed_model
+from bench.training import exported_model, packed_model
 from methods.base import Predictor
 from methods.core import global_generators, torch_flags
-from methods.core.errors import UserError
+from methods.core.errors import UserError, unknown
+from methods.layers import execution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,10 +85,7 @@ class Model:
         UserError
             Inputs have another type or shape, or the method has no mean network.
         """
-        mean = self._problem.method.mean(self.module)
-        if mean is None:
-            raise UserError(f"method {self._problem.method.name} has no mean network; use predict")
-        return self._averaged([mean], inputs)
+        return self._averaged([self._mean(self.module)], inputs)
 
     def predict(
         self, inputs: ArrayLike | torch.Tensor | pd.DataFrame, samples: int | None = None
@@ -113,10 +112,68 @@ class Model:
         UserError
             Inputs have another type or shape, or ``samples`` is not positive.
         """
+        return self._averaged(self._draws(self.module, samples), inputs)
+
+    def program(self, samples: int | None = None, mean: bool = False) -> torch.export.ExportedProgram:
+        """Return the model as a program of ``torch.export``: raw inputs (N, ...) to probabilities (N, C).
+
+        It gives what ``predict`` or ``mean`` gives, and takes inputs of the stored type, of any number N.
+        Layers are computed densely; each posterior sample adds its weights to the program.
+
+        Parameters
+        ----------
+        samples
+            Number of posterior samples that the program averages; by default those that scored the run.
+        mean
+            Whether to write the mean network instead.
+
+        Raises
+        ------
+        UserError
+            ``samples`` is not valid, the method has no mean network, or the network can't be written as one
+            graph.
+        """
+        problem, module = self._problem, copy.deepcopy(self.module)
+        execution.choose(module, "dense", problem.task.input_shape, problem.spec.training.batch_size)
+        with torch_flags.arithmetic(self.spec.precision), global_generators.restored(problem.device):
+            predictors = [self._mean(module)] if mean else list(self._draws(module, samples))
+            graph = exported_model.Graph(problem, module, predictors)
+            return exported_model.program_of(graph, problem.splits.train.inputs)
+
+    def export(self, path: str | Path, samples: int | None = None, mean: bool = False) -> None:
+        """Write the model to a file that needs nothing of this package.
+
+        Parameters
+        ----------
+        path
+            ``.onnx``: an ONNX model with the input ``inputs`` and the output ``probabilities``; needs the
+            extra ``onnx``. ``.pt2``: what ``torch.export.load`` reads.
+        samples, mean
+            As in ``program``.
+
+        Raises
+        ------
+        UserError
+            The path ends otherwise, a package is missing, or ``program`` raises it.
+        WriteError
+            The file can't be written.
+        """
+        path = Path(path)
+        if path.suffix not in (formats := {".onnx": exported_model.to_onnx, ".pt2": exported_model.to_pt2}):
+            raise unknown("format", path.suffix, formats, "export")
+        write_bytes(path, formats[path.suffix](self.program(samples, mean)))
+
+    def _mean(self, module: nn.Module) -> Predictor:
+        mean = self._problem.method.mean(module)
+        if mean is None:
+            raise UserError(f"method {self._problem.method.name} has no mean network; use predict")
+        return mean
+
+    def _draws(self, module: nn.Module, samples: int | None) -> Iterable[Predictor]:
         if samples is not None and samples < 1:
             raise UserError(f"samples: {samples!r} is not a positive whole number")
         stage = self._problem.method.stages(self._problem.budget)[-1]
-        return self._averaged(fixed_draws(self._problem, self.module, stage, samples), inputs)
+        return fixed_draws(self._problem, module, stage, samples)
 
     def _averaged(
         self, predictors: Iterable[Predictor], inputs: ArrayLike | torch.Tensor | pd.DataFrame
