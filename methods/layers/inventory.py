@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from methods.core.contractions import CONVOLUTIONS
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Posterior
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 KERNEL_LAYERS = (VariationalLayer, nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)
 #: Attention reads these weights itself; its output projection is a linear layer, found as such.
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -111,6 +110,15 @@ def exchange(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, module)
     return network
+
+
+#: Attributes in which torch keeps the hooks of a module.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Return whether a hook is registered on ``layer``."""
+    return any(getattr(layer, hooks) for hooks in _HOOKS)
 
 
 def tied(module: nn.Module) -> set[int]:
