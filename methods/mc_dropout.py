@@ -11,6 +11,7 @@ from torch import nn
 
 from methods.base import Batch, Equivalent, Method, Predictor, Progress, Task
 from methods.core import passes
+from methods.core.contractions import PlainLayer
 from methods.core.errors import UserError
 from methods.core.options import option
 from methods.core.streams import Streams
@@ -39,7 +40,7 @@ class Dropout(passes.PassModule):
     their mean is the layer without dropout. The first dimension of a linear layer's input is the batch.
     """
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rate: float) -> None:
+    def __init__(self, layer: PlainLayer, rate: float) -> None:
         super().__init__()
         self.layer, self.rate = layer, rate
 
@@ -53,16 +54,22 @@ class Dropout(passes.PassModule):
         return out
 
     def sample_mask(self, generator: torch.Generator) -> torch.Tensor:
-        """Draw one mask for all examples, for ``passes.weights``: (features) or (channels, 1, 1)."""
-        if isinstance(self.layer, nn.Conv2d):
-            return self._mask((self.layer.in_channels, 1, 1), generator)
-        return self._mask((self.layer.in_features,), generator)
+        """Draw one mask for all examples, for ``passes.weights``: (features) or (channels, 1, …)."""
+        if isinstance(self.layer, nn.Linear):
+            return self._mask((self.layer.in_features,), generator)
+        return self._mask((self.layer.in_channels, *(1 for _ in self.layer.kernel_size)), generator)
+
+    def sample_for_sequence(self, generator: torch.Generator, examples: int) -> torch.Tensor:
+        """Draw one mask for each example, the same at all time steps (Gal & Ghahramani, NeurIPS 2016)."""
+        assert isinstance(self.layer, nn.Linear)
+        return self._mask((examples, self.layer.in_features), generator)
 
     def _each(self, shape: torch.Size) -> tuple[int, ...]:
         """Return the shape of the masks of an input of ``shape``, one mask for each example."""
-        if isinstance(self.layer, nn.Conv2d):
-            return (*shape[:-2], 1, 1)
-        return (*shape[:-1][:1], *(1 for _ in shape[1:-1]), shape[-1])
+        if isinstance(self.layer, nn.Linear):
+            return (*shape[:-1][:1], *(1 for _ in shape[1:-1]), shape[-1])
+        dimensions = len(self.layer.kernel_size)
+        return (*shape[:-dimensions], *(1 for _ in range(dimensions)))
 
     def _mask(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
         # masks have the type of the weights: in bfloat16, as inputs may be, 1 / (1 - rate) would be rounded
@@ -125,7 +132,7 @@ class MCDropout(Method):
     def build(self, network: nn.Module, streams: Streams, task: Task) -> nn.Module:
         for name, rate in self._rates(network).items():
             layer = network.get_submodule(name)
-            assert isinstance(layer, (nn.Linear, nn.Conv2d))
+            assert isinstance(layer, PlainLayer)
             network = exchange(network, name, Dropout(layer, rate))
         return network
 

@@ -80,13 +80,13 @@ FATES = {
     "first": ("dense", "first convolution"),
     "plain": ("sparse", ""),
     "valid": ("sparse", ""),
-    "uneven": ("deterministic", "uneven padding"),
-    "mirrored": ("deterministic", "padding with mode 'reflect'"),
+    "uneven": ("sparse", ""),
+    "mirrored": ("sparse", ""),
     "depthwise": ("dense", "grouped convolution"),
     "own_convolution": ("deterministic", "OwnConvolution has a forward of its own"),
-    "up": ("deterministic", "transposed convolution"),
-    "across": ("deterministic", "1-D convolution"),
-    "deep": ("deterministic", "3-D convolution"),
+    "up": ("sparse", ""),
+    "across": ("sparse", ""),
+    "deep": ("sparse", ""),
     "own": ("deterministic", "OwnForward has a forward of its own"),
     "renamed": ("sparse", ""),
     "shared": ("deterministic", "tied: used under several names"),
@@ -136,7 +136,30 @@ def test_the_report_has_every_parameter_of_the_plain_network_once():
     assert {row.kind for row in untouched} == {"deterministic"}
     reasons = {row.name: row.reason for row in untouched if row.is_kernel}
     assert reasons["plain.weight"] == reasons["first.weight"] == "the method does not convert it"
-    assert reasons["up.weight"] == "transposed convolution"
+    assert reasons["own.weight"] == "OwnForward has a forward of its own"
+
+
+#: Kernels that methods convert only in networks whose option ``convert`` is ``all``.
+ADDED_LATER = {
+    "uneven": "uneven padding",
+    "mirrored": "padding with mode 'reflect'",
+    "up": "transposed convolution",
+    "across": "1-D convolution",
+    "deep": "3-D convolution",
+}
+
+
+def test_layers_of_kinds_that_came_later_can_stay_as_they_are():
+    network = zoo()
+    convert.keep_earlier(network)
+    module = SSVI(SSVIOptions(sparsity=0.5)).build(network, Streams(0), TASK)
+    found = {
+        row.name.removesuffix(".weight"): (row.kind, row.reason) for row in report(module) if row.is_kernel
+    }
+    later = {
+        k: ("deterministic", f"{why}: network.convert=all converts it") for k, why in ADDED_LATER.items()
+    }
+    assert found == FATES | later
 
 
 def test_the_mean_of_the_converted_network_is_the_network():

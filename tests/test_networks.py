@@ -240,7 +240,7 @@ def test_building_leaves_the_global_stream_and_the_run_s_streams_alone(name):
     [
         ("mlp", {"hidden": [256, 0]}, r"hidden: 0 lies outside \[1, inf\)"),
         ("mlp", {"hidden": "256"}, "hidden: expected list of integer, got '256'"),
-        ("mlp", {"width": 3}, "unknown key 'width'; valid: hidden"),
+        ("mlp", {"width": 3}, "unknown key 'width'; valid: convert, hidden"),
         ("cnn", {"channels": [-1]}, r"channels: -1 lies outside \[1, inf\)"),
         ("cnn", {"channels": []}, "channels: needs at least one convolution"),
         ("resnet18", {"blocks": []}, "blocks: needs at least one stage"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.data.base import DATASETS, Dataset, Split, Splits
-from bench.networks.base import NETWORKS, Network
+from bench.networks.base import NETWORKS, Network, NetworkOptions
 from methods.base import METHODS, Batch, Budget, Context, Method, Progress, Stage, Task
 from methods.core.options import option
 from methods.core.style import Style
@@ -123,3 +123,55 @@ class NoisyBlobs(Blobs):
         if augmentation is None:
             return prepared
         return prepared + 0.1 * torch.randn(prepared.shape, generator=augmentation)
+
+
+class Rows(nn.Module):
+    """Applies a recurrent network to the rows of an image, and returns its last output."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x):
+        self.rnn.flatten_parameters()
+        return self.rnn(x[:, 0])[0][:, -1]
+
+
+#: What comes before the classifier, for images (N, 1, 8, 8).
+BODIES = {
+    "conv1d": lambda: [nn.Flatten(1, 2), nn.Conv1d(8, 12, 3), nn.ReLU(), nn.Conv1d(12, 8, 3)],
+    "circular": lambda: [
+        nn.Conv2d(1, 6, 3, padding=1, padding_mode="circular"),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 2, stride=2, padding=1, padding_mode="circular"),
+    ],
+    "same": lambda: [nn.Conv2d(1, 6, 2, padding="same"), nn.ReLU(), nn.Conv2d(6, 2, 4, padding="same")],
+    "conv3d": lambda: [
+        nn.Unflatten(1, (1, 1)),
+        nn.Conv3d(1, 4, (1, 3, 3)),
+        nn.ReLU(),
+        nn.Conv3d(4, 4, (1, 3, 3)),
+    ],
+    "transposed": lambda: [nn.Conv2d(1, 6, 3, 2), nn.ReLU(), nn.ConvTranspose2d(6, 3, 2, stride=2)],
+    "transposed1d": lambda: [nn.Flatten(1, 2), nn.ReLU(), nn.ConvTranspose1d(8, 4, 3)],
+    "lstm": lambda: [Rows(nn.LSTM(8, 10, 2, batch_first=True, dropout=0.1))],
+    "gru": lambda: [Rows(nn.GRU(8, 10, batch_first=True, bidirectional=True))],
+}
+
+
+@dataclass(frozen=True)
+class KindsOptions(NetworkOptions):
+    body: str = option("conv1d", "layers before the classifier", choices=tuple(BODIES))
+
+
+@NETWORKS.register
+class Kinds(Network):
+    """A body of one kind of layer, and a classifier."""
+
+    name = "toy_kinds"
+    Options = KindsOptions
+
+    def build(self, task):
+        body = nn.Sequential(*BODIES[self.options.body](), nn.Flatten())
+        features = body(torch.zeros(1, *task.input_shape)).shape[1]
+        return nn.Sequential(body, nn.Linear(features, task.classes))

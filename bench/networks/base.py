@@ -13,15 +13,26 @@ from torch import nn
 from methods.base import Task
 from methods.core.errors import UserError
 from methods.core.global_generators import seeded
+from methods.core.options import option
 from methods.core.registry import Registry
 from methods.core.streams import Streams, derive
 from methods.layers import costs
 from methods.layers.attention import separate
+from methods.layers.convert import keep_earlier
+from methods.layers.recurrent import Recurrent, unroll
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """Options that every network has."""
+
+    convert: str = option(
+        "basic",
+        "layers that methods convert: basic, Linear and Conv2d with even zero padding; all, also Conv1d, "
+        "Conv3d, ConvTranspose, other padding, LSTM and GRU",
+        choices=("basic", "all"),
+        neutral="basic",
+    )
 
 
 class Network:
@@ -47,8 +58,9 @@ class Network:
     def initialised(self, task: Task, streams: Streams, salt: str = "") -> nn.Module:
         """Build the network from the run's random stream ``initialisation`` and prepare it for all methods.
 
-        Attention is separated into linear layers, and the uses of each kernel are counted. Global random
-        generators (torch, numpy, ``random``) are seeded from the stream and restored.
+        Attention is separated into linear layers, and so are LSTM and GRU if ``convert`` is ``all``. The uses
+        of each kernel are counted. Global random generators (torch, numpy, ``random``) are seeded from the
+        stream and restored.
 
         Parameters
         ----------
@@ -66,12 +78,22 @@ class Network:
         """
         with seeded(derive(streams.seed, "initialisation" + salt)):
             network = separate(self.build(task))
+            # a plug-in need not derive its options from NetworkOptions
+            if getattr(self.options, "convert", "basic") == "all":
+                network = unroll(network)
+            else:
+                keep_earlier(network)
             try:
                 costs.trace(network, task.input_shape, [partial(self._logits, network, task)])
             except (AssertionError, RuntimeError, ValueError) as error:
                 size = "x".join(map(str, task.input_shape))
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 raise UserError(f"network {self.name}: does not take inputs of {size}: {reason}") from None
+            except AttributeError as error:
+                if f"{Recurrent.__name__!r} object" not in str(error):
+                    raise
+                reason = f"reads an attribute that a converted LSTM or GRU does not have ({error})"
+                raise UserError(f"network {self.name}: {reason}; network.convert=basic keeps them") from None
         return network
 
     def require_logits(self, network: nn.Module, task: Task) -> None:

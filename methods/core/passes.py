@@ -154,6 +154,18 @@ class PassModule(nn.Module):
     Compilers must leave such modules alone, because they cannot see the current pass.
     """
 
+    def sample_for_sequence(self, generator: torch.Generator, examples: int) -> torch.Tensor:
+        """Draw what ``weights`` holds for this module, to be used at all time steps of a noisy pass.
+
+        Parameters
+        ----------
+        generator
+            Source of the noise.
+        examples
+            Number N of examples; what is drawn for each of them has N as its first dimension.
+        """
+        raise NotImplementedError
+
 
 def modules(module: nn.Module) -> list[PassModule]:
     """Return all ``PassModule`` parts of ``module``, in the order of the module tree."""

@@ -9,7 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from methods.core import passes
-from methods.core.contractions import Contraction, Conv2d, Linear
+from methods.core.contractions import Contraction, Conv2d, Linear, in_two_dimensions
 from methods.kernels.blocks import Blocks, from_blocks
 from methods.kernels.library import Layer, Pattern, library, pointer
 
@@ -17,7 +17,8 @@ from methods.kernels.library import Layer, Pattern, library, pointer
 class Kernel:
     """The kernel of one layer: plans for each input size, and the weights arranged for them.
 
-    Weights are arranged again when the index of the layer has changed.
+    Weights are arranged again when the index of the layer has changed. A convolution of sequences is
+    computed as one of images of height 1.
 
     Parameters
     ----------
@@ -28,8 +29,8 @@ class Kernel:
     """
 
     def __init__(self, contraction: Contraction, shape: torch.Size) -> None:
-        assert isinstance(contraction, Linear | Conv2d)
-        self._contraction, self._shape = contraction, shape
+        self.contraction, self.shape = in_two_dimensions(contraction, shape)
+        assert isinstance(self.contraction, Linear | Conv2d)
         self._arranged: dict[tuple[int, ...], Arranged] = {}
         self._every: torch.Tensor | None = None
         self._index: torch.Tensor | None = None
@@ -47,7 +48,7 @@ class Kernel:
         """
         if index is None:
             if self._every is None:
-                self._every = torch.arange(self._shape.numel(), dtype=torch.int32)
+                self._every = torch.arange(self.shape.numel(), dtype=torch.int32)
             index = self._every
         version = 0 if index.is_inference() else index._version
         if self._index is not index or self._version != version:
@@ -55,12 +56,12 @@ class Kernel:
             self._index, self._version = index, version
         arranged = self._arranged.get(in_size)
         if arranged is None:
-            arranged = Arranged(geometry(self._contraction, self._shape, in_size), index)
+            arranged = Arranged(geometry(self.contraction, self.shape, in_size), index)
             self._arranged[in_size] = arranged
         return arranged
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Kernel, (self._contraction, self._shape)  # a copy arranges its own weights
+        return Kernel, (self.contraction, self.shape)  # a copy arranges its own weights
 
 
 def geometry(contraction: Contraction, shape: torch.Size, in_size: tuple[int, ...]) -> Layer:
@@ -207,9 +208,8 @@ class _SparseMap(torch.autograd.Function):
 
 def _dense_gradient(layer: Any, grad: torch.Tensor, x: torch.Tensor, examples: int) -> torch.Tensor:
     """Return the gradient with respect to every mean, active or not, by an ordinary contraction."""
-    shape = layer.posterior.shape
-    weight = x.new_zeros(()).expand(shape)  # only the shape of the weight matters
-    _, dense = layer.contraction.backward(
+    weight = x.new_zeros(()).expand(layer.kernel.shape)  # only the shape of the weight matters
+    _, dense = layer.kernel.contraction.backward(
         from_blocks(grad, examples), from_blocks(x, examples), weight, False
     )
-    return dense
+    return dense.view(layer.posterior.shape)

@@ -45,8 +45,8 @@ class Attention(nn.Module):
         separate_weights = (original.q_proj_weight, original.k_proj_weight, original.v_proj_weight)
         weights = separate_weights if packed is None else packed.chunk(3)
         biases = [None] * 3 if original.in_proj_bias is None else list(original.in_proj_bias.chunk(3))
-        self.query, self.key, self.value = map(_linear, weights, biases)
-        self.out = _linear(original.out_proj.weight, original.out_proj.bias)
+        self.query, self.key, self.value = map(linear_of, weights, biases)
+        self.out = linear_of(original.out_proj.weight, original.out_proj.bias)
         self.train(original.training)
 
     def forward(
@@ -164,7 +164,7 @@ def is_separable(module: nn.Module) -> bool:
     )
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+def linear_of(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     """Create a linear layer from copies of ``weight`` and ``bias``.
 
     The random numbers that ``nn.Linear`` draws for its own weights do not advance torch's generator.

@@ -9,43 +9,41 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 
-from methods.core.contractions import even_padding
+from methods.core.contractions import CONVOLUTIONS, TRANSPOSED, PlainLayer, even_padding
 from methods.core.errors import UserError
+from methods.layers import recurrent
 from methods.layers.attention import is_separable, separate
-from methods.layers.inventory import (
-    CONVOLUTIONS,
-    TRANSPOSED,
-    exchange,
-    kernel_layers,
-    take_over,
-    tied,
-    would_lose,
-)
+from methods.layers.inventory import exchange, kernel_layers, take_over, tied, would_lose
 from methods.layers.layer import VariationalLayer, variational_twin
 from methods.layers.posterior import Posterior, Slots
+from methods.layers.recurrent import gates, unroll
 
 #: Makes the posterior of a kernel, given the layer's name and its freshly initialised weight.
 PosteriorFactory = Callable[[str, torch.Tensor], Posterior]
 
 
-def convertible(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Return the layers that can become variational, by name: Linear, and Conv2d with even zero padding."""
+def convertible(network: nn.Module) -> dict[str, PlainLayer]:
+    """Return the layers that can become variational, by name: linear layers and convolutions."""
     barred = obstacles(network)
     return {
         name: layer
         for name, layer in kernel_layers(network)
-        if name not in barred and isinstance(layer, (nn.Linear, nn.Conv2d))
+        if name not in barred and isinstance(layer, PlainLayer)
     }
 
 
 def obstacles(network: nn.Module) -> dict[str, str]:
-    """Return why kernel layers cannot be converted, by name; layers that can be converted are left out."""
+    """Return why layers with kernels cannot be converted, by name; those that can be are left out."""
     shared = tied(network)
-    reasons = {}
+    reasons: dict[str, str] = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.RNNBase) and (reason := recurrent.obstacle(layer, shared)) is not None:
+            reasons[name] = reason
     for name, layer in kernel_layers(network):
         if isinstance(layer, VariationalLayer) or name in reasons:
             continue
@@ -59,13 +57,11 @@ def obstacles(network: nn.Module) -> dict[str, str]:
 
 
 def _obstacle(layer: nn.Module) -> str | None:
-    if isinstance(layer, TRANSPOSED):
-        return "transposed convolution"
-    if isinstance(layer, (nn.Conv1d, nn.Conv3d)):
-        return f"{layer.weight.dim() - 2}-D convolution"
     if isinstance(layer, nn.MultiheadAttention):
         return "attention that is not separated into layers"
-    plain = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
+    if (why := getattr(layer, "why_kept", None)) is not None:
+        return str(why)
+    plain = next(kind for kind in (nn.Linear, *CONVOLUTIONS) if isinstance(layer, kind))
     own = "forward" in vars(layer) or type(layer).forward is not plain.forward
     if own or getattr(type(layer), "_conv_forward", None) is not getattr(plain, "_conv_forward", None):
         return f"{type(layer).__name__} has a forward of its own"
@@ -73,17 +69,37 @@ def _obstacle(layer: nn.Module) -> str | None:
     for name in ("weight", "bias"):
         if name not in parameters and getattr(layer, name, None) is not None:
             return f"its {name} is not a parameter, or is computed from others"
-    if isinstance(layer, nn.Conv2d) and even_padding(layer) is None:
-        uneven = layer.padding_mode == "zeros"
-        return "uneven padding" if uneven else f"padding with mode {layer.padding_mode!r}"
     if not layer.weight.requires_grad:
         return "frozen"
     if (loss := would_lose(layer)) is not None:
         return loss
+    if getattr(layer, "has_arguments", False):
+        return "called with an output size"
     called = getattr(layer, "is_called", True)
     if "weight" in vars(layer).get("contracted", {}):
         return f"its weight is {'also ' if called else ''}read without calling the layer"
     return None if called else "never called"
+
+
+def keep_earlier(network: nn.Module) -> None:
+    """Mark the layers of kinds that methods did not convert at first, so that they still do not.
+
+    These are 1-D, 3-D and transposed convolutions, padding that is not zeros or not even, LSTM and GRU.
+    """
+    layer: Any
+    for layer in network.modules():
+        kind = None
+        if isinstance(layer, TRANSPOSED):
+            kind = "transposed convolution"
+        elif isinstance(layer, nn.Conv1d | nn.Conv3d):
+            kind = f"{layer.weight.dim() - 2}-D convolution"
+        elif isinstance(layer, nn.Conv2d) and even_padding(layer) is None:
+            uneven = layer.padding_mode == "zeros"
+            kind = "uneven padding" if uneven else f"padding with mode {layer.padding_mode!r}"
+        elif isinstance(layer, nn.LSTM | nn.GRU):
+            kind = "recurrent"
+        if kind is not None:
+            layer.why_kept = f"{kind}: network.convert=all converts it"
 
 
 def dense_by_rule(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str, str]:
@@ -108,7 +124,7 @@ def dense_by_rule(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[st
     for name, layer in convertible(network).items():
         if name == first:
             reasons[name] = "first convolution"
-        elif isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        elif isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
             reasons[name] = "grouped convolution"
         else:
             sparsifiable.append(name)
@@ -143,11 +159,11 @@ def require_convertible(network: nn.Module) -> None:
 
 
 def _separated(network: nn.Module) -> nn.Module:
-    """Return ``network`` with attention in layers; if it has any, a copy that shares the other tensors."""
-    if not any(map(is_separable, network.modules())):
+    """Return ``network`` with attention, LSTM and GRU in layers; a copy that shares all other tensors."""
+    if not any(is_separable(part) or isinstance(part, nn.LSTM | nn.GRU) for part in network.modules()):
         return network
     parts = [*network.parameters(), *network.buffers()]
-    return separate(copy.deepcopy(network, {id(part): part for part in parts}))
+    return unroll(separate(copy.deepcopy(network, {id(part): part for part in parts})))
 
 
 def to_variational(
@@ -159,7 +175,7 @@ def to_variational(
 ) -> nn.Module:
     """Replace every convertible layer by its variational twin, in place, and return the network.
 
-    Attention is first separated into layers (``attention.separate``).
+    Attention, LSTM and GRU are first separated into layers (``attention.separate``, ``recurrent.unroll``).
 
     Parameters
     ----------
@@ -179,11 +195,11 @@ def to_variational(
     UserError
         If a pattern of ``keep_dense`` matches no sparsifiable layer, or attention is not supported.
     """
-    network = separate(network)
-    dense = dense_by_rule(network, keep_dense)
+    network = unroll(separate(network))
+    dense, in_time = dense_by_rule(network, keep_dense), gates(network)
     for name, layer in convertible(network).items():
         twin = variational_twin(layer, posterior(name, layer.weight.detach()), variance_floor)
-        twin.sparsifiable = name not in dense
+        twin.sparsifiable, twin.one_sample = name not in dense, layer in in_time
         if not isinstance(twin.posterior, Slots):
             twin.why_dense = dense.get(name, why_dense)
         take_over(layer, twin)

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from methods.core.contractions import TRANSPOSED, Convolution
 from methods.layers.contracted import WeightContractions
-from methods.layers.inventory import TRANSPOSED, kernel_layers, kernels, own_weights
+from methods.layers.inventory import kernel_layers, kernels, own_weights
 from methods.layers.layer import VariationalLayer
-from methods.layers.posterior import Gaussian, Slots
+from methods.layers.posterior import Slots
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ def trace(
 ) -> None:
     """Record how often each weight is used for one example, by a forward pass of zeros.
 
-    Two attributes of every kernel layer are set. ``output_positions`` is the number of uses of each
+    Three attributes of every kernel layer are set. ``output_positions`` is the number of uses of each
     weight in the calls of one pass, of the last predictor that reaches the layer, or 0. ``is_called`` says
-    whether the layer is called. A module with parameters that are contracted without a call of their
+    whether the layer is called, and ``has_arguments`` whether with more than an input (a transposed
+    convolution). A module with parameters that are contracted without a call of their
     layer has the attribute ``contracted``: the multiply-adds by name of the parameter. Running statistics
     of batch normalisation do not change.
 
@@ -97,23 +99,23 @@ def trace(
     uses: Counter[nn.Module] = Counter()
     counter = WeightContractions(module)
 
-    def enter(layer: nn.Module, inputs: Any) -> None:
+    def enter(layer: Any, inputs: tuple[Any, ...], others: dict[str, Any]) -> None:
         counter.enter_call(own_weights(layer))
+        layer.has_arguments |= is_transposed(layer) and len(inputs) + len(others) > 1
 
     def note(layer: Any, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
         counter.leave_call(output)
         if isinstance(layer, nn.MultiheadAttention):
             # assume self-attention: each matrix projects every token once
             uses.update(dict.fromkeys((layer, layer.out_proj), output[0].numel() // layer.embed_dim))
-        elif isinstance(layer, TRANSPOSED):
-            uses[layer] += inputs[0].numel() // layer.in_channels
         else:
             shape = layer.posterior.shape if isinstance(layer, VariationalLayer) else layer.weight.shape
-            uses[layer] += output.numel() // shape[0]
+            # the first dimension of a transposed weight is that of the inputs
+            uses[layer] += (inputs[0] if is_transposed(layer) else output).numel() // shape[0]
 
     training = module.training
-    found = [layer for _, layer in kernel_layers(module)]
-    hooks = [layer.register_forward_pre_hook(enter) for layer in found]
+    found: list[Any] = [layer for _, layer in kernel_layers(module)]
+    hooks = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in found]
     hooks += [layer.register_forward_hook(note) for layer in found]
     owners: dict[int, tuple[nn.Module, str]] = {}
     for part in module.modules():
@@ -122,6 +124,7 @@ def trace(
             owners.setdefault(id(parameter), (part, name))
     for layer in found:
         _set_uses(layer, 0, False)
+        layer.has_arguments = False
     parameter = next(module.parameters())
     try:
         module.eval()
@@ -142,6 +145,14 @@ def trace(
             hook.remove()
 
 
+def is_transposed(layer: nn.Module) -> bool:
+    """Return whether a plain or variational layer is a transposed convolution."""
+    if not isinstance(layer, VariationalLayer):
+        return isinstance(layer, TRANSPOSED)
+    map_ = layer.contraction
+    return isinstance(map_, Convolution) and map_.output_padding is not None
+
+
 def _set_uses(layer: Any, positions: int, called: bool) -> None:
     layer.output_positions, layer.is_called = positions, called
 
@@ -151,7 +162,8 @@ def kernel_costs(module: nn.Module) -> list[KernelCost]:
     costs = []
     for kernel in kernels(module):
         positions = sum(int(getattr(layer, "output_positions", 1)) for layer in kernel.layers)
-        contractions = 2 if isinstance(kernel.weight, Gaussian) else 1
+        random = (layer.contractions for layer in kernel.layers if isinstance(layer, VariationalLayer))
+        contractions = max(random, default=1)
         costs.append(KernelCost(kernel.shape.numel(), kernel.active, positions, contractions, kernel.outside))
     return costs
 

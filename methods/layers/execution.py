@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from methods.core import passes, recomputation
-from methods.core.contractions import Conv2d, Linear
+from methods.core.contractions import Convolution, Linear
 from methods.core.errors import UserError
 from methods.core.global_generators import seeded
 from methods.kernels.blocks import LANES, plain_of
@@ -88,7 +88,8 @@ def choose(
         for layer, keeps in zip(found, kept_layout, strict=True):
             layer.keeps_layout = keeps
     else:
-        _keep_layout(module, found, input_shape)
+        # sequences of other layers than these are not in the layout
+        _keep_layout(module, [layer for layer in found if not layer.one_sample], input_shape)
 
 
 def report(module: nn.Module) -> dict[str, str]:
@@ -131,9 +132,14 @@ def _unsuited(module: nn.Module) -> str | None:
 def _obstacle(layer: VariationalLayer) -> str | None:
     """Return why ``layer`` cannot have a kernel; None if it can."""
     contraction = layer.contraction
-    if isinstance(contraction, Conv2d) and contraction.groups != 1:
-        return f"{contraction.groups} groups"
-    if not isinstance(contraction, Conv2d | Linear):
+    if isinstance(contraction, Convolution):
+        if contraction.groups != 1:
+            return f"{contraction.groups} groups"
+        if contraction.output_padding is not None:
+            return "a transposed convolution"
+        if len(contraction.stride) == 3:
+            return "a 3-D convolution"
+    elif not isinstance(contraction, Linear):
         return f"a {type(contraction).__name__}"
     if layer.output_positions == 0:
         return "not called"
@@ -163,7 +169,7 @@ def dearer(layer: VariationalLayer, batch: int) -> str | None:
 
     Kernels compute ``LANES`` examples at a time. Lanes without an example cost as much as others.
     """
-    price = _RANDOM if layer.is_random else _POINT
+    price = _RANDOM if layer.contractions == 2 else _POINT
     posterior = layer.posterior
     length = posterior.shape[1:].numel()
     lanes = -(-batch // LANES) * LANES / batch

@@ -11,11 +11,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
+from methods.core.contractions import CONVOLUTIONS
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Posterior
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 KERNEL_LAYERS = (VariationalLayer, nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)
 #: Attention reads these weights itself; its output projection is a linear layer, found as such.
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")

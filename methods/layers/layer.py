@@ -14,8 +14,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from methods.core import passes
-from methods.core.contractions import Contraction, Linear, contraction_of
-from methods.kernels.blocks import Blocks
+from methods.core.contractions import Contraction, Linear, Padding, PlainLayer, contraction_of
+from methods.kernels.blocks import Blocks, plain_of
 from methods.kernels.contraction import Kernel, sparse_map
 from methods.layers.posterior import Gaussian, Posterior, Slots
 
@@ -34,6 +34,8 @@ class VariationalLayer(passes.PassModule):
     variance_floor
         Added to the variance of a pre-activation under local reparameterisation. 0 makes v = 0
         mean y = m exactly; the released SSVI code has 1e-8.
+    padding
+        Pads the inputs, where the contraction cannot do it.
 
     Attributes
     ----------
@@ -41,6 +43,9 @@ class VariationalLayer(passes.PassModule):
         How often each weight is used for one example; needed to count FLOPs.
     sparsifiable
         Whether weights of the layer may be removed.
+    one_sample
+        Whether a noisy pass draws the weights once, as recurrent layers do (``sample_for_sequence``), and not
+        the pre-activations.
     why_dense
         Why the posterior covers every weight, if it does (for ``methods.layers.parameter_report``).
     kernel
@@ -59,21 +64,25 @@ class VariationalLayer(passes.PassModule):
         posterior: Posterior,
         bias: torch.Tensor | None,
         variance_floor: float = 0.0,
+        padding: Padding | None = None,
     ) -> None:
         super().__init__()
-        self.contraction = contraction
+        self.contraction, self.padding = contraction, padding
         self.posterior = posterior
         # the same parameter keeps its hooks, its gradient flag and whatever else was set on it
         self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
         self.variance_floor = variance_floor
         self.output_positions = 1
         self.sparsifiable = True
+        self.one_sample = False
         self.why_dense = ""
         self.kernel: Kernel | None = None
         self.runs = "dense"
         self.keeps_layout = False
 
     def forward(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
+        if self.padding is not None:
+            x = self.padding(plain_of(x))
         if self.kernel is not None and self._suits_kernel(x):
             return self._by_kernel(x)
         if isinstance(x, Blocks):
@@ -86,7 +95,9 @@ class VariationalLayer(passes.PassModule):
         usual = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         usual = usual and self.posterior.mean.dtype == torch.float32
         some = self.posterior.active > 0 and x.shape.numel() > 0
-        return usual and some and (isinstance(self.contraction, Linear) or x.dim() == 4)
+        return (
+            usual and some and (isinstance(self.contraction, Linear) or x.dim() == len(self.posterior.shape))
+        )
 
     def _by_kernel(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
         now = passes.current()
@@ -97,6 +108,9 @@ class VariationalLayer(passes.PassModule):
             plain = x.plain() if isinstance(x, Blocks) else x
             rows = sparse_map(Blocks.of(plain.reshape(-1, plain.shape[-1])), values, variance, self, now)
             return rows.plain().view(*plain.shape[:-1], self.posterior.shape[0])
+        if x.dim() == 3:  # sequences are images of height 1
+            images = Blocks.of(plain_of(x).unsqueeze(2))
+            return sparse_map(images, values, variance, self, now).plain().squeeze(2)
         out = sparse_map(Blocks.of(x), values, variance, self, now)
         return out if self.keeps_layout else out.plain()
 
@@ -163,6 +177,14 @@ class VariationalLayer(passes.PassModule):
         """Draw the stored weights once, for ``passes.weights``."""
         return self.posterior.sample(generator)
 
+    def sample_for_sequence(self, generator: torch.Generator, examples: int) -> torch.Tensor:
+        """Draw the stored weights once for all examples and time steps, differentiable."""
+        expected, variance = self.posterior.expected, self.posterior.variance
+        if variance is None:
+            return expected
+        noise = _standard_normal(expected, generator)
+        return expected + _Noise.apply(variance, noise, 0.0)
+
     @property
     def is_random(self) -> bool:
         """Whether the weights have a variance."""
@@ -170,8 +192,8 @@ class VariationalLayer(passes.PassModule):
 
     @property
     def contractions(self) -> int:
-        """Contractions in a training forward pass: of the means, and of the variances if there are any."""
-        return 2 if self.is_random else 1
+        """Contractions in a training forward pass: 2 if means and variances are, 1 if means or a sample."""
+        return 2 if self.is_random and not self.one_sample else 1
 
     def extra_repr(self) -> str:
         density = self.posterior.active / self.posterior.shape.numel()
@@ -265,11 +287,10 @@ def _standard_normal(like: torch.Tensor, generator: torch.Generator) -> torch.Te
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
-def variational_twin(
-    layer: nn.Linear | nn.Conv2d, posterior: Posterior, variance_floor: float
-) -> VariationalLayer:
+def variational_twin(layer: PlainLayer, posterior: Posterior, variance_floor: float) -> VariationalLayer:
     """Create the variational layer with the geometry and bias of a plain one."""
-    return VariationalLayer(contraction_of(layer), posterior, layer.bias, variance_floor)
+    contraction, padding = contraction_of(layer)
+    return VariationalLayer(contraction, posterior, layer.bias, variance_floor, padding)
 
 
 # -- finding layers and parameters of a module ------------------------------------------------

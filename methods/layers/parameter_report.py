@@ -87,6 +87,8 @@ def _fate(kernel: Kernel, owner: nn.Module) -> tuple[Kind, str]:
     """Return the kind of a kernel, and the reason unless it lies in a layer that cannot be converted."""
     if isinstance(owner, parametrize.ParametrizationList):
         return "deterministic", "the weight of a layer is computed from it"
+    if isinstance(owner, nn.LSTM | nn.GRU):
+        return "deterministic", "the method does not convert it"
     if not kernel.layers:
         return (
             "deterministic",
