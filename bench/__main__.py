@@ -20,7 +20,7 @@ VERBS = {
     "report": "report a suite as Markdown, LaTeX tables and one HTML page",
     "publish": "copy the tables of suites, without their runs, to share them",
     "tune": "search settings on validation data, with as many trials for every method",
-    "check": "check whether a method or a criterion keeps its contract",
+    "check": "check whether a method, criterion, data set or network keeps its contract",
     "download": "download a data set that is not included",
     "list": "list suites, methods, data sets, networks, criteria, recipes and settings",
     "dashboard": "look at results in a browser",

@@ -2,7 +2,8 @@
 
 The method is trained on small networks for some seconds, and each promise of the contract is checked. A line
 for each says pass or FAIL, and what was found or why it failed. The exit status is 1 if a check fails.
-``python -m bench.check --criterion snr`` checks a removal criterion in the same way, without training.
+Without METHOD, ``--criterion snr`` checks a removal criterion, ``--dataset digits`` a data set, and
+``--network cnn`` a network, without training.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ NETWORKS = ("mlp", "cnn", "resnet18")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check one method on some networks, or one criterion, and print a line for each check."""
+    """Check a method on some networks, or a criterion, data set or network; print a line for each check."""
     parser = cli.parser("bench.check", __doc__)
     parser.add_argument(
         "method", metavar="METHOD", nargs="?", help="a method; `python -m bench.list methods` lists them"
@@ -36,20 +37,32 @@ def main(argv: list[str] | None = None) -> int:
         help="check a removal criterion instead of a method; `bench.list criteria` lists them",
     )
     parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="check a data set instead of a method; with --network also that network on its inputs",
+    )
+    parser.add_argument(
         "--network",
         metavar="NETWORK",
         action="append",
-        help=f"a network to train it on; repeatable (default: {', '.join(NETWORKS)}); mlp and cnn are "
-        "trained for a few epochs, all others for two steps",
+        help=f"a network to train METHOD on (default: {', '.join(NETWORKS)}), with inputs that it takes; "
+        "repeatable; mlp and cnn are trained for a few epochs, all others for two steps. Without METHOD, the "
+        "network itself is checked",
     )
     cli.add_set(parser)
     arguments = parser.parse_args(argv)
     if arguments.criterion is not None:
-        if arguments.method is not None or arguments.network or arguments.overrides:
-            parser.error("--criterion NAME stands alone: no METHOD, --network or --set")
+        if arguments.method is not None or arguments.network or arguments.dataset or arguments.overrides:
+            parser.error("--criterion NAME stands alone: no METHOD, --dataset, --network or --set")
         return _criterion(arguments.criterion)
     if arguments.method is None:
-        parser.error("the following arguments are required: METHOD, or --criterion NAME")
+        if not arguments.dataset and not arguments.network:
+            parser.error(
+                "the following arguments are required: METHOD, or --criterion, --dataset or --network NAME"
+            )
+        return _parts(arguments)
+    if arguments.dataset:
+        parser.error("--dataset NAME goes without METHOD; METHOD is trained on it by --set dataset=NAME")
     return _method(arguments)
 
 
@@ -58,12 +71,38 @@ def main(argv: list[str] | None = None) -> int:
 
 def _criterion(name: str) -> int:
     """Check a criterion; return the exit status."""
-    from bench.checking.criterion import CHECKS, Subject
+    from bench.checking.parts.criterion import CHECKS, Subject
     from bench.checking.verdicts import examine
     from methods.criteria.base import CRITERIA
 
     began, cls = time.perf_counter(), CRITERIA.get(name, "--criterion")
     return _summary(name, _printed(examine(CHECKS, Subject(cls), cls)), began)
+
+
+def _parts(arguments: Namespace) -> int:
+    """Check a data set, and networks; return the exit status."""
+    from bench.checking.parts import dataset, network
+    from bench.checking.parts.inputs import specification
+    from bench.checking.verdicts import examine
+    from bench.data.base import DATASETS
+    from bench.experiment import preflight
+    from bench.networks.base import NETWORKS as ALL
+
+    overrides, began = cli.overrides(arguments), time.perf_counter()
+    outcomes: Counter[str] = Counter()
+    names = [*([arguments.dataset] if arguments.dataset else []), *dict.fromkeys(arguments.network or [])]
+    width = max(map(len, names)) + 2
+    if arguments.dataset:
+        spec = specification(arguments.dataset, None, overrides)
+        cls = DATASETS.get(arguments.dataset)
+        verdicts = examine(dataset.CHECKS, dataset.Subject(cls, spec.dataset[1]), cls)
+        outcomes += _printed(verdicts, f"{arguments.dataset:<{width}}")
+    for name in dict.fromkeys(arguments.network or []):
+        spec = specification(arguments.dataset, name, overrides)
+        plain = ALL.get(name)
+        subject = network.Subject(plain, spec.network[1], preflight.task(spec))
+        outcomes += _printed(examine(network.CHECKS, subject, plain), f"{name:<{width}}")
+    return _summary(", ".join(names), outcomes, began)
 
 
 def _method(arguments: Namespace) -> int:

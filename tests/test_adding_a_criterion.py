@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.checking.criterion import CHECKS, Subject
+from bench.checking.parts.criterion import CHECKS, Subject
 from bench.checking.verdicts import examine
 from bench.results import styles
 from bench.results.store import Store

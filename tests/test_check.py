@@ -15,13 +15,15 @@ import torch
 from torch import nn
 
 from bench import check
-from bench.checking import criterion as criterion_checks
 from bench.checking.checks import CHECKS
 from bench.checking.held import numbers_held
+from bench.checking.parts import criterion as criterion_checks
 from bench.checking.probe import weights_used
 from bench.checking.trial import Trial, specification
 from bench.checking.verdicts import examine
 from bench.cli.entry import entry
+from bench.data.base import DATASETS, Dataset, Split, Splits
+from bench.networks.base import NETWORKS, Network
 from bench.training.checkpoints import Checkpoints
 from methods.base import METHODS, Equivalent, Stage
 from methods.core.style import Style
@@ -769,6 +771,10 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
         (["ssvi", "--network", "mlp", "--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no "),
         ([], "the following arguments are required: METHOD"),
         (["--criterion", "srn"], "--criterion: unknown criterion 'srn'; valid: abs_mean, "),
+        (["--dataset", "digit"], "--dataset: unknown data set 'digit'; valid: "),
+        (["--network", "mlpp"], "--network: unknown network 'mlpp'; valid: "),
+        (["ssvi", "--dataset", "digits"], "--dataset NAME goes without METHOD"),
+        (["--dataset", "digits", "--set", "dataset.val=5"], "dataset: val: 5 lies outside [10, 600]"),
         (["ssvi", "--criterion", "snr"], "--criterion NAME stands alone"),
         (["--criterion", "snr", "--network", "mlp"], "--criterion NAME stands alone"),
     ],
@@ -818,3 +824,146 @@ def test_a_criterion_is_checked_by_its_name(call, monkeypatch):
     (at,) = (number for number, line in enumerate(out.splitlines()) if line.startswith("FAIL"))
     promise = out.splitlines()[at + 1]
     assert promise.split(maxsplit=1) == ["promise:", criterion_checks.CHECKS[2].promise]
+
+
+# -- data sets and networks ----------------------------------------------------------------------
+
+
+def outcomes(out):
+    """Return the outcome of each check by its name."""
+    words = [line.split() for line in out.splitlines()[:-1] if "promise:" not in line]
+    return {word[2]: word[1] for word in words}
+
+
+def test_a_data_set_and_a_network_are_checked_by_their_names(call):
+    status, out, err = call("--dataset", "digits", "--network", "cnn")
+    assert (status, err) == (0, "")
+    assert {line.split()[0] for line in out.splitlines()[:-1]} == {"digits", "cnn"}
+    assert re.fullmatch(r"digits, cnn: 13 pass, 0 FAIL, 0 skipped in \d+ s", out.splitlines()[-1])
+
+
+class Seen(Dataset):
+    """A table with nothing wrong."""
+
+    name = "seen"
+
+    def load(self, split):
+        def part(count):
+            return Split(torch.randn(count, 5, generator=split), torch.arange(count) % 3)
+
+        return Splits(part(30), part(12), part(25), 3)
+
+
+class LaterNaN(Seen):
+    """A number late in the test part becomes infinite when it is prepared."""
+
+    name = "seen"
+
+    def prepare(self, inputs, splits, augmentation):
+        return torch.where(inputs == splits.std, torch.inf, inputs)
+
+    def load(self, split):
+        splits = super().load(split)
+        return replace(splits, std=splits.test.inputs[24, 2].clone().abs(), test=replace(
+            splits.test, inputs=splits.test.inputs.abs()))  # fmt: skip
+
+
+class Jittered(Seen):
+    """Augments by numpy."""
+
+    name = "seen"
+
+    def prepare(self, inputs, splits, augmentation):
+        return inputs if augmentation is None else inputs + np.random.rand()
+
+
+class Drawn(Seen):
+    """Splits by torch's global stream."""
+
+    name = "seen"
+
+    def load(self, split):
+        return super().load(None)
+
+
+class Repeated(Seen):
+    """Its test part is the training part."""
+
+    name = "seen"
+
+    def load(self, split):
+        splits = super().load(split)
+        return replace(splits, test=splits.train)
+
+
+class Counting(Seen):
+    """Counts labels from 1."""
+
+    name = "seen"
+
+    def load(self, split):
+        splits = super().load(split)
+        return replace(splits, train=replace(splits.train, labels=splits.train.labels + 1))
+
+
+@pytest.mark.parametrize(
+    ("cls", "failed", "words"),
+    [
+        (Seen, set(), ""),
+        (LaterNaN, {"prepared"}, "prepared inputs[24, 2] is inf"),
+        (Jittered, {"augmented"}, "prepare draws from the global random stream of numpy"),
+        (Drawn, {"seeds"}, "load draws from the global random stream of torch"),
+        (Repeated, {"disjoint"}, "test: all 30 rows are also in train"),
+        (Counting, {"loads"}, "labels[2] is 3; valid: 0 to 2"),
+    ],
+)
+def test_a_data_set_that_breaks_a_promise_fails_that_check(cls, failed, words, call, monkeypatch):
+    monkeypatch.setitem(DATASETS._registered, "seen", cls)
+    status, out, _ = call("--dataset", "seen")
+    assert {name for name, outcome in outcomes(out).items() if outcome == "FAIL"} == failed
+    assert status == (1 if failed else 0) and words in out
+
+
+class Tabular(Network):
+    """Takes rows of numbers only."""
+
+    name = "tabular"
+    change = staticmethod(lambda y: y)
+
+    def build(self, task):
+        (inputs,) = task.input_shape
+        network = nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, task.classes))
+        return Changed(network, type(self).change)
+
+
+class Changed(nn.Module):
+    def __init__(self, inner, change):
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, x):
+        return self.change(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "failed", "words"),
+    [
+        (lambda y: y, set(), "inputs (64,) give logits of 10 classes"),
+        (lambda y: (y, y), {"outputs"}, "returns a tuple; return the tensor of logits alone"),
+        (lambda y: y - y.mean(0), {"apart"}, "an example alone has other outputs than among others"),
+        (lambda y: y.detach(), {"trained"}, ""),
+        (lambda y: y / 0, {"outputs"}, "outputs of standard normal inputs are not finite"),
+    ],
+)
+def test_a_network_is_checked_on_its_own_kind_of_input(change, failed, words, call, monkeypatch):
+    monkeypatch.setitem(NETWORKS._registered, "tabular", type("T", (Tabular,), {
+        "name": "tabular", "change": staticmethod(change), "__doc__": "A table."}))  # fmt: skip
+    status, out, _ = call("--network", "tabular")
+    assert {name for name, outcome in outcomes(out).items() if outcome == "FAIL"} == failed
+    assert status == (1 if failed else 0) and words in out
+
+
+def test_a_method_is_checked_on_the_kind_of_input_that_a_network_takes(call, monkeypatch):
+    monkeypatch.setitem(NETWORKS._registered, "tabular", Tabular)
+    status, out, err = call("deterministic", "--network", "tabular")
+    assert (status, err) == (0, "") and " 0 FAIL" in out

@@ -181,7 +181,7 @@ def test_words_name_what_is_told_apart_and_which_way():
     assert "; snr_exp is undecided (these seeds show differences from " in sentences[0]
     assert sentences[0].endswith(" points on) (3 seeds).")
     assert sentences[1].endswith(
-        "static_vi, the control, is worse than abs_mean (−40.00 ± 0.00 points, p = 0)."
+        "static_vi, without a criterion, is worse than abs_mean (−40.00 ± 0.00 points, p = 0)."
     )
 
 

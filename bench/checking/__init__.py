@@ -1,1 +1,1 @@
-"""Check methods and criteria against their contracts, for ``bench.check``; methods train on small data."""
+"""Check methods, criteria, data sets and networks against their contracts, for ``bench.check``."""

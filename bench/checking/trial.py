@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from bench.checking.interruption import Interrupted, interrupt
+from bench.checking.parts.inputs import candidates, takes
 from bench.checking.verdicts import Failed, reason, tell
 from bench.checking.watched import Step, Watched
+from bench.data.base import DATASETS
 from bench.experiment import preflight
 from bench.experiment.budget import planned_stages
 from bench.experiment.execution import Execution
@@ -53,6 +55,8 @@ TWO_STEPS: dict[str, Any] = {
     "dataset": "fashion_mnist_sample", "dataset.val": 10, "dataset.test": 10,
     "epochs": 1, "max_steps": 2, "batch_size": 8, "samples": 2,
 }  # fmt: skip
+#: Those that some data sets do not have.
+_FEW = ("dataset.val", "dataset.test")
 
 
 def specification(method: str, network: str, overrides: Mapping[str, Any]) -> RunSpec:
@@ -74,7 +78,7 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     cls = METHODS.get(method)
     if not is_dataclass(cls.Options):
         raise UserError(f"method {method}: Options: expected a dataclass, got {cls.Options!r}")
-    settings = TRIALS.get(network, TWO_STEPS)
+    settings = TRIALS[network] if network in TRIALS else _two_steps(method, network, overrides)
     is_sparse = "sparsity" in option_names(cls.Options)
     if is_sparse:
         settings = settings | {"method.sparsity": SPARSITY}
@@ -99,6 +103,21 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     except (Exception, SystemExit):
         pass  # an error of the method, which the check `contract` will meet too, and report
     return spec
+
+
+def _two_steps(method: str, network: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of two steps, on the first data set here whose inputs the network takes."""
+    without = {key: value for key, value in TWO_STEPS.items() if not key.startswith("dataset")}
+    if "dataset" in overrides:
+        return {**without, "dataset": overrides["dataset"]}
+    _require_known(method, network, TWO_STEPS, overrides)
+    for name in candidates():
+        few = {key: TWO_STEPS[key] for key in _FEW if key[8:] in option_names(DATASETS.get(name).Options)}
+        settings = {**without, "dataset": name, **few}
+        spec = _expanded(method, network, settings, overrides)
+        if takes(spec) and preflight.missing_data([spec]) is None:
+            return settings
+    return TWO_STEPS
 
 
 def refused(key: str) -> bool:

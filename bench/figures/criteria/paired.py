@@ -157,8 +157,8 @@ def criteria(
             "one-sided t-tests; the shaded region), at 5 % after Holm's correction for the "
             f"{int(found['tests'].iloc[0])} comparisons of the suite on this data set, whatever is shown; "
             "**open** ones: undecided, which does not show that they are equal. Below the thin rule stand "
-            "controls: methods of the same sparsity without a criterion. The range is that of the criteria; "
-            "a control beyond it is written at the edge. All panels share it. "
+            "methods of the same sparsity without a criterion. The range is that of the criteria; "
+            "one of these methods beyond it is written at the edge. All panels share it. "
             f"{scope(runs)}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(

@@ -48,7 +48,8 @@ def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: in
         for row in groups[group]:
             if row["kind"] == "control":
                 reference = look.criterion.name(row["reference_criterion"])
-                text = f"{look.name(row['name'])}, the control, {_compared(row, axis, reference)}."
+                compared = _compared(row, axis, reference)
+                text = f"{look.name(row['name'])}, without a criterion, {compared}."
                 sentences.append(f"{group}: {text}")
     if len(groups) > most:
         sentences.append(f"Of {len(groups) - most} more recipes and sparsities see the data of the chart.")

@@ -1,0 +1,168 @@
+"""Check a data set, for ``bench.check --dataset``: all that a run checks, and on every example."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.checking.verdicts import Check, Failed
+from bench.data import validation
+from bench.data.base import Dataset, Splits
+
+#: Examples that are prepared at once.
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A data set to check, with its options."""
+
+    cls: type[Dataset]
+    options: Any
+
+    @property
+    def dataset(self) -> Dataset:
+        """A new object on each access."""
+        return self.cls(self.options)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The parts of one seed."""
+        return self.load(0)
+
+    def load(self, seed: int, refit: bool = False) -> Splits:
+        """Load the parts of a seed."""
+        return self.dataset.parts(torch.Generator().manual_seed(seed), refit)
+
+
+def require_declared(cls: Any) -> None:
+    """Raise ``Failed`` if name, version or docstring of a class are not valid."""
+    if not re.fullmatch(r"[a-z0-9_]+", str(cls.name)):
+        raise Failed(f"name is {cls.name!r}; valid characters: a to z, 0 to 9 and _")
+    if type(cls.version) is not int or cls.version < 1:
+        raise Failed(f"version is {cls.version!r}; valid: a whole number from 1 on")
+    if not (vars(cls).get("__doc__") or "").strip():
+        raise Failed(f"{cls.__name__} has no docstring; lists and views show its first line")
+
+
+def require_global_streams_kept(call: Callable[[], object], what: str) -> None:
+    """Raise ``Failed`` if ``call`` draws from a global random stream, whose state depends on the past."""
+    with torch.random.fork_rng(devices=[]):
+        before = _global_streams()
+        call()
+        after = _global_streams()
+    for name, state in before.items():
+        if state != after[name]:
+            raise Failed(f"{what} draws from the global random stream of {name}, or seeds it")
+
+
+def _global_streams() -> dict[str, Any]:
+    numpys = np.random.get_state(legacy=False)["state"]
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": (numpys["key"].tolist(), numpys["pos"]),
+        "random": random.getstate(),
+    }
+
+
+def declared(subject: Subject) -> str:
+    """Check name, version and docstring."""
+    require_declared(subject.cls)
+    return (subject.cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def loads(subject: Subject) -> str:
+    """Check that the parts can be trained on, with and without the validation part."""
+    splits = subject.splits
+    subject.load(0, refit=True)
+    sizes = ", ".join(
+        f"{len(split)} {part}" for part in ("train", "val", "test") if (split := getattr(splits, part))
+    )
+    return f"{sizes}; inputs {tuple(splits.train.inputs.shape[1:])}, {splits.classes} classes"
+
+
+def seeds(subject: Subject) -> str:
+    """Check that a seed fixes the parts, and that no global random stream is used."""
+    require_global_streams_kept(lambda: subject.dataset.load(torch.Generator().manual_seed(0)), "load")
+    again = subject.load(0)
+    for part in ("train", "val", "test"):
+        first, second = getattr(subject.splits, part), getattr(again, part)
+        if first is None and second is None:
+            continue
+        same = len(first) == len(second) and torch.equal(first.inputs, second.inputs)
+        if not same or not torch.equal(first.labels, second.labels):
+            raise Failed(
+                f"{part} has other examples the second time; draw from the stream that load is given"
+            )
+    return "the parts of a seed are the same the second time"
+
+
+def disjoint(subject: Subject) -> str:
+    """Check that no row is in two parts and each class has a training example."""
+    if lines := validation.warnings(subject.cls.name, subject.splits):
+        raise Failed("; ".join(line.removeprefix(f"data set {subject.cls.name}: ") for line in lines))
+    return "no row is in two parts, and each class has a training example"
+
+
+def prepared(subject: Subject) -> str:
+    """Check what networks get of every example, and that preparing is repeatable in evaluation."""
+    dataset, splits, largest = subject.dataset, subject.splits, 0.0
+    for part in ("train", "val", "test"):
+        if (split := getattr(splits, part)) is None:
+            continue
+        for inputs in split.inputs.split(_BATCH):
+            stream = torch.Generator().manual_seed(0)
+            for augmentation in (stream, None) if part == "train" else (None,):
+                validation.require_prepared_batch(
+                    f"{subject.cls.name}: {part}", dataset, inputs, splits, augmentation
+                )
+            found = dataset.prepare(inputs, splits, None)
+            if not torch.equal(found, dataset.prepare(inputs, splits, None)):
+                raise Failed(f"{part}: prepare gives other inputs the second time in evaluation")
+            largest = max(largest, float(found.abs().max()))
+    return f"all examples are finite, of absolute value up to {largest:.3g}"
+
+
+def augmentation(subject: Subject) -> str:
+    """Check that augmentation draws from the stream that it is given."""
+    dataset, splits = subject.dataset, subject.splits
+    inputs = splits.train.inputs[:_BATCH]
+
+    def augmented() -> torch.Tensor:
+        return dataset.prepare(inputs, splits, torch.Generator().manual_seed(0))
+
+    require_global_streams_kept(augmented, "prepare")
+    if not torch.equal(augmented(), augmented()):
+        raise Failed("prepare augments otherwise under the same stream; draw from `augmentation` alone")
+    return "the same stream gives the same inputs"
+
+
+def task(subject: Subject) -> str:
+    """Check that ``task`` says what is loaded."""
+    if subject.dataset.task() is None:
+        return "task says nothing, so that plans load the data"
+    for refit in (False, True):
+        told, examples = subject.dataset.task(refit), len(subject.load(0, refit).train)
+        if told is not None and told.examples != examples:
+            raise Failed(
+                f"task(refit={refit}) says {told.examples} training examples, but load gives {examples}"
+            )
+    return "task says the sizes that load gives"
+
+
+CHECKS: tuple[Check[Subject], ...] = (
+    Check("declared", "name, version and docstring are valid", declared, vital=True),
+    Check("loads", "labels, inputs, parts and statistics are what can be trained on", loads, vital=True),
+    Check("seeds", "a seed fixes every example of every part", seeds),
+    Check("disjoint", "no row is in two parts, and each class has a training example", disjoint),
+    Check("prepared", "every prepared example is finite, and the same each time in evaluation", prepared),
+    Check("augmented", "augmentation draws from the stream that it is given", augmentation),
+    Check("task", "task says what load gives", task),
+)
