@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
+from bench.cli import typed
 from bench.cli.entry import entry
 
 if TYPE_CHECKING:
@@ -47,9 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.criterion is not None:
         if arguments.method is not None or arguments.network or arguments.overrides:
             parser.error("--criterion NAME stands alone: no METHOD, --network or --set")
+        typed.check_name("criterion", arguments.criterion, "--criterion")
         return _criterion(arguments.criterion)
     if arguments.method is None:
         parser.error("the following arguments are required: METHOD, or --criterion NAME")
+    typed.check_name("method", arguments.method)
+    for network in arguments.network or ():
+        typed.check_name("network", network, "--network")
+    typed.check(arguments)
     return _method(arguments)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import SCORES, axes
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, SEEDS, Chart, Look, Missing, escaped, interval, signed
+from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import ALPHA, paired, references_of
 
 #: Greatest number of readable rows of a forest plot; readers are told how many are left out.

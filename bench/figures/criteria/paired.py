@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from bench.figures.criteria.words import signed, verdicts
-from bench.figures.parts.axes import SCORES, Axis, axes
+from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import SEEDS, Chart, Look, Missing, escaped, interval, translucent
+from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import ALPHA, by_seed, paired, references_of, summarise
 
 #: Most panels (pairs of a recipe and a sparsity) in one figure; the others are in its data only.
