@@ -14,6 +14,7 @@ from bench.monitoring.cancelling import cancel, who_computes
 from bench.monitoring.progress import items
 from bench.results.files import StoreError
 from bench.results.store import Store
+from bench.results.words import counted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         asked = _launched(store, arguments.run_ids)
     left = [run_id for run_id in asked if not store.run(run_id).is_settled()]
     cancelled, still = cancel(store, left, say=print)
-    print(f"{len(cancelled)} runs cancelled, {len(asked) - len(left)} had ended before")
+    print(f"{counted(len(cancelled), 'run')} cancelled, {len(asked) - len(left)} had ended before")
     for run_id in still:
         print(f"{run_id}: {who_computes(store, run_id)} has not stopped yet; it will at its next step")
     return 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
+from bench.cli import typed
 from bench.cli.entry import entry
 
 if TYPE_CHECKING:
@@ -54,15 +55,23 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.criterion is not None:
         if arguments.method is not None or arguments.network or arguments.dataset or arguments.overrides:
             parser.error("--criterion NAME stands alone: no METHOD, --dataset, --network or --set")
+        typed.check_name("criterion", arguments.criterion, "--criterion")
         return _criterion(arguments.criterion)
-    if arguments.method is None:
-        if not arguments.dataset and not arguments.network:
-            parser.error(
-                "the following arguments are required: METHOD, or --criterion, --dataset or --network NAME"
-            )
-        return _parts(arguments)
-    if arguments.dataset:
+    if arguments.method is None and not arguments.dataset and not arguments.network:
+        parser.error(
+            "the following arguments are required: METHOD, or --criterion, --dataset or --network NAME"
+        )
+    if arguments.method is not None and arguments.dataset:
         parser.error("--dataset NAME goes without METHOD; METHOD is trained on it by --set dataset=NAME")
+    if arguments.method is not None:
+        typed.check_name("method", arguments.method)
+    for dataset in arguments.dataset or ():
+        typed.check_name("data set", dataset, "--dataset")
+    for network in arguments.network or ():
+        typed.check_name("network", network, "--network")
+    typed.check(arguments)
+    if arguments.method is None:
+        return _parts(arguments)
     return _method(arguments)
 
 

@@ -6,19 +6,27 @@ are already there and complete are not downloaded again.
 
 from __future__ import annotations
 
-from bench.cli import arguments
+from bench.cli import arguments, typed
 from bench.cli.entry import entry
-from bench.data.images import data_root, download, image_sets
+from methods.core.errors import unknown
 
 
 def main(argv: list[str] | None = None) -> int:
     """Download the named data sets, and print where they are."""
-    sets = image_sets()
     parser = arguments.parser("bench.download", __doc__)
-    parser.add_argument("name", nargs="+", metavar="NAME", help=f"any of: {', '.join(sets)}")
-    for name in parser.parse_args(argv).name:
+    parser.add_argument(
+        "name", nargs="+", metavar="NAME", help="a data set of images, as `bench.list datasets` shows them"
+    )
+    names = parser.parse_args(argv).name
+    for name in names:
+        typed.check_name("dataset", name)
+    from bench.data.images import data_root, download, image_sets
+
+    sets = image_sets()
+    for name in names:
         if name not in sets:
-            parser.error(f"unknown image set {name!r}; valid: {', '.join(sets)}")
+            raise unknown("image set", name, sets)
+    for name in names:
         download(sets[name])
         print(f"{name}: in {data_root()}")
     return 0

@@ -13,7 +13,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
-from bench.cli.entry import entry, interrupt, leaving_at_once
+from bench.cli import typed
+from bench.cli.entry import BAD_INPUT, entry, interrupt, leaving_at_once
 
 if TYPE_CHECKING:  # these import torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
@@ -27,6 +28,7 @@ FAILED = 1
 def main(argv: list[str] | None = None) -> int:
     """Expand the suite, compute its missing runs, write the tables, and show a summary."""
     arguments = _parser().parse_args(argv)
+    typed.check(arguments)
     with leaving_at_once():
         from bench.launching import asked
         from bench.launching.prepare import ready
@@ -43,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         wanted = asked.read(arguments)
         if arguments.dry_run:
-            _print_plan(plan, wanted, arguments.results)
-            return 0
+            return _print_plan(plan, wanted, arguments.results)
         wanted = ready(plan, wanted)
         console = cli.console()
     command = shlex.join(["python", "-m", "bench.grid", *(sys.argv[1:] if argv is None else argv)])
@@ -89,7 +90,8 @@ def _require_one(arguments: argparse.Namespace) -> None:
         arguments.workers = 1
 
 
-def _print_plan(plan: Plan, asked: Asked, results: str) -> None:
+def _print_plan(plan: Plan, asked: Asked, results: str) -> int:
+    """Print the plan and what would stop a launch; the exit status is that of the launch."""
     from pathlib import Path
 
     from bench.cli.describe_plan import describe_plan
@@ -99,17 +101,20 @@ def _print_plan(plan: Plan, asked: Asked, results: str) -> None:
 
     store = Store(results) if Path(results).exists() else None
     print(describe_plan(plan, plan.statuses(store), estimate(plan, store)))
-    for line in foreseen(plan, asked, Path(results)):
+    jobs, obstacles = foreseen(plan, asked, Path(results))
+    for line in (*jobs, *obstacles):
         print(line)
+    return BAD_INPUT if obstacles else 0
 
 
 def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console) -> int:
     from bench.cli.live import say
-    from bench.cli.summary import Ranking, print_share, print_summary
+    from bench.cli.summary import Ranking, print_best, print_next, print_share, print_summary
     from bench.experiment.notation import show
     from bench.launching.compute import compute
     from bench.reporting.collecting import collect
     from bench.results.store import Store
+    from bench.results.tables.columns import SCORES
     from bench.statistics.consistency import notes
 
     store = Store(results, create=True)
@@ -131,6 +136,8 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     for line in notes(mine):
         say(console, f"note: {line}")
     say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
+    print_best(console, mine, plan.rank_by or SCORES[0])
+    print_next(console, mine, plan.suite, plan.scale, results)
     return FAILED if (mine["status"] != "done").any() else 0
 
 

@@ -6,21 +6,16 @@ import shutil
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
-from bench.data.base import DATASETS
-from bench.experiment import recipes
 from bench.experiment.notation import show
-from bench.experiment.settings import Evaluation, Keys, Training
-from bench.networks.base import NETWORKS
-from bench.planning import suite
-from methods.base import METHODS
-from methods.core.errors import UserError
-from methods.core.options import REQUIRED, describe
-from methods.core.registry import Registry
-from methods.criteria.base import CRITERIA
+from bench.results.words import counted
+from methods.core.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from methods.core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for kind in arguments.kind:
         if kind not in KINDS:
-            parser.error(f"unknown kind {kind!r}; valid: {', '.join(KINDS)}")
+            raise unknown("kind", kind, KINDS)
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
     shown = [f"{kind}\n{render(KINDS[kind](), arguments.options, width)}" for kind in arguments.kind or KINDS]
     print("\n\n".join(shown))
@@ -70,7 +65,12 @@ def _hanging(head: str, text: str, column: int, width: int) -> list[str]:
     return [head, *(indent + line for line in wrapped)]
 
 
+# These functions import what they list themselves, so that a typo is answered without loading torch.
+
+
 def _suites() -> list[Entry]:
+    from bench.planning import suite
+
     entries = []
     for name in suite.names():
         try:
@@ -79,20 +79,35 @@ def _suites() -> list[Entry]:
             entries.append(Entry(name, f"broken: {error}"))
             continue
         scales = tuple(
-            (f"{scale}: {len(block.grids)} grids, seeds {show(block.seeds)}", "")
+            (f"{scale}: {counted(len(block.grids), 'grid')}, seeds {show(block.seeds)}", "")
             for scale, block in found.scales.items()
         )
         entries.append(Entry(name, f"{found.question} ({', '.join(found.scales)})", scales))
     return entries
 
 
-def _plug_ins(registry: Registry[Any]) -> Callable[[], list[Entry]]:
-    def entries() -> list[Entry]:
-        found = [(name, registry.get(name)) for name in registry.names()]
-        usable = [Entry(name, _first_line(item), _options(item.Options)) for name, item in found]
-        return usable + _broken(registry)
+def _methods() -> list[Entry]:
+    from methods.base import METHODS
 
-    return entries
+    return _plug_ins(METHODS)
+
+
+def _datasets() -> list[Entry]:
+    from bench.data.base import DATASETS
+
+    return _plug_ins(DATASETS)
+
+
+def _networks() -> list[Entry]:
+    from bench.networks.base import NETWORKS
+
+    return _plug_ins(NETWORKS)
+
+
+def _plug_ins(registry: Registry[Any]) -> list[Entry]:
+    found = [(name, registry.get(name)) for name in registry.names()]
+    usable = [Entry(name, _first_line(item), _options(item.Options)) for name, item in found]
+    return usable + _broken(registry)
 
 
 def _broken(registry: Registry[Any]) -> list[Entry]:
@@ -100,6 +115,8 @@ def _broken(registry: Registry[Any]) -> list[Entry]:
 
 
 def _recipes() -> list[Entry]:
+    from bench.experiment import recipes
+
     entries = []
     for name in recipes.names():
         recipe = recipes.get(name)
@@ -113,6 +130,8 @@ def _recipes() -> list[Entry]:
 
 
 def _criteria() -> list[Entry]:
+    from methods.criteria.base import CRITERIA
+
     entries = []
     for name in CRITERIA.names():
         criterion = CRITERIA.get(name)
@@ -122,16 +141,21 @@ def _criteria() -> list[Entry]:
 
 
 def _settings() -> list[Entry]:
+    from bench.experiment.settings import Evaluation, Keys, Training
+
     sections = {"training": Training, "evaluation": Evaluation, "run": Keys}
     return [Entry(name, _first_line(cls), _options(cls)) for name, cls in sections.items()]
 
 
 def _options(cls: type) -> tuple[tuple[str, str], ...]:
+    from methods.core.options import REQUIRED, describe
+
     rows = []
     for info in describe(cls):
         default = "required" if info.default is REQUIRED else f"default {show(info.default)}"
         valid = f", valid: {info.valid}" if info.valid else ""
         rows.append((f"{info.name}: {info.type}, {default}{valid}", info.doc))
+        rows += [(f"    {choice}", words) for choice, words in info.explained.items()]
     return tuple(rows)
 
 
@@ -141,9 +165,9 @@ def _first_line(item: type) -> str:
 
 KINDS: dict[str, Callable[[], list[Entry]]] = {
     "suites": _suites,
-    "methods": _plug_ins(METHODS),
-    "datasets": _plug_ins(DATASETS),
-    "networks": _plug_ins(NETWORKS),
+    "methods": _methods,
+    "datasets": _datasets,
+    "networks": _networks,
     "criteria": _criteria,
     "recipes": _recipes,
     "settings": _settings,

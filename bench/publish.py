@@ -12,8 +12,9 @@ from pathlib import Path
 from bench.cli import arguments as cli
 from bench.cli.entry import entry
 from bench.reporting.publishing import publish
-from bench.results.files import StoreError, printable
+from bench.results.files import StoreError, not_launched, printable
 from bench.results.store import Store
+from bench.results.words import counted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,14 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     if not suites:
         raise StoreError(f"no suite was launched in {store.root}")
     if unknown := set(suites) - set(store.suites()):
-        there = ", ".join(store.suites()) or "none"
-        raise StoreError(f"{store.root}: no suite {unknown.pop()} was launched; there are: {there}")
+        raise not_launched(store.root, "suite", unknown.pop(), store.suites())
     target = Path(arguments.to)
     if target.resolve() == store.root.resolve():
         raise StoreError(f"--to {target}: is the results folder itself")
     written = publish(store, suites, target)
     size = sum(path.stat().st_size for path in written) / 2**20
-    print(f"{printable(str(target))}: {', '.join(suites)}: {len(written)} files, {size:.1f} MB")
+    print(f"{printable(str(target))}: {', '.join(suites)}: {counted(len(written), 'file')}, {size:.1f} MB")
     return 0
 
 

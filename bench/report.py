@@ -1,8 +1,8 @@
 """Write a report of a suite: ``python -m bench.report --suite baselines``.
 
-It writes ``report.md``, ``report.tex`` (tables for a paper; needs booktabs) and ``report.html``, a single
-file with the figures of the dashboard. The report has the question, tables with intervals, failed and
-missing runs, definitions, provenance, and the commands that compute everything again.
+It writes ``report.md``, ``report.tex`` (tables for a paper; needs booktabs and tabularx) and
+``report.html``, a single file with the figures of the dashboard. The report has the question, tables with
+intervals, failed and missing runs, definitions, provenance, and the commands that compute everything again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from bench.cli.entry import entry
 from bench.reporting.contents import make
 from bench.results.files import printable
 from bench.results.store import Store
+from bench.results.tables.columns import SCORES
+from methods.core.errors import unknown
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,9 +27,19 @@ def main(argv: list[str] | None = None) -> int:
         "--to", type=cli.path, metavar="DIR", help="folder to write (default: the suite's results folder)"
     )
     cli.add_results(parser)
+    parser.add_argument(
+        "--score",
+        metavar="SCORE",
+        action="append",
+        default=[],
+        help=f"rank by it: {', '.join(SCORES)}; repeatable: a ranking for each (default: as the suite says)",
+    )
     arguments = parser.parse_args(argv)
+    for score in arguments.score:
+        if score not in SCORES:
+            raise unknown("score", score, SCORES, "--score")
     store = Store(arguments.results)
-    report = make(store, arguments.suite, arguments.scale)
+    report = make(store, arguments.suite, arguments.scale, list(dict.fromkeys(arguments.score)))
     folder = Path(arguments.to) if arguments.to else store.root / arguments.suite
     names = report.write(folder)
     print(f"{printable(str(folder))}: {', '.join(names)}")

@@ -13,14 +13,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from bench.cli import arguments as cli
-from bench.cli import describe_run
-from bench.cli.entry import entry
+from bench.cli import typed
+from bench.cli.entry import BAD_INPUT, entry
 from bench.results import claims
 from bench.results.files import printable
 from bench.results.run_folder import RunFolder
-from bench.results.tables.metrics_reader import VIEW
-from bench.runner import single
-from bench.runner.execute import execute
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,11 +34,20 @@ def main(argv: list[str] | None = None) -> int:
         help="show what would be trained and its cost; train nothing",
     )
     arguments = parser.parse_args(argv)
+    typed.check(arguments)
+    from bench.cli import describe_run
+    from bench.experiment import preflight
+    from bench.runner import single
+    from bench.runner.execute import execute
+
     execution = cli.execution(arguments)
     settings = {"seed": arguments.seed} | cli.overrides(arguments)
     spec = single.specify(settings, execution.mode, "--set")
     if arguments.dry_run:
         print(describe_run.preview(spec, execution, single.origins(spec, settings, "--set")))
+        if (missing := preflight.missing_data([spec])) is not None:
+            print(f"cannot start: {missing}")
+            return BAD_INPUT
         return 0
     store = single.store_for(spec, arguments.results)
     folder = store.run(spec.run_id)
@@ -84,6 +90,8 @@ def _signals() -> Iterator[list[signal.Signals]]:
 
 def print_scores(folder: RunFolder) -> None:
     """Print the scores of a finished run after its last stage, a line for each predictor and part."""
+    from bench.results.tables.metrics_reader import VIEW
+
     rows = [row for row in (folder.read("metrics") or {})["metrics"] if row.get("shift") is None]
     print(f"run {folder.run_id} in {printable(str(folder.path))}")
     scores: dict[tuple[str, str], dict[str, str]] = {}

@@ -15,7 +15,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from bench.cli import arguments as cli
-from bench.cli.entry import entry, interrupt, leaving_at_once
+from bench.cli import typed
+from bench.cli.entry import BAD_INPUT, entry, interrupt, leaving_at_once
 
 if TYPE_CHECKING:  # these import torch, which takes seconds in which Ctrl-C must be handled
     from rich.console import Console
@@ -29,6 +30,7 @@ FAILED = 1
 def main(argv: list[str] | None = None) -> int:
     """Compute the missing trials, choose the best settings, write them, and print them."""
     arguments = _parser().parse_args(argv)
+    typed.check(arguments)
     with leaving_at_once():
         from bench.launching import asked
         from bench.launching.prepare import ready
@@ -41,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         searching = Searching(suite.load(arguments.suite), arguments.scale, arguments.where, arguments.trials)
         wanted = asked.read(arguments)
         if arguments.dry_run:
-            _print_search(searching, wanted, arguments.results)
-            return 0
+            return _print_search(searching, wanted, arguments.results)
         wanted = ready(searching.plan, wanted)
         console = cli.console()
     signal.signal(signal.SIGTERM, interrupt)
@@ -105,7 +106,8 @@ def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, cons
     return FAILED if any(outcome.chosen is None for outcome in outcomes) else 0
 
 
-def _print_search(searching: Searching, asked: Asked, results: str) -> None:
+def _print_search(searching: Searching, asked: Asked, results: str) -> int:
+    """Print the search and what would stop a launch; the exit status is that of the launch."""
     from pathlib import Path
 
     from bench.cli.describe_search import describe_search
@@ -115,8 +117,10 @@ def _print_search(searching: Searching, asked: Asked, results: str) -> None:
 
     store, plan = Store(results) if Path(results).exists() else None, searching.plan
     print(describe_search(searching, plan.statuses(store), estimate(plan, store)))
-    for line in foreseen(plan, asked, Path(results)):
+    jobs, obstacles = foreseen(plan, asked, Path(results))
+    for line in (*jobs, *obstacles):
         print(line)
+    return BAD_INPUT if obstacles else 0
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class SSVIOptions(MovingOptions, SparseOptions):
 
     criterion: str = option("snr", "removal criterion: slots of lowest score are removed", choices=CRITERIA)
     lam: float = option(1.0, "lambda of the criteria mean_exp and snr_exp", within="(0, inf)")
-    addition: str = option("grad_sampled", "how coordinates to add are chosen", choices=tuple(ADDITIONS))
+    addition: str = option("grad_sampled", "how coordinates to add are chosen", choices=ADDITIONS)
     addition_draws: int = option(4, "noisy passes averaged by grad_averaged", within="[1, inf)")
     added_scale: str = option(
         "layer_mean",

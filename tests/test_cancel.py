@@ -69,7 +69,7 @@ def test_what_has_not_begun_is_not_begun(store, capsys):
     run = spec()
     planned(store, run.run_id)
     assert command(store, "--suite", "criteria_ablation") == 0
-    assert capsys.readouterr().out == "1 runs cancelled, 0 had ended before\n"
+    assert capsys.readouterr().out == "1 run cancelled, 0 had ended before\n"
     run_inline(store, [run], Execution())
     assert store.run(run.run_id).status() == "cancelled"
 

@@ -448,7 +448,7 @@ TRAIN = Stage("train", 6)
         (
             "equivalent",
             classmethod(lambda cls, options: Equivalent("rigged", {}, "the same")),
-            "equivalent: unknown method 'rigged'; valid: ",
+            "equivalent: unknown method 'rigged' (did you mean 'rigl'?); valid: ",
         ),
         ("validate", classmethod(raising), "validate: " + KEY_ERROR),
         ("stages", raising, "stages: " + KEY_ERROR),
@@ -758,7 +758,7 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
     ("arguments", "words"),
     [
         (["densest"], "unknown method 'densest'"),
-        (["ssvi", "--network", "mlpp"], "unknown network 'mlpp'; valid: "),
+        (["ssvi", "--network", "mlpp"], "unknown network 'mlpp' (did you mean 'mlp'?); valid: "),
         (["ssvi", "--set", "sparsity=2"], "sparsity: 2.0 lies outside [0, 1)"),
         (["ssvi", "--set", "nothing=2"], "unknown key 'nothing'"),
         (
@@ -770,9 +770,12 @@ def test_a_failed_check_is_status_1_and_shows_its_promise(call, registered):
         (["ssvi", "--set", "method=rigl"], "choose the method by the argument METHOD"),
         (["ssvi", "--network", "mlp", "--set", "keep_dense=[fc9]"], "keep_dense: 'fc9' matches no "),
         ([], "the following arguments are required: METHOD"),
-        (["--criterion", "srn"], "--criterion: unknown criterion 'srn'; valid: abs_mean, "),
-        (["--dataset", "digit"], "--dataset: unknown data set 'digit'; valid: "),
-        (["--network", "mlpp"], "--network: unknown network 'mlpp'; valid: "),
+        (
+            ["--criterion", "srn"],
+            "--criterion: unknown criterion 'srn' (did you mean 'snr'?); valid: abs_mean, ",
+        ),
+        (["--dataset", "digit"], "--dataset: unknown data set 'digit' (did you mean 'digits'?); valid: "),
+        (["--network", "mlpp"], "--network: unknown network 'mlpp' (did you mean 'mlp'?); valid: "),
         (["ssvi", "--dataset", "digits"], "--dataset NAME goes without METHOD"),
         (["--dataset", "digits", "--set", "dataset.val=5"], "dataset: val: 5 lies outside [10, 600]"),
         (["ssvi", "--criterion", "snr"], "--criterion NAME stands alone"),
@@ -787,8 +790,9 @@ def test_bad_input_is_one_line(call, arguments, words):
 
 def test_keys_that_are_refused_are_not_listed_as_valid(call):
     err = call("ssvi", "--network", "cnn", "--set", "network.hidden=[3]")[2]
-    valid = err.strip().partition("valid: ")[2].split(", ")
-    assert "network.channels" in valid and not {"method", "network", "seed"} & {*valid}
+    own, *sections = err.strip().partition("valid: ")[2].split("; ")
+    assert not {"method", "network", "seed"} & {*own.split(", ")}
+    assert any(section.startswith("network: channels") for section in sections)
 
 
 def test_options_that_are_none_are_one_line(call, registered):

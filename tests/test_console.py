@@ -70,7 +70,10 @@ def test_a_verb_is_its_module_and_shows_what_was_typed(verb, typed, monkeypatch,
 def test_an_unknown_verb_is_one_line(typed):
     status, out, err = typed("grd", "--help")
     assert (status, out) == (2, "")
-    assert err == f"error: unknown verb 'grd'; valid: {', '.join(sorted(console.VERBS))}\n"
+    assert (
+        err
+        == f"error: unknown verb 'grd' (did you mean 'grid'?); valid: {', '.join(sorted(console.VERBS))}\n"
+    )
 
 
 @pytest.mark.parametrize("status", [0, 1, 143])

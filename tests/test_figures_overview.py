@@ -240,8 +240,22 @@ def test_the_table_for_a_paper_marks_the_best_and_what_is_tied_and_escapes_the_r
     assert r"\caption{of \# all}" in lines and r"\toprule" in lines and r"\bottomrule" in lines
     at = lines.index(r"\midrule")
     first, second = lines[at + 1 : at + 3]
-    assert first.startswith(r"a\_b \& 50 \%$^\dagger$ & 3 & \textbf{91.00 $\pm$ 2.48} & 0.300 $\pm$ 0.000")
+    assert first == (
+        r"a\_\allowbreak{}b \& 50 \%$^\dagger$ & 3 & \textbf{91.00}{\scriptsize\,$\pm$\,2.48} & "
+        r"0.300{\scriptsize\,$\pm$\,0.000} \\"
+    )
     assert r"\textbf" not in second and "$^\\dagger$" in second
+    assert r"NLL\\$\downarrow$" in lines[at - 1] and r"accuracy\\(\%) $\uparrow$" in lines[at - 1]
+
+
+def test_a_long_table_for_a_paper_is_several_of_a_page_each():
+    board = leaderboard(
+        runs(*({**SPARSE, "config_label": f"c{n}", "accuracy": [0.5 + n / 100, 0.6, 0.7]} for n in range(30)))
+    )
+    text = latex(board, LOOK, "of all")
+    assert text.count(r"\begin{tabularx}{\textwidth}") == text.count(r"\end{table}") == 2
+    assert text.count(r"\caption{of all (continued)}") == 1
+    assert all(text.count(f"c{n} &") + text.count(f"c{n}$^\\dagger$ &") == 1 for n in range(30))
 
 
 def test_an_empty_board_is_said_in_words():

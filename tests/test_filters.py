@@ -67,7 +67,7 @@ def test_repeated_conditions_must_all_hold():
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("sparsty>0.9", r"unknown column 'sparsty'; valid: flag, label, limit, method, seed, sparsity$"),
+        ("sparsty>0.9", r"unknown column 'sparsty'.*; valid: flag, label, limit, method, seed, sparsity$"),
         ("method<ssvi", r"'method<ssvi': < compares numbers only; use = or != for text$"),
         ("method<3", r"'method<3': method is 'dense_vi' in some cell, which is not a number; use = or !=$"),
         ("flag>0", r"'flag>0': flag is 'true' in some cell, which is not a number"),

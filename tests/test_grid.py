@@ -130,7 +130,7 @@ def test_more_seeds_add_their_runs_only(toy, here):
 def test_conditions_and_overrides_choose_what_runs(toy, here):
     status, out, _ = toy("--where", "criterion=snr,seed=1", "--set", "epochs=1")
     assert status == 0
-    assert "1 runs: 1 pending" in out and "ssvi" in out and "epochs=1" in out
+    assert "1 run: 1 pending" in out and "ssvi" in out and "epochs=1" in out
     (run_id,) = statuses(here / "results")
     config = Store(here / "results").run(run_id).read("spec")["config"]
     assert (config["seed"], config["method"]["criterion"], config["training"]["epochs"]) == (1, "snr", 1)
@@ -318,15 +318,27 @@ def test_a_dry_run_shows_every_cell_and_why_some_are_omitted(toy, here):
 
 MALFORMED = "question: [unclosed\nscales: {demo"
 BAD = {
-    "suite": (["--suite", "criteria_ablatoin"], "unknown suite 'criteria_ablatoin'; valid: "),
+    "suite": (
+        ["--suite", "criteria_ablatoin"],
+        "unknown suite 'criteria_ablatoin' (did you mean 'criteria_ablation'?); valid: ",
+    ),
     "no suite": ([], "the following arguments are required: --suite"),
     "suite file": (["--suite", "./none.yaml"], "none.yaml"),
     "malformed YAML": (["--suite", "./bad.yaml"], "bad.yaml:2: malformed YAML"),
-    "method in a suite": (["--suite", "./method.yaml"], "unknown method 'svsi'; valid: "),
-    "data set in a suite": (["--suite", "./dataset.yaml"], "unknown data set 'toy_blob'; valid: "),
+    "method in a suite": (
+        ["--suite", "./method.yaml"],
+        "unknown method 'svsi' (did you mean 'ssvi'?); valid: ",
+    ),
+    "data set in a suite": (
+        ["--suite", "./dataset.yaml"],
+        "unknown data set 'toy_blob' (did you mean 'toy_blobs'?); valid: ",
+    ),
     "scale": (["--suite", "./toy.yaml", "--scale", "paper"], "unknown scale 'paper'; valid: demo"),
     "executor": (["--suite", "./toy.yaml", "--executor", "cloud"], "--executor: invalid choice: 'cloud'"),
-    "key": (["--suite", "./toy.yaml", "--set", "epoch=1"], "--set: unknown key 'epoch'; valid: "),
+    "key": (
+        ["--suite", "./toy.yaml", "--set", "epoch=1"],
+        "--set: unknown key 'epoch' (did you mean 'epochs'?); valid: ",
+    ),
     "no value": (["--suite", "./toy.yaml", "--set", "epochs"], "--set"),
     "value": (["--suite", "./toy.yaml", "--set", "epochs=many"], "epochs"),
     "method": (["--suite", "./toy.yaml", "--set", "method=svsi"], "--set: the method can't be overridden"),
@@ -334,7 +346,7 @@ BAD = {
     "network": (["--suite", "./toy.yaml", "--set", "network=none"], "unknown network 'none'; valid: "),
     "criterion": (
         ["--suite", "./toy.yaml", "--set", "criterion=srn"],
-        "criterion: 'srn' is not valid; valid: abs_mean, ",
+        "criterion: 'srn' is not valid (did you mean 'snr'?); valid: abs_mean, ",
     ),
     "negative sparsity": (
         ["--suite", "./toy.yaml", "--set", "sparsity=-0.1"],
@@ -348,7 +360,7 @@ BAD = {
     ),
     "column": (
         ["--suite", "./toy.yaml", "--where", "sparsty=0.5"],
-        "--where: unknown column 'sparsty'; valid: ",
+        "--where: unknown column 'sparsty' (did you mean 'sparsity'?); valid: ",
     ),
     "condition": (["--suite", "./toy.yaml", "--where", "sparsity"], "--where"),
     "nothing chosen": (["--suite", "./toy.yaml", "--where", "seed=17"], "no cell fulfils 'seed=17'"),
@@ -365,7 +377,7 @@ BAD = {
     ),
     "unknown key of a profile": (
         ["--suite", "./toy.yaml", "--executor", "slurm", "--set", "slurm.gpu=1"],
-        "--set slurm: unknown key 'gpu'; valid: account, ",
+        "--set slurm: unknown key 'gpu' (did you mean 'gpus'?); valid: account, ",
     ),
     "no such file": (
         ["--suite", "./toy.yaml", "--executor", "slurm", "--profile", "./nowhere.yaml"],
@@ -399,7 +411,7 @@ def test_a_dry_run_says_as_what_jobs_slurm_would_get_it(call, here, monkeypatch)
     (commands := here / "commands").mkdir()
     monkeypatch.setenv("PATH", str(commands))
     status, out, _ = call(*asked)
-    assert status == 0 and out.endswith("cannot start: there is no SLURM here: sbatch is not on PATH\n")
+    assert status == 2 and out.endswith("cannot start: there is no SLURM here: sbatch is not on PATH\n")
     for name, script in (("sbatch", "exit 0"), ("scontrol", "echo 'MaxArraySize = 3'")):
         (commands / name).write_text(f"#!/bin/sh\n{script}\n")
         (commands / name).chmod(0o755)
@@ -513,10 +525,13 @@ def test_one_run_that_fails_is_status_1_with_the_reason(call):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "method=svsi"], "unknown method 'svsi'; valid: "),
+        (["--set", "method=svsi"], "unknown method 'svsi' (did you mean 'ssvi'?); valid: "),
         (["--set", "dataset=none"], "unknown data set 'none'; valid: "),
-        (["--set", "criterion=srn"], "criterion: 'srn' is not valid; valid: abs_mean, "),
-        (["--set", "epoch=3"], "unknown key 'epoch'; valid: "),
+        (
+            ["--set", "criterion=srn"],
+            "criterion: 'srn' is not valid (did you mean 'snr'?); valid: abs_mean, ",
+        ),
+        (["--set", "epoch=3"], "unknown key 'epoch' (did you mean 'epochs'?); valid: "),
         (["--set", "sparsity=1.0"], "sparsity: 1.0 lies outside [0, 1)"),
         (["--set", "epochs"], "--set"),
         (["--seed", "one"], "--seed: invalid int value: 'one'"),
@@ -554,7 +569,7 @@ def test_status_of_a_grid_with_a_failed_run_is_1_and_names_the_reason(call, toy,
     ("arguments", "words"),
     [
         (["--suite", "toi"], "results: no suite toi was launched; there are: toy"),
-        (["--scale", "paper"], "results: no suite at scale paper was launched; there are: toy"),
+        (["--scale", "paper"], "results: no suite at scale paper was launched; there are: demo"),
         (["--results", "none"], "results folder none: does not exist"),
         (["--seeds", "0"], "unrecognized arguments: --seeds 0"),
     ],
@@ -716,7 +731,7 @@ COMMANDS = {
         ["--set", "epochs=1"],
         ["--set", "epoch=1"],
         "accuracy=",
-        "unknown key 'epoch'; valid: ",
+        "unknown key 'epoch' (did you mean 'epochs'?); valid: ",
     ),
     "status": ("bench.status", [], ["--suite", "none"], "1/1 runs: 1 done", "no suite none was launched"),
     "list": ("bench.list", ["methods"], ["method"], "ssvi", "unknown kind 'method'; valid: suites, "),

@@ -172,9 +172,9 @@ def test_grey_images_are_repeated_to_three_channels():
 @pytest.mark.parametrize(
     ("model", "task", "words"),
     [
-        ("resnet19", DIGITS, "unknown model 'resnet19'; did you mean: resnet18"),
-        ("ResNet18", DIGITS, "unknown model 'ResNet18'; did you mean: resnet18"),
-        ("xyz", DIGITS, "unknown model 'xyz'; did you mean: resnet18, vgg11_bn"),
+        ("resnet19", DIGITS, "unknown model 'resnet19' (did you mean 'resnet18'?)"),
+        ("ResNet18", DIGITS, "unknown model 'ResNet18' (did you mean 'resnet18'?)"),
+        ("xyz", DIGITS, "unknown model 'xyz'; valid: resnet18, vgg11_bn"),
         ("vit_b_16", DIGITS, "vit_b_16 for 8x8: Input shape indivisible by patch size!"),
         ("vit_b_16", Task((3, 32, 16), 10, 1), "vit_b_16 takes square images, got 32x16"),
         ("vgg11", DIGITS, "network torchvision: does not take inputs of 1x8x8: "),
@@ -240,7 +240,7 @@ def test_building_leaves_the_global_stream_and_the_run_s_streams_alone(name):
     [
         ("mlp", {"hidden": [256, 0]}, r"hidden: 0 lies outside \[1, inf\)"),
         ("mlp", {"hidden": "256"}, "hidden: expected list of integer, got '256'"),
-        ("mlp", {"width": 3}, "unknown key 'width'; valid: convert, hidden"),
+        ("mlp", {"width": 3}, "unknown key 'width'.*; valid: convert, hidden"),
         ("cnn", {"channels": [-1]}, r"channels: -1 lies outside \[1, inf\)"),
         ("cnn", {"channels": []}, "channels: needs at least one convolution"),
         ("resnet18", {"blocks": []}, "blocks: needs at least one stage"),

@@ -17,7 +17,7 @@ from rich.console import Console
 from bench import status
 from bench.cli import live
 from bench.cli.live import named, render, shown
-from bench.cli.summary import _SHOWN, Ranking, print_share, print_summary
+from bench.cli.summary import _SHOWN, Ranking, print_best, print_next, print_share, print_summary
 from bench.monitoring import progress
 from bench.monitoring.progress import Item, Progress, Running, Snapshot, duration
 from bench.results import claims
@@ -491,7 +491,7 @@ def test_watching_ends_when_all_is_settled(store, capsys, monkeypatch):
         (["--suite", "another"], "no suite another was launched; there are: criteria_ablation"),
         (
             ["--suite", "criteria_ablation", "--scale", "paper"],
-            "no suite criteria_ablation at scale paper was launched; there are: criteria_ablation",
+            "no criteria_ablation at scale paper was launched; there are: demo",
         ),
         (["--suite", "../up"], '"../up" is not a name for a suite'),
     ],
@@ -507,3 +507,50 @@ def test_a_results_folder_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(StoreError, match="does not exist"):
         status.main(["--results", str(tmp_path / "none")])
     assert os.listdir(tmp_path) == []
+
+
+def best(*configurations, score="accuracy"):
+    """What is said of the best of some configurations: a name, and the score of each seed."""
+    rows = [
+        {
+            "run_id": f"{number:06x}{seed:06x}", "config_id": name, "config_label": name, "scale": "demo",
+            "status": "done", "dataset": "digits", "network": "mlp", "seed": seed, score: value,
+        }
+        for number, (name, values) in enumerate(configurations)
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=240)
+    print_best(console, pd.DataFrame(rows), score)
+    return console.file.getvalue()
+
+
+def test_the_best_is_named_and_whether_its_lead_is_real():
+    close = best(("a", [0.90, 0.91, 0.92]), ("b", [0.91, 0.90, 0.93]), ("c", [0.1, 0.11, 0.12]))
+    assert close.startswith("best accuracy % on digits, mlp: b, 91.33 ± ")
+    assert "its lead may be chance: 1 of 2 others can't be told apart from it, the next is a (" in close
+    far = best(("a", [0.5, 0.52, 0.51]), ("b", [0.9, 0.91, 0.92]))
+    assert far.startswith("best accuracy % on digits, mlp: b, 91.00 ± ")
+    assert "its lead is more than chance: told apart from every other one" in far
+    lower = best(("a", [0.3, 0.31]), ("b", [0.9, 0.8]), score="nll")
+    assert lower.startswith("best NLL on digits, mlp: a, 0.305 ± ")
+    alone = best(("a", [0.5]), ("b", [0.9]))
+    assert "b, 90.00; with one seed each, it can't be told whether its lead is more than chance" in alone
+    assert best(("a", [0.5, 0.6])) == ""
+
+
+@pytest.mark.parametrize(
+    ("statuses", "command"),
+    [
+        (
+            ["done", "failed"],
+            "next: python -m bench.report --suite toy --scale demo --results 'my results'\n",
+        ),
+        (["failed", "pending"], "next: python -m bench.logs run0 --results 'my results'\n"),
+        (["pending"], ""),
+    ],
+)
+def test_the_next_command_can_be_pasted(statuses, command):
+    console = Console(file=io.StringIO(), width=240)
+    runs = pd.DataFrame({"run_id": [f"run{n}" for n in range(len(statuses))], "status": statuses})
+    print_next(console, runs, "toy", "demo", "my results")
+    assert console.file.getvalue() == command

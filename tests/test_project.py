@@ -106,7 +106,7 @@ def test_methods_and_single_runs_need_no_more_than_they_say():
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
     sys.modules[name] = None  # importing it raises ImportError
-import bench.run, methods
+import bench.run, bench.runner.execute, methods
 for module in pkgutil.walk_packages(methods.__path__, "methods."):
     importlib.import_module(module.name)
 print(*methods.names())

@@ -169,12 +169,12 @@ def test_a_run_that_fails_says_why_and_is_tried_again(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sparsty": 0.5}, "bench.train: unknown key 'sparsty'; valid: .*method.sparsity"),
-        ({"method": "svi"}, "bench.train: unknown method 'svi'; valid: .*ssvi"),
+        ({"sparsty": 0.5}, "bench.train: unknown key 'sparsty'.*; valid: .*method: .*sparsity"),
+        ({"method": "svi"}, "bench.train: unknown method 'svi'.*; valid: .*ssvi"),
         ({"sparsity": 2}, "bench.train: method: sparsity: .*2"),
         ({"threads": 0}, "threads: 0 is not a positive whole number"),
         ({"device": "cuda:99"}, "this machine has no device 'cuda:99'; valid: auto, cpu"),
-        ({"execution": "fast"}, "unknown execution 'fast'; valid: auto, dense, sparse"),
+        ({"execution": "fast"}, "unknown execution 'fast'.*; valid: auto, dense, sparse"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, settings, message):
@@ -260,14 +260,14 @@ def test_cells_that_mean_the_same_are_omitted_with_the_reason():
 def test_settings_make_other_runs_and_wrong_ones_are_one_line(suite):
     assert set(bench.plan(suite).cells["run_id"]).isdisjoint(bench.plan(suite, epochs=2).cells["run_id"])
     for arguments, message in (
-        ({"suite": "nope"}, "unknown suite 'nope'; valid: "),
-        ({"suite": suite, "scale": "huge"}, "unknown scale 'huge'; valid: demo"),
+        ({"suite": "nope"}, "unknown suite 'nope'.*; valid: "),
+        ({"suite": suite, "scale": "huge"}, "unknown scale 'huge'.*; valid: demo"),
         ({"suite": suite, "where": "colour=red"}, "unknown column 'colour'"),
         ({"suite": suite, "epoch": 2}, "unknown key 'epoch'"),
     ):
         with pytest.raises(UserError, match=message):
             bench.plan(**arguments)
-    with pytest.raises(UserError, match="unknown executor 'slurm'; valid: inline, local"):
+    with pytest.raises(UserError, match=r"unknown executor 'slurm'.*; valid: inline, local"):
         bench.plan(suite).run(executor="slurm")
     with pytest.raises(UserError, match="suite cost measures time, so its runs come one at a time; valid: 1"):
         bench.plan("cost", seeds=0).run(workers=2)

@@ -143,7 +143,7 @@ def test_another_criterion_is_at_its_own_version(monkeypatch):
     one, other = (parse_spec(nest({**names, "criterion": name})) for name in ("snr", "mean_exp"))
     assert one.replaced({"method.criterion": "mean_exp"}).run_id == other.run_id
     assert other.replaced({"method.criterion": "snr"}).run_id == one.run_id
-    with pytest.raises(UserError, match=r"^here: method: unknown key 'epoch'; valid: "):
+    with pytest.raises(UserError, match=r"^here: method: unknown key 'epoch'.*; valid: "):
         one.replaced({"method.epoch": 1}, "here")
 
 
@@ -280,18 +280,18 @@ def test_dotted_keys_may_stand_before_the_names_they_need():
 @pytest.mark.parametrize(
     ("flat", "message"),
     [
-        ({"sparsiti": 0.5}, r"^here: unknown key 'sparsiti'; valid: .*method\.sparsity"),
-        ({"method.sparsiti": 0.5}, r"^here: unknown key 'method\.sparsiti'; valid: "),
+        ({"sparsiti": 0.5}, r"^here: unknown key 'sparsiti'.*; valid: .*method: .*sparsity"),
+        ({"method.sparsiti": 0.5}, r"^here: unknown key 'method\.sparsiti'.*; valid: "),
         ({"network.sparsity": 0.5}, r"^here: unknown key 'network\.sparsity'"),
         ({"width": 5}, r"^here: key 'width' is ambiguous; write network\.width or method\.width$"),
         ({"epochs": 5, "training.epochs": 5}, r"^here: key 'training\.epochs' is given twice$"),
         ({"epochs": 5, "training": {"epochs": 5}}, r"^here: key 'training\.epochs' is given twice$"),
         ({"training": {"epochs": 5}, "training.epochs": 5}, r"^here: key 'training\.epochs' is given twice$"),
         ({"training": 5}, r"^here: training: expected a mapping, got 5$"),
-        ({"method": "spec_methd"}, r"^here: unknown method 'spec_methd'; valid: .*spec_method"),
-        ({"method": None}, r"^here: unknown method None; valid: "),
-        ({"dataset": "nope"}, r"^here: unknown data set 'nope'; valid: "),
-        ({"network": ["mlp"]}, r"^here: unknown network \['mlp'\]; valid: "),
+        ({"method": "spec_methd"}, r"^here: unknown method 'spec_methd'.*; valid: .*spec_method"),
+        ({"method": None}, r"^here: unknown method None.*; valid: "),
+        ({"dataset": "nope"}, r"^here: unknown data set 'nope'.*; valid: "),
+        ({"network": ["mlp"]}, r"^here: unknown network \['mlp'\].*; valid: "),
     ],
     ids=str,
 )
@@ -327,13 +327,13 @@ def test_a_bad_value_is_one_line_with_its_key(flat, message):
     ("config", "message"),
     [
         ({**NAMES, "schema": 2}, r"^configuration: schema 2; this version reads 1$"),
-        ({**NAMES, "sparsity": 0.5}, r"^unknown key 'sparsity'; valid: .*training"),
+        ({**NAMES, "sparsity": 0.5}, r"^unknown key 'sparsity'.*; valid: .*training"),
         ({"dataset": "spec_data"}, r"^configuration: missing key 'network'$"),
         (
             {**NAMES, "method": {"name": "spec_method", "version": 1}},
             r"^method spec_method has version 2, the run is of 1$",
         ),
-        ({**NAMES, "method": {"sparsity": 0.5}}, r"^unknown method None; valid: "),
+        ({**NAMES, "method": {"sparsity": 0.5}}, r"^unknown method None.*; valid: "),
     ],
     ids=str,
 )
@@ -371,11 +371,11 @@ class Every:
         ({"needed": 1, "either": -1}, r"^at: either: -1\.0 lies outside"),
         ({"needed": 1, "either": [1]}, r"^at: either: expected string, got \[1\]$"),
         ({"needed": 1, "names": ["a", "c"]}, r"^at: names: 'c' is not valid; valid: a, b$"),
-        ({"needed": 1, "inner": {"y": 1}}, r"^at: inner: unknown key 'y'; valid: x$"),
+        ({"needed": 1, "inner": {"y": 1}}, r"^at: inner: unknown key 'y'.*; valid: x$"),
         ({"needed": 1, "inner": {"x": 11}}, r"^at: inner: x: 11 lies outside \[0, 9\]$"),
         ({"needed": 1, "inner": 3}, r"^at: inner: expected mapping, got 3$"),
         ({"needed": 1, "table": [1]}, r"^at: table: expected mapping, got \[1\]$"),
-        ({"needed": 1, 2: 3}, r"^at: unknown key 2; valid: "),
+        ({"needed": 1, 2: 3}, r"^at: unknown key 2.*; valid: "),
         ([1], r"^at: expected a mapping, got \[1\]$"),
     ],
     ids=str,

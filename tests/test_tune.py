@@ -15,7 +15,7 @@ import yaml
 
 from bench import grid, tune
 from bench.cli.entry import entry as entry_
-from bench.planning import expansion, suite, tuned_settings
+from bench.planning import expansion, suite, suite_names, tuned_settings
 from bench.planning.search_space import parse_range
 from bench.planning.search_spec import check_searchable, parse_search, trials
 from bench.planning.suite import load, parse_suite
@@ -130,7 +130,7 @@ def test_what_is_no_range_is_one_line(value, message):
     ("keys", "message"),
     [
         ({"space": {}}, ": space: no key to search"),
-        ({"speed": 1}, ": unknown key 'speed'; valid: at, metric, seeds, space, trials"),
+        ({"speed": 1}, ": unknown key 'speed'.*; valid: at, metric, seeds, space, trials"),
         ({"trials": 0}, r"trials: 0 lies outside \[1, inf\)"),
         ({"metric": "nll_test"}, "metric: 'nll_test' is not valid; valid: nll_val, brier_val, accuracy_val"),
         ({"seeds": "0-2"}, "seeds: 0 is kept for reported runs; valid: 100 and up"),
@@ -150,7 +150,7 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
     [
         (
             {"space": {"spead": [1, 2]}},
-            r"space: unknown key 'spead'; valid: (?!.*method\.sparsity).*method\.replace_every",
+            r"space: unknown key 'spead'.*; valid: (?!.*method: .*sparsity).*method: .*replace_every",
         ),
         (
             {"space": {"epochs": [1, 2]}},
@@ -722,7 +722,7 @@ def test_what_was_chosen_for_a_family_that_is_gone_is_named(write, call, here):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("training.lr: 0.1", "training.speed: 0.1", r"chosen: unknown key 'training\.speed'; valid: "),
+        ("training.lr: 0.1", "training.speed: 0.1", r"chosen: unknown key 'training\.speed'.*; valid: "),
         (
             "training.lr: 0.1",
             "training.epochs: 9",
@@ -731,9 +731,9 @@ def test_what_was_chosen_for_a_family_that_is_gone_is_named(write, call, here):
         ("training.lr: 0.1", "network.dropout: 0", r"chosen: 'network\.dropout' can't be searched: valid"),
         ("training.lr: 0.1", "protocol: refit", "chosen: 'protocol' can't be searched"),
         ("training.lr: 0.1", "seed: 100", "chosen: 'seed' can't be searched"),
-        ("recipe: default", "recipe: fast", "unknown recipe 'fast'; valid: .*released"),
-        ("training.lr: 0.1", "lr: 0.1", r"chosen: unknown key 'lr'; valid: .*training\.lr"),
-        ("method: ssvi", "method: svi", "unknown method 'svi'; valid: "),
+        ("recipe: default", "recipe: fast", "unknown recipe 'fast'.*; valid: .*released"),
+        ("training.lr: 0.1", "lr: 0.1", r"chosen: unknown key 'lr'.*; valid: .*training: .*lr"),
+        ("method: ssvi", "method: svi", "unknown method 'svi'.*; valid: "),
         ("network: toy_network", "network: {name: toy_network, width: 3}", "unknown key 'width'"),
         ("trials: 3", "trials: three", "trials: expected integer, got 'three'"),
         ("    metric: nll_val\n", "", "missing key 'metric'"),
@@ -761,7 +761,7 @@ def test_a_chosen_value_that_is_none_names_the_file(write, here):
 def test_a_file_of_choices_is_no_suite(tmp_path, monkeypatch):
     (tmp_path / "toy.yaml").write_text(SUITE)
     (tmp_path / "toy.tuned.yaml").write_text("")
-    monkeypatch.setattr(suite, "FOLDER", tmp_path)
+    monkeypatch.setattr(suite_names, "FOLDER", tmp_path)
     assert [name for name in suite.names() if name.startswith("toy")] == ["toy"]
     assert load("toy").chosen == {}
 

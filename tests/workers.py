@@ -29,7 +29,7 @@ from tests import toys
 
 context = multiprocessing.get_context("forkserver")
 # pytest is the main module, which every child loads again
-context.set_forkserver_preload(["pytest", "torch._dynamo", "bench.run", "tests.workers"])
+context.set_forkserver_preload(["pytest", "torch._dynamo", "bench.runner.execute", "tests.workers"])
 
 
 @METHODS.register

@@ -21,6 +21,7 @@ from bench.planning import suite as suites
 from bench.planning.plan import Plan
 from bench.reporting.collecting import collect
 from bench.results.store import Store
+from bench.results.words import counted
 from methods.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class SuitePlan:
     def __repr__(self) -> str:
         cells = self._plan.cells
         omitted = sum(cell.omitted is not None for cell in cells)
-        return f"SuitePlan({self._plan.suite}, {self._plan.scale}: {len(cells) - omitted} runs to train)"
+        runs = counted(len(cells) - omitted, "run")
+        return f"SuitePlan({self._plan.suite}, {self._plan.scale}: {runs} to train)"
 
     @property
     def cells(self) -> pd.DataFrame:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.cli.entry import BAD_INPUT, typed_as
 from bench.experiment.execution import MODES, Execution, on_this_machine
+from methods.core.errors import meant
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 _WIDTH = 240
 #: Beginning of keys in ``--set`` that belong to a SLURM profile, not to runs.
 _SLURM = "slurm."
+
+
+#: What argparse says of an option that there is not, and of a word that is not a choice.
+_UNRECOGNIZED = re.compile(r"unrecognized arguments: (--[\w-]+)")
+_INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +41,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
+        if found := _UNRECOGNIZED.match(message):
+            message += meant(found[1], (word for action in self._actions for word in action.option_strings))
+        elif found := _INVALID_CHOICE.search(message):
+            message += meant(found[1], re.findall(r"[\w.-]+", found[2]))
         self.exit(BAD_INPUT, f"error: {message}; see {self.prog} --help\n")
 
 

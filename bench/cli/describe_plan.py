@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from bench.cli.describe_settings import describe_settings
 from bench.planning.estimate import Estimate
 from bench.planning.plan import Plan
+from bench.results.words import counted
 
 _WIDTH = 100
 
@@ -43,9 +44,10 @@ def describe_cost(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
     counts = Counter(statuses.get(spec.run_id, "pending") for spec in plan.specs)
     omitted = len(plan.cells) - counts.total()
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = [f"{len(plan.cells)} cells: {counts.total()} runs ({by_status}), {omitted} omitted"]
+    cells, runs = counted(len(plan.cells), "cell"), counted(counts.total(), "run")
+    lines = [f"{cells}: {runs} ({by_status}), {omitted} omitted"]
     hours = " or ".join(f"{_rounded(hours)} {name}-hours" for name, hours in estimate.hours.items())
-    lines.append(f"about {hours} for the {estimate.runs} runs that are left")
+    lines.append(f"about {hours} for the {counted(estimate.runs, 'run')} left")
     for sentence in estimate.basis:
         lines += textwrap.wrap(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")
     return lines

@@ -15,6 +15,7 @@ from bench.experiment import preflight
 from bench.experiment.execution import Execution
 from bench.experiment.problem import problem_of
 from bench.experiment.spec import RunSpec
+from bench.results.words import counted
 from methods.core.streams import Streams
 from methods.layers import execution
 from methods.layers.parameter_report import Row, report
@@ -55,7 +56,9 @@ def preview(
     if spec.training.budget != "epochs":
         epochs, nominal = problem.budget.epochs, spec.training.epochs
         most = ", the most that is allowed" if epochs == spec.training.budget_cap * nominal else ""
-        facts["budget"] = f"{spec.training.budget}: {epochs} epochs, {epochs / nominal:.4g} x {nominal}{most}"
+        facts["budget"] = (
+            f"{spec.training.budget}: {counted(epochs, 'epoch')}, {epochs / nominal:.4g} x {nominal}{most}"
+        )
     settings = describe_settings([(spec, origins)])
     return "\n".join(
         [head, "", *settings, "", *_table(report(module)), "", *(f"{k}: {v}" for k, v in facts.items())]
@@ -64,7 +67,10 @@ def preview(
 
 def _execution(module: nn.Module) -> str:
     ways = Counter(execution.report(module).values())
-    return "; ".join(f"{count} layers {way}" for way, count in ways.items()) or "dense: no variational layer"
+    return (
+        "; ".join(f"{counted(count, 'layer')} {way}" for way, count in ways.items())
+        or "dense: no variational layer"
+    )
 
 
 def _table(rows: list[Row]) -> list[str]:

@@ -14,6 +14,7 @@ from bench.experiment.notation import show
 from bench.planning.estimate import Estimate
 from bench.planning.search_spec import FamilySearch
 from bench.planning.tuned_settings import is_current
+from bench.results.words import counted
 
 if TYPE_CHECKING:
     from bench.tuning.study import Outcome, Part, Searching
@@ -39,14 +40,16 @@ def describe_search(searching: Searching, statuses: Mapping[str, str], estimate:
 
 def _described(searching: Searching, part: Part) -> list[str]:
     found, seeds = part.found, len(searching.search.seeds)
-    lines = [f"{found.family}: {len(part.trials)} trials, {len(part.trials) * seeds} runs"]
+    lines = [
+        f"{found.family}: {counted(len(part.trials), 'trial')}, {counted(len(part.trials) * seeds, 'run')}"
+    ]
     own = found.own
     lines += [f"    {item}, now {show(own[key])}" for key, item in found.ranges.items()]
     if found.written:
         lines.append(f"    not searched, as its grid writes them: {', '.join(found.written)}")
     if (record := searching.before(part)) is not None:
         stale = "" if is_current(record, searching.search, found) else ", not by the search as it is now"
-        lines.append(f"    chosen before, by {record.trials} trials{stale}: {show(record.chosen)}")
+        lines.append(f"    chosen before, by {counted(record.trials, 'trial')}{stale}: {show(record.chosen)}")
     return lines
 
 
@@ -57,7 +60,7 @@ def _why_fixed(found: FamilySearch) -> str:
 def print_outcomes(searching: Searching, outcomes: Sequence[Outcome], console: Console) -> None:
     """A table of what was chosen for each family, beside its settings untuned."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(f"{searching.search.metric} over {len(searching.search.seeds)} seeds")
+    table.add_column(f"{searching.search.metric} over {counted(len(searching.search.seeds), 'seed')}")
     for head in ("trials", "failed", "untuned", "chosen"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("settings")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.results.files import StoreError, printable
+from methods.core.errors import meant
 
 #: Exit statuses; the last two are those of a shell.
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -97,7 +98,10 @@ def entry(main: Callable[[], int]) -> NoReturn:
     except Exception as error:
         if not isinstance(error, _loaded_user_errors()):
             raise
-        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        if isinstance(error, StoreError) and error.there:
+            text += meant(error.name, error.there)
+        print(f"error: {printable(text)}", file=sys.stderr)
         status = BAD_INPUT
     sys.exit(status)
 

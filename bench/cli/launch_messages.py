@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli.live import counted, say
+from bench.cli.live import say
 from bench.monitoring.progress import Snapshot
 from bench.monitoring.slurm_records import Task
 from bench.planning.plan import Plan
 from bench.results.files import shell_path
+from bench.results.words import counted
 
 
 def submission_foreseen(runs: int, jobs: int, arrays: int) -> str:
@@ -44,7 +45,8 @@ class LaunchMessages:
 
     def begins(self, before: Snapshot) -> None:
         """Say which plan is launched, and how many of its runs have each status."""
-        self.say(f"{self._plan.suite}, scale {self._plan.scale}: {before.total} runs: {before.counted()}")
+        runs = counted(before.total, "run")
+        self.say(f"{self._plan.suite}, scale {self._plan.scale}: {runs}: {before.counted()}")
 
     def corrupted(self, run_id: str, fault: str, aside: Path) -> None:
         """Say that a corrupted run was set aside."""
@@ -69,7 +71,9 @@ class LaunchMessages:
 
     def fewer_fit(self, fit: int, wanted: int) -> None:
         """Say that memory allows fewer runs at once than cores or GPUs do."""
-        self.say(f"memory has room for {fit} runs at once, not for {wanted}; --workers overrides this")
+        self.say(
+            f"memory has room for {counted(fit, 'run')} at once, not for {wanted}; --workers overrides this"
+        )
 
     def not_shared(self, where: str) -> None:
         """Say that other nodes do not see the results folder."""

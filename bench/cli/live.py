@@ -114,8 +114,3 @@ def _time_left(snapshot: Snapshot) -> str:
     if snapshot.seconds_left is None or snapshot.settled == snapshot.total:
         return ""
     return f"; about {duration(snapshot.seconds_left)} left"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: ``1 run``, ``12 runs``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

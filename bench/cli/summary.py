@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.live import counted, say
+from bench.cli.live import say
 from bench.monitoring.progress import duration, reason
 from bench.results.files import printable
 from bench.results.tables.columns import definitions
-from bench.statistics.seeds import paired, summarise
+from bench.results.words import counted
+from bench.statistics.seeds import ALPHA, MOST_COMPARED, paired, ranking, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,6 +139,71 @@ def print_summary(
         say(console, "failed runs are not repeated without --retry-failed")
     if cancelled := int((runs["status"] == "cancelled").sum()):
         say(console, f"cancelled: {counted(cancelled, 'run')}; the same command computes the rest")
+
+
+def print_best(console: Console, runs: pd.DataFrame, score: str) -> None:
+    """Print the best configuration on each data set and network, and whether its lead is more than chance.
+
+    Parameters
+    ----------
+    console
+        Console to print to.
+    runs
+        Rows of the table ``runs`` of one scale.
+    score
+        Column of the table ``runs`` that decides which is best.
+    """
+    _, head, factor, digits = next(shown for shown in _SHOWN if shown[0] == score)
+    done = runs[(runs["status"] == "done") & runs[score].notna()]
+    labels = done.drop_duplicates("config_id").set_index("config_id")["config_label"]
+    for (dataset, network), here in done.groupby(["dataset", "network"], sort=False, observed=True):
+        number = here["config_id"].nunique()
+        if not 1 < number <= MOST_COMPARED:
+            continue
+        means = summarise(here, metrics=[score]).set_index("config_id")
+        ranks = ranking(here, score)
+        best = ranks["config_id"].iloc[0]
+        mean = _cell(means.loc[best].to_dict(), score, factor, digits)
+        words = _lead(ranks.iloc[1:], labels)
+        text = f"best {head} on {dataset}, {network}: {labels[best]}, {mean}; {words}"
+        say(console, printable(text))
+
+
+def _lead(others: pd.DataFrame, labels: pd.Series) -> str:
+    """Say whether the best configuration is told apart from the others, which are sorted, best first."""
+    tied = others[~others["separable"]]
+    tests = f"t-tests at {ALPHA:.0%} after Holm's correction"
+    if tied.empty:
+        return f"its lead is more than chance: told apart from every other one ({tests})"
+    if others["p_holm"].isna().all():
+        return "with one seed each, it can't be told whether its lead is more than chance"
+    next_best = labels[tied["config_id"].iloc[0]]
+    return (
+        f"its lead may be chance: {len(tied)} of {len(others)} others can't be told apart from it, "
+        f"the next is {next_best} ({tests})"
+    )
+
+
+def print_next(console: Console, runs: pd.DataFrame, suite: str, scale: str, results: str) -> None:
+    """Print the command that shows more: a report of what is done, or the log of the first run that failed.
+
+    Parameters
+    ----------
+    console
+        Console to print to.
+    runs
+        Rows of the table ``runs``.
+    suite, scale, results
+        As they were launched; the results folder as it was typed.
+    """
+    failed = runs.loc[runs["status"] == "failed", "run_id"]
+    if (runs["status"] == "done").any():
+        words = ["bench.report", "--suite", suite, "--scale", scale]
+    elif len(failed):
+        words = ["bench.logs", str(failed.iloc[0])]
+    else:
+        return
+    say(console, f"next: {shlex.join(['python', '-m', *words, '--results', results])}")
 
 
 def print_share(console: Console, computed: pd.DataFrame, seconds: float, workers: int) -> None:

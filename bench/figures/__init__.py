@@ -12,9 +12,9 @@ from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
-from bench.figures.leaderboard import MOST_COMPARED, grouped, is_tied, latex, leaderboard, shown
+from bench.figures.leaderboard import grouped, is_tied, latex, leaderboard, shown
 from bench.figures.overview import MOST_ROWS, best, coverage, forest
-from bench.figures.parts.axes import COSTS, SCORES, axes, ranked_by
+from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, within
@@ -45,6 +45,8 @@ from bench.figures.uncertainty import (
     shifts,
     tells_errors,
 )
+from bench.results.tables.columns import SCORES
+from bench.statistics.seeds import MOST_COMPARED
 
 __all__ = [
     "COSTS",

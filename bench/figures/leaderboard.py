@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.figures.parts.axes import SCORES, axes
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, Missing, interval
 from bench.figures.parts.verdicts import within
-from bench.statistics.seeds import ranking, summarise
+from bench.results.tables.columns import SCORES
+from bench.statistics.seeds import MOST_COMPARED, ranking, summarise
 
-#: Greatest number of configurations that are compared in pairs; twice as many would take seconds and
-#: hundreds of MB.
-MOST_COMPARED = 500
 #: Columns beside the score that decides the ranking.
 COLUMNS = ("accuracy", "nll", "ece", "posterior_gain_nll", "compression_vs_dense_vi", "train_flops_ratio")
 #: Marks of verdicts about a configuration and the best one.
 MARKS = {"best": "●", "equivalent": "●", "undecided": "○", "worse": "▽"}
 _WITH_INTERVAL = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
+#: Names of columns in tables for papers, where the full ones do not fit.
+_SHORT = {
+    "brier": "Brier",
+    "posterior_gain_nll": "gain",
+    "compression_vs_dense_vi": "compr.",
+    "train_flops_ratio": "FLOPs",
+}
+_ROWS_OF_A_PAGE = 18
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -93,29 +100,65 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
 
 
 def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
-    """Write the table in LaTeX (needs booktabs): the best mean is bold, a dagger marks ties with it."""
-    metrics = _metrics(board)
-    heads = ["configuration", "$n$"]
-    for metric in metrics:
-        axis = axes()[metric]
-        arrow = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}.get(axis.better or "", "")
-        unit = {"%": r" (\%)", "nats": ""}.get(axis.unit, "")
-        heads.append(f"{escape(axis.name)}{unit}{arrow}")
+    """Write ``board`` in LaTeX, as tables that fit the width of the text (needs booktabs and tabularx).
+
+    The best mean is bold, and a dagger marks ties with it. A long board is several tables, each of a page.
+    """
+    rows = _latex_rows(board)
+    parts = [rows[start : start + _ROWS_OF_A_PAGE] for start in range(0, len(rows), _ROWS_OF_A_PAGE)]
+    return "\n".join(
+        _latex_table(_metrics(board), part, f"{escape(caption)}{' (continued)' if number else ''}")
+        for number, part in enumerate(parts)
+    )
+
+
+def _latex_table(metrics: Sequence[str], rows: Sequence[str], caption: str) -> str:
+    heads = " & ".join(["configuration", "$n$", *map(_latex_head, metrics)])
+    size = r"\footnotesize" if len(metrics) <= len(COLUMNS) else r"\scriptsize"
+    columns = rf"@{{}}>{{\raggedright\arraybackslash\hangindent=1em}}Xr{'r' * len(metrics)}@{{}}"
     lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}",
-        rf"\begin{{tabular}}{{lr{'r' * len(metrics)}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
-    ]  # fmt: skip
+        r"\begin{table}",
+        rf"\centering{size}\setlength{{\tabcolsep}}{{3pt}}",
+        rf"\caption{{{caption}}}",
+        r"\vspace{4pt}",
+        rf"\begin{{tabularx}}{{\textwidth}}{{{columns}}}",
+        *(r"\toprule", rf"{heads} \\", r"\midrule", *rows, r"\bottomrule"),
+        r"\end{tabularx}",
+        r"\end{table}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _latex_head(metric: str) -> str:
+    """Return the head of a column: its short name above its unit and the direction that is better."""
+    axis = axes()[metric]
+    arrow = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}.get(axis.better or "", "")
+    unit = r"(\%) " if axis.unit == "%" else ""
+    return rf"\shortstack[r]{{{escape(_SHORT.get(metric, axis.name))}\\{unit}{arrow}}}"
+
+
+def _latex_rows(board: pd.DataFrame) -> list[str]:
+    metrics, lines = _metrics(board), []
     for number, row in enumerate(board.to_dict("records")):
-        label = escape(str(row["config_label"]))
+        label = _breakable(escape(str(row["config_label"])))
         cells = [rf"{label}$^\dagger$" if is_tied(row["separable"]) else label, str(int(row["n"]))]
         for metric in metrics:
             axis = axes()[metric]
             half_width = row[f"{metric}_half_width"] if metric in _WITH_INTERVAL else float("nan")
-            text = interval(row[f"{metric}_mean"], half_width, axis.digits, axis.factor)
-            text = text.replace("±", r"$\pm$").replace("–", "--")
-            cells.append(rf"\textbf{{{text}}}" if number == 0 and metric == metrics[0] else text)
+            mean, _, half = interval(row[f"{metric}_mean"], half_width, axis.digits, axis.factor).partition(
+                " ± "
+            )
+            mean = mean.replace("–", "--")
+            best = number == 0 and metric == metrics[0]
+            spread = rf"{{\scriptsize\,$\pm$\,{half}}}" if half else ""
+            cells.append((rf"\textbf{{{mean}}}" if best else mean) + spread)
         lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return lines
+
+
+def _breakable(label: str) -> str:
+    """Return an escaped label in which lines may break after ``_`` and commas, as they do at spaces."""
+    return re.sub(r"(\\_|,)", r"\1\\allowbreak{}", label)
 
 
 def is_tied(separable: object) -> bool:

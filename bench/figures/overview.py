@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import SCORES, axes
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, interval, signed
 from bench.figures.parts.verdicts import counted, said, within
+from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, paired, references_of
 from bench.statistics.splits import scope
 

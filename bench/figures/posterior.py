@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.figures.parts.axes import SCORES, axes
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Chart, Look, Missing
 from bench.figures.parts.configurations import short_names
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import scored
+from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, summarise
 from bench.statistics.splits import scope
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import SCORES, axes
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped
+from bench.results.tables.columns import SCORES
 from bench.statistics.nonparametric import (
     TooFew,
     average_ranks,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import COSTS, SCORES, Axis, axes
+from bench.figures.parts.axes import COSTS, Axis, axes
 from bench.figures.parts.chart import (
     BACKGROUND,
     Chart,
@@ -18,6 +18,7 @@ from bench.figures.parts.chart import (
     translucent,
     variant,
 )
+from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import pareto_front, summarise
 
 #: Claim of the SSVI paper's abstract: 10 to 20 times smaller than dense VI at a loss of less than 3 points.

@@ -51,23 +51,23 @@ def ready(plan: Plan, asked: Asked) -> Asked:
     return replace(asked, execution=execution)
 
 
-def foreseen(plan: Plan, asked: Asked, results: Path) -> list[str]:
-    """Return lines for ``--dry-run``: what would stop a launch, and which jobs it would submit to SLURM."""
+def foreseen(plan: Plan, asked: Asked, results: Path) -> tuple[list[str], list[str]]:
+    """Return lines for ``--dry-run``: which jobs a launch would submit to SLURM, and what would stop it."""
     missing = preflight.missing_data(plan.specs)
-    lines = [] if missing is None else [f"cannot start: {missing}"]
+    obstacles = [] if missing is None else [f"cannot start: {missing}"]
     if asked.profile is None:
-        return lines
+        return [], obstacles
     there = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     if not os.access(there, os.W_OK):
-        lines.append(f"cannot start: cannot write {there}")
+        obstacles.append(f"cannot start: cannot write {there}")
     found = plan.statuses(Store(results) if results.exists() else None)
     left = [spec for spec in plan.specs if found.get(spec.run_id) not in (*SETTLED, "queued", "running")]
     try:
         slurm_commands.check(asked.profile.sbatch())
         jobs = submission(plan, results, asked.profile, on_this_machine(asked.execution))
-        return [*lines, submission_foreseen(len(left), *jobs.shape(left))]
+        return [submission_foreseen(len(left), *jobs.shape(left))], obstacles
     except slurm_commands.SlurmError as error:
-        return [*lines, f"cannot start: {error}"]
+        return [], [*obstacles, f"cannot start: {error}"]
 
 
 def submission(plan: Plan, results: Path, profile: Profile, execution: Execution) -> Submission:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.experiment.notation import read_yaml
-from methods.core.errors import UserError
+from methods.core.errors import UserError, meant
 from methods.core.options import option, parse
 
 #: Folders of profiles: in the current folder, then in this checkout.
@@ -142,7 +142,9 @@ def _find(name: str) -> Path:
             known.setdefault(found.stem, found)
     if name not in known:
         there = ", ".join(known) or "none"
-        raise UserError(f"--profile {name}: there is no slurm/{name}.yaml; valid: {there}, or a path")
+        raise UserError(
+            f"--profile {name}: there is no slurm/{name}.yaml{meant(name, known)}; valid: {there}, or a path"
+        )
     return known[name]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.monitoring.slurm_queue import Places
 from bench.results import claims
-from bench.results.files import StoreError, printable
+from bench.results.files import StoreError, not_launched, printable
 from bench.results.integrity import require_files
 from bench.results.plans import planned
 from bench.results.run_folder import SETTLED, STATUSES, status_of
@@ -304,9 +304,10 @@ def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
     if scale is not None:
         plans = [plan for plan in plans if plan["scale"] == scale]
     if not plans:
-        what = " ".join(part for part in ("suite", suite, scale and f"at scale {scale}") if part)
-        there = ", ".join(store.suites()) or "none"
-        raise StoreError(f"{store.root}: no {what} was launched; there are: {there}")
+        if scale is not None and (suite is None or suite in store.suites()):
+            there = {plan["scale"] for plan in store.plans(suite)}
+            raise not_launched(store.root, f"{suite or 'suite'} at scale", scale, sorted(there))
+        raise not_launched(store.root, "suite", suite or "", store.suites())
     found: dict[str, Item] = {}
     for run in planned(plans):
         seed = run.labels.get("seed")

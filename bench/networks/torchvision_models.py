@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 
 from bench.networks.base import Network, NetworkOptions, image_shape
 from methods.base import Task
-from methods.core.errors import UserError
+from methods.core.errors import UserError, meant
 from methods.core.options import option
 
 
@@ -50,8 +49,10 @@ class Torchvision(Network):
         valid = models.list_models(module=models)
         model = self.options.model
         if model not in valid:
-            close = ", ".join(get_close_matches(model.lower(), valid)) or "resnet18, vgg11_bn, vit_b_16, …"
-            raise UserError(f"network torchvision: unknown model {model!r}; did you mean: {close}")
+            raise UserError(
+                f"network torchvision: unknown model {model!r}{meant(model, valid)}; "
+                "valid: resnet18, vgg11_bn, vit_b_16, … (torchvision.models.list_models)"
+            )
         builder = models.get_model_builder(model)
         extra: dict[str, Any] = {}
         if model.startswith("vit_"):

@@ -18,6 +18,7 @@ from methods.core.errors import UserError
 
 if TYPE_CHECKING:
     from bench.results.store import Store
+from bench.results.words import counted
 
 
 @dataclass(frozen=True)
@@ -101,24 +102,26 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     found = _measured(store, {_kind(spec.to_dict()) for spec in known}) if store else {}
     for processor in PROCESSORS:
         measured = found.get(processor.name, {})
-        timed, counted, seconds = 0, 0, 0.0
+        timed, guessed, seconds = 0, 0, 0.0
         for spec in known:
             rate = measured.get(_kind(spec.to_dict()))
-            timed, counted = timed + (rate is not None), counted + (rate is None)
+            timed, guessed = timed + (rate is not None), guessed + (rate is None)
             seconds += _counted(spec, processor) if rate is None else rate * preflight.steps(spec)
         hours[processor.name] = seconds / 3600
         if timed:
             basis.append(
-                f"{processor.name}-hours: {timed} runs by the time of finished runs with the same data, "
-                "network and method"
+                f"{processor.name}-hours: {counted(timed, 'run')} by the time of finished runs with the "
+                "same data, network and method"
             )
-        if counted:
+        if guessed:
             basis.append(
-                f"{processor.name}-hours: {counted} runs by a rough count: twice the training FLOPs "
-                f"of the dense network at {processor.flops_per_second / 1e9:,g} GFLOP/s, "
+                f"{processor.name}-hours: {counted(guessed, 'run')} by a rough count: twice the training "
+                f"FLOPs of the dense network at {processor.flops_per_second / 1e9:,g} GFLOP/s, "
                 f"{processor.seconds_per_step * 1e3:g} ms a step and {processor.seconds_per_run:g} s a run"
             )
-    basis += [f"{count} runs left out of the estimate: {reason}" for reason, count in unknown.items()]
+    basis += [
+        f"{counted(count, 'run')} left out of the estimate: {reason}" for reason, count in unknown.items()
+    ]
     return Estimate(len(left), hours, tuple(basis))
 
 

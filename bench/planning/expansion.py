@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from bench.experiment import preflight, recipes
-from bench.experiment.notation import parse_seeds
-from bench.experiment.settings import chosen_names, locate, open_sections, section_keys, unflatten, valid_keys
+from bench.experiment.notation import parse_seeds, show
+from bench.experiment.settings import (
+    PARTS,
+    SECTIONS,
+    chosen_names,
+    locate,
+    open_sections,
+    section_keys,
+    unflatten,
+    valid_keys,
+)
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.planning.plan import Draft, canonical
 from bench.planning.tuned_settings import Layer
@@ -18,7 +27,7 @@ from bench.planning.tuning_family import family_of
 from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import names as option_names
-from methods.core.options import option, parse
+from methods.core.options import option, parse, takes_list
 from methods.criteria.base import CRITERIA
 
 OVERRIDES = "--set"
@@ -140,6 +149,7 @@ class Expansion:
     ) -> None:
         overrides = overrides or {}
         self._scale, self._place, self._seeds = scale, place, seeds
+        _check_base(scale.base, f"{place}: base")
         self._base = _Layer(open_sections(scale.base, f"{place}: base"), f"{place}: base", SUITE)
         self._overrides = _Layer(open_sections(overrides, OVERRIDES), OVERRIDES, OVERRIDES)
         if "method.name" in self._overrides.settings:
@@ -205,12 +215,12 @@ class Expansion:
 
     def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> _Point:
         layers = [self._base, grid]
+        chosen = chosen_names(self._base.settings) | chosen_names(grid.settings)
         if recipe is not None:
-            chosen = chosen_names(self._base.settings) | chosen_names(grid.settings)
             method = METHODS.get(chosen["method"], grid.where) if "method" in chosen else None
             settings = recipes.get(recipe, grid.where).settings(method)
             layers.insert(0, _Layer(settings, f"recipe {recipe}", f"recipe {recipe}"))
-        spec, origins = self._parsed(layers, grid.where)
+        spec, origins = self._parsed(layers, grid.where, lambda: _check_values(self._base, chosen))
         return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()), origins)
 
     def _drafts(self, point: _Point, chosen: Mapping[str, Layer]) -> Iterator[Draft]:
@@ -227,7 +237,10 @@ class Expansion:
         if self._overrides.settings:
             # the cell was valid without the overrides, so an error from here on is due to them
             before = spec.settings
-            spec, origins = self._parsed([*layers, self._overrides], OVERRIDES)
+            names = {name: getattr(spec, name)[0] for name in SECTIONS}
+            spec, origins = self._parsed(
+                [*layers, self._overrides], OVERRIDES, lambda: _check_values(self._overrides, names)
+            )
             overridden = _changed(before, spec, self._overrides.homes.values())
             tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
             if layer is not None:
@@ -236,9 +249,15 @@ class Expansion:
         for seed in point.seeds:
             yield replace(draft, spec=spec.with_seed(seed))
 
-    def _parsed(self, layers: list[_Layer], where: str) -> tuple[RunSpec, dict[str, str]]:
-        """Return the run that ``layers`` describe, and from where each of its settings is, by full key."""
+    def _parsed(
+        self, layers: list[_Layer], where: str, check: Callable[[], None] = lambda: None
+    ) -> tuple[RunSpec, dict[str, str]]:
+        """Return the run that ``layers`` describe, and from where each of its settings is, by full key.
+
+        ``check`` is called once the keys of the layers are known to be valid.
+        """
         merged = self._merge(layers)
+        check()
         asked = parse_spec(unflatten(merged), where)
         spec = preflight.with_last_batch(asked, merged)
         return spec, _origins(layers) | ({} if spec == asked else preflight.LAST_BATCH_ORIGIN)
@@ -295,6 +314,31 @@ def _values(key: str, written: Any) -> list[Any]:
     if key in ("criterion", "method.criterion") and written == ALL:
         return CRITERIA.names()
     return written if isinstance(written, list) else [written]
+
+
+def _check_base(base: Mapping[str, Any], where: str) -> None:
+    """Raise ``UserError`` if the base of a scale has a key that belongs in its grids."""
+    for key in ("recipe", *_OWN):
+        if key in base:
+            place = "in the scale or in a grid" if key == "seeds" else "in a grid"
+            raise UserError(f"{where}: {key!r} belongs {place}")
+
+
+def _check_values(layer: _Layer, chosen: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` if a list stands for one value in a layer that has no axes."""
+    for key, home in layer.homes.items():
+        section, _, leaf = home.partition(".")
+        if isinstance(layer.settings[key], list) and not _takes_list(section, leaf, chosen):
+            raise UserError(
+                f"{layer.where}: {key}: {show(layer.settings[key])} is a list, which is an axis only in "
+                "a grid; write it there, or one value here"
+            )
+
+
+def _takes_list(section: str, leaf: str, chosen: Mapping[str, Any]) -> bool:
+    if section in PARTS:
+        return takes_list(PARTS[section], leaf)
+    return leaf not in ("", "name") and takes_list(SECTIONS[section].get(chosen[section]).Options, leaf)
 
 
 def _origins(layers: list[_Layer]) -> dict[str, str]:

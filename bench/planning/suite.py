@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,16 +55,13 @@ from bench.planning.expansion import Expansion, Scale, check_networks
 from bench.planning.filters import parse_where, select
 from bench.planning.plan import Cell, Draft, Labeller, Plan, canonical, cells
 from bench.planning.search_spec import FamilySearch, Search, families, parse_search
+from bench.planning.suite_names import SCALES, entry_points, from_here, names, path_of
 from bench.results.plans import NAME, RESERVED
 from methods.core.errors import UserError, unknown
 from methods.core.options import option, parse
 from methods.core.registry import loaded, told, warn_once
 
 __all__ = ["Cell", "Plan", "Scale", "Suite", "load", "names"]
-
-FOLDER = Path(__file__).parents[1] / "suites"
-GROUP = "ssvi_bench.suites"
-SCALES = ("demo", "small", "paper")
 
 
 @dataclass(frozen=True)
@@ -204,12 +200,6 @@ class Suite:
             raise UserError(f"{place}: no trained cell has the labels of the reference, {self.reference}")
 
 
-def names() -> list[str]:
-    """Return the names of all suites, those of other packages included, in alphabetical order."""
-    files = {path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(tuned_settings.SUFFIX)}
-    return sorted(files | {point.name for point in _entry_points()})
-
-
 def load(name: str) -> Suite:
     """Load a suite.
 
@@ -223,11 +213,9 @@ def load(name: str) -> Suite:
     UserError
         If there is no such suite, or it is not valid.
     """
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return _read(Path(os.path.expanduser(name)))
-    path = FOLDER / f"{name}.yaml"
-    points = [point for point in _entry_points() if point.name == name]
-    if path.is_file():
+    path = path_of(name)
+    points = [point for point in entry_points() if point.name == name]
+    if path is not None:
         for point in points:
             warn_once(f"{told(point)}: suite {name!r} is built in already; the suite is left out")
         return _read(path)
@@ -295,13 +283,8 @@ def parse_suite(content: Any, name: str, source: str, path: Path | None = None) 
 
 
 def _read(path: Path, name: str | None = None) -> Suite:
-    here = Path.cwd()
-    source = path.relative_to(here) if path.is_relative_to(here) else path
+    source = from_here(path)
     return parse_suite(read_yaml(source), name or path.stem, str(source), source)
-
-
-def _entry_points() -> Iterable[importlib.metadata.EntryPoint]:
-    return importlib.metadata.entry_points(group=GROUP)
 
 
 def _from_entry_point(point: importlib.metadata.EntryPoint) -> Suite:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.reporting.document import Report, Section
 from bench.results import styles
-from bench.results.files import StoreError
+from bench.results.files import StoreError, not_launched
 from bench.results.store import Store
+from bench.results.words import counted
 from bench.statistics.consistency import notes
 
 if TYPE_CHECKING:  # pandas and plotly take a second to import
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # pandas and plotly take a second to import
 _COST = "compression_vs_dense_vi"
 
 
-def make(store: Store, suite: str, scale: str | None = None) -> Report:
+def make(store: Store, suite: str, scale: str | None = None, scores: Sequence[str] = ()) -> Report:
     """Make the report of a suite at one scale.
 
     Parameters
@@ -32,6 +33,9 @@ def make(store: Store, suite: str, scale: str | None = None) -> Report:
         Name of the suite.
     scale
         Name of the scale; may be None if the suite was launched at one scale only.
+    scores
+        Scores by which configurations are ranked, each in sections of its own; by default the one that the
+        suite ranks by. The other figures are of the first.
 
     Raises
     ------
@@ -39,9 +43,10 @@ def make(store: Store, suite: str, scale: str | None = None) -> Report:
         If the suite was not launched at that scale or not collected, or if it was launched at several scales
         and none is named.
     """
-    from bench.figures import Look
+    plan = _plan(store, suite, scale)  # before anything that takes long to import
+    from bench.figures import Look, ranked_by
 
-    plan = _plan(store, suite, scale)
+    scores = scores or [ranked_by(plan)]
     runs = store.read_tables(suite, ["runs"])["runs"]
     runs = runs[runs["scale"] == plan["scale"]]
     look = Look("light", _styles(store, suite, styles.METHODS), _styles(store, suite, styles.CRITERIA))
@@ -51,22 +56,22 @@ def make(store: Store, suite: str, scale: str | None = None) -> Report:
     references = store.references(suite, plan["scale"])
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
-        report.sections.extend(_of_setting(setting, here, plan, references, look))
-        report.sections.extend(_by_tables(setting, here, store, plan, references, look))
+        for score in scores:
+            report.sections.extend(_of_setting(setting, here, plan, references, look, score))
+        report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0]))
     report.sections.extend(_tail(plan, runs))
     return report
 
 
 def _plan(store: Store, suite: str, scale: str | None) -> dict[str, Any]:
     if suite not in store.suites():
-        there = ", ".join(store.suites()) or "none"
-        raise StoreError(f"{store.root}: no suite {suite} was launched; there are: {there}")
+        raise not_launched(store.root, "suite", suite, store.suites())
     scales = store.scales(suite)
     valid = ", ".join(scales)
     if scale is None and len(scales) > 1:
         raise StoreError(f"{store.root}: {suite} was launched at several scales; valid --scale: {valid}")
     if scale is not None and scale not in scales:
-        raise StoreError(f"{store.root}: {suite} was not launched at scale {scale}; valid: {valid}")
+        raise not_launched(store.root, f"{suite} at scale", scale, scales)
     return store.plan(suite, scale or scales[0])
 
 
@@ -85,7 +90,7 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) 
     completes = f"{again} completes it." if len(runs) > status.get("done", 0) else "It is complete."
     return Section(
         str(plan.get("question") or plan["suite"]),
-        [f"{len(runs)} runs: {counts}.", f"Made by {', then '.join(lines)}. {completes}"],
+        [f"{counted(len(runs), 'run')}: {counts}.", f"Made by {', then '.join(lines)}. {completes}"],
     )
 
 
@@ -95,12 +100,13 @@ def _of_setting(
     plan: Mapping[str, Any],
     references: Mapping[str, str],
     look: Look,
+    score: str,
 ) -> list[Section]:
-    """Make the sections that compare methods on one data set and network."""
-    from bench.figures import MOST_COMPARED, axes, grouped, latex, leaderboard, ranked_by, shown, tradeoff
+    """Make the sections that compare methods by one score, on one data set and network."""
+    from bench.figures import axes, grouped, latex, leaderboard, shown, tradeoff
     from bench.statistics import scope
+    from bench.statistics.seeds import MOST_COMPARED
 
-    score = ranked_by(plan)
     axis = axes()[score]
 
     def ranked() -> Section:
@@ -110,8 +116,14 @@ def _of_setting(
             f"Best mean {axis.name} first. Mean ± half width of the 95 % t-interval over seeds. "
             f"{group}The rank is the range of ranks that these tests leave possible. {scope(runs)}"
         )
-        caption = f"{plan['suite']}, scale {plan['scale']}, {setting}: means and 95 % t-intervals over seeds."
-        return Section(f"{setting}: ranking", [words], shown(board, look), latex=latex(board, look, caption))
+        what = f"{plan['suite']}, scale {plan['scale']}, {setting}, by {axis.name}"
+        caption = f"{what}: means and 95 % t-intervals over seeds."
+        return Section(
+            f"{setting}: ranking by {axis.name}",
+            [words],
+            shown(board, look),
+            latex=latex(board, look, caption),
+        )
 
     makers: list[Callable[[], Section]] = [
         ranked,
@@ -129,11 +141,12 @@ def _by_tables(
     plan: Mapping[str, Any],
     references: Mapping[str, str],
     look: Look,
+    score: str,
 ) -> list[Section]:
     """Make the figures of the dashboard's other pages, as they are before a reader chooses anything."""
     from bench import figures
 
-    score, suite = figures.ranked_by(plan), str(plan["suite"])
+    suite = str(plan["suite"])
     samples = ("samples", "test", look)
     few = figures.one_a_method(runs, look, references.values())
 
@@ -210,7 +223,7 @@ def _differences(
     words = (
         f"Mean difference of {axis.name} to the reference under the same seed ± half width of its 95 % "
         f"t-interval. Verdicts: the paired t-test shows that it differs, or two one-sided t-tests that it is "
-        f"equivalent{within(score)}, at 5 % after Holm's correction for the {tests} comparisons. "
+        f"equivalent{within(score)}, at 5 % after Holm's correction for {counted(tests, 'comparison')}. "
         f"{scope(runs)}"
     )
     return Section(f"{setting}: {chart.title}", [words], table, chart)

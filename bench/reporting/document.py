@@ -21,6 +21,13 @@ if TYPE_CHECKING:  # pandas and plotly take a second to import
 _LIVELY = re.compile(r"([\\*\[\]>!~$`]|(?<!\w)_|_(?!\w))")
 
 
+#: Comments at the head of the LaTeX tables.
+_LATEX_HEAD = (
+    r"needs \usepackage{booktabs,tabularx}",
+    "best: bold; a dagger: can't be told apart from the best",
+    "compr.: how many times smaller than that of dense VI the stored model is",
+    "FLOPs: of training, as a share of those of dense VI",
+)
 _STYLE = """
 body { font: 16px/1.5 "Segoe UI", Helvetica, Arial, sans-serif; color: #1F2328; margin: 2rem auto;
   max-width: 72rem; padding: 0 1rem; }
@@ -93,8 +100,8 @@ class Report:
 
     def latex(self) -> str:
         """Return the tables of the report for a paper, as LaTeX."""
-        head = "% needs \\usepackage{booktabs}; best: bold, a dagger: can't be told apart from the best\n\n"
-        return head + "\n".join(section.latex for section in self.sections if section.latex)
+        head = "".join(f"% {line}\n" for line in _LATEX_HEAD)
+        return head + "\n" + "\n".join(section.latex for section in self.sections if section.latex)
 
     def page(self) -> str:
         """Return the report as one HTML page that loads no other file."""

@@ -18,7 +18,7 @@ import os
 import secrets
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
@@ -37,7 +37,26 @@ _GUARDS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(
 
 
 class StoreError(Exception):
-    """Report a results folder that cannot be read or written as asked; the message is one line."""
+    """Report a results folder that cannot be read or written as asked; the message is one line.
+
+    Parameters
+    ----------
+    message
+        The message.
+    name, there
+        A name that was asked for and is not there, and the names that are; commands say which is meant.
+    """
+
+    def __init__(self, message: str, name: object = None, there: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.name, self.there = name, tuple(there)
+
+
+def not_launched(root: Path, what: str, name: object, there: Iterable[str]) -> StoreError:
+    """Return the error for a suite or scale that was not launched in the results folder ``root``."""
+    known = tuple(there)
+    listed = ", ".join(known) or "none"
+    return StoreError(f"{root}: no {what} {name} was launched; there are: {listed}", name, known)
 
 
 class WriteError(StoreError):

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.results import plans as planfile
 from bench.results import styles
-from bench.results.files import StoreError, locked, parse_json, read_bytes, read_json, write_json
+from bench.results.files import (
+    StoreError,
+    locked,
+    not_launched,
+    parse_json,
+    read_bytes,
+    read_json,
+    write_json,
+)
 from bench.results.run_folder import RUN_ID, RunFolder
 from bench.results.tables.columns import TABLES
 
@@ -239,8 +247,7 @@ class Store:
         """
         plans = self.plans(suite)
         if not plans:
-            there = ", ".join(self.suites()) or "none"
-            raise StoreError(f"no plan of suite {suite!r} in {self.root}; there are: {there}")
+            raise not_launched(self.root, "suite", suite, self.suites())
         return planfile.planned(plans)
 
     def tables(self, suite: str) -> dict[str, pd.DataFrame]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from bench.results.words import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -97,7 +99,7 @@ def differences(runs: pd.DataFrame) -> list[str]:
         ):
             counts = column.fillna("unknown").value_counts()
             if len(counts) > 1:
-                runs_of = f"{len(group)} finished runs{f' at scale {scale}' if several else ''}"
+                runs_of = f"{counted(len(group), 'finished run')}{f' at scale {scale}' if several else ''}"
                 lines.append(
                     f"{runs_of} were computed {words.format(len(counts))}: {_listed(counts)}; {_REMEDY}"
                 )

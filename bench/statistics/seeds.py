@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 #: Two configurations are separable if the adjusted p value of their difference is below this.
 ALPHA = 0.05
+#: Greatest number of configurations to compare in pairs; twice as many would take seconds and hundreds of MB.
+MOST_COMPARED = 500
 #: Columns that describe a configuration; a group of runs keeps a value on which all its runs agree.
 _DESCRIPTION = ("config_label", "recipe", "method", "dataset", "network", "sparsity", "criterion", "addition")
 _TEST_SET = ("dataset", "network")

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from methods.core.errors import UserError, unknown
+from methods.core.errors import UserError, meant, unknown
 from methods.core.registry import Registry
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def option(
     doc: str = "",
     *,
     within: str | None = None,
-    choices: tuple[str, ...] | Registry[Any] | None = None,
+    choices: tuple[str, ...] | Mapping[str, str] | Registry[Any] | None = None,
     neutral: Any = _NO_NEUTRAL,
 ) -> Any:
     """Declare a dataclass field with documentation and a check of its value.
@@ -49,9 +49,9 @@ def option(
     within
         Interval of valid numbers in mathematical notation, for example ``"[0, 1)"`` or ``"(0, inf)"``.
     choices
-        Valid values where the value is a string; or a registry, whose names are valid, plug-ins included. A
-        registry is asked when a value is checked, so that a plug-in may import the module that declares the
-        option.
+        Valid values where the value is a string; or a mapping from them to what each means; or a registry,
+        whose names are valid, plug-ins included. A registry is asked when a value is checked, so that a
+        plug-in may import the module that declares the option.
     neutral
         For an option added when results already existed: the value that means the old behaviour.
         An option with this value is left out of the run id, so that earlier runs keep their ids.
@@ -71,7 +71,7 @@ def option(
 
 
 def _require_declared(
-    default: Any, within: str | None, choices: tuple[str, ...] | Registry[Any] | None
+    default: Any, within: str | None, choices: tuple[str, ...] | Mapping[str, str] | Registry[Any] | None
 ) -> None:
     """Raise ``TypeError`` if ``within`` is not an interval, or if the default is not valid."""
     if within is not None and not _INTERVAL.fullmatch(within):
@@ -172,6 +172,8 @@ class OptionInfo:
         What the option means.
     valid
         Interval or list of valid values; empty if any value of the type is valid.
+    explained
+        What each valid value means, where the option says it.
     """
 
     name: str
@@ -179,6 +181,7 @@ class OptionInfo:
     default: Any
     doc: str
     valid: str
+    explained: Mapping[str, str]
 
 
 def describe(cls: type) -> list[OptionInfo]:
@@ -188,7 +191,9 @@ def describe(cls: type) -> list[OptionInfo]:
         default = field.default if field.default_factory is REQUIRED else field.default_factory()
         valid = ", ".join(filter(None, [*_choices(field), field.metadata.get("within")]))
         kind = _type_name(field_types(cls)[field.name])
-        rows.append(OptionInfo(field.name, kind, default, field.metadata.get("doc", ""), valid))
+        choices = field.metadata.get("choices")
+        explained = choices if isinstance(choices, Mapping) else {}
+        rows.append(OptionInfo(field.name, kind, default, field.metadata.get("doc", ""), valid, explained))
     return rows
 
 
@@ -196,6 +201,13 @@ def describe(cls: type) -> list[OptionInfo]:
 def field_types(cls: type) -> dict[str, Any]:
     """Return the resolved type of every field of ``cls``."""
     return typing.get_type_hints(cls)
+
+
+def takes_list(cls: type, name: str) -> bool:
+    """Return whether the option ``name`` of ``cls`` may be a list."""
+    kind = field_types(cls)[name]
+    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return any(member is Any or get_origin(member) is tuple for member in members)
 
 
 def registries(cls: type) -> dict[str, Registry[Any]]:
@@ -216,14 +228,23 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
     within, choices = field.metadata.get("within"), _choices(field)
     for item in value if isinstance(value, tuple) else (value,):
         if choices and isinstance(item, str) and item not in choices:
-            raise UserError(f"{where}: {item!r} is not valid; valid: {', '.join(choices)}")
+            raise UserError(
+                f"{where}: {item!r} is not valid{meant(item, choices)}; valid: {', '.join(choices)}"
+            )
         if within and isinstance(item, (int, float)) and not inside(item, within):
-            raise UserError(f"{where}: {item!r} lies outside {within}")
+            raise UserError(f"{where}: {item!r} lies outside {within}{_as_share(item, within)}")
+
+
+def _as_share(value: float, interval: str) -> str:
+    """Return a hint for a share that was written in percent, such as 95 for 0.95."""
+    share = value / 100
+    is_percent = 2 <= value <= 100 and not inside(1.5, interval) and inside(share, interval)
+    return f" (did you mean {share:g}?)" if is_percent else ""
 
 
 def _choices(field: dataclasses.Field[Any]) -> Sequence[str]:
     choices = field.metadata.get("choices") or ()
-    return choices.names() if isinstance(choices, Registry) else choices
+    return choices.names() if isinstance(choices, Registry) else tuple(choices)
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:

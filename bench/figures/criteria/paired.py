@@ -11,9 +11,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from bench.figures.criteria.words import signed, verdicts
-from bench.figures.parts.axes import SCORES, Axis, axes
+from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, translucent
 from bench.figures.parts.verdicts import counted, said, within
+from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import by_seed, margin_of, paired, references_of, summarise
 from bench.statistics.splits import scope
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from bench.results.tables.columns import definitions
+from bench.results.tables.columns import SCORES, definitions
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ _AXES = (
     Axis("wall_seconds", "time of a run", digits=1, log=True, unit="s"),
     Axis("seconds_per_step", "time of a step", 1000, 2, log=True, unit="ms"),
 )
-#: Columns that are scores, and columns that are costs.
-SCORES = ("accuracy", "nll", "brier", "ece")
+#: Columns that are costs.
 COSTS = ("compression_vs_dense_vi", "sparsity", "train_flops_ratio", "train_seconds", "checkpoint_bytes")
 
 

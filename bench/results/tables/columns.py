@@ -10,6 +10,8 @@ import yaml
 
 #: The tables of a suite. ``runs`` has one row per run and scale; the others are long.
 TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration", "selective", "stages")
+#: Columns of ``runs`` by which configurations can be ranked.
+SCORES = ("accuracy", "nll", "brier", "ece")
 
 
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:
