@@ -20,7 +20,7 @@ def refusal() -> str | None:
     typed as an option of the command line is asked for.
     """
     # Streamlit's AppTest runs the app without a server, under a mock that isinstance takes for a Runtime
-    if not issubclass(type(runtime.get_instance()), runtime.Runtime):
+    if not runtime.exists() or not issubclass(type(runtime.get_instance()), runtime.Runtime):
         return None
     address = st.get_option(_ADDRESS)
     if not is_local(address) and not _typed(_ADDRESS):

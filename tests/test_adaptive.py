@@ -24,11 +24,10 @@ from bench.training.checkpoints import CHECKPOINT
 from bench.training.optimisers import make_optimiser
 from methods.base import METHODS, Budget, Context, Progress, Stage, Task
 from methods.core import passes
-from methods.core.contractions import contraction_of
 from methods.core.errors import UserError
 from methods.core.options import names
 from methods.core.streams import Streams
-from methods.layers.layer import VariationalLayer, variational_layers
+from methods.layers.layer import VariationalLayer, variational_layers, variational_twin
 from methods.layers.posterior import DenseGaussian, SparseGaussian
 from methods.layers.spike_and_slab import SpikeAndSlab
 from methods.sparse_vd import log_uniform_kl
@@ -217,7 +216,7 @@ def test_local_noise_has_the_moments_of_sampled_weights(kind):
     inputs = torch.randn((1, 8) if kind == "linear" else (1, 2, 4, 4), dtype=torch.float64)
     logits = torch.randn(plain.weight.shape, dtype=torch.float64)
     posterior = spike_and_slab(plain.weight.detach(), 0.1, logits)
-    layer = VariationalLayer(contraction_of(plain), posterior, plain.bias)
+    layer = variational_twin(plain, posterior, 0.0)
     mean = layer(inputs)
     variance = layer.contraction.forward(inputs.square(), posterior.variance, None)
     n, generator = 4000, torch.Generator().manual_seed(1)

@@ -7,7 +7,7 @@ import os
 import random
 import tempfile
 import zipfile
-from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -92,13 +92,13 @@ class Bomb:
         (b"garbage", "cut short, or not an archive"),
         (stored([1]), "it holds a list"),
         (changed(stored({"a": torch.zeros(10**6)}), compression=zipfile.ZIP_DEFLATED), "it is compressed"),
-        (stored({"a": Bomb(bytearray, 10**12)}), r"it holds a \S*bytearray"),
+        (stored({"a": Bomb(bytearray, 10**12)}), "it holds bytes by their number alone"),
         (stored({"a": Bomb(torch.Tensor, 10**6, 10**6)}), "it holds a torch.Tensor"),
         (stored({"a": Bomb(os.system, "false")}), r"it holds a posix.system"),
-        (stored({"a": Counter("abc")}), "it holds a collections.Counter"),
+        (stored({"a": Fraction(1, 2)}), "it holds a fractions.Fraction"),
         (stored({"a": torch.ones(1).expand(10**6, 10**6)}), "a tensor of 1000000000000 numbers"),
     ],
-    ids=["empty", "garbage", "list", "compressed", "bytes", "tensor", "call", "counter", "expanded"],
+    ids=["empty", "garbage", "list", "compressed", "bytes", "tensor", "call", "fraction", "expanded"],
 )
 def test_what_is_more_than_its_bytes_is_refused(data, words):
     with pytest.raises(Damaged, match=words) as caught:

@@ -31,6 +31,9 @@ SUITES = [f"{plan['suite']} · {plan['scale']}" for plan in Store(REFERENCE).pla
 def opened(monkeypatch):
     """Open a page over results folders, with what stands in the address; fails if anything was raised."""
 
+    # AppTest puts the app in its place, and processes that a later test starts would run the app
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
     def opened(page="overview", *folders, **address):
         words = [word for folder in folders or [REFERENCE] for word in ("--results", str(folder))]
         monkeypatch.setattr(sys, "argv", ["app.py", *words])

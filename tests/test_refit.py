@@ -184,8 +184,8 @@ def called(command, *arguments):
 def test_one_run_by_its_command(tmp_path, capsys):
     settings = "dataset=digits,network=mlp,network.hidden=[16],method=ssvi,epochs=1,protocol=refit"
     assert called(run, "--set", settings, "--results", tmp_path / "results") == 0
-    printed = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split()[2] for line in printed] == ["test", "test"]
+    printed = capsys.readouterr().out.splitlines()[2:-1]
+    assert [line.split()[1] for line in printed] == ["test", "test"]  # there is no validation part
     (folder,) = (tmp_path / "results" / "runs").iterdir()
     assert Store(tmp_path / "results").run(folder.name).read("costs")["images_per_second"] > 0
 

@@ -20,6 +20,7 @@ from bench.results.files import printable
 from bench.results.tables.columns import definitions
 from bench.results.words import counted
 from bench.statistics.seeds import ALPHA, MOST_COMPARED, paired, ranking, summarise
+from bench.statistics.splits import scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +128,7 @@ def print_summary(
     if rows:
         console.print(table)
         say(console, "mean ± half width of the 95 % t-interval over seeds; definitions in bench/columns.yaml")
+        say(console, scope(runs))
         if ranking is not None:
             say(console, f"best {ranking.head} first; differences to {ranking.reference} are paired by seed")
     for text, count in Counter(cell.omitted for cell in omitted).items():
@@ -170,17 +172,18 @@ def print_best(console: Console, runs: pd.DataFrame, score: str) -> None:
 
 
 def _lead(others: pd.DataFrame, labels: pd.Series) -> str:
-    """Say whether the best configuration is told apart from the others, which are sorted, best first."""
-    tied = others[~others["separable"]]
-    tests = f"t-tests at {ALPHA:.0%} after Holm's correction"
-    if tied.empty:
-        return f"its lead is more than chance: told apart from every other one ({tests})"
-    if others["p_holm"].isna().all():
+    """Say whether the best mean is really the best; ``others`` are sorted, best first."""
+    number, count = len(others), others["verdict"].value_counts()
+    equivalent, undecided = int(count.get("equivalent", 0)), int(count.get("undecided", 0))
+    tests = f"t-tests at {ALPHA:.0%}, corrected for all pairs"
+    if not equivalent + undecided:
+        return f"its lead is more than chance: all others are worse ({tests})"
+    if others["p_adjusted"].isna().all():
         return "with one seed each, it can't be told whether its lead is more than chance"
-    next_best = labels[tied["config_id"].iloc[0]]
+    next_best = labels[others.loc[~others["separable"], "config_id"].iloc[0]]
     return (
-        f"its lead may be chance: {len(tied)} of {len(others)} others can't be told apart from it, "
-        f"the next is {next_best} ({tests})"
+        f"its lead may be chance: of {number} others, {equivalent} equivalent to it within the margin, "
+        f"{undecided} undecided, {number - equivalent - undecided} worse; the next is {next_best} ({tests})"
     )
 
 

@@ -34,7 +34,7 @@ class VariationalLayer(passes.PassModule):
     variance_floor
         Added to the variance of a pre-activation under local reparameterisation. 0 makes v = 0
         mean y = m exactly; the released SSVI code has 1e-8.
-    padding
+    pad
         Pads the inputs, where the contraction cannot do it.
 
     Attributes
@@ -64,10 +64,10 @@ class VariationalLayer(passes.PassModule):
         posterior: Posterior,
         bias: torch.Tensor | None,
         variance_floor: float = 0.0,
-        padding: Padding | None = None,
+        pad: Padding | None = None,
     ) -> None:
         super().__init__()
-        self.contraction, self.padding = contraction, padding
+        self.contraction, self.pad = contraction, pad
         self.posterior = posterior
         # the same parameter keeps its hooks, its gradient flag and whatever else was set on it
         self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
@@ -81,8 +81,8 @@ class VariationalLayer(passes.PassModule):
         self.keeps_layout = False
 
     def forward(self, x: torch.Tensor | Blocks) -> torch.Tensor | Blocks:
-        if self.padding is not None:
-            x = self.padding(plain_of(x))
+        if self.pad is not None:
+            x = self.pad(plain_of(x))
         if self.kernel is not None and self._suits_kernel(x):
             return self._by_kernel(x)
         if isinstance(x, Blocks):
@@ -289,8 +289,8 @@ def _standard_normal(like: torch.Tensor, generator: torch.Generator) -> torch.Te
 
 def variational_twin(layer: PlainLayer, posterior: Posterior, variance_floor: float) -> VariationalLayer:
     """Create the variational layer with the geometry and bias of a plain one."""
-    contraction, padding = contraction_of(layer)
-    return VariationalLayer(contraction, posterior, layer.bias, variance_floor, padding)
+    contraction, pad = contraction_of(layer)
+    return VariationalLayer(contraction, posterior, layer.bias, variance_floor, pad)
 
 
 # -- finding layers and parameters of a module ------------------------------------------------
