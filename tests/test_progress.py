@@ -358,13 +358,14 @@ def test_a_ranking_has_the_best_first_and_its_distance_to_the_reference(store):
     ranking = Ranking("accuracy", references, "the middle one")
     console = Console(file=io.StringIO(), width=240)
     print_summary(console, store.tables("criteria_ablation")["runs"], (), ranking)
-    head, *rows, _, last = console.file.getvalue().splitlines()
+    head, *rows, _, scope, last = console.file.getvalue().splitlines()
     assert head.rstrip().endswith("accuracy % to reference")
     assert [row.split()[1] for row in rows] == ["sparsity=0.9", "sparsity=0.95", "sparsity=0.8"]
     # differences 5 and 9: mean 7, half width 12.706 times 2.828 / sqrt(2)
     assert rows[0].rstrip().endswith("+7.00 ± 25.41")
     assert rows[1].rstrip().endswith(" reference")
     assert rows[2].rstrip().endswith("-9.00 ± 12.71")
+    assert scope.startswith("Intervals and tests over seeds cover the randomness of training on one test set")
     assert last == "best accuracy % first; differences to the middle one are paired by seed"
 
 
@@ -527,10 +528,11 @@ def best(*configurations, score="accuracy"):
 def test_the_best_is_named_and_whether_its_lead_is_real():
     close = best(("a", [0.90, 0.91, 0.92]), ("b", [0.91, 0.90, 0.93]), ("c", [0.1, 0.11, 0.12]))
     assert close.startswith("best accuracy % on digits, mlp: b, 91.33 ± ")
-    assert "its lead may be chance: 1 of 2 others can't be told apart from it, the next is a (" in close
+    assert "its lead may be chance: of 2 others, 0 equivalent to it within the margin, 1 undecided" in close
+    assert "1 worse; the next is a (" in close
     far = best(("a", [0.5, 0.52, 0.51]), ("b", [0.9, 0.91, 0.92]))
     assert far.startswith("best accuracy % on digits, mlp: b, 91.00 ± ")
-    assert "its lead is more than chance: told apart from every other one" in far
+    assert "its lead is more than chance: all others are worse" in far
     lower = best(("a", [0.3, 0.31]), ("b", [0.9, 0.8]), score="nll")
     assert lower.startswith("best NLL on digits, mlp: a, 0.305 ± ")
     alone = best(("a", [0.5]), ("b", [0.9]))

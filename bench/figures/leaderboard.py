@@ -13,19 +13,20 @@ from bench.figures.parts.verdicts import within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import MOST_COMPARED, ranking, summarise
 
+_GAIN = "posterior_gain_nll"
 #: Columns beside the score that decides the ranking.
-COLUMNS = ("accuracy", "nll", "ece", "posterior_gain_nll", "compression_vs_dense_vi", "train_flops_ratio")
+COLUMNS = ("accuracy", "nll", "ece", _GAIN, "compression_vs_dense_vi", "train_flops_ratio")
 #: Marks of verdicts about a configuration and the best one.
 MARKS = {"best": "●", "equivalent": "●", "undecided": "○", "worse": "▽"}
 _WITH_INTERVAL = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
 #: Names of columns in tables for papers, where the full ones do not fit.
 _SHORT = {
     "brier": "Brier",
-    "posterior_gain_nll": "gain",
     "compression_vs_dense_vi": "compr.",
     "train_flops_ratio": "FLOPs",
 }
 _ROWS_OF_A_PAGE = 18
+_LATEX_MARKS = {"equivalent": r"$^\dagger$", "undecided": r"$^\ddagger$"}
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -102,8 +103,12 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
 def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
     """Write ``board`` in LaTeX, as tables that fit the width of the text (needs booktabs and tabularx).
 
-    The best mean is bold, and a dagger marks ties with it. A long board is several tables, each of a page.
+    The best mean is bold; a dagger marks configurations that are equivalent to it, a double dagger those of
+    which it is undecided whether they are worse. A long board is several tables, each of a page.
     """
+    # a page has room for the other columns; a board that is ranked by the gain shows it first
+    if _metrics(board)[0] != _GAIN:
+        board = board.drop(columns=[f"{_GAIN}_mean", f"{_GAIN}_half_width"], errors="ignore")
     rows = _latex_rows(board)
     parts = [rows[start : start + _ROWS_OF_A_PAGE] for start in range(0, len(rows), _ROWS_OF_A_PAGE)]
     return "\n".join(
@@ -114,7 +119,7 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
 
 def _latex_table(metrics: Sequence[str], rows: Sequence[str], caption: str) -> str:
     heads = " & ".join(["configuration", "$n$", *map(_latex_head, metrics)])
-    size = r"\footnotesize" if len(metrics) <= len(COLUMNS) else r"\scriptsize"
+    size = r"\footnotesize" if len(metrics) < len(COLUMNS) else r"\scriptsize"
     columns = rf"@{{}}>{{\raggedright\arraybackslash\hangindent=1em}}Xr{'r' * len(metrics)}@{{}}"
     lines = [
         r"\begin{table}",
@@ -141,7 +146,7 @@ def _latex_rows(board: pd.DataFrame) -> list[str]:
     metrics, lines = _metrics(board), []
     for number, row in enumerate(board.to_dict("records")):
         label = _breakable(escape(str(row["config_label"])))
-        cells = [rf"{label}$^\dagger$" if is_tied(row["separable"]) else label, str(int(row["n"]))]
+        cells = [f"{label}{_LATEX_MARKS.get(row['verdict'], '')}", str(int(row["n"]))]
         for metric in metrics:
             axis = axes()[metric]
             half_width = row[f"{metric}_half_width"] if metric in _WITH_INTERVAL else float("nan")
@@ -159,11 +164,6 @@ def _latex_rows(board: pd.DataFrame) -> list[str]:
 def _breakable(label: str) -> str:
     """Return an escaped label in which lines may break after ``_`` and commas, as they do at spaces."""
     return re.sub(r"(\\_|,)", r"\1\\allowbreak{}", label)
-
-
-def is_tied(separable: object) -> bool:
-    """Tell whether a configuration was compared with all others and none is significantly better."""
-    return separable is not pd.NA and not separable
 
 
 def grouped(board: pd.DataFrame, score: str) -> str:

@@ -24,7 +24,7 @@ _LIVELY = re.compile(r"([\\*\[\]>!~$`]|(?<!\w)_|_(?!\w))")
 #: Comments at the head of the LaTeX tables.
 _LATEX_HEAD = (
     r"needs \usepackage{booktabs,tabularx}",
-    "best: bold; a dagger: can't be told apart from the best",
+    "best: bold; a dagger: equivalent to the best; a double dagger: undecided",
     "compr.: how many times smaller than that of dense VI the stored model is",
     "FLOPs: of training, as a share of those of dense VI",
 )
