@@ -16,7 +16,7 @@ from bench.statistics.seeds import paired, summarise
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "reference"
 #: Of what every page may give figures: shown as in the dashboard.
-SCORES = ("accuracy", "nll", "brier", "ece")
+SCORES = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
 
 
 @pytest.fixture(scope="module")
