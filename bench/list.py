@@ -34,7 +34,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "-v", "--options", action="store_true", help="show the options of each with defaults and valid values"
     )
+    parser.add_argument(
+        "--against",
+        metavar="RECIPE",
+        help="list where the cells of --suite depart from this recipe, and from what its source did",
+    )
+    parser.add_argument("--suite", metavar="SUITE", help="with --against: name or file of a suite")
+    parser.add_argument("--scale", default="demo", help="with --against: scale of the suite (default: demo)")
     arguments = parser.parse_args(argv)
+    if arguments.against is not None or arguments.suite is not None:
+        if arguments.against is None or arguments.suite is None or arguments.kind not in ([], ["recipes"]):
+            parser.error("--against RECIPE and --suite SUITE go together, with the kind recipes or none")
+        print(_departures(arguments.against, arguments.suite, arguments.scale))
+        return 0
     for kind in arguments.kind:
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
@@ -42,6 +54,23 @@ def main(argv: list[str] | None = None) -> int:
     shown = [f"{kind}\n{render(KINDS[kind](), arguments.options, width)}" for kind in arguments.kind or KINDS]
     print("\n\n".join(shown))
     return 0
+
+
+def _departures(recipe: str, name: str, scale: str) -> str:
+    """Return the departures of a suite's cells from a recipe as text, by data set and network."""
+    from bench.planning import suite
+    from bench.planning.departures import departures
+
+    lines = []
+    for found in departures(suite.load(name).expand(scale), recipe):
+        lines += [f"{found.place}: {counted(found.cells, 'configuration')} with recipe {recipe}"]
+        width = max(map(len, found.settings), default=0)
+        lines += [
+            f"  {key:<{width}}  {theirs} in the recipe, {ours} in the suite"
+            for key, (theirs, ours) in found.settings.items()
+        ]
+        lines += [f"  {sentence}" for sentence in found.beyond]
+    return "\n".join(lines)
 
 
 def render(entries: list[Entry], details: bool, width: int) -> str:

@@ -121,7 +121,7 @@ def _score(part: Part) -> str:
 def _predicted(part: Part, runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Show the choice of the predictor, and return the runs with its scores."""
     names = {name: key for key, name in PREDICTORS.items()}
-    chosen = st.selectbox("Predictor", list(names), key="predictor", bind="query-params")
+    chosen = st.selectbox("Scores of", list(names), key="predictor", bind="query-params")
     key = names[chosen]
     return (runs if key == "samples" else scored_by(runs, data.table(part, "metrics"), key)), key
 

@@ -223,7 +223,7 @@ def test_the_board_is_ordered_by_the_mean_and_marks_what_the_best_is_told_apart_
     assert list(text["verdict"]) == ["● best", "○ undecided", "▽ worse"]
     assert list(text["rank"]) == ["1–2", "1–2", "3"]
     assert "0 of 3 are equivalent to it within ± 0.5 points" in grouped(board, "accuracy")
-    assert "1 are undecided" in grouped(board, "accuracy") and "1 are worse" in grouped(board, "accuracy")
+    assert "1 is undecided" in grouped(board, "accuracy") and "1 is worse" in grouped(board, "accuracy")
     assert (
         text["accuracy (%) ↑ better"].iloc[2]
         == f"70.00 ± {100 * np.std(seeds, ddof=1) * 2.7764451 / 5**0.5:.2f}"

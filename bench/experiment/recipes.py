@@ -37,6 +37,7 @@ class Recipe:
     evaluation: dict[str, Any] = option({}, "settings of the evaluation")
     method: dict[str, Any] = option({}, "shared options, for every method that inherits them as they are")
     methods: dict[str, Any] = option({}, "options of single methods, by name; they win over `method`")
+    published: dict[str, Any] = option({}, "what its source did that is no setting; `bench.list` compares")
 
     def settings(self, method: type[Method] | None = None) -> dict[str, Any]:
         """Return the settings under full keys (``method.prior_std``).

@@ -178,12 +178,13 @@ def grouped(board: pd.DataFrame, score: str) -> str:
     """
     count = board["verdict"].value_counts()
     equivalent, undecided, worse = (int(count.get(name, 0)) for name in ("equivalent", "undecided", "worse"))
+    are = {number: "is" if number == 1 else "are" for number in (equivalent, undecided, worse)}
     return (
-        f"Beside the best mean (●), {equivalent} of {len(board)} are equivalent to it{within(score)} (●), "
-        f"{undecided} are undecided (○: the seeds show neither), and {worse} are worse (▽: another one "
-        "is significantly better). Paired t-tests on shared seeds and two one-sided tests, at 5 % after "
-        "Shaffer's and Holm's correction over all pairs, so that the best may have been chosen on the same "
-        "data."
+        f"Beside the best mean (●), {equivalent} of {len(board)} {are[equivalent]} equivalent to it"
+        f"{within(score)} (●), {undecided} {are[undecided]} undecided (○: the seeds show neither), and "
+        f"{worse} {are[worse]} worse (▽: another one is significantly better). Paired t-tests on shared "
+        "seeds and two one-sided tests, at 5 % after Shaffer's and Holm's correction over all pairs, so that "
+        "the best may have been chosen on the same data."
     )
 
 
