@@ -16,7 +16,9 @@ from bench.statistics.seeds import paired, summarise
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "reference"
 #: Of what every page may give figures: shown as in the dashboard.
-SCORES = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
+SCORES = ("accuracy", "nll", "brier", "ece")
+#: Of these, each configuration's own mean.
+GAINS = ("posterior_gain_nll", "posterior_gain_ece")
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +69,13 @@ def figures(store):
     found = set()
     for suite in store.suites():
         runs = store.read_tables(suite, ["runs"])["runs"]
-        for metric in SCORES:
+        for metric in SCORES + GAINS:
             axis = axes()[metric]
             rows = [(row[f"{metric}_mean"], row[f"{metric}_half_width"]) for row in _summaries(runs, metric)]
-            rows += [
-                (row["difference"], row["half_width"]) for row in _differences(store, suite, runs, metric)
-            ]
+            if metric in SCORES:
+                rows += [
+                    (row["difference"], row["half_width"]) for row in _differences(store, suite, runs, metric)
+                ]
             for mean, half in rows:
                 value, width = (f"{abs(number) * axis.factor:.{axis.digits}f}" for number in (mean, half))
                 found.add(f"{value} ± {width}")

@@ -346,9 +346,9 @@ def test_corrected_intervals_cover_95_percent_where_plain_ones_do_not(seeds):
 
 
 def test_corrected_families_raise_a_false_alarm_in_5_percent_of_tables_and_find_large_differences():
-    """300 tables of 6 equal configurations: plain tests call some of them different in 40 % of tables."""
+    """150 tables of 6 equal configurations; plain tests call some of them different in 40 % of tables."""
     rng = np.random.default_rng(7)
-    values = correlated(rng, (300, 10, 6), 450 / 1097)
+    values = correlated(rng, (150, 10, 6), 450 / 1097)
     table = redrawn(values, 1097, 450)
     tables = table["config_id"].str.split("c").str[0]
 
@@ -356,7 +356,7 @@ def test_corrected_families_raise_a_false_alarm_in_5_percent_of_tables_and_find_
         found = ranking(runs, "accuracy")
         return found["separable"].groupby(found["config_id"].str.split("c").str[0]).any()
 
-    assert len(tables.unique()) == 300
+    assert len(tables.unique()) == 150
     assert alarms(table).mean() <= 0.05 and alarms(table.drop(columns="test_set")).mean() > 0.3
     values[:, :, 0] += 5
     assert alarms(redrawn(values, 1097, 450)).mean() > 0.95

@@ -219,13 +219,18 @@ def verdicts(p: ArrayLike, p_equivalent: ArrayLike) -> NDArray[np.object_]:
 
 def is_score(metric: str) -> bool:
     """Tell whether ``metric`` depends on the examples that it was computed on, as costs do not."""
-    source = str(definitions()["runs"].get(metric, {}).get("source", "metrics"))
-    return source.startswith("metrics")
+    return str(_defined(metric).get("source", "metrics")).startswith("metrics")
 
 
 def margin_of(metric: str) -> float:
     """Return the largest difference of ``metric`` that does not matter; NaN if no column defines it."""
-    return float(definitions()["runs"].get(metric, {}).get("margin", np.nan))
+    return float(_defined(metric).get("margin", np.nan))
+
+
+@cache
+def _defined(metric: str) -> Mapping[str, Any]:
+    """Return the entry of a column of ``runs``, empty if there is none; reading the file takes time."""
+    return definitions()["runs"].get(metric, {})
 
 
 def references_of(runs: pd.DataFrame, given: Mapping[str, str] | str | None = None) -> Mapping[str, str]:
@@ -379,8 +384,9 @@ def ranking(
     """
     import pandas as pd
 
-    sign = direction(better or definitions()["runs"].get(metric, {}).get("better"), metric)
+    sign = direction(better or _defined(metric).get("better"), metric)
     done = _done(runs).dropna(subset=[metric])
+    done = done.assign(**{_OVERLAP: is_score(metric) * overlap(done)})
     keys = ["scale", *(column for column in _TEST_SET if column in done)]
     groups = done.groupby(keys, sort=False, dropna=False, observed=True)
     parts = [part for _, part in groups] or [done]
@@ -528,8 +534,8 @@ def _ranks(runs: pd.DataFrame, metric: str, sign: int, margin: float) -> pd.Data
     means = table.mean()
     table = table[means.index[np.argsort(-sign * means.to_numpy(), kind="stable")]]
     size = table.shape[1]
-    shares = overlap(runs).groupby(runs["config_id"].astype(object)).max()
-    share = np.asarray(is_score(metric) * shares[table.columns].to_numpy(), np.float64)
+    shares = runs.groupby(runs["config_id"].astype(object))[_OVERLAP].max()
+    share = shares[table.columns].to_numpy(np.float64)
     difference, p, p_equivalent = _pairwise(sign * table.to_numpy(), share, margin)
     adjusted, alike = shaffer(p, size), holm(p_equivalent)
     one, other = np.triu_indices(size, 1)

@@ -37,8 +37,15 @@ def overlap(runs: pd.DataFrame) -> pd.Series[float]:
     if not {*_COLUMNS, "config_id"} <= set(runs.columns):
         return pd.Series(0.0, runs.index)
     keys = [column for column in ("scale", "config_id") if column in runs]
-    drawn = runs["test_set"].astype(object).groupby([runs[key] for key in keys], observed=True)
-    redrawn = drawn.transform("nunique") > 1
+    group = runs.groupby(keys, observed=True, sort=False).ngroup().to_numpy()
+    part = pd.factorize(runs["test_set"])[0]  # -1 where it is null
+    known = (part >= 0) & (group >= 0)
+    # the seeds of a group have several test parts if the smallest number of a part is not the largest
+    most = np.full(group.max(initial=-1) + 1, -1)
+    least = np.full(len(most), len(runs))
+    np.maximum.at(most, group[known], part[known])
+    np.minimum.at(least, group[known], part[known])
+    redrawn = (most > least)[group] & (group >= 0)
     ratio = runs["test_examples"].astype("float64") / runs["train_examples"].astype("float64")
     return ratio.where(redrawn, 0.0).fillna(0.0)
 
