@@ -20,7 +20,11 @@ def refusal() -> str | None:
     typed as an option of the command line is asked for.
     """
     # Streamlit's AppTest runs the app without a server, under a mock that isinstance takes for a Runtime
-    if not runtime.exists() or not issubclass(type(runtime.get_instance()), runtime.Runtime):
+    try:
+        server = runtime.get_instance()
+    except RuntimeError:  # nothing is served, as where a process imports the app
+        return None
+    if not issubclass(type(server), runtime.Runtime):
         return None
     address = st.get_option(_ADDRESS)
     if not is_local(address) and not _typed(_ADDRESS):
