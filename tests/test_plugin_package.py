@@ -98,6 +98,7 @@ def test_they_are_in_grid_tables_and_dashboard_with_their_own_looks_and_words(co
     # tables
     tables = store.read_tables("growers")
     runs, pairs = tables["runs"], tables["criteria_pairs"]
+    assert runs["packages"].str.fullmatch(r"\S+ \d\S*").all()
     assert (runs["status"] == "done").all()
     assert set(runs["dataset"]) == {"wine"} and set(runs["network"]) == {"tanh"}
     assert {"focal", "deterministic", "ssvi"} == set(runs["method"])

@@ -155,6 +155,16 @@ def test_every_definition_says_what_it_must():
             assert entry["better"] in ("higher", "lower", None) and entry["definition"].endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("packages", "shown"), [({"b": "2.0", "a": "1.1"}, "a 1.1, b 2.0"), ({}, None), (None, None)]
+)
+def test_other_packages_are_named_with_their_versions(tmp_path, packages, shown):
+    files = run_files(config())
+    files["provenance"]["packages"] = packages
+    row = one_row(results(tmp_path, files))
+    assert row["packages"] == shown if shown else pd.isna(row["packages"])
+
+
 @pytest.mark.parametrize("missing", [None, "mean", "samples"])
 @pytest.mark.parametrize("spaced", [False, True])  # plain lines are parsed by arrow, others by Python
 def test_what_averaging_gains_is_the_mean_network_less_the_samples(tmp_path, missing, spaced):

@@ -254,7 +254,7 @@ def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
         table = pd.DataFrame({"configuration": list(omitted), "why": list(omitted.values())})
         sections.append(Section("Not run", ["Cells of the suite that are not trained on their own."], table))
     done = runs[runs["status"] == "done"]
-    facts = ("git_sha", "torch_version", "device", "execution", "threads")
+    facts = ("git_sha", "torch_version", "packages", "device", "execution", "threads")
     found = {name: sorted({str(value) for value in done[name].dropna()}) for name in facts}
     found["computed"] = sorted({str(value)[:10] for value in done["started_at"].dropna()})
     table = pd.DataFrame(

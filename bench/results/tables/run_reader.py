@@ -191,7 +191,11 @@ def scalars(document: Mapping[str, Any], keys: Sequence[str], where: str) -> dic
 
 def _facts(run_id: str, status: str, documents: Mapping[str, Any]) -> Facts:
     row = {"status": status} | scalars(documents["status"] or {}, _STATUS, "status.json")
-    row |= scalars(documents["provenance"] or {}, _PROVENANCE, "provenance.json")
+    provenance = documents["provenance"] or {}
+    row |= scalars(provenance, _PROVENANCE, "provenance.json")
+    used = _mapping(provenance.get("packages") or {}, "provenance.json: packages")
+    named = ", ".join(f"{name} {version}" for name, version in sorted(used.items())) or None
+    row |= scalars({"packages": named}, ("packages",), "provenance.json")
     config: dict[str, Any] = {}
     spec = documents["spec"]
     if spec is not None:
