@@ -32,6 +32,8 @@ HEARTBEAT, EXPIRY = 20.0, 120.0
 _CLOCK_STEP, _TICK = 2.0, 0.05
 #: Seconds after which the clock of the file system is read again.
 _CLOCK_SECONDS = 30.0
+#: How often a process tries to get its turn at a claim, and the seconds between two tries.
+_TURNS, _MOMENT = 200, 0.005
 #: Latest valid start time of a process, in seconds since 1970; larger numbers are not times.
 _LATEST = 1e11
 
@@ -210,25 +212,19 @@ def holder(run: RunFolder, over: Container[str] = ()) -> Process | None:
 
 def _remove_void(path: Path, over: Container[str]) -> bool:
     """Remove a void claim, and tell whether ``path`` is free now."""
-    found = _read(path)
-    if found is not None and not _is_void(path, found, over):
-        return False
-    # of several processes that find the claim void, one succeeds in renaming it; the renamed file may be
-    # newer than the one that was read, and is then put back
-    aside = path.with_name(f".{NAME}.void-{secrets.token_hex(8)}")
     try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return True
-    renamed = _read(aside)
-    if renamed != found:
-        with contextlib.suppress(FileExistsError):
-            _put(aside, path)
-    if aside.is_dir() and not aside.is_symlink():  # a folder was made by hand, since claims are files
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        aside.unlink(missing_ok=True)
-    return renamed == found
+        with _turn(path):
+            found = _read(path)
+            if found is not None and not _is_void(path, found, over):
+                return False
+            # nobody else removes claims meanwhile, so this is still the one that was read
+            if path.is_dir() and not path.is_symlink():  # made by hand, since claims are files
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            return True
+    except FileExistsError:
+        return False
 
 
 def _put(file: Path, path: Path) -> None:
@@ -240,16 +236,29 @@ def _put(file: Path, path: Path) -> None:
         raise
     except OSError:
         pass  # not every file system has hard links
-    # only the process that could create this file may rename, which would replace a file at ``path``
+    with _turn(path):  # a rename would replace a file at ``path``
+        if os.path.lexists(path):
+            raise FileExistsError(path)
+        os.rename(file, path)
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block; ``FileExistsError`` if another one stays in it."""
     turn = path.with_name(f".{NAME}.turn")
     with contextlib.suppress(FileNotFoundError):
         if _now(path.parent.parent) - turn.lstat().st_mtime > EXPIRY:  # its process was killed
             turn.unlink()
-    os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    for left in reversed(range(_TURNS)):  # others are in it for a moment only
+        try:
+            os.close(os.open(turn, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if not left:
+                raise
+            time.sleep(_MOMENT)
     try:
-        if os.path.lexists(path):
-            raise FileExistsError(path)
-        os.rename(file, path)
+        yield
     finally:
         with contextlib.suppress(OSError):
             turn.unlink()
