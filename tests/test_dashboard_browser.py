@@ -165,7 +165,7 @@ def test_data_and_tables_can_be_taken_home(visit):
     assert lines[0].startswith("config_id,config_label,method,") and len(lines) > 30
     with page.expect_download() as tex:
         page.locator("[data-testid=stDownloadButton] button", has_text="LaTeX").click()
-    assert r"\begin{tabular}" in Path(tex.value.path()).read_text()
+    assert r"\begin{tabularx}" in Path(tex.value.path()).read_text()
 
 
 def test_every_chart_says_how_it_was_computed(visit):
