@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--dataset NAME goes without METHOD; METHOD is trained on it by --set dataset=NAME")
     if arguments.method is not None:
         typed.check_name("method", arguments.method)
-    for dataset in arguments.dataset or ():
-        typed.check_name("data set", dataset, "--dataset")
+    if arguments.dataset is not None:
+        typed.check_name("dataset", arguments.dataset, "--dataset")
     for network in arguments.network or ():
         typed.check_name("network", network, "--network")
     typed.check(arguments)
