@@ -1,17 +1,4 @@
 #!/usr/bin/env bash
 # Installs Debian's Chromium for the browser tests, where none is on PATH. Needs root, or sudo without a password.
-set -euo pipefail
-! command -v chromium >/dev/null || exit 0
-die() { echo "chromium is not installed: $*" >&2; exit 1; }
-command -v apt-get >/dev/null || die "no apt-get here; install it by hand, or name one in BENCH_CHROMIUM"
-sudo=()
-if ((EUID != 0)); then
-    sudo=(sudo -n)
-    "${sudo[@]}" true 2>/dev/null || die "that needs root, or sudo without a password"
-fi
-# One at a time: apt-get fails where another one works, and slurm/cluster/up.sh installs under this lock.
-exec 9>>"${TMPDIR:-/tmp}/slurm-test-$UID.lock"
-flock 9
-apt() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2 9>&-; }
-add() { apt install -y --no-install-recommends chromium fonts-dejavu-core; }
-add || { apt update && add; } || die "apt-get failed"
+export BY_HAND=", or name one in BENCH_CHROMIUM"
+exec "$(dirname "$0")/install_debian.sh" chromium chromium fonts-dejavu-core

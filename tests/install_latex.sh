@@ -1,18 +1,4 @@
 #!/usr/bin/env bash
 # Installs Debian's pdflatex with booktabs for the test of the report, where none is on PATH. Needs root, or sudo
 # without a password.
-set -euo pipefail
-! command -v pdflatex >/dev/null || exit 0
-die() { echo "pdflatex is not installed: $*" >&2; exit 1; }
-command -v apt-get >/dev/null || die "no apt-get here; install it by hand"
-sudo=()
-if ((EUID != 0)); then
-    sudo=(sudo -n)
-    "${sudo[@]}" true 2>/dev/null || die "that needs root, or sudo without a password"
-fi
-# One at a time: apt-get fails where another one works, and slurm/cluster/up.sh installs under this lock.
-exec 9>>"${TMPDIR:-/tmp}/slurm-test-$UID.lock"
-flock 9
-apt() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2 9>&-; }
-add() { apt install -y --no-install-recommends texlive-latex-base texlive-latex-recommended; }
-add || { apt update && add; } || die "apt-get failed"
+exec "$(dirname "$0")/install_debian.sh" pdflatex texlive-latex-base texlive-latex-recommended
