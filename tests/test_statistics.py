@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.statistics import nonparametric
+from bench.statistics.multiple import ALPHA, holm, shaffer
 from bench.statistics.nonparametric import (
     TooFew,
     average_ranks,
@@ -26,14 +27,11 @@ from bench.statistics.nonparametric import (
     wilson,
 )
 from bench.statistics.seeds import (
-    ALPHA,
     LEVEL,
     by_seed,
-    holm,
     paired,
     pareto_front,
     ranking,
-    shaffer,
     summarise,
 )
 from bench.statistics.splits import scope

@@ -19,7 +19,8 @@ from bench.monitoring.progress import duration, reason
 from bench.results.files import printable
 from bench.results.tables.columns import definitions
 from bench.results.words import counted
-from bench.statistics.seeds import ALPHA, MOST_COMPARED, paired, ranking, summarise
+from bench.statistics.multiple import ALPHA
+from bench.statistics.seeds import MOST_COMPARED, paired, ranking, summarise
 from bench.statistics.splits import scope
 
 if TYPE_CHECKING:

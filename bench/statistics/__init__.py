@@ -4,6 +4,7 @@ Functions take the table ``runs`` of ``bench.tables``, or columns of it.
 """
 
 from bench.statistics.consistency import differences
+from bench.statistics.multiple import ALPHA, holm, shaffer, verdicts
 from bench.statistics.nonparametric import (
     AverageRanks,
     Interval,
@@ -16,17 +17,13 @@ from bench.statistics.nonparametric import (
     wilson,
 )
 from bench.statistics.seeds import (
-    ALPHA,
     LEVEL,
     by_seed,
-    holm,
     paired,
     pareto_front,
     ranking,
     references_of,
-    shaffer,
     summarise,
-    verdicts,
 )
 from bench.statistics.splits import overlap, scope
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.statistics.seeds import ALPHA, LEVEL, direction
+from bench.statistics.multiple import ALPHA
+from bench.statistics.seeds import LEVEL, direction
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ import streamlit as st
 
 from bench.figures import SCORES, axes, within
 from bench.results.tables.columns import definitions
-from bench.statistics.seeds import ALPHA, LEVEL
+from bench.statistics.multiple import ALPHA
+from bench.statistics.seeds import LEVEL
 from dashboard.plain import plain
 
 _CODE = re.compile(r"`([^`]*)`")
