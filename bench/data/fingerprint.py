@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 
-from bench.data.base import Split
+if TYPE_CHECKING:
+    from bench.data.base import Split
 
 
 def fingerprint(part: Split) -> str:
@@ -17,11 +20,14 @@ def fingerprint(part: Split) -> str:
     part
         Examples with their labels.
     """
-    inputs = part.inputs.detach().reshape(len(part), -1).cpu().contiguous()
-    rows = inputs.view(torch.uint8).numpy()
-    labels = part.labels.tolist()
     each = sorted(
-        hashlib.blake2b(row.tobytes() + repr(label).encode(), digest_size=8).digest()
-        for row, label in zip(rows, labels, strict=True)
+        hashlib.blake2b(row + repr(label).encode(), digest_size=8).digest()
+        for row, label in zip(row_bytes(part.inputs), part.labels.tolist(), strict=True)
     )
     return hashlib.blake2b(b"".join(each), digest_size=6).hexdigest()
+
+
+def row_bytes(inputs: torch.Tensor) -> Iterator[bytes]:
+    """Yield the bytes of each example of ``inputs`` (N, ...), in order."""
+    rows = inputs.detach().reshape(len(inputs), -1).cpu().contiguous().view(torch.uint8).numpy()
+    return (row.tobytes() for row in rows)

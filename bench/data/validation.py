@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.data.fingerprint import row_bytes
+from methods.core import global_generators
 from methods.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -208,7 +210,7 @@ def require_prepared_batch(
 ) -> None:
     """Prepare a batch and check the result; see ``require_prepared``."""
     try:
-        with torch.random.fork_rng(devices=[]):
+        with global_generators.restored():
             found: Any = dataset.prepare(inputs, splits, stream)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
@@ -265,5 +267,4 @@ def warnings(name: str, splits: Splits) -> list[str]:
 
 
 def _digests(inputs: torch.Tensor) -> list[bytes]:
-    rows = inputs.detach().reshape(len(inputs), -1).cpu().contiguous().view(torch.uint8).numpy()
-    return [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    return [hashlib.blake2b(row, digest_size=8).digest() for row in row_bytes(inputs)]

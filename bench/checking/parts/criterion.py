@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.checking.parts.common import declared_line
 from bench.checking.verdicts import Check, Failed
 from methods.criteria.base import CRITERIA, Criterion
 from methods.criteria.moments import Moments
@@ -49,12 +49,7 @@ class Subject:
 def declared(subject: Subject) -> str:
     """Check name, version, docstring and ``ranks_as``."""
     cls = subject.cls
-    if not re.fullmatch(r"[a-z0-9_]+", str(cls.name)):
-        raise Failed(f"name is {cls.name!r}; valid characters: a to z, 0 to 9 and _")
-    if type(cls.version) is not int or cls.version < 1:
-        raise Failed(f"version is {cls.version!r}; valid: a whole number from 1 on")
-    if not (vars(cls).get("__doc__") or "").strip():
-        raise Failed(f"{cls.__name__} has no docstring; lists and views show its first line")
+    declared_line(cls)
     if cls.ranks_as is not None and (cls.ranks_as == cls.name or cls.ranks_as not in CRITERIA.names()):
         raise Failed(f"ranks_as is {cls.ranks_as!r}; it is the name of another criterion or None")
     return f"{cls.formula} ({cls.source})"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
+from bench.checking.parts.common import declared_line, require_global_streams_kept
 from bench.checking.verdicts import Check, Failed
 from bench.data import validation
 from bench.data.base import Dataset, Splits
@@ -42,40 +39,9 @@ class Subject:
         return self.dataset.parts(torch.Generator().manual_seed(seed), refit)
 
 
-def require_declared(cls: Any) -> None:
-    """Raise ``Failed`` if name, version or docstring of a class are not valid."""
-    if not re.fullmatch(r"[a-z0-9_]+", str(cls.name)):
-        raise Failed(f"name is {cls.name!r}; valid characters: a to z, 0 to 9 and _")
-    if type(cls.version) is not int or cls.version < 1:
-        raise Failed(f"version is {cls.version!r}; valid: a whole number from 1 on")
-    if not (vars(cls).get("__doc__") or "").strip():
-        raise Failed(f"{cls.__name__} has no docstring; lists and views show its first line")
-
-
-def require_global_streams_kept(call: Callable[[], object], what: str) -> None:
-    """Raise ``Failed`` if ``call`` draws from a global random stream, whose state depends on the past."""
-    with torch.random.fork_rng(devices=[]):
-        before = _global_streams()
-        call()
-        after = _global_streams()
-    for name, state in before.items():
-        if state != after[name]:
-            raise Failed(f"{what} draws from the global random stream of {name}, or seeds it")
-
-
-def _global_streams() -> dict[str, Any]:
-    numpys = np.random.get_state(legacy=False)["state"]
-    return {
-        "torch": torch.get_rng_state().tolist(),
-        "numpy": (numpys["key"].tolist(), numpys["pos"]),
-        "random": random.getstate(),
-    }
-
-
 def declared(subject: Subject) -> str:
     """Check name, version and docstring."""
-    require_declared(subject.cls)
-    return (subject.cls.__doc__ or "").strip().partition("\n")[0]
+    return declared_line(subject.cls)
 
 
 def loads(subject: Subject) -> str:

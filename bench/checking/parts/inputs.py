@@ -14,6 +14,7 @@ from bench.experiment import preflight
 from bench.experiment.settings import nest
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.networks.base import NETWORKS
+from methods.core import global_generators
 from methods.core.errors import UserError
 
 #: Data sets that are tried first, as they are small and here.
@@ -85,7 +86,7 @@ def takes(spec: RunSpec) -> bool:
         return False
     network, network_options = spec.network
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with global_generators.restored(), torch.no_grad():
             NETWORKS.get(network)(network_options).build(task)(torch.zeros(2, *task.input_shape))
     except Exception:  # a network may refuse an input by any error
         return False

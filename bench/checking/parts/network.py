@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench.checking.parts.dataset import require_declared, require_global_streams_kept
+from bench.checking.parts.common import declared_line, require_global_streams_kept
 from bench.checking.verdicts import Check, Failed
 from bench.networks.base import Network
 from methods.base import Task
+from methods.core import global_generators
 from methods.core.streams import Streams
 from methods.layers.inventory import kernel_layers
 
@@ -46,8 +47,7 @@ class Subject:
 
 def declared(subject: Subject) -> str:
     """Check name, version and docstring."""
-    require_declared(subject.cls)
-    return (subject.cls.__doc__ or "").strip().partition("\n")[0]
+    return declared_line(subject.cls)
 
 
 def outputs(subject: Subject) -> str:
@@ -89,7 +89,7 @@ def apart(subject: Subject) -> str:
 def trained(subject: Subject) -> str:
     """Check that every parameter gets a gradient."""
     network = subject.built(0).train()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with global_generators.restored(), torch.enable_grad():
         labels = torch.arange(_EXAMPLES) % subject.task.classes
         F.cross_entropy(network(subject.inputs()), labels).backward()
     named = list(network.named_parameters())
