@@ -58,7 +58,6 @@ def told(folder: Path, command: str) -> str:
         ("bench.check --dataset digit", "--dataset: unknown data set 'digit' (did you mean 'digits'?)"),
         ("bench.check --network mpl", "--network: unknown network 'mpl' (did you mean 'mlp'?)"),
         ("bench.check --criterion srn", "--criterion: unknown criterion 'srn' (did you mean 'snr'"),
-        ("bench.check svi", "unknown method 'svi' (did you mean 'ssvi'?)"),
         ("bench.run --sets a=1", "unrecognized arguments: --sets a=1 (did you mean '--set'?)"),
         ("bench.grid --suite baseline", "unknown suite 'baseline' (did you mean 'baselines'?)"),
         ("bench.grid --suite baselines --scale dem", "unknown scale 'dem' (did you mean 'demo'?)"),

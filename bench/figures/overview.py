@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, interval, signed
-from bench.figures.parts.verdicts import counted, said, within
+from bench.figures.parts.verdicts import said, tally, within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, paired, references_of
 from bench.statistics.splits import scope
@@ -157,7 +157,7 @@ def forest(
             "set, whatever the filters show. "
             f"{scope(runs)}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
-        alt=f"Compared with their reference in {axis.name}: {counted(found['verdict'])}.",
+        alt=f"Compared with their reference in {axis.name}: {tally(found['verdict'])}.",
     )
 
 

@@ -9,13 +9,13 @@ from bench.figures.parts.chart import Chart, Look, Missing
 from bench.figures.parts.configurations import short_names
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import scored
+from bench.results.tables import metrics_reader
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, summarise
 from bench.statistics.splits import scope
 
 #: Gains that can be drawn: columns of ``runs``.
-GAINS = ("posterior_gain_nll", "posterior_gain_ece")
-_METRIC = {"posterior_gain_nll": "NLL", "posterior_gain_ece": "ECE"}
+GAINS = tuple(metrics_reader.GAINS)
 #: Predictors by which configurations can be compared, and their names for readers.
 PREDICTORS = {"samples": "averaged samples", "mean": "mean network"}
 
@@ -73,7 +73,7 @@ def posterior_gain(
     True
     """
     look = look or Look.of(runs)
-    axis = axes()[gain]
+    axis, score = axes()[gain], axes()[metrics_reader.GAINS[gain]].name
     found = summarise(runs, metrics=[gain]).dropna(subset=[f"{gain}_mean"])
     if found.empty:
         raise Missing("No finished run here has both a mean network and averaged samples.")
@@ -91,7 +91,7 @@ def posterior_gain(
         figure=figure,
         data=found[described([gain])],
         how=(
-            f"A mark is the mean over seeds of the {_METRIC[gain]} of the mean network minus that of "
+            f"A mark is the mean over seeds of the {score} of the mean network minus that of "
             "averaged samples, on the test set, without temperature: right of 0, averaging helps. A method "
             "without a posterior has 0. Whiskers are the 95 % t-interval over seeds (none for a single "
             "seed), not corrected for the number of configurations. "

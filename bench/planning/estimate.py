@@ -14,11 +14,11 @@ from bench.experiment import preflight
 from bench.experiment.spec import RunSpec
 from bench.planning.plan import Plan
 from bench.results.files import StoreError
+from bench.results.words import counted
 from methods.core.errors import UserError
 
 if TYPE_CHECKING:
     from bench.results.store import Store
-from bench.results.words import counted
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ class Pass:
     dense_gradients: DenseGradients | None = None
     announced: bool | None = None
 
-    @property
-    def expects_gradient(self) -> bool:
-        """Whether the layer that is called now will deliver a gradient that it has not announced."""
+    def expect_gradient(self, layer: nn.Module) -> None:
+        """Note that ``layer`` is called and will deliver a gradient, unless that was announced before."""
         announced = torch.is_grad_enabled() if self.announced is None else self.announced
-        return self.dense_gradients is not None and announced
+        if self.dense_gradients is not None and announced:
+            self.dense_gradients.expect(layer)
 
 
 MEAN = Pass()

@@ -148,8 +148,8 @@ class VariationalLayer(passes.PassModule):
         return mean + _Noise.apply(moment, _standard_normal(mean, now.noise), self.variance_floor)
 
     def _expect_gradient(self, now: passes.Pass) -> None:
-        if now.dense_gradients is not None and now.expects_gradient and isinstance(self.posterior, Slots):
-            now.dense_gradients.expect(self)
+        if isinstance(self.posterior, Slots):
+            now.expect_gradient(self)
 
     @property
     def weight(self) -> torch.Tensor:

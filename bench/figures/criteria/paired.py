@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from bench.figures.criteria.words import signed, verdicts
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, translucent
-from bench.figures.parts.verdicts import counted, said, within
+from bench.figures.parts.verdicts import said, tally, within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import by_seed, margin_of, paired, references_of, summarise
 from bench.statistics.splits import scope
@@ -164,7 +164,7 @@ def criteria(
         ),
         alt=(
             f"Criteria in {len(groups)} recipes and sparsities, compared with their reference criterion in "
-            f"{axis.name}: {counted(rivals['verdict'])}. {' '.join(verdicts(found, score, look))}"
+            f"{axis.name}: {tally(rivals['verdict'])}. {' '.join(verdicts(found, score, look))}"
         ),
     )
 

@@ -30,7 +30,7 @@ def within(score: str) -> str:
     return f" within ± {margin * axis.factor:g} {axis.step}".rstrip() if margin == margin else ""
 
 
-def counted(verdicts: pd.Series) -> str:
+def tally(verdicts: pd.Series) -> str:
     """Say how many there are of each kind, as ``2 differ, 1 is equivalent and 3 are undecided``."""
     number = {name: int((verdicts == name).sum()) for name in ("differs", "equivalent", "undecided")}
     verbs = {"differs": ("differs", "differ"), "equivalent": ("is equivalent", "are equivalent")}
