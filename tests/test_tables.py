@@ -25,7 +25,7 @@ from bench.results.files import StoreError
 from bench.results.store import Store
 from bench.results.tables import arrow
 from bench.results.tables.columns import TABLES, definitions, kinds
-from bench.results.tables.metrics_reader import LISTS, parse_results
+from bench.results.tables.metrics_reader import LISTS, VIEW, parse_results
 from bench.results.tables.run_reader import LINES
 from bench.runner.execute import execute
 from tests.fuzzing import tries
@@ -555,7 +555,7 @@ def assert_results_quick_are_slow(blobs):
 
 
 metric_rows = st.fixed_dictionaries(
-    {"stage": texts, "metric": texts, "predictor": st.sampled_from(["samples", "mean", None])},
+    {"stage": texts, "metric": texts | st.sampled_from(VIEW), "predictor": st.sampled_from(["samples", "mean", None])},
     optional={
         "split": st.sampled_from(["test", "val"]),
         "shift": texts,
@@ -600,6 +600,22 @@ def test_damaged_results_read_quickly_as_they_read_slowly(changes):
         at %= len(blob) + 1
         blob = blob[:at] + data + blob[at + length :]
     assert_results_quick_are_slow({"0" * 12: blob})
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["quickly", "slowly"])
+def test_what_averaging_gains_is_the_mean_network_minus_the_samples(end):
+    rows = [
+        {"stage": "train", "predictor": predictor, "split": split, "metric": metric, "value": value}
+        for predictor, split, metric, value in [
+            ("samples", "test", "nll", 0.5),
+            ("mean", "test", "nll", 0.75),
+            ("samples", "test", "ece", 0.25),
+            ("mean", "test", "ece", 0.125),
+            ("mean", "val", "nll", 9.0),
+        ]
+    ]
+    view = parse_results({"0" * 12: json.dumps({"metrics": rows}).encode() + end}).views["0" * 12]
+    assert (view["nll"], view["posterior_gain_nll"], view["posterior_gain_ece"]) == (0.5, 0.25, -0.125)
 
 
 def test_results_of_a_run_are_quick_to_read():

@@ -21,7 +21,7 @@ from bench.experiment.spec import RunSpec, parse_spec
 from bench.results.files import StoreError, write_bytes
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
-from bench.results.tables.metrics_reader import SHOWN, VIEW
+from bench.results.tables.metrics_reader import shown_scores
 from bench.training import exported_model, packed_model
 from methods.base import Predictor
 from methods.core import global_generators, torch_flags
@@ -234,13 +234,6 @@ def _name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def test_scores(folder: RunFolder) -> dict[str, float]:
-    """Return the scores of a run on the test part after its last stage, averaged over samples, by name."""
-    rows = [row for row in (folder.read("metrics") or {}).get("metrics", []) if SHOWN.items() <= row.items()]
-    last = {row["metric"]: row["value"] for row in rows}  # later stages come later
-    return {name: last[name] for name in VIEW if last.get(name) is not None}
-
-
 def load_model(run_id: str, results: str | Path, device: str) -> Model:
     """Load the model of a finished run; see ``bench.load``."""
     store = Store(results)
@@ -259,4 +252,4 @@ def load_model(run_id: str, results: str | Path, device: str) -> Model:
     mode = (folder.read("provenance") or {}).get("mode", "dense")
     how = Execution(device=resolve_device(device), mode="dense" if mode == "dense" else "auto")
     with torch_flags.arithmetic(spec.precision), global_generators.restored(how.device):
-        return Model(*packed_model.read(folder.path, spec, how), test_scores(folder))
+        return Model(*packed_model.read(folder.path, spec, how), shown_scores(folder.read("metrics")))

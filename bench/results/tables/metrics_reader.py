@@ -26,9 +26,8 @@ GAINS = {"posterior_gain_nll": "nll", "posterior_gain_ece": "ece"}
 
 #: Predictors without temperature: of averaged samples, which ``runs`` shows, and of the mean network.
 _SAMPLES, _MEAN = "samples", "mean"
-#: The rows of ``metrics`` that ``runs`` shows: averaged prediction without temperature, unshifted test set.
-SHOWN = {"predictor": _SAMPLES, "split": "test", "shift": None, "severity": None}
-_SHOWN = {key: value for key, value in SHOWN.items() if key != "predictor"}
+#: The rows of ``metrics`` that ``runs`` shows are those of the unshifted test set.
+_SHOWN = {"split": "test", "shift": None, "severity": None}
 _NONE = "metrics.json: the run is done, but there is no metric"
 
 
@@ -73,6 +72,20 @@ def parse_results(blobs: Mapping[str, bytes]) -> Results:
     return Results({name: table_of(parts[name], name) for name in LISTS}, views, broken)
 
 
+def shown_scores(document: Any) -> dict[str, float]:
+    """Return what ``runs`` shows of a run by ``metrics.json``, parsed: the scores that it has, by name.
+
+    Raises
+    ------
+    StoreError
+        If the document is no such list of metrics.
+    """
+    if not isinstance(document, dict):
+        raise StoreError(_NONE)
+    view = _view(columns(_list(document.get("metrics")), "metrics", "metrics.json: metrics"))
+    return {name: view[name] for name in VIEW if view[name] is not None}
+
+
 def _lists(blob: bytes) -> dict[str, Columns]:
     document = parse_json(blob, "metrics.json")
     if not isinstance(document, dict):
@@ -115,7 +128,7 @@ def _views(metrics: pa.Table, run_ids: list[str]) -> dict[str, dict[str, Any]] |
     if metrics.column("stage").null_count or names.null_count or pc.any(pc.equal(names, "")).as_py():
         return None
     shown = None
-    for column, value in SHOWN.items():
+    for column, value in _SHOWN.items():
         found = metrics.column(column)
         here = pc.is_null(found) if value is None else pc.fill_null(pc.equal(found, value), False)
         shown = here if shown is None else pc.and_(shown, here)
