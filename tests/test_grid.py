@@ -730,11 +730,11 @@ COMMANDS = {
         "bench.run",
         ["--set", "epochs=1"],
         ["--set", "epoch=1"],
-        "accuracy=",
+        "accuracy",
         "unknown key 'epoch' (did you mean 'epochs'?); valid: ",
     ),
     "status": ("bench.status", [], ["--suite", "none"], "1/1 runs: 1 done", "no suite none was launched"),
-    "list": ("bench.list", ["methods"], ["method"], "ssvi", "unknown kind 'method'; valid: suites, "),
+    "list": ("bench.list", ["methods"], ["method"], "ssvi", "unknown kind 'method' (did you mean 'methods'?); valid: "),
 }
 
 

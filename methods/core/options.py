@@ -237,9 +237,9 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
 
 def _as_share(value: float, interval: str) -> str:
     """Return a hint for a share that was written in percent, such as 95 for 0.95."""
-    share = value / 100
-    is_percent = 2 <= value <= 100 and not inside(1.5, interval) and inside(share, interval)
-    return f" (did you mean {share:g}?)" if is_percent else ""
+    if not 2 <= value <= 100 or inside(1.5, interval) or not inside(value / 100, interval):
+        return ""
+    return f" (did you mean {value / 100:g}?)"
 
 
 def _choices(field: dataclasses.Field[Any]) -> Sequence[str]:
