@@ -69,8 +69,18 @@ class State:
         order = ("done", "failed", "cancelled", "running", "preempted", "queued", "pending")
         counted = ", ".join(f"{self.counts[name]:,} {name}" for name in order if self.counts[name])
         left = f"; about {duration(self.seconds_left)} left" if self.running and self.seconds_left else ""
-        open_ones = self.settled < self.total
-        return f"{self.settled:,} of {self.total:,} runs settled: {counted}{left if open_ones else ''}"
+        left = "" if self.is_settled else left
+        return f"{self.settled:,} of {self.total:,} runs settled: {counted}{left}"
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether no run is left to do."""
+        return self.settled == self.total
+
+    @property
+    def phase(self) -> str:
+        """Return ``running``, ``waiting`` (for a job or a launch) or ``settled``."""
+        return "settled" if self.is_settled else "running" if self.running else "waiting"
 
 
 class Follower:
@@ -104,15 +114,13 @@ class Follower:
 
 
 def panel(part: Part) -> None:
-    """Show the progress of ``part`` while runs are open; show nothing if the tables already have all runs."""
+    """Show the progress of ``part`` until the tables have all its runs; show nothing if they have them."""
     state = look(part)
-    if state is None or (state.settled == state.total and not state.ended):
+    if state is None or (state.is_settled and not state.ended):
         return
-    if state.settled == state.total:
-        _ended(part, state)
-        return
-    every = _SECONDS if state.running else _WAITING_SECONDS
-    st.fragment(_followed, run_every=every)(part, bool(state.running), data.stamp(part))
+    # a grid that has just ended makes its tables in seconds
+    every = _SECONDS if state.running or state.is_settled else _WAITING_SECONDS
+    st.fragment(_followed, run_every=every)(part, state.phase, data.stamp(part))
 
 
 def look(part: Part) -> State | None:
@@ -148,16 +156,14 @@ def look(part: Part) -> State | None:
     )
 
 
-def _followed(part: Part, is_running: bool, stamp: object) -> None:
+def _followed(part: Part, phase: str, stamp: object) -> None:
     """Draw the part of the page that is refreshed; redraw the whole page once other parts must change."""
     state = look(part)
-    if (
-        state is None
-        or state.settled == state.total
-        or bool(state.running) != is_running
-        or data.stamp(part) != stamp
-    ):
+    if state is None or state.phase != phase or data.stamp(part) != stamp:
         st.rerun(scope="app")
+    if state.is_settled:
+        _ended(part, state)
+        return
     st.subheader("How far is it?", anchor=False)
     work = state.settled + sum(one.share for one in state.running)
     st.progress(min(work / max(state.total, 1), 1.0), text=plain(state.words))
