@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
-.PHONY: help demo dashboard reference screenshots test test-rest test-all fuzz chaos lint format bench clean
+.PHONY: help demo dashboard reference findings screenshots test test-rest test-all fuzz chaos lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -51,6 +51,10 @@ reference: $(STAMP)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=fashion_mnist,sparsity=0|0.8|0.9|0.95|0.98,method=dense_vi|static_vi|ssvi" --results $(WORK)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=cifar10,sparsity=0|0.9|0.98,method=dense_vi|static_vi|ssvi" --seeds 0-1 --results $(WORK)
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
+
+# the tables of docs/findings.md, from the reference results
+findings: $(STAMP)
+	$(PYTHON) -m tests.claims
 
 screenshots: $(STAMP)
 	$(PYTHON) -m tests.screenshots

@@ -14,7 +14,7 @@ from bench.cli.entry import entry
 from bench.reporting.contents import make
 from bench.results.files import printable
 from bench.results.store import Store
-from bench.results.tables.columns import SCORES
+from bench.results.tables.columns import PREDICTORS, SCORES
 from methods.core.errors import unknown
 
 
@@ -34,12 +34,19 @@ def main(argv: list[str] | None = None) -> int:
         default=[],
         help=f"rank by it: {', '.join(SCORES)}; repeatable: a ranking for each (default: as the suite says)",
     )
+    parser.add_argument(
+        "--predictor",
+        choices=PREDICTORS,
+        default="samples",
+        help="whose scores to compare: those of averaged samples, or of the mean network (default: samples)",
+    )
     arguments = parser.parse_args(argv)
     for score in arguments.score:
         if score not in SCORES:
             raise unknown("score", score, SCORES, "--score")
     store = Store(arguments.results)
-    report = make(store, arguments.suite, arguments.scale, list(dict.fromkeys(arguments.score)))
+    scores = list(dict.fromkeys(arguments.score))
+    report = make(store, arguments.suite, arguments.scale, scores, arguments.predictor)
     folder = Path(arguments.to) if arguments.to else store.root / arguments.suite
     names = report.write(folder)
     print(f"{printable(str(folder))}: {', '.join(names)}")

@@ -734,7 +734,13 @@ COMMANDS = {
         "unknown key 'epoch' (did you mean 'epochs'?); valid: ",
     ),
     "status": ("bench.status", [], ["--suite", "none"], "1/1 runs: 1 done", "no suite none was launched"),
-    "list": ("bench.list", ["methods"], ["method"], "ssvi", "unknown kind 'method' (did you mean 'methods'?); valid: "),
+    "list": (
+        "bench.list",
+        ["methods"],
+        ["method"],
+        "ssvi",
+        "unknown kind 'method' (did you mean 'methods'?); valid: ",
+    ),
 }
 
 

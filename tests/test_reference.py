@@ -12,6 +12,7 @@ from bench.figures import axes
 from bench.results import styles
 from bench.results.store import Store
 from bench.statistics.seeds import paired, summarise
+from tests import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "reference"
@@ -100,6 +101,13 @@ def test_every_figure_of_a_page_is_in_the_tables(figures, page):
     said = re.findall(r"(\d+\.\d+ ± \d+\.\d+)", text)
     assert len(said) > 10
     assert sorted(set(said) - figures) == []
+
+
+def test_the_tables_behind_the_claims_are_those_of_the_report():
+    """Fails when tables or words of the report change: ``make findings`` writes them again."""
+    text = claims.PAGE.read_text()
+    assert text.count("<!-- end of the table -->") == 3
+    assert claims.written(text) == text
 
 
 def test_the_page_names_every_configuration_that_it_should(store):

@@ -9,11 +9,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench import report
 from bench.cli.entry import entry
 from bench.reporting import contents
+from bench.reporting.claims import removed_alike
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 from bench.results.tables.parquet import write_runs
@@ -158,6 +160,44 @@ def test_each_score_that_is_asked_for_has_a_ranking(tmp_path, capsys):
     assert "ranking by NLL" in (tmp_path / "report.md").read_text()
     code, _, err = call(*asked, "--score", "nl", capsys=capsys)
     assert code == 2 and "unknown score 'nl' (did you mean 'nll'?)" in err
+
+
+def test_scores_are_those_of_the_predictor_that_is_asked_for(tmp_path, capsys):
+    asked = ["--suite", SUITE, "--scale", SCALE, "--results", REFERENCE, "--to", tmp_path]
+    tables = Store(REFERENCE).read_tables(SUITE, ["runs", "metrics"])
+    metrics = tables["metrics"].query("predictor == 'mean' and metric == 'nll' and split == 'test'")
+    dense = tables["runs"].query(f"scale == {SCALE!r} and method == 'dense_vi'")["run_id"]
+    mean = metrics[metrics["run_id"].isin(dense)].drop_duplicates("run_id", keep="last")["value"].mean()
+    for predictor, words in (("mean", "mean network"), ("samples", "averaged samples")):
+        assert call(*asked, "--predictor", predictor, capsys=capsys)[0] == 0
+        text = (tmp_path / "report.md").read_text()
+        row = next(line for line in text.splitlines() if "| dense_vi " in line)
+        assert f"Scores of the {words}, on the test set." in text
+        assert (f"| {mean:.3f} ± " in row) == (predictor == "mean")
+
+
+def test_what_two_criteria_remove_alike_is_the_mean_over_runs_of_both():
+    runs = pd.DataFrame(
+        {
+            "run_id": ["r0", "r1", "s0", "t0"],
+            "config_id": ["a", "a", "b", "c"],
+            "criterion": ["snr", "snr", "abs_mean", None],
+        }
+    )
+    pairs = pd.DataFrame(
+        [
+            ("r0", "abs_mean", "snr", 0.5),
+            ("r1", "snr", "abs_mean", 0.25),
+            ("s0", "abs_mean", "snr", 0.75),
+            ("s0", "abs_mean", "mean_exp", 0.0),  # another pair
+            ("x0", "abs_mean", "snr", 0.0),  # a run of no configuration here
+        ],
+        columns=["run_id", "criterion_a", "criterion_b", "iou"],
+    )
+    references = {"a": "b", "c": "b", "b": "b"}
+    assert removed_alike(runs, references, pairs) == {"a": pytest.approx(0.5)}
+    assert removed_alike(runs, {"a": "c"}, pairs) == {}
+    assert removed_alike(runs, references, pairs.iloc[3:]) == {}
 
 
 def test_words_of_results_are_no_markup(tmp_path):

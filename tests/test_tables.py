@@ -555,7 +555,11 @@ def assert_results_quick_are_slow(blobs):
 
 
 metric_rows = st.fixed_dictionaries(
-    {"stage": texts, "metric": texts | st.sampled_from(VIEW), "predictor": st.sampled_from(["samples", "mean", None])},
+    {
+        "stage": texts,
+        "metric": texts | st.sampled_from(VIEW),
+        "predictor": st.sampled_from(["samples", "mean", None]),
+    },
     optional={
         "split": st.sampled_from(["test", "val"]),
         "shift": texts,

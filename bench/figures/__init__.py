@@ -18,7 +18,7 @@ from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, within
-from bench.figures.posterior import GAINS, PREDICTORS, posterior_gain, scored_by
+from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.subspace import (
@@ -45,7 +45,7 @@ from bench.figures.uncertainty import (
     shifts,
     tells_errors,
 )
-from bench.results.tables.columns import SCORES
+from bench.results.tables.columns import PREDICTORS, SCORES
 from bench.statistics.seeds import MOST_COMPARED
 
 __all__ = [

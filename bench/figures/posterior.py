@@ -16,8 +16,6 @@ from bench.statistics.splits import scope
 
 #: Gains that can be drawn: columns of ``runs``.
 GAINS = tuple(metrics_reader.GAINS)
-#: Predictors by which configurations can be compared, and their names for readers.
-PREDICTORS = {"samples": "averaged samples", "mean": "mean network"}
 
 
 def scored_by(runs: pd.DataFrame, metrics: pd.DataFrame, predictor: str) -> pd.DataFrame:
@@ -28,7 +26,7 @@ def scored_by(runs: pd.DataFrame, metrics: pd.DataFrame, predictor: str) -> pd.D
     runs, metrics
         The tables of these names.
     predictor
-        A key of ``PREDICTORS``; ``runs`` has the scores of ``samples``.
+        A key of ``bench.results.tables.columns.PREDICTORS``; ``runs`` has the scores of ``samples``.
 
     Returns
     -------

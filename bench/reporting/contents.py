@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.reporting.claims import claims
 from bench.reporting.document import Report, Section
 from bench.results import styles
 from bench.results.files import StoreError, not_launched
 from bench.results.store import Store
+from bench.results.tables.columns import PREDICTORS
 from bench.results.words import counted
 from bench.statistics.consistency import notes
 
@@ -22,7 +24,13 @@ if TYPE_CHECKING:  # pandas and plotly take a second to import
 _COST = "compression_vs_dense_vi"
 
 
-def make(store: Store, suite: str, scale: str | None = None, scores: Sequence[str] = ()) -> Report:
+def make(
+    store: Store,
+    suite: str,
+    scale: str | None = None,
+    scores: Sequence[str] = (),
+    predictor: str = "samples",
+) -> Report:
     """Make the report of a suite at one scale.
 
     Parameters
@@ -36,6 +44,8 @@ def make(store: Store, suite: str, scale: str | None = None, scores: Sequence[st
     scores
         Scores by which configurations are ranked, each in sections of its own; by default the one that the
         suite ranks by. The other figures are of the first.
+    predictor
+        Whose scores to compare: ``samples`` or ``mean``.
 
     Raises
     ------
@@ -44,21 +54,23 @@ def make(store: Store, suite: str, scale: str | None = None, scores: Sequence[st
         and none is named.
     """
     plan = _plan(store, suite, scale)  # before anything that takes long to import
-    from bench.figures import Look, ranked_by
+    from bench.figures import Look, ranked_by, scored_by
 
     scores = scores or [ranked_by(plan)]
     runs = store.read_tables(suite, ["runs"])["runs"]
     runs = runs[runs["scale"] == plan["scale"]]
+    if predictor != "samples":
+        runs = scored_by(runs, store.read_tables(suite, ["metrics"])["metrics"], predictor)
     look = Look("light", _styles(store, suite, styles.METHODS), _styles(store, suite, styles.CRITERIA))
     report = Report(f"{suite}, scale {plan['scale']}")
-    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"])))
+    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
         for score in scores:
-            report.sections.extend(_of_setting(setting, here, plan, references, look, score))
-        report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0]))
+            report.sections.extend(_of_setting(setting, here, store, plan, references, look, score))
+        report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0], predictor))
     report.sections.extend(_tail(plan, runs))
     return report
 
@@ -82,7 +94,7 @@ def _styles(store: Store, suite: str, of: styles.StyleFile) -> Mapping[str, Mapp
         return {}
 
 
-def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) -> Section:
+def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], predictor: str) -> Section:
     status = runs["status"].value_counts()
     counts = ", ".join(f"{number} {name}" for name, number in status.items() if number)
     lines = [f"`{line}`" for line in commands] or ["an unknown command"]
@@ -90,13 +102,18 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str]) 
     completes = f"{again} completes it." if len(runs) > status.get("done", 0) else "It is complete."
     return Section(
         str(plan.get("question") or plan["suite"]),
-        [f"{counted(len(runs), 'run')}: {counts}.", f"Made by {', then '.join(lines)}. {completes}"],
+        [
+            f"{counted(len(runs), 'run')}: {counts}.",
+            f"Made by {', then '.join(lines)}. {completes}",
+            f"Scores of the {PREDICTORS[predictor]}, on the test set.",
+        ],
     )
 
 
 def _of_setting(
     setting: str,
     runs: pd.DataFrame,
+    store: Store,
     plan: Mapping[str, Any],
     references: Mapping[str, str],
     look: Look,
@@ -125,9 +142,13 @@ def _of_setting(
             latex=latex(board, look, caption),
         )
 
+    def differences() -> Section:
+        pairs = store.read_tables(str(plan["suite"]), ["criteria_pairs"])["criteria_pairs"]
+        return claims(setting, runs, references, score, look, pairs)
+
     makers: list[Callable[[], Section]] = [
         ranked,
-        lambda: _differences(setting, runs, references, score, look),
+        differences,
         lambda: _drawn(setting, tradeoff(runs, _COST, score, look)),
         lambda: _drawn(setting, tradeoff(runs, "train_flops_ratio", score, look)),
     ]
@@ -142,12 +163,13 @@ def _by_tables(
     references: Mapping[str, str],
     look: Look,
     score: str,
+    predictor: str,
 ) -> list[Section]:
     """Make the figures of the dashboard's other pages, as they are before a reader chooses anything."""
     from bench import figures
 
     suite = str(plan["suite"])
-    samples = ("samples", "test", look)
+    shown = (predictor, "test", look)
     few = figures.one_a_method(runs, look, references.values())
 
     def rows(name: str) -> pd.DataFrame:
@@ -169,12 +191,12 @@ def _by_tables(
     makers: list[Callable[[], Chart]] = [
         criteria,
         subspace,
-        lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *samples),
-        lambda: figures.scaling(runs, rows("metrics"), "ece", *samples),
-        lambda: figures.scaling(runs, rows("metrics"), "nll", *samples),
-        lambda: figures.detection(runs, rows("metrics"), "error_auroc", *samples),
+        lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *shown),
+        lambda: figures.scaling(runs, rows("metrics"), "ece", *shown),
+        lambda: figures.scaling(runs, rows("metrics"), "nll", *shown),
+        lambda: figures.detection(runs, rows("metrics"), "error_auroc", *shown),
         lambda: figures.posterior_gain(runs, "posterior_gain_nll", look),
-        lambda: figures.risk_coverage(runs, rows("selective"), few, *samples),
+        lambda: figures.risk_coverage(runs, rows("selective"), few, *shown),
         lambda: figures.speed(runs, "train_flops_ratio", "step_time_ratio", look),
         lambda: figures.stored(runs, look),
     ]
@@ -195,38 +217,6 @@ def _unless_missing(maker: Callable[[], Section]) -> Section | None:
         return None
     except StoreError as error:
         return Section("Left out", [str(error)])
-
-
-def _differences(
-    setting: str, runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look
-) -> Section:
-    """Make the section of paired differences to the reference, as a figure and in numbers."""
-    import pandas as pd
-
-    from bench.figures import axes, forest, said, signed, within
-    from bench.statistics import scope
-
-    chart, axis = forest(runs, references, score, look), axes()[score]
-    table = pd.DataFrame(
-        {
-            "configuration": chart.data["config_label"],
-            "reference": chart.data["reference_label"],
-            f"difference of {axis.title}": [
-                signed(mean, half_width, axis.digits, axis.factor)
-                for mean, half_width in zip(chart.data["difference"], chart.data["half_width"], strict=True)
-            ],
-            "pairs": chart.data["n"],
-            "verdict": [said(row, axis) for row in chart.data.to_dict("records")],
-        }
-    )
-    tests = int(chart.data["p_holm"].notna().sum())
-    words = (
-        f"Mean difference of {axis.name} to the reference under the same seed ± half width of its 95 % "
-        f"t-interval. Verdicts: the paired t-test shows that it differs, or two one-sided t-tests that it is "
-        f"equivalent{within(score)}, at 5 % after Holm's correction for {counted(tests, 'comparison')}. "
-        f"{scope(runs)}"
-    )
-    return Section(f"{setting}: {chart.title}", [words], table, chart)
 
 
 def _made(setting: str, maker: Callable[[], Chart]) -> Section:

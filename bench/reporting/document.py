@@ -64,6 +64,11 @@ class Section:
     chart: Chart | None = None
     latex: str = ""
 
+    def markdown(self) -> str:
+        """Return words and table as Markdown, without the heading."""
+        lines = [line for words in self.words for line in (_markdown(words), "")]
+        return "\n".join(lines if self.table is None else [*lines, _markdown_table(self.table), ""])
+
 
 @dataclass(frozen=True)
 class Report:
@@ -90,12 +95,8 @@ class Report:
         """Return the report as Markdown, without its figures."""
         lines = [f"# {_markdown(self.title)}", ""]
         for section in self.sections:
-            if section.chart is not None and section.table is None:
-                continue
-            lines += [f"## {_markdown(section.title)}", ""]
-            lines += [line for words in section.words for line in (_markdown(words), "")]
-            if section.table is not None:
-                lines += [_markdown_table(section.table), ""]
+            if section.chart is None or section.table is not None:
+                lines += [f"## {_markdown(section.title)}", "", section.markdown()]
         return "\n".join(lines)
 
     def latex(self) -> str:

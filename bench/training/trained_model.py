@@ -19,7 +19,6 @@ from bench.experiment.execution import Execution, resolve_device
 from bench.experiment.problem import Problem
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.results.files import StoreError, write_bytes
-from bench.results.run_folder import RunFolder
 from bench.results.store import Store
 from bench.results.tables.metrics_reader import shown_scores
 from bench.training import exported_model, packed_model

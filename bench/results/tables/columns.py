@@ -12,6 +12,8 @@ import yaml
 TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration", "selective", "stages")
 #: Columns of ``runs`` by which configurations can be ranked.
 SCORES = ("accuracy", "nll", "brier", "ece")
+#: Predictors by which configurations can be compared, and their names for readers.
+PREDICTORS = {"samples": "averaged samples", "mean": "mean network"}
 
 
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:
