@@ -8,7 +8,7 @@ import torch
 from bench.checking.trial import Trial, results
 from bench.checking.verdicts import Failed
 from bench.evaluation.evaluate import fixed_draws
-from bench.runner.execute import PREDICTIONS
+from bench.results.predictions import PREDICTIONS
 from bench.training import checkpoints, packed_model
 
 #: Bytes that a stored model may take for an active weight (four values of 4 bytes), and for each other

@@ -27,9 +27,10 @@ from bench.experiment.settings import chosen_names, locate, open_sections, secti
 from bench.experiment.spec import RunSpec
 from bench.networks.base import NETWORKS
 from bench.planning.expansion import Expansion, Scale
+from bench.results.predictions import PREDICTIONS
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
-from bench.runner.execute import PREDICTIONS, execute
+from bench.runner.execute import execute
 from bench.training import checkpoints, packed_model
 from bench.training.trainer import Trainer
 from methods.base import METHODS, Method, Predictor, Stage

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from bench.reporting.document import Section
+from bench.results.files import StoreError
 from bench.results.words import counted
+from bench.statistics.multiple import ALPHA
+from bench.statistics.new_examples import for_new_examples
 
 if TYPE_CHECKING:  # pandas and plotly take a second to import
     import pandas as pd
+    from numpy.typing import ArrayLike
 
     from bench.figures import Look
+    from bench.figures.parts.axes import Axis
 
 _ALIKE = (
     "Removed alike: of the weights that either criterion would remove at an update, the share that both "
     "would; mean over updates, layers and the runs of both. Where it is near 1, an equal score says little."
+)
+_NEW = (
+    "For new examples too: the same difference, with an interval and a test that also cover the choice of "
+    "the {} test examples (seeds and examples are crossed random effects), after Holm's correction for {}."
 )
 
 
@@ -26,6 +35,7 @@ def claims(
     score: str,
     look: Look,
     pairs: pd.DataFrame,
+    scores: Callable[[str], ArrayLike] | None = None,
 ) -> Section:
     """Make the section of paired differences to the reference, as a figure and in numbers.
 
@@ -41,6 +51,8 @@ def claims(
         Column of ``runs``.
     look
         Colours and markers.
+    scores
+        Returns the score of each test example of a run, by run id; None if they are not stored.
 
     Raises
     ------
@@ -76,7 +88,27 @@ def claims(
     if alike.notna().any():
         table.insert(4, "removed alike", [f"{share:.2f}" if share == share else "–" for share in alike])
         words.append(_ALIKE)
+    if scores is not None:
+        try:
+            found = for_new_examples(runs, scores, references)
+        except StoreError as error:  # such as predictions that were deleted to save space
+            words.append(f"For new examples nothing is told: {error}.")
+        else:
+            told = {row["config_id"]: _for_new(row, axis) for row in found.to_dict("records")}
+            if told:
+                table["for new examples too"] = [told.get(row["config_id"], "–") for row in rows]
+                tests = int(found["p"].notna().sum())
+                words.append(_NEW.format(found["examples"].max(), counted(tests, "comparison")))
     return Section(f"{setting}: {chart.title}", words, table, chart)
+
+
+def _for_new(row: Mapping[Any, Any], axis: Axis) -> str:
+    from bench.figures import signed
+
+    if row["p"] != row["p"]:
+        return "–"
+    value = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
+    return f"{value}, {'differs' if row['p_holm'] < ALPHA else 'undecided'} (p = {row['p_holm']:.2g})"
 
 
 def removed_alike(runs: pd.DataFrame, references: Mapping[str, str], pairs: pd.DataFrame) -> dict[str, float]:

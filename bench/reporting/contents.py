@@ -10,13 +10,16 @@ from bench.reporting.claims import claims
 from bench.reporting.document import Report, Section
 from bench.results import styles
 from bench.results.files import StoreError, not_launched
+from bench.results.predictions import EXAMPLE_SCORES, example_scores
 from bench.results.store import Store
 from bench.results.tables.columns import PREDICTORS
 from bench.results.words import counted
 from bench.statistics.consistency import notes
 
 if TYPE_CHECKING:  # pandas and plotly take a second to import
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from bench.figures import Chart, Look
 
@@ -69,7 +72,9 @@ def make(
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
         for score in scores:
-            report.sections.extend(_of_setting(setting, here, store, plan, references, look, score))
+            report.sections.extend(
+                _of_setting(setting, here, store, plan, references, look, score, predictor)
+            )
         report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0], predictor))
     report.sections.extend(_tail(plan, runs))
     return report
@@ -118,6 +123,7 @@ def _of_setting(
     references: Mapping[str, str],
     look: Look,
     score: str,
+    predictor: str,
 ) -> list[Section]:
     """Make the sections that compare methods by one score, on one data set and network."""
     from bench.figures import axes, grouped, latex, leaderboard, shown, tradeoff
@@ -144,7 +150,10 @@ def _of_setting(
 
     def differences() -> Section:
         pairs = store.read_tables(str(plan["suite"]), ["criteria_pairs"])["criteria_pairs"]
-        return claims(setting, runs, references, score, look, pairs)
+        scores = None
+        if score in EXAMPLE_SCORES and not store.published:
+            scores = partial(_example_scores, store, score, predictor)
+        return claims(setting, runs, references, score, look, pairs, scores)
 
     makers: list[Callable[[], Section]] = [
         ranked,
@@ -153,6 +162,10 @@ def _of_setting(
         lambda: _drawn(setting, tradeoff(runs, "train_flops_ratio", score, look)),
     ]
     return [section for maker in makers if (section := _unless_missing(maker)) is not None]
+
+
+def _example_scores(store: Store, score: str, predictor: str, run_id: str) -> NDArray[np.float64]:
+    return example_scores(store.run(run_id), score, predictor)
 
 
 def _by_tables(

@@ -21,6 +21,7 @@ from bench.experiment.problem import make_problem
 from bench.experiment.spec import RunSpec
 from bench.results.files import StoreError, WriteError, remove_leftovers, write_bytes
 from bench.results.integrity import seal
+from bench.results.predictions import PREDICTIONS
 from bench.results.run_folder import CANCELLED, RunFolder
 from bench.results.store import Store
 from bench.results.tables.metrics_reader import LISTS
@@ -34,8 +35,6 @@ from bench.training.trainer import Stopped, Trainer
 from methods.base import Stage
 from methods.core import global_generators, torch_flags
 from methods.core.errors import UserError
-
-PREDICTIONS = "predictions.npz"
 
 
 def execute(
