@@ -856,6 +856,7 @@ def no_images(tmp_path, monkeypatch):
 OURS = {"dense_vi", "static_vi", "ssvi"}
 PRUNED = {"magnitude_vi", "snr_vi"}
 OF_A_SPARSITY = OURS | PRUNED | {"lottery_ticket", "rigl"}
+VARIATIONAL = OURS | PRUNED | {"lottery_ticket", "sparse_vd", "lbbnn"}
 EVERY = OF_A_SPARSITY | {"deterministic", "mc_dropout", "ensemble", "sparse_vd", "lbbnn"}
 #: The methods of each suite at each scale; rigl at sparsity 0 is the deterministic network.
 METHODS_OF = {
@@ -863,6 +864,7 @@ METHODS_OF = {
     "sparsity_sweep": (EVERY, OF_A_SPARSITY | {"deterministic"}, OURS | PRUNED),
     "baselines": (EVERY, EVERY, EVERY),
     "cost": (OURS, OURS, OURS),
+    "posterior": (VARIATIONAL, VARIATIONAL, VARIATIONAL),
 }
 
 
