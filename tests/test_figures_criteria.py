@@ -125,6 +125,16 @@ def test_a_control_stands_apart_and_does_not_set_the_range():
     assert text == "◀ −40.00 ± 0.00 points"
 
 
+def test_another_method_with_a_criterion_of_its_own_is_not_left_out():
+    """Such as a method of another package that is derived from ssvi, whatever its criterion."""
+    own = {**CONTROL, "method": "ssvi_own", "criterion": "own"}
+    same = {**own, "criterion": "abs_mean", "config_label": "ssvi_own abs_mean"}
+    chart = draw(REFERENCE, BETTER, own, same)
+    assert chart.figure.layout.yaxis.ticktext == ("snr", "ssvi_own · own", "ssvi_own · abs_mean")
+    told = verdicts(chart.data, "accuracy", LOOK)
+    assert any(": ssvi_own, with own, " in line for line in told)
+
+
 def test_what_has_no_pair_is_said_not_drawn_as_zero():
     chart = draw(REFERENCE, BETTER, {**NOISY, "status": "failed", "accuracy": [math.nan] * 3})
     assert "snr_exp" not in marks(chart) and chart.figure.layout.yaxis.ticktext == ("snr", "snr_exp")

@@ -51,8 +51,9 @@ def differences(
           ``config_id``), ``reference_criterion``;
         - ``group``: recipe and sparsity in words, with the reference's label if several share them;
         - ``kind``: ``criterion`` (the reference's method with another criterion) or ``control`` (another
-          method of the same sparsity without a criterion);
+          method of the same sparsity, with or without a criterion);
         - ``name``: name of the criterion, or of the control's method;
+        - ``criterion``: that of the configuration; null without one;
         - ``difference``, ``half_width``, ``n``, ``p``, ``p_holm``, ``smallest``, ``p_equivalent``,
           ``verdict`` (``undecided`` where there is no result yet): see ``bench.statistics.paired``. The
           family of Holm's correction is all configurations, also those that are not in ``only``;
@@ -158,7 +159,7 @@ def criteria(
             "one-sided t-tests; the shaded region), at 5 % after Holm's correction for the "
             f"{int(found['tests'].iloc[0])} comparisons of the suite on this data set, whatever is shown; "
             "**open** ones: undecided, which does not show that they are equal. Below the thin rule stand "
-            "methods of the same sparsity without a criterion. The range is that of the criteria; "
+            "other methods of the same sparsity. The range is that of the criteria; "
             "one of these methods beyond it is written at the edge. All panels share it. "
             f"{scope(runs)}{rest}\n\n**{axis.name}**: {axis.definition}"
         ),
@@ -181,7 +182,7 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
     same &= table["recipe"] == theirs["recipe"]
     is_rival = table["criterion"].notna() & (table["method"] == theirs["method"])
     is_rival &= table["criterion"] != theirs["criterion"]
-    is_control = table["criterion"].isna() & (table["method"] != theirs["method"])
+    is_control = table["method"] != theirs["method"]
     table["kind"] = is_rival.map({True: "criterion", False: "control"})
     table["name"] = table["criterion"].where(is_rival, table["method"])
     table = table[same & (is_rival | is_control)]
@@ -196,7 +197,7 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
         )
     labels = known["config_label"]
     table["group"] = table["reference"].map(_group_names(table, labels))
-    table = table.drop(columns="criterion").reset_index(drop=True)
+    table = table.reset_index(drop=True)
     return table.astype({"sparsity": "float64"})
 
 
@@ -339,7 +340,8 @@ def _looks(row: Mapping[Any, Any], look: Look) -> tuple[str, str]:
 
 def _label(row: Mapping[Any, Any], look: Look, known: Mapping[str, str]) -> str:
     if row["kind"] == "control":
-        return look.label(row["name"])
+        has_one = isinstance(row["criterion"], str)
+        return " · ".join([look.label(row["name"]), *([look.criterion.label(row["criterion"])] * has_one)])
     same = [name for name, of in known.items() if of == row["name"]]
     return " = ".join(map(look.criterion.label, [row["name"], *same]))
 

@@ -49,7 +49,11 @@ def verdicts(found: pd.DataFrame, score: str, look: Look | None = None, most: in
             if row["kind"] == "control":
                 reference = look.criterion.name(row["reference_criterion"])
                 compared = _compared(row, axis, reference)
-                text = f"{look.name(row['name'])}, without a criterion, {compared}."
+                own = row["criterion"]
+                criterion = (
+                    f"with {look.criterion.name(own)}" if isinstance(own, str) else "without a criterion"
+                )
+                text = f"{look.name(row['name'])}, {criterion}, {compared}."
                 sentences.append(f"{group}: {text}")
     if len(groups) > most:
         sentences.append(f"Of {len(groups) - most} more recipes and sparsities see the data of the chart.")
