@@ -8,6 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.results.files import StoreError, shell_path
+from bench.results.words import counted
 from dashboard import data, exposure, filters, live
 from dashboard.plain import plain
 
@@ -79,8 +80,8 @@ def _line(where: tuple[str, ...], selection: filters.Selection) -> None:
     """Show one line about the selected runs: their numbers, date, commit and folders."""
     found = filters.described(selection.runs)
     parts = [
-        f"{found['runs']:,} runs done", f"{found['open']:,} open", f"{found['failed']:,} failed",
-        f"{found['methods']} methods", f"{found['seeds']} seeds", f"data of {found['date']}",
+        f"{counted(found['runs'], 'run')} done", f"{found['open']:,} open", f"{found['failed']:,} failed",
+        counted(found["methods"], "method"), found["seeds"], f"data of {found['date']}",
     ]  # fmt: skip
     commits = [commit[:7] + ("+" if "+" in commit else "") for commit in found["commits"]]
     parts.append(f"commit {', '.join(commits)}" if len(commits) < 4 else f"{len(commits)} commits")

@@ -12,6 +12,7 @@ import streamlit as st
 from bench.figures import PREDICTORS, SCORES, Look, axes, ranked_by, scored_by
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
+from bench.results.words import counted
 from dashboard import data
 from dashboard.data import Part
 
@@ -179,7 +180,7 @@ def described(runs: pd.DataFrame) -> Mapping[str, Any]:
         "failed": int(status.get("failed", 0)),
         "open": int(len(runs) - status.get("done", 0) - status.get("failed", 0)),
         "methods": int(runs["method"].nunique()),
-        "seeds": f"{few} to {many}" if few != many else str(many),
+        "seeds": f"{few} to {many} seeds" if few != many else counted(many, "seed"),
         "date": str(done["started_at"].max())[:10] if len(done) else "–",
         "commits": sorted(done["git_sha"].dropna().astype(str).unique()),
     }

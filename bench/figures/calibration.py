@@ -14,6 +14,7 @@ from bench.figures.parts.configurations import short_names
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import last_rows, scored
 from bench.figures.parts.panels import add_keys, add_panel, panels
+from bench.results.words import counted
 from bench.statistics.nonparametric import wilson
 from bench.statistics.seeds import summarise
 
@@ -220,8 +221,8 @@ def scaling(
             f"{axis.definition}"
         ),
         alt=(
-            f"{axis.name} before and after temperature scaling of {len(found)} configurations: the 95 % "
-            f"interval of the change lies below 0 for {less} and above 0 for {more} of them."
+            f"{axis.name} before and after temperature scaling of {counted(len(found), 'configuration')}: "
+            f"the 95 % interval of the change lies below 0 for {less} and above 0 for {more} of them."
         ),
     )
 

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, variant
+from bench.results import words
 from bench.statistics.seeds import summarise
 
 #: Columns of counted and of measured costs, each a ratio to dense VI.
@@ -26,6 +27,8 @@ _BESIDE = {
 }
 #: Side of the plot in pixels. It is a square, so that the line of equal ratios is at 45 degrees.
 _SQUARE_PIXELS = 560
+
+_LONGER = "Left out, as they took more or fewer steps than dense VI"
 
 
 def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look | None = None) -> Chart:
@@ -79,7 +82,7 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look | None = N
             "mark), n in the tooltip. An interval that reaches below the axis ends at it. Both axes are "
             "logarithmic and have the same scale. On the dashed line the measured ratio equals the counted "
             "one."
-            + (f" {left} runs are left out, as they took more or fewer steps than dense VI." if left else "")
+            + (f" {_LONGER}: {words.counted(left, 'run')}." if left else "")
             + f"\n\n**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=_in_words(table, x_axis, y_axis),
@@ -140,7 +143,7 @@ def stored(runs: pd.DataFrame, look: Look | None = None) -> Chart:
             f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=(
-            f"The smallest stored model of {len(table)} configurations is that of "
+            f"The smallest stored model of {words.counted(len(table), 'configuration')} is that of "
             f"{smallest['config_label']}, {smallest['compression_vs_dense_vi_mean']:.3g} times smaller than "
             f"dense VI with {smallest['density_mean']:.2%} of the weights."
         ),
@@ -159,7 +162,8 @@ def not_comparable(runs: pd.DataFrame) -> list[str]:
         values = done.loc[done["sparsity"] > 0, name] if name == "execution" else done[name]
         counts = values.dropna().value_counts()
         if len(counts) > 1:
-            shown = ", ".join(f"{_number(value)} ({count} runs)" for value, count in sorted(counts.items()))
+            of = sorted(counts.items())
+            shown = ", ".join(f"{_number(value)} ({words.counted(count, 'run')})" for value, count in of)
             lines.append(f"{name}: {shown}")
     return lines
 
@@ -297,6 +301,6 @@ def _in_words(table: pd.DataFrame, x_axis: Axis, y_axis: Axis) -> str:
     mean, half = least[f"{y_axis.column}_mean"], least[f"{y_axis.column}_half_width"]
     what = f"{y_axis.name} {interval(mean, half, 3)} of dense VI"
     return (
-        f"With the fewest counted {x_axis.name} of {len(table)} configurations, "
+        f"With the fewest counted {x_axis.name} of {words.counted(len(table), 'configuration')}, "
         f"{least[f'{x_axis.column}_mean']:.3g} of dense VI, {least['config_label']} has {what}."
     )

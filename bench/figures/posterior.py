@@ -11,6 +11,7 @@ from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import scored
 from bench.results.tables import metrics_reader
 from bench.results.tables.columns import SCORES
+from bench.results.words import counted
 from bench.statistics.seeds import margin_of, summarise
 from bench.statistics.splits import scope
 
@@ -96,8 +97,8 @@ def posterior_gain(
             f"{scope(runs)}{rest(found)}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(
-            f"Of {len(found)} configurations, averaging helps in {helps} and harms in {harms}, by their own "
-            f"intervals; in {inert} the gain is within ± {margin * axis.factor:g} {axis.step}, so that the "
-            "posterior does nothing that matters."
+            f"Of {counted(len(found), 'configuration')}, averaging helps in {helps} and harms in {harms}, by "
+            f"their own intervals; in {inert} the gain is within ± {margin * axis.factor:g} {axis.step}: "
+            "there, the posterior does nothing that matters."
         ),
     )

@@ -9,6 +9,7 @@ from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent
 from bench.figures.parts.configurations import dashes, short_names
 from bench.results.tables.columns import definitions
+from bench.results.words import counted
 from bench.statistics.splits import overlap
 
 #: Greatest number of lines that readers can tell apart.
@@ -79,7 +80,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
             "A line is a run: what it recorded at the end of each epoch, without averages or smoothing. "
             f"Epochs are counted through all stages. {_defined(what)}"
         ),
-        alt=f"{_name(what)} by epoch of {len(last)} runs; at the end {ends}.",
+        alt=f"{_name(what)} by epoch of {counted(len(last), 'run')}; at the end {ends}.",
     )
 
 
@@ -146,7 +147,7 @@ def seed_curves(
             f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. Epochs are counted "
             f"through all stages. {_uncorrected(done)}{_defined(what)}"
         ),
-        alt=f"{_name(what)} by epoch: means over seeds of {len(ids)} configurations.",
+        alt=f"{_name(what)} by epoch: means over seeds of {counted(len(ids), 'configuration')}.",
     )
 
 

@@ -19,6 +19,7 @@ from bench.figures.parts.chart import (
     variant,
 )
 from bench.results.tables.columns import SCORES
+from bench.results.words import counted
 from bench.statistics.seeds import pareto_front, summarise
 
 #: Claim of the SSVI paper's abstract: 10 to 20 times smaller than dense VI at a loss of less than 3 points.
@@ -132,7 +133,7 @@ def tradeoff(
             f"**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
         alt=(
-            f"{y_axis.name} against {x_axis.name} of {len(found)} configurations of "
+            f"{y_axis.name} against {x_axis.name} of {counted(len(found), 'configuration')} of "
             f"{found['method'].nunique()} methods; the best {y_axis.name} is {value} "
             f"by {best['config_label']}."
         ),

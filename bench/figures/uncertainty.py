@@ -13,6 +13,7 @@ from bench.figures.parts.configurations import dashes, short_names
 from bench.figures.parts.curves import add_curves, add_seeds, along
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import last_rows, scored
+from bench.results.words import counted
 from bench.statistics.seeds import summarise
 
 _METRICS = "metrics.metric"
@@ -119,8 +120,8 @@ def separation(
         title = f"How large is {axis.name}?"
         most = found.iloc[int(found[f"{measure}_mean"].argmax())]
         alt = (
-            f"Mean {axis.name} of {len(found)} configurations; {most['config_label']} has the largest, "
-            f"{most[f'{measure}_mean']:.{axis.digits}f} {axis.unit}."
+            f"Mean {axis.name} of {counted(len(found), 'configuration')}; {most['config_label']} has the "
+            f"largest, {most[f'{measure}_mean']:.{axis.digits}f} {axis.unit}."
         )
     figure = dot_plot(shown, marks, axis, short_names(shown, look), look, table if singles else None)
     return Chart(
@@ -183,7 +184,7 @@ def detection(
             f"{limit}{rest(found)}\n\n**{axis.name}**: {axis.definition}"
         ),
         alt=(
-            f"{axis.name} of {len(found)} configurations; the best mean is "
+            f"{axis.name} of {counted(len(found), 'configuration')}; the best mean is "
             f"{best[f'{score}_mean'] * axis.factor:.{axis.digits}f} {axis.unit} by {best['config_label']}."
         ),
     )
@@ -297,7 +298,7 @@ def by_split(
             "the 95 % t-interval over seeds (none for a single seed), n in the tooltip. The networks were "
             f"not trained for such data.{rest(found)}\n\n**{axis.name}**: {axis.definition}"
         ),
-        alt=f"Mean {axis.name} is higher on {split} than on test in {higher} of {len(found)} rows.",
+        alt=f"Mean {axis.name} is higher on {split} than on test in {higher} of {len(found)}.",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.figures import MOST_ROWS, at_compression, axes, best, coverage, forest, interval
+from bench.results.words import counted
 from bench.statistics.seeds import summarise
 from bench.statistics.splits import scope
 from dashboard import data, filters, show
@@ -39,7 +40,7 @@ with show.forgiving():
             show.card("At 10 × smaller or more", "–", "no configuration is that small")
     counts = filters.described(selection.runs)
     with cards[2]:
-        words = f"{counts['open']} open, {counts['failed']} failed; {counts['seeds']} seeds"
+        words = f"{counts['open']} open, {counts['failed']} failed; {counts['seeds']}"
         show.card("Runs done", f"{counts['runs']:,}", words)
 st.caption(
     f"Mean ± half width of the 95 % t-interval over seeds. {scope(selection.runs)} The best of many looks a "
@@ -59,7 +60,7 @@ if references:
         rest = max(len(drawn.data) - MOST_ROWS, 0)
         words = f"Compared with {', '.join(named[:4])}{', …' if len(named) > 4 else ''}."
         alone = shown - references.keys()
-        words += f" {len(alone)} of the selected configurations have no reference." if alone else ""
+        words += f" Without a reference: {counted(len(alone), 'configuration')}." if alone else ""
         st.caption(plain(words + (f" {rest} more, behind these, are in the data." if rest else "")))
 else:
     st.info("This suite names no reference, so there are no paired differences to show.")
@@ -71,7 +72,8 @@ show.chart(
 missing = everything[everything["status"] != "done"]
 if len(missing):
     failed = int((missing["status"] == "failed").sum())
-    st.markdown(f"{len(missing)} runs are missing, {failed} of them failed. This command computes them:")
+    words = f"Missing: {counted(len(missing), 'run')}, of which {failed} failed."
+    st.markdown(f"{words} This command computes them:")
     for folder, lines in data.commands(selection.part).items():
         if not data.has_runs(folder):
             continue

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import MOST_RUNS, SCORES, axes, differing, recorded, run_curves, seed_curves
+from bench.results.words import counted
 from dashboard import choose, data, live, one_run, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
@@ -112,9 +113,10 @@ else:
         column_config=_columns(),
         alt="Runs, failed ones first.",
     )
+    every = counted(len(found), "run")
     some = f"Rows {(page - 1) * _ROWS + 1:,} to {(page - 1) * _ROWS + len(part):,} of {len(found):,}. "
     st.caption(
-        f"{some if pages > 1 else f'{len(found):,} runs. '}Choose one to open it, "
+        f"{some if pages > 1 else f'{every}. '}Choose one to open it, "
         f"or two to {MOST_RUNS} to compare them. Downloads have all columns."
     )
     show.download("runs", found)
