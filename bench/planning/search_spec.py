@@ -8,7 +8,7 @@
         kl_factor: {log: [0.001, 1]}
         prior_std: {log: [0.03, 1]}
         allocation: [uniform, global]
-      at: {sparsity: 0.95, criterion: snr}  # fixed during the search: one search serves all sparsities
+      at: {sparsity: 0.95, criterion: snr}  # fixed during the search, at values that the suite reports
       trials: 16                            # for every method; the first has the method's own settings
       metric: nll_val                       # or brier_val, accuracy_val
       seeds: 100-102                        # 100 and up; suites report seeds below 100
@@ -291,6 +291,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
     starts = [_start(drafts[n], specs[n], pinned, search) for n in free]
     _check_alike(family, starts, place)
     start = starts[0]
+    _check_reported(family, start, pinned, specs.values(), f"{place}: at")
     if start.protocol == "refit":
         raise UserError(
             f"{place}: {family}: protocol refit has no validation data to choose by; fix another one: "
@@ -372,6 +373,20 @@ def _check_alike(family: Family, starts: Sequence[RunSpec], place: str) -> None:
                 f"{place}: cells of {family} differ in {key} ({', '.join(values)}); fix one value: "
                 f"`at: {{{key.removeprefix('method.')}: {values[0]}}}`"
             )
+
+
+def _check_reported(
+    family: Family, start: RunSpec, pinned: Iterable[str], reported: Iterable[RunSpec], place: str
+) -> None:
+    """Require that what is fixed of the method is reported too, so that it is tuned as it is reported."""
+    for key in pinned:
+        if key.startswith("method."):
+            values = list(dict.fromkeys(show(spec.settings[key]) for spec in reported))
+            if show(start.settings[key]) not in values:
+                raise UserError(
+                    f"{place}: {key.removeprefix('method.')}: no cell of {family} reports "
+                    f"{show(start.settings[key])}; valid: {', '.join(values)}"
+                )
 
 
 def _check_ends(start: RunSpec, ranges: Mapping[str, Range], place: str) -> None:
