@@ -346,13 +346,74 @@ def test_the_threshold_of_sparse_vd_and_no_other_is_an_option(name):
             built(name, log_alpha_max=3.0)
 
 
+# -- a requested sparsity ----------------------------------------------------------------
+
+
+def lowest_by_hand(name, module, sparsity):
+    """The flat coordinates that go, by layer: the least certain weights of both layers, in one ranking."""
+    ranked = []
+    for layer in ("2", "4"):
+        posterior = module.get_submodule(layer).posterior
+        if name == "lbbnn":
+            scores = posterior.inclusion.detach().view(-1).tolist()
+        else:
+            scores = (-torch.log(posterior.std**2 / posterior.mean**2)).detach().view(-1).tolist()
+        ranked += [(score, layer, at) for at, score in enumerate(scores)]
+    go = sorted(ranked)[: sum(math.floor(sparsity * size) for size in (108, 80))]
+    return {layer: {at for _, where, at in go if where == layer} for layer in ("2", "4")}
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.97])
 @pytest.mark.parametrize("name", BOTH)
-def test_no_sparsity_can_be_asked_for(name):
+def test_a_requested_sparsity_removes_the_lowest_scores_of_all_layers(name, sparsity):
+    method, module = randomised(name, sparsity=sparsity)
+    expected, first = lowest_by_hand(name, module, sparsity), module[0].posterior
+    share = method.monitor(module, leave_progress())["density_if_pruned"]
+    assert leave(method, module).pruned
+    active = 0
+    for layer, gone in expected.items():
+        after = module.get_submodule(layer).posterior
+        assert type(after) is SparseGaussian and after.PARAMETERS == ("mean", "rho")
+        assert set(after.index.tolist()) == set(range(after.shape.numel())) - gone
+        active += after.active
+    assert module[0].posterior is first
+    assert active == 188 - sum(math.floor(sparsity * size) for size in (108, 80))
+    assert share == method.monitor(module, leave_progress())["density_if_pruned"] == active / 188
+    assert not leave(method, module).pruned  # the end of a stage may come again
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_layer_keeps_its_best_weight_at_a_requested_sparsity(name):
+    method, module = randomised(name, sparsity=0.95)
+    small = module[2].posterior
+    small.mean.data.fill_(1e-9)
+    small.mean.data.view(-1)[7] = 2e-9
+    if name == "lbbnn":
+        small.logit.data.fill_(-9.0)
+        small.logit.data.view(-1)[7] = -8.0
+    leave(method, module)
+    assert module[2].posterior.index.tolist() == [7]
+    assert module[4].posterior.active == 188 - 102 - 76 - 1
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_sparsity_that_empties_a_layer_is_refused(name):
+    chosen = {"dataset": "digits", "network": "mlp", "network.hidden": [8, 8], "method": name}
+    preflight.check(parse_spec(nest(chosen | {"sparsity": 0.99})))
+    with pytest.raises(UserError, match=r"sparsity 0\.9999 leaves 3 weights for 3 layers|leaves"):
+        preflight.check(parse_spec(nest(chosen | {"sparsity": 1 - 1e-13})))
+    with pytest.raises(UserError, match=r"sparsity: 1\.0 lies outside \[0, 1\)"):
+        parse_spec(nest(chosen | {"sparsity": 1}))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_no_sparsity_is_the_outcome_of_the_rule_under_the_same_id(name):
+    chosen = {"dataset": "digits", "network": "mlp", "method": name}
+    plain = parse_spec(nest(chosen))
+    assert parse_spec(nest(chosen | {"sparsity": None})).run_id == plain.run_id
+    assert parse_spec(nest(chosen | {"sparsity": 0.5})).run_id != plain.run_id
     options = names(METHODS.get(name).Options)
-    assert "sparsity" not in options and "allocation" not in options
-    assert ("prior_std" in options) == (name == "lbbnn")
-    with pytest.raises(UserError, match="sparsity"):
-        parse_spec(nest({"dataset": "digits", "network": "mlp", "method": name, "sparsity": 0.5}))
+    assert "allocation" not in options and ("prior_std" in options) == (name == "lbbnn")
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -462,11 +523,37 @@ def test_a_stored_model_predicts_what_the_run_did(name, digits):
     assert np.array_equal(model.predict(split.inputs).numpy(), stored)
 
 
-@pytest.mark.parametrize("finetune", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "network", [{"network": "mlp", "hidden": [32]}, {"network": "cnn", "channels": [4, 8]}]
+)
 @pytest.mark.parametrize("name", BOTH)
-def test_stopped_anywhere_and_resumed_equals_uninterrupted(name, finetune, tmp_path):
-    """Before and after the rule, and where a checkpoint holds layers that are built dense."""
-    run = toy_spec(name, **TOYS[name], finetune=finetune)
+def test_a_run_has_the_requested_density_and_counts_what_it_cost(name, network, tmp_path):
+    chosen = {"dataset": "digits", "method": name, "epochs": 4, "batch_size": 256, "samples": 2}
+    run = parse_spec(nest(chosen | network | {"sparsity": 0.85, "finetune": 0.5}))
+    store = Store(tmp_path, create=True)
+    assert execute(run, store, Execution()) == "done"
+    folder = store.run(run.run_id)
+    costs, (train, finetune) = folder.read("costs"), folder.read("metrics")["stages"]
+    problem = make_problem(run)
+    module = problem.build(Streams(0))
+    sizes = [layer.posterior.shape.numel() for layer in pruning.prunable(module).values()]
+    kernels = sum(layer.posterior.shape.numel() for layer in variational_layers(module))
+    active = kernels - sum(math.floor(0.85 * size) for size in sizes)
+    assert costs["density"] == train["density"] == finetune["density"] == active / kernels
+    packed = checkpoints.load(folder.path / "model.pt")
+    assert sum(t.numel() for key, t in packed.items() if key.endswith("posterior.mean")) == active
+    # half of the epochs were dense, and the others cost less, by no more than was planned
+    dense = costs["dense_vi_train_flops"]
+    planned = problem.task.examples * problem.method.training_flops(module, problem.budget)
+    assert train["train_flops"] == dense / 2
+    assert dense / 2 < costs["train_flops"] <= planned * (1 + 1e-9) < dense
+
+
+@pytest.mark.parametrize(("finetune", "sparsity"), [(0.0, None), (0.5, None), (0.5, 0.8)])
+@pytest.mark.parametrize("name", BOTH)
+def test_stopped_anywhere_and_resumed_equals_uninterrupted(name, finetune, sparsity, tmp_path):
+    """Before and after weights go, and where a checkpoint holds layers that are built dense."""
+    run = toy_spec(name, **TOYS[name], finetune=finetune, sparsity=sparsity)
     whole, sliced = Store(tmp_path / "whole", create=True), Store(tmp_path / "sliced", create=True)
     assert execute(run, whole, EVERY_EPOCH) == "done"
     sizes, outcome = [], ""

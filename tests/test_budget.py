@@ -164,6 +164,8 @@ CASES = [
     ("magnitude_vi", {"sparsity": 0.8, "pruning": "one_shot"}),
     ("snr_vi", {"sparsity": 0.8, "pruning": "cubic", "prune_every": 3}),
     ("lottery_ticket", {"sparsity": 0.4, "epochs": 9}),
+    ("sparse_vd", {"sparsity": 0.8, "finetune": 0.5}),
+    ("lbbnn", {"sparsity": 0.8}),
 ]
 
 

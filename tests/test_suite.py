@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import re
 from collections import Counter
@@ -31,7 +32,8 @@ from bench.results.store import Store
 from bench.training.trainer import WARM_UP_STEPS
 from methods.base import METHODS, Equivalent, Method, Task
 from methods.core.errors import UserError
-from methods.core.options import describe, option
+from methods.core.options import declared_by, describe, option, to_dict
+from methods.core.options import names as option_names
 from methods.core.style import Style
 from methods.criteria.base import CRITERIA, Criterion
 from methods.families.prior_and_kl import PriorOptions
@@ -155,7 +157,11 @@ scales:
 """
 RECIPES = """
 quick:
-  {doc: a, training: {epochs: 1, lr: 0.5}, method: {prior_std: 0.2}, methods: {sparse: {criterion: abs_mean}}}
+  doc: a
+  training: {epochs: 1, lr: 0.5}
+  method: {prior_std: 0.2}
+  methods: {sparse: {criterion: abs_mean}}
+  published: {methods: [sparse]}
 slow: {doc: b, training: {epochs: 100, lr: 0.001}}
 """
 
@@ -641,6 +647,14 @@ def test_a_reference_must_be_trained(write, reference):
             "quick: {doc: a, methods: {ssvi: {rate: 1}}}",
             r": quick: methods: ssvi: unknown key 'rate'.*; valid: .*lam",
         ),
+        (
+            "quick: {doc: a, methods: {lottery_ticket: {criterion: snr}}}",
+            r": quick: methods: lottery_ticket: the recipe's source did not publish this method.* \(none\)$",
+        ),
+        (
+            "quick: {doc: a, methods: {lbbnn: {prior_std: 1}}, published: {methods: [ssvi]}}",
+            r": quick: methods: lbbnn: the recipe's source did not publish .*: methods` \(ssvi\)$",
+        ),
         ("[quick]", r": expected a mapping from names to recipes, got \['quick'\]$"),
         ("quick: {doc: a,\nx", r":\d: malformed YAML"),
     ],
@@ -1080,6 +1094,41 @@ def test_recipes_hold_only_what_differs_from_defaults(real_recipes, name):
     assert applied[0][2] and restated == []
 
 
+def declared(method):
+    """The options that a method declares itself, with their defaults."""
+    options = METHODS.get(method).Options
+    own = {name: declared_by(options, name).__module__ for name in option_names(options)}
+    defaults = {info.name: info.default for info in describe(options)}
+    return {name: defaults[name] for name, module in own.items() if module == f"methods.{method}"}
+
+
+def test_no_recipe_contradicts_a_methods_source(real_recipes):
+    for recipe, method in itertools.product(map(recipes.get, recipes.names()), built_in()):
+        if method not in recipe.published.get("methods", ()):
+            given = recipe.settings(METHODS.get(method))
+            changed = {key for key in declared(method) if f"method.{key}" in given}
+            assert changed == set(), method
+    assert declared("lottery_ticket")["criterion"] == "abs_mean"  # as in its paper
+
+
+SEARCHED = [(name, scale) for name in METHODS_OF for scale in load(name).searches]
+
+
+@pytest.mark.parametrize(("name", "scale"), SEARCHED)
+def test_every_method_is_searched_as_it_is_reported(real_recipes, name, scale):
+    """Each trial has the options of a reported cell, except for what is searched."""
+    found = load(name)
+    reported = {}
+    for draft in Expansion(found.scales[scale], name).declared():
+        reported.setdefault(draft.spec.method[0], []).append(to_dict(draft.spec.method[1]))
+    families = found.families(scale)
+    assert {family.family.method for family in families} == METHODS_OF[name][SCALES.index(scale)]
+    for family in families:
+        searched = {key.removeprefix("method.") for key in family.ranges}
+        kept = {key: value for key, value in to_dict(family.start.method[1]).items() if key not in searched}
+        assert any(kept.items() <= cell.items() for cell in reported[family.family.method]), family.family
+
+
 def test_what_recipes_resolve_to_is_as_it_was(real_recipes):
     """Results exist under these settings: where a default changes, a recipe has to keep the old value."""
     golden = json.loads(RESOLVED.read_text())
@@ -1094,7 +1143,10 @@ def test_what_recipes_resolve_to_is_as_it_was(real_recipes):
 
 
 def test_options_of_one_method_win_over_those_of_all(write, tmp_path):
-    recipe = "quick: {doc: a, method: {prior_std: 0.2}, methods: {sparse: {prior_std: 0.3}}}"
+    recipe = (
+        "quick: {doc: a, method: {prior_std: 0.2}, methods: {sparse: {prior_std: 0.3}}, "
+        "published: {methods: [sparse]}}"
+    )
     (tmp_path / "recipes.yaml").write_text(recipe)
     suite = write(one_grid("{recipe: quick, method: [plain, sparse, dense]}"))
 
@@ -1156,7 +1208,10 @@ def test_a_recipe_leaves_a_methods_own_defaults_alone(real_recipes, register, wr
 
 def test_a_recipe_that_names_a_method_speaks_of_its_own_options(register, write, tmp_path):
     register(derived("other_defaults", OwnDefaults))
-    text = "quick: {doc: a, methods: {other_defaults: {criterion: snr_exp}}}"
+    text = (
+        "quick: {doc: a, methods: {other_defaults: {criterion: snr_exp}}, "
+        "published: {methods: [other_defaults]}}"
+    )
     (tmp_path / "recipes.yaml").write_text(text)
     (spec,) = write(one_grid("{recipe: quick, method: other_defaults}")).expand("demo").specs
     assert (spec.method[1].criterion, spec.method[1].prior_std) == ("snr_exp", 0.3)

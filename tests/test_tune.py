@@ -170,6 +170,14 @@ def test_a_search_that_is_none_is_refused_when_the_suite_is_read(write, keys, me
         ({"at": {"sparsity": 0.5, "lr": 0.1}}, r"at: key 'training\.lr' is given twice, or is also searched"),
         ({"at": {"sparsity": 2}}, r"at: method: sparsity: 2\.0 lies outside"),
         (
+            {"at": {"sparsity": 0.6}},
+            r"at: sparsity: no cell of static_vi \(.*\) has 0\.6; valid: 0\.5, 0\.75$",
+        ),
+        (
+            {"at": {"sparsity": 0.5, "criterion": "abs_mean"}},
+            r"at: criterion: no cell has abs_mean, so it would be tuned as it is not reported; valid: snr$",
+        ),
+        (
             {"at": {}},
             r"cells of static_vi \(.*\) differ in method\.sparsity \(0\.5, 0\.75\); fix one value: `at: ",
         ),

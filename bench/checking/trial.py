@@ -35,6 +35,7 @@ from bench.training import checkpoints, packed_model
 from bench.training.trainer import Trainer
 from methods.base import METHODS, Method, Predictor, Stage
 from methods.core.errors import UserError, unknown
+from methods.core.options import describe
 from methods.core.options import names as option_names
 from methods.core.streams import Streams
 
@@ -80,7 +81,8 @@ def specification(method: str, network: str, overrides: Mapping[str, Any]) -> Ru
     if not is_dataclass(cls.Options):
         raise UserError(f"method {method}: Options: expected a dataclass, got {cls.Options!r}")
     settings = TRIALS[network] if network in TRIALS else _two_steps(method, network, overrides)
-    is_sparse = "sparsity" in option_names(cls.Options)
+    # a sparsity of null is the outcome of a rule, and what the rule leaves is checked
+    is_sparse = any(info.name == "sparsity" and info.default is not None for info in describe(cls.Options))
     if is_sparse:
         settings = settings | {"method.sparsity": SPARSITY}
     _require_known(method, network, settings, overrides)

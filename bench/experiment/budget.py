@@ -138,7 +138,7 @@ def _to_count(spec: RunSpec, task: Task) -> tuple[Method, nn.Module]:
 
 def is_sparse(method: Method, module: nn.Module) -> bool:
     """Tell whether a method has an option ``sparsity`` above 0, or its module inactive weights as built."""
-    return getattr(method.options, "sparsity", 0) > 0 or method.counts(module).density < 1
+    return (getattr(method.options, "sparsity", None) or 0) > 0 or method.counts(module).density < 1
 
 
 def most_epochs(method: Method, module: nn.Module, nominal: Budget, allowed: float, cap: int) -> int:

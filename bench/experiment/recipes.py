@@ -4,8 +4,9 @@ A recipe holds only what differs from the defaults that the options declare. Its
 those that methods share (``methods/families``). Each goes to every method that inherits it as it is, so one
 recipe serves dense and sparse methods. Its ``methods`` options go to the method that is named, and to methods
 that derive from it and inherit the option as it is. A method that declares an option, or declares it again
-with a default of its own, keeps its default unless the recipe names the method. Settings of a suite or the
-command line win over a recipe.
+with a default of its own, keeps its default unless the recipe names the method. A recipe names only methods
+that its source published: what a method declares is from the method's own source, which no other recipe
+contradicts. Settings of a suite or the command line win over a recipe.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Recipe:
     evaluation: dict[str, Any] = option({}, "settings of the evaluation")
     method: dict[str, Any] = option({}, "shared options, for every method that inherits them as they are")
     methods: dict[str, Any] = option({}, "options of single methods, by name; they win over `method`")
-    published: dict[str, Any] = option({}, "what its source did that is no setting; `bench.list` compares")
+    published: dict[str, Any] = option(
+        {}, "the methods of its source, and what it did that is no setting; `bench.list` compares"
+    )
 
     def settings(self, method: type[Method] | None = None) -> dict[str, Any]:
         """Return the settings under full keys (``method.prior_std``).
@@ -115,6 +118,11 @@ def read(path: Path) -> dict[str, Recipe]:
             if not isinstance(options, Mapping):
                 raise UserError(f"{where}: expected a mapping, got {options!r}")
             _check_keys(options, of_all[method], where)
+            if method not in (sources := recipe.published.get("methods", ())):
+                raise UserError(
+                    f"{where}: the recipe's source did not publish this method, which keeps what it "
+                    f"declares; valid: methods under `published: methods` ({', '.join(sources) or 'none'})"
+                )
     return recipes
 
 

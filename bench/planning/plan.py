@@ -212,16 +212,24 @@ class Labeller:
         Options that the cell's method does not have are left out.
         """
         identity = {key: value for key, value in self._identity(draft).items() if value is not None}
-        keys = dict.fromkeys([*_ALWAYS, *self._keys])
-        settings = {self._short.get(key, key): draft.settings[key] for key in keys if key in draft.settings}
+        settings = self._settings(draft, dict.fromkeys([*_ALWAYS, *self._keys]))
         return {**identity, **settings, "seed": draft.spec.seed}
 
     def text(self, draft: Draft) -> str:
         """Return the method and what varies, as ``ssvi criterion=snr sparsity=0.9 recipe=released``."""
-        values = {self._short.get(k, k): draft.settings[k] for k in self._keys if k in draft.settings}
+        values = self._settings(draft, self._keys)
         identity = self._identity(draft)
         values |= {key: identity[key] for key in self._in_text if identity[key] is not None}
         return " ".join([identity["method"], *(f"{key}={show(value)}" for key, value in values.items())])
+
+    def _settings(self, draft: Draft, keys: Iterable[str]) -> dict[str, Any]:
+        """Return those of ``keys`` that the cell has, under short names; a sparsity of null asks for none."""
+        settings = draft.settings
+        return {
+            self._short.get(key, key): settings[key]
+            for key in keys
+            if key in settings and not (key in _ALWAYS and settings[key] is None)
+        }
 
     @staticmethod
     def _identity(draft: Draft) -> dict[str, Any]:

@@ -8,7 +8,7 @@
         kl_factor: {log: [0.001, 1]}
         prior_std: {log: [0.03, 1]}
         allocation: [uniform, global]
-      at: {sparsity: 0.95, criterion: snr}  # fixed during the search: one search serves all sparsities
+      at: {sparsity: 0.95, criterion: snr}  # fixed during the search, at values that the suite reports
       trials: 16                            # for every method; the first has the method's own settings
       metric: nll_val                       # or brier_val, accuracy_val
       seeds: 100-102                        # 100 and up; suites report seeds below 100
@@ -219,7 +219,9 @@ def families(search: Search, drafts: Sequence[Draft]) -> list[FamilySearch]:
         members.setdefault(family_of(draft.spec, draft.recipe, draft.where).key, []).append(number)
     keys = [_keys(draft.spec) for draft in drafts]
     _check_fit(search, keys)
-    return [_family(search, drafts, numbers) for numbers in members.values()]
+    found = [_family(search, drafts, numbers) for numbers in members.values()]
+    _check_applied(search, [family.start for family in found])
+    return found
 
 
 def trials(search: Search, found: FamilySearch, number: int | None = None) -> list[Trial]:
@@ -287,7 +289,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
         raise UserError(
             f"{place}: {family}: every cell sets some of {', '.join(ranges)}, so the search can't start"
         )
-    pinned = _pinned(search, keys, ranges)
+    pinned = _reported(family, _pinned(search, keys, ranges), list(specs.values()), f"{place}: at")
     starts = [_start(drafts[n], specs[n], pinned, search) for n in free]
     _check_alike(family, starts, place)
     start = starts[0]
@@ -327,6 +329,29 @@ def _pinned(search: Search, keys: Mapping[str, Sequence[str]], ranges: Mapping[s
     return pinned
 
 
+def _reported(
+    family: Family, pinned: Mapping[str, Any], specs: Sequence[RunSpec], place: str
+) -> dict[str, Any]:
+    """Return what of ``pinned`` applies to a family, so that its method is tuned as it is reported.
+
+    An option of the method is fixed at a value that some cell has. If all cells have the same other value,
+    as that of a method whose sparsity results from training, they keep it.
+    """
+    found = dict(pinned)
+    for key, value in pinned.items():
+        values = list(dict.fromkeys(show(spec.settings[key]) for spec in specs))
+        wanted = show(specs[0].replaced({key: value}, place).settings[key])
+        if not key.startswith("method.") or wanted in values:
+            continue
+        if len(values) > 1:
+            raise UserError(
+                f"{place}: {key.removeprefix('method.')}: no cell of {family} has {wanted}; "
+                f"valid: {', '.join(values)}"
+            )
+        del found[key]
+    return found
+
+
 def _start(draft: Draft, spec: RunSpec, pinned: Mapping[str, Any], search: Search) -> RunSpec:
     found = spec.replaced(pinned, f"{search.where}: search: at")
     return canonical(found, draft.where)[0].with_seed(search.seeds[0])
@@ -361,6 +386,26 @@ def _check_fit(search: Search, keys: Sequence[Mapping[str, Sequence[str]]]) -> N
             for home in homes:
                 if part == "space":
                     check_searchable(str(home), f"{place}: space")
+
+
+def _check_applied(search: Search, starts: Sequence[RunSpec]) -> None:
+    """Require that some family has each method option that ``at`` fixes at the value given there."""
+    place = f"{search.where}: search: at"
+    for key, value in search.at.items():
+        values: dict[str, None] = {}
+        for start in starts:
+            home = locate(key, _keys(start), place)
+            if home is None or not home.startswith("method."):
+                continue
+            if start.replaced({home: value}, place).settings[home] == start.settings[home]:
+                break
+            values[show(start.settings[home])] = None
+        else:
+            if values:
+                raise UserError(
+                    f"{place}: {key}: no cell has {show(value)}, so it would be tuned as it is not reported; "
+                    f"valid: {', '.join(values)}"
+                )
 
 
 def _check_alike(family: Family, starts: Sequence[RunSpec], place: str) -> None:

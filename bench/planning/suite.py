@@ -301,9 +301,11 @@ def _from_entry_point(point: importlib.metadata.EntryPoint) -> Suite:
 def _columns(draft: Draft) -> dict[str, Any]:
     """Return what ``--where`` can compare beside the labels: all settings, also under unambiguous short keys.
 
-    The sparsity of a method without that option is 0, as in the table of runs.
+    The sparsity is 0 if the method has no such option or none is asked for, as in the table of runs.
     """
     full = draft.settings
     uses = Counter(key.rpartition(".")[2] for key in full)
     short = {leaf: value for key, value in full.items() if uses[leaf := key.rpartition(".")[2]] == 1}
-    return ({} if "sparsity" in uses else {"sparsity": 0.0}) | full | short
+    if uses["sparsity"] <= 1 and short.get("sparsity") is None:
+        short["sparsity"] = 0.0
+    return full | short

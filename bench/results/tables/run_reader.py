@@ -30,7 +30,7 @@ _MOST_KEYS = 1000
 #: Every file of a run that the tables depend on.
 FILES = (*(f"{name}.json" for name in _DOCUMENTS), *(f"{name}.jsonl" for name in LINES))
 
-#: Columns of ``runs`` from the resolved configuration: section, key, and the value if the key is missing.
+#: Columns of ``runs`` from the resolved configuration: section, key, and the value if it is missing or null.
 _CONFIG: dict[str, tuple[str, str, Any]] = {
     "method": ("method", "name", None),
     "method_version": ("method", "version", None),
@@ -205,7 +205,8 @@ def _facts(run_id: str, status: str, documents: Mapping[str, Any]) -> Facts:
         for column, (section, key, default) in _CONFIG.items():
             where = f"spec.json: config.{section}"
             options = _mapping(spec["config"].get(section, {}), where)
-            row |= scalars({column: options.get(key, default)}, (column,), where)
+            value = default if options.get(key) is None else options[key]
+            row |= scalars({column: value}, (column,), where)
         if row["budget"] == "epochs":
             row |= _EPOCHS
     if status == "done":
