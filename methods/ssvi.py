@@ -227,8 +227,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
             sums[layer] = sums[layer].add_(gradient) if layer in sums else gradient
 
         def noisy_loss() -> torch.Tensor:
-            with passes.local_noise(context.streams["extra"]):
-                return data_loss(context.module, context.batch)
+            return self.noisy_loss(context.module, context.batch, context.streams["extra"])
 
         for _ in range(self.options.addition_draws - 1):
             context.extra_pass(noisy_loss, accumulate, "noisy_pass")

@@ -73,6 +73,13 @@ RUNS = {
         "addition": "grad_accumulated",
         "removed_gradient": "likelihood_and_kl",
     },
+    "ssvi with one sample a minibatch": {
+        "method": "ssvi",
+        "sparsity": 0.5,
+        "replace_every": 4,
+        "addition": "grad_averaged",
+        "same_noise": True,
+    },
     "ssvi with adam": {
         "method": "ssvi",
         "sparsity": 0.5,
