@@ -42,6 +42,11 @@ def _sum_of(layer: str) -> str:
     return f"gradients/{layer}"
 
 
+def _one_sign(posterior: SparseGaussian) -> torch.Tensor:
+    """Return the scale parameters of all slots on one branch of the scale map: |rho| if its sign is free."""
+    return posterior.rho.abs() if SCALE_MAPS[posterior.scale_map].is_even else posterior.rho
+
+
 @dataclass(frozen=True)
 class SSVIOptions(MovingOptions, SparseOptions):
     """Options of SSVI. All behaviours of the released code can be chosen; the defaults are ours.
@@ -191,7 +196,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         """
         gaussians = [p for p in posteriors if isinstance(p, SparseGaussian)]
         tiny = [{"rho": SCALE_MAPS[p.scale_map].rho(p.rho.new_tensor(TINY_STD))} for p in gaussians]
-        surviving = [p.rho[change.keep] for p, change in zip(gaussians, changes, strict=True)]
+        surviving = [_one_sign(p)[change.keep] for p, change in zip(gaussians, changes, strict=True)]
         if self.options.added_scale == "tiny" or not any(rho.numel() for rho in surviving):
             return [*tiny]
         return [{"rho": (rho if rho.numel() else torch.cat(surviving)).mean()} for rho in surviving]

@@ -73,7 +73,7 @@ def full(posterior, values):
     return posterior.scatter(values) if hasattr(posterior, "index") else values
 
 
-@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+@pytest.mark.parametrize("scale_map", ["softplus", "exp", "abs"])
 @pytest.mark.parametrize("method", ["ssvi", "dense_vi"])
 def test_a_minibatch_sees_one_sample_of_the_weights(method, scale_map):
     """Loss and all gradients, those of inactive means too, are autograd's through the plain network."""
@@ -91,7 +91,7 @@ def test_a_minibatch_sees_one_sample_of_the_weights(method, scale_map):
             continue
         posterior, prior = layer.posterior, method.options.prior_std
         mean, rho = (getattr(posterior, key).detach().clone().requires_grad_() for key in ("mean", "rho"))
-        std = F.softplus(rho) if scale_map == "softplus" else rho.exp()
+        std = {"softplus": F.softplus, "exp": torch.exp, "abs": torch.abs}[scale_map](rho)
         drawn = torch.randn(mean.shape, generator=noise, dtype=mean.dtype)
         weight = full(posterior, mean + std * drawn)
         weight.retain_grad()

@@ -178,6 +178,28 @@ def test_new_slots_of_a_layer_without_survivors_take_the_scale_of_all():
     torch.testing.assert_close(tiny, torch.full((2,), 1e-6), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_scales_of_either_sign_are_trained_and_new_slots_get_their_mean_size(released):
+    """With the map abs, steps take scale parameters through 0; their sign then has no meaning."""
+    start = {"scale_init": "released"} if released else {"initial_std": 0.02}
+    session = Session(ssvi(scale_map="abs", step_on_update=False, **start), lr=0.3 if not released else 0.02)
+    signs, come = set(), 0
+    for batch in batches(STEPS):
+        before = {n: (p.index.clone(), p.rho.detach().clone()) for n, _, p in sparse_layers(session.module)}
+        assert math.isfinite(session.step(batch))
+        for name, _, posterior in sparse_layers(session.module):
+            index, rho = before[name]
+            new = ~torch.isin(posterior.index, index)
+            stayed = torch.isin(index, posterior.index)
+            signs |= set(posterior.rho.sign().tolist())
+            torch.testing.assert_close(posterior.std, posterior.rho.detach().abs())
+            if new.any():
+                come += 1
+                expected = rho[stayed].abs().mean().expand(int(new.sum()))
+                torch.testing.assert_close(posterior.rho[new].detach(), expected)
+    assert signs == {-1.0, 1.0} and come
+
+
 @pytest.mark.parametrize("step_on_update", [True, False])
 def test_sparsity_0_is_dense_vi(step_on_update):
     dense = Session(DenseVI())
@@ -533,4 +555,4 @@ def test_default_stage_is_the_whole_budget():
 
 
 def test_scale_maps_exist_for_every_choice():
-    assert set(SCALE_MAPS) == {"softplus", "exp"}
+    assert set(SCALE_MAPS) == {"softplus", "exp", "abs"}

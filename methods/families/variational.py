@@ -48,7 +48,10 @@ class PosteriorOptions(KLOptions):
     )
     initial_std: float = option(0.02, "initial scale when scale_init is constant", within="(0, inf)")
     scale_map: str = option(
-        "softplus", "function from the parameter rho to the scale", choices=("softplus", "exp")
+        "softplus",
+        "function from the parameter rho to the scale; abs: |rho|, which may reach 0, where the slope of the "
+        "KL is infinite",
+        choices=("softplus", "exp", "abs"),
     )
     variance_floor: float = option(
         0.0, "added to the variance of pre-activations; the released SSVI code has 1e-8", within="[0, inf)"
