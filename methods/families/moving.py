@@ -38,6 +38,13 @@ class MovingOptions(SparsityOptions):
         "share of the slots that an update may replace, at the start of training; falls to 0 on a cosine",
         within="[0, 1]",
     )
+    replace_rounding: str = option(
+        "quotient",
+        "order of operations in the cosine of replace_fraction; at some steps it decides whether an update "
+        "replaces one slot more",
+        choices=surgery.ROUNDINGS,
+        neutral="quotient",
+    )
     replace_until: float = option(
         0.75, "share of the steps after which the subspace stays as it is", within="[0, 1]"
     )
@@ -161,7 +168,7 @@ class MovingSubspace(Method):
         if self.options.sparsity == 0:  # dense: nothing to exchange, and no step to skip
             return
         found = list(layers.sparse_layers(context.module))
-        fraction = surgery.replacement_fraction(due, last, self.options.replace_fraction)
+        fraction = self._fraction(due, last)
         if step < due:
             if self._quotas([posterior.active for *_, posterior in found], fraction) is not None:
                 self.before_update(context)
@@ -245,8 +252,7 @@ class MovingSubspace(Method):
         due = range(every, last, every) if self.options.sparsity > 0 else range(0)
 
         def moves(step: int) -> bool:
-            fraction = surgery.replacement_fraction(step, last, self.options.replace_fraction)
-            return self._quotas(slots, fraction) is not None
+            return self._quotas(slots, self._fraction(step, last)) is not None
 
         return due[: bisect.bisect(due, False, key=lambda step: not moves(step))]
 
@@ -265,6 +271,11 @@ class MovingSubspace(Method):
         scores = [self.scores(posterior) for _, _, posterior in found]
         indices = [posterior.index for _, _, posterior in found]
         return Update(found, scores, Exchange(indices, scores, quotas, self.options.readmit))
+
+    def _fraction(self, step: int, last: int) -> float:
+        """Return the share of the slots that the update at ``step`` may replace; ``last`` is T_end."""
+        chosen = self.options
+        return surgery.replacement_fraction(step, last, chosen.replace_fraction, chosen.replace_rounding)
 
     def _last_update(self, steps: int) -> int:
         """Return T_end of a stage of ``steps`` steps: there is no update at or after this step."""
