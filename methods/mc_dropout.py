@@ -59,7 +59,7 @@ class Dropout(passes.PassModule):
             return self._mask((self.layer.in_features,), generator)
         return self._mask((self.layer.in_channels, *(1 for _ in self.layer.kernel_size)), generator)
 
-    def sample_for_sequence(self, generator: torch.Generator, examples: int) -> torch.Tensor:
+    def sample_for_pass(self, generator: torch.Generator, examples: int) -> torch.Tensor:
         """Draw one mask for each example, the same at all time steps (Gal & Ghahramani, NeurIPS 2016)."""
         assert isinstance(self.layer, nn.Linear)
         return self._mask((examples, self.layer.in_features), generator)

@@ -86,13 +86,13 @@ class _LogUniformKL(torch.autograd.Function):
         square = ratio.square()
         share = ratio.clamp_min_(_NOTHING).log_().mul_(2 * K3).sub_(K2).sigmoid_()
         ctx.scale_map = SCALE_MAPS[posterior.scale_map]
-        ctx.save_for_backward(mean, std, square, share)
+        ctx.save_for_backward(mean, rho, std, square, share)
         return 0.5 * square.log1p().sum() + K1 * share.sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
-        mean, std, square, share = ctx.saved_tensors
+        mean, rho, std, square, share = ctx.saved_tensors
         slope = (1 - share).mul_(share).mul_(2 * K1 * K3).add_(square / (1 + square)).mul_(grad)
         grad_mean = torch.where(mean.abs() > _NOTHING * std, slope / mean, 0)
-        return grad_mean, slope.div_(std).mul_(ctx.scale_map.slope(std)).neg_(), None
+        return grad_mean, slope.div_(std).mul_(ctx.scale_map.slope(rho, std)).neg_(), None

@@ -12,6 +12,7 @@ from torch import nn
 from methods.base import Context, Equivalent
 from methods.core import passes
 from methods.core.data_loss import data_loss
+from methods.core.errors import UserError
 from methods.core.options import option, to_dict
 from methods.core.passes import GradientConsumer
 from methods.core.style import Style
@@ -19,6 +20,7 @@ from methods.criteria.base import CRITERIA
 from methods.criteria.moments import Moments
 from methods.families.moving import MovingOptions, MovingSubspace, offer_random
 from methods.families.variational import SparseOptions, SparseVariationalMethod
+from methods.layers import layer as layers
 from methods.layers.posterior import Slots, SparseGaussian
 from methods.layers.scale_maps import SCALE_MAPS
 from methods.subspace import surgery
@@ -28,9 +30,21 @@ ADDITIONS = {
     "grad_sampled": "largest |gradient of the mean| in the training step's own noisy pass, as released",
     "grad_mean": "largest |gradient of the mean| in an extra pass of the mean network",
     "grad_averaged": "largest |gradient of the mean| averaged over addition_draws noisy passes",
+    "grad_accumulated": "largest |gradient of the mean| averaged over the training steps of "
+    "addition_minibatches minibatches, the update's and those before it",
     "random": "uniformly at random (as in SET), the control for the gradient",
 }
 TINY_STD = 1e-6
+
+
+def _sum_of(layer: str) -> str:
+    """Return the key of ``Context.memory`` under which a layer's gradients are summed in a window."""
+    return f"gradients/{layer}"
+
+
+def _one_sign(posterior: SparseGaussian) -> torch.Tensor:
+    """Return the scale parameters of all slots on one branch of the scale map: |rho| if its sign is free."""
+    return posterior.rho.abs() if SCALE_MAPS[posterior.scale_map].is_even else posterior.rho
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,13 @@ class SSVIOptions(MovingOptions, SparseOptions):
     lam: float = option(1.0, "lambda of the criteria mean_exp and snr_exp", within="(0, inf)")
     addition: str = option("grad_sampled", "how coordinates to add are chosen", choices=ADDITIONS)
     addition_draws: int = option(4, "noisy passes averaged by grad_averaged", within="[1, inf)")
+    addition_minibatches: int = option(
+        4,
+        "minibatches averaged by grad_accumulated, at most replace_every (in the released code "
+        "grad_accumulation_n); from the first of them to the update, the sum of the dense gradients is kept",
+        within="[1, inf)",
+        neutral=4,
+    )
     added_scale: str = option(
         "layer_mean",
         "scale of a new slot; layer_mean: that of the mean scale parameter rho of the layer's slots that "
@@ -76,10 +97,33 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         same = super().equivalent(options)
         if same is not None:
             return same
+
+        def instead(reason: str, **changes: Any) -> Equivalent:
+            return Equivalent(cls.name, to_dict(replace(options, **changes)), reason)
+
         if options.lam != 1.0 and not CRITERIA.get(options.criterion).uses_lam:
-            reason = f"lambda does not enter {options.criterion}"
-            return Equivalent(cls.name, to_dict(replace(options, lam=1.0)), reason)
+            return instead(f"lambda does not enter {options.criterion}", lam=1.0)
+        if options.addition == "grad_accumulated" and options.addition_minibatches == 1:
+            return instead("the update's own minibatch alone is grad_sampled", addition="grad_sampled")
+        if options.addition != "grad_accumulated" and options.addition_minibatches != 4:
+            return instead(f"addition_minibatches does not enter {options.addition}", addition_minibatches=4)
         return None
+
+    @classmethod
+    def validate(cls, options: Any, network: nn.Module) -> None:
+        """Check that ``options`` fit ``network`` and each other.
+
+        Raises
+        ------
+        UserError
+            If they do not.
+        """
+        super().validate(options, network)
+        if options.addition == "grad_accumulated" and options.addition_minibatches > options.replace_every:
+            raise UserError(
+                f"addition_minibatches: {options.addition_minibatches} is above replace_every, "
+                f"{options.replace_every}: there are no more minibatches between two updates"
+            )
 
     def scores(self, posterior: Slots) -> torch.Tensor:
         return CRITERIA.get(self.options.criterion)().score(self._moments(posterior))
@@ -97,6 +141,8 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
             offer_random(context, offer)
         elif addition == "grad_sampled":
             context.request_dense_gradients(offer)
+        elif addition == "grad_accumulated":
+            self._request_accumulated(context, offer)
         elif addition == "grad_mean":
 
             def mean_loss() -> torch.Tensor:
@@ -112,14 +158,32 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         events = {"random": [], "grad_mean": ["mean_pass"], "grad_averaged": [*noisy, "dense_gradient"]}
         return events.get(self.options.addition, ["dense_gradient"])
 
+    def window(self) -> int:
+        accumulates = self.options.addition == "grad_accumulated"
+        return int(self.options.addition_minibatches) if accumulates else 1
+
+    @torch.no_grad()
+    def before_update(self, context: Context) -> None:
+        """Add the dense gradients of this minibatch to those of the window so far; the update takes them."""
+        sums: dict[nn.Module, torch.Tensor] = {}
+        for name, layer, posterior in layers.sparse_layers(context.module):
+            zeros = posterior.mean.new_zeros(posterior.shape)
+            sums[layer] = context.memory.setdefault(_sum_of(name), zeros)
+            self._add_kl(posterior, slice(None), sums[layer], context)
+
+        def add(layer: nn.Module, gradient: torch.Tensor) -> None:
+            sums[layer].add_(gradient)
+
+        context.request_dense_gradients(add)
+
+    def not_offered(self, context: Context, layer: str, posterior: Slots) -> torch.Tensor:
+        earlier: torch.Tensor | None = context.memory.pop(_sum_of(layer), None)
+        return super().not_offered(context, layer, posterior) if earlier is None else earlier.abs_()
+
     def rank(
         self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
     ) -> torch.Tensor:
-        if self.options.removed_gradient == "likelihood_and_kl":
-            # the KL has a gradient at stored coordinates only; among candidates these are the removed slots
-            slope = self.kl_weight(context.progress) / self.options.prior_std**2
-            coordinates = posterior.index[removed].long()
-            gradient.view(-1)[coordinates] += slope * posterior.mean[removed]
+        self._add_kl(posterior, removed, gradient, context)
         return gradient.abs_()
 
     @torch.no_grad()
@@ -132,7 +196,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         """
         gaussians = [p for p in posteriors if isinstance(p, SparseGaussian)]
         tiny = [{"rho": SCALE_MAPS[p.scale_map].rho(p.rho.new_tensor(TINY_STD))} for p in gaussians]
-        surviving = [p.rho[change.keep] for p, change in zip(gaussians, changes, strict=True)]
+        surviving = [_one_sign(p)[change.keep] for p, change in zip(gaussians, changes, strict=True)]
         if self.options.added_scale == "tiny" or not any(rho.numel() for rho in surviving):
             return [*tiny]
         return [{"rho": (rho if rho.numel() else torch.cat(surviving)).mean()} for rho in surviving]
@@ -140,6 +204,25 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
     def _moments(self, posterior: Slots) -> Moments:
         assert isinstance(posterior, SparseGaussian)
         return Moments(posterior.mean, posterior.std, self.options.lam)
+
+    def _add_kl(
+        self, posterior: Slots, slots: torch.Tensor | slice, gradient: torch.Tensor, context: Context
+    ) -> None:
+        """Add the gradient of the KL at ``slots`` to a dense gradient, if removed slots compete with it."""
+        if self.options.removed_gradient == "likelihood_and_kl":
+            # the KL has a gradient at stored coordinates only; among candidates these are the removed slots
+            slope = self.kl_weight(context.progress) / self.options.prior_std**2
+            gradient.view(-1)[posterior.index[slots].long()] += slope * posterior.mean[slots]
+
+    def _request_accumulated(self, context: Context, decide: GradientConsumer) -> None:
+        """Rank by the gradients of this minibatch and of those before it, summed: sums rank as means do."""
+        names: dict[nn.Module, str] = {layer: name for name, layer, _ in layers.sparse_layers(context.module)}
+
+        def finish(layer: nn.Module, gradient: torch.Tensor) -> None:
+            earlier = context.memory.pop(_sum_of(names[layer]), None)
+            decide(layer, gradient if earlier is None else gradient.add_(earlier))
+
+        context.request_dense_gradients(finish)
 
     def _request_averaged(self, context: Context, decide: GradientConsumer) -> None:
         """Rank by the summed gradients of the training pass and of extra passes that have their own noise."""
@@ -149,8 +232,7 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
             sums[layer] = sums[layer].add_(gradient) if layer in sums else gradient
 
         def noisy_loss() -> torch.Tensor:
-            with passes.local_noise(context.streams["extra"]):
-                return data_loss(context.module, context.batch)
+            return self.noisy_loss(context.module, context.batch, context.streams["extra"])
 
         for _ in range(self.options.addition_draws - 1):
             context.extra_pass(noisy_loss, accumulate, "noisy_pass")

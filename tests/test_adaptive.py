@@ -121,7 +121,7 @@ def test_it_is_equation_14_of_the_paper():
     assert log_uniform_kl(gaussian(mean, std)).item() == pytest.approx(-negative.sum().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+@pytest.mark.parametrize("scale_map", ["softplus", "exp", "abs"])
 def test_its_gradient_by_finite_differences(scale_map):
     mean = [0.3, -0.3, 0.02, -0.004, 2.0, 1e-5]
     assert_gradients(log_uniform_kl, gaussian(mean, [0.1, 0.02, 0.02, 0.5, 0.01, 0.3], scale_map))
@@ -175,7 +175,7 @@ def test_its_kl_is_the_average_of_the_logarithm_of_the_ratio():
         assert abs(posterior.kl(prior_std).item() - log_ratio.mean().item()) < 5 * error
 
 
-@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+@pytest.mark.parametrize("scale_map", ["softplus", "exp", "abs"])
 def test_gradients_of_its_kl_by_finite_differences(scale_map):
     assert_gradients(lambda posterior: posterior.kl(0.25), spike_and_slab(**WEIGHTS, scale_map=scale_map))
 

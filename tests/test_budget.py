@@ -149,6 +149,8 @@ MOVING = [
     {"sparsity": 0.5, "replace_every": 2, "addition": "random"},
     {"sparsity": 0.8, "replace_every": 7, "addition": "grad_mean"},
     {"sparsity": 0.8, "replace_every": 6, "addition": "grad_averaged", "addition_draws": 3},
+    {"sparsity": 0.8, "replace_every": 7, "addition": "grad_accumulated", "addition_minibatches": 7},
+    {"sparsity": 0.9, "replace_every": 3, "addition": "grad_accumulated", "addition_minibatches": 2},
     {"sparsity": 0.9, "replace_every": 2},  # so few slots that the last updates replace none
     {"sparsity": 0.7, "replace_every": 4, "allocation": "global"},
     {"sparsity": 0.7, "replace_every": 4, "replace_until": 0.3, "step_on_update": False},

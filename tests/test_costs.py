@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.experiment.execution import Execution
 from bench.experiment.problem import make_problem
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS
+from bench.results.store import Store
 from bench.runner.costs import reference
+from bench.runner.execute import execute
 from methods.base import METHODS, Context, Progress, Task
 from methods.core import passes
 from methods.core.options import parse
@@ -177,6 +180,24 @@ def test_the_dense_gradient_of_an_update_is_computed_for_the_mean_alone():
     total, first = sum(layer_flops("mlp").values()), next(iter(layer_flops("mlp").values()))
     assert counted(step) == 6 * total - 2 * first
     assert sorted(seen) == sorted(p.shape for _, _, p in sparse_layers(module))
+
+
+def test_a_window_costs_a_dense_gradient_in_each_of_its_minibatches(tmp_path):
+    """Counted by hand: 1,097 examples in 18 minibatches of 64 at most; updates at steps 5 and 10, before 13."""
+    chosen = {
+        "dataset": "digits", "network": "mlp", "network.hidden": [10], "method": "ssvi", "sparsity": 0.9,
+        "replace_every": 5, "addition": "grad_accumulated", "addition_minibatches": 3, "epochs": 1,
+        "samples": 1,
+    }  # fmt: skip
+    run = parse_spec(nest(chosen))
+    store = Store(tmp_path, create=True)
+    assert execute(run, store, Execution()) == "done"
+    active, size = (640 - 576) + (100 - 90), 740
+    # a step contracts means and variances three times: forward, and backward for inputs and weights
+    step, dense_gradient = 2 * 3 * 2 * active, 2 * (size - active)
+    found = store.run(run.run_id).read("costs")
+    assert found["events"] == {"step": 18, "dense_gradient": 6}
+    assert found["train_flops"] == 1097 * step + 6 * 64 * dense_gradient
 
 
 def test_what_a_network_costs_without_sparsity_is_found_once_a_process(monkeypatch):

@@ -214,7 +214,9 @@ def test_bfloat16_gradients_are_those_of_float32_up_to_its_precision(method):
     assert changed > len(found["float32"]) / 2
 
 
-@pytest.mark.parametrize("addition", ["grad_sampled", "grad_mean", "grad_averaged", "random"])
+@pytest.mark.parametrize(
+    "addition", ["grad_sampled", "grad_mean", "grad_averaged", "grad_accumulated", "random"]
+)
 def test_what_is_decided_and_recorded_is_in_full_precision_under_bfloat16(addition, tmp_path, monkeypatch):
     """Only losses use less precision: an overlap of thousands of slots would lose its last digits."""
     seen = set()
@@ -229,7 +231,7 @@ def test_what_is_decided_and_recorded_is_in_full_precision_under_bfloat16(additi
 
     monkeypatch.setattr(Exchange, "offer", watched(Exchange.offer))
     monkeypatch.setattr(ssvi, "record_criteria", watched(ssvi.record_criteria))
-    scores(toy(precision="bfloat16", addition=addition, replace_every=3, sparsity=0.5), tmp_path)
+    scores(toy(precision="bfloat16", addition=addition, replace_every=4, sparsity=0.5), tmp_path)
     assert seen == {("offer", False, torch.float32), ("record_criteria", False)}
 
 

@@ -356,7 +356,7 @@ def test_a_layer_with_all_its_weights(name, noisy):
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
-@pytest.mark.parametrize("scale_map", ["softplus", "exp"])
+@pytest.mark.parametrize("scale_map", ["softplus", "exp", "abs"])
 def test_the_layer_s_own_parameters_have_these_gradients(kind, scale_map):
     layer = layer_of(Conv2d(padding=(1, 1)), (5, 4, 3, 3))
     if kind == "dense":
@@ -373,7 +373,7 @@ def test_the_layer_s_own_parameters_have_these_gradients(kind, scale_map):
     assert torch.equal(layer.posterior.mean.grad, wanted["dmean"])
     assert torch.equal(layer.bias.grad, wanted["dbias"])
     std = layer.posterior.std
-    slope = SCALE_MAPS[scale_map].slope(std)
+    slope = SCALE_MAPS[scale_map].slope(layer.posterior.rho.detach(), std)
     torch.testing.assert_close(layer.posterior.rho.grad, 2 * std * slope * wanted["dvariance"])
 
 

@@ -284,6 +284,7 @@ class CheckpointedNetwork(Network):
         ("sparse", "grad_sampled"),
         ("sparse", "grad_mean"),
         ("sparse", "grad_averaged"),
+        ("sparse", "grad_accumulated"),
     ],
 )
 def test_a_run_gives_the_result_of_the_plain_network(mode, addition, tmp_path):

@@ -178,6 +178,28 @@ def test_new_slots_of_a_layer_without_survivors_take_the_scale_of_all():
     torch.testing.assert_close(tiny, torch.full((2,), 1e-6), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("released", [False, True])
+def test_scales_of_either_sign_are_trained_and_new_slots_get_their_mean_size(released):
+    """With the map abs, steps take scale parameters through 0; their sign then has no meaning."""
+    start = {"scale_init": "released"} if released else {"initial_std": 0.02}
+    session = Session(ssvi(scale_map="abs", step_on_update=False, **start), lr=0.3 if not released else 0.02)
+    signs, come = set(), 0
+    for batch in batches(STEPS):
+        before = {n: (p.index.clone(), p.rho.detach().clone()) for n, _, p in sparse_layers(session.module)}
+        assert math.isfinite(session.step(batch))
+        for name, _, posterior in sparse_layers(session.module):
+            index, rho = before[name]
+            new = ~torch.isin(posterior.index, index)
+            stayed = torch.isin(index, posterior.index)
+            signs |= set(posterior.rho.sign().tolist())
+            torch.testing.assert_close(posterior.std, posterior.rho.detach().abs())
+            if new.any():
+                come += 1
+                expected = rho[stayed].abs().mean().expand(int(new.sum()))
+                torch.testing.assert_close(posterior.rho[new].detach(), expected)
+    assert signs == {-1.0, 1.0} and come
+
+
 @pytest.mark.parametrize("step_on_update", [True, False])
 def test_sparsity_0_is_dense_vi(step_on_update):
     dense = Session(DenseVI())
@@ -295,6 +317,111 @@ def test_removed_slots_may_compete_with_the_kl_gradient_too():
             session.step(batch)
         indices[choice] = session.slots()["0"]
     assert not torch.equal(*indices.values())
+
+
+def buffers(session):
+    """Sizes of the sums of gradients that the method keeps, by layer."""
+    return {
+        name.removeprefix("gradients/"): tensor.numel()
+        for name, tensor in session.context.memory.items()
+        if name.startswith("gradients/")
+    }
+
+
+@pytest.mark.parametrize("kl", [False, True])
+@pytest.mark.parametrize("minibatches", [2, 4, 5])
+def test_accumulated_gradients_rank_as_the_mean_of_the_dense_ones(minibatches, kl):
+    """Every update replayed by hand, from dense gradients of each minibatch of its window."""
+    options = {"addition": "grad_accumulated", "addition_minibatches": minibatches, "criterion": "abs_mean"}
+    if kl:  # so strong a KL that most removed slots come back
+        options |= {"removed_gradient": "likelihood_and_kl", "kl_factor": 100.0}
+    method = ssvi(**options, step_on_update=False)
+    session, window, moved = Session(method, lr=1e-3, dtype=torch.float64), [], 0
+    for t, batch in enumerate(batches(STEPS, dtype=torch.float64), start=1):
+        context, seen = session.context, {}
+        context.progress.epoch = 1 + (t - 1) // 4  # the weight of the KL changes within a window
+        noise = session.streams["noise"].get_state()
+        with passes.dense_gradients(lambda layer, g, seen=seen: seen.__setitem__(layer, g.clone())):
+            session.method.loss(session.module, batch, context.progress).backward()
+        session.streams["noise"].set_state(noise)
+        if kl:
+            for _, layer, posterior in sparse_layers(session.module):
+                slope = method.kl_weight(context.progress) / method.options.prior_std**2
+                seen[layer] += posterior.scatter(slope * posterior.mean.detach())
+        window = [*window, seen][-minibatches:]
+        before = {
+            n: (p.index.long().clone(), p.mean.detach().clone()) for n, _, p in sparse_layers(session.module)
+        }
+        session.step(batch)
+        until = -t % 5  # minibatches to the next update
+        inside = t + until < 30 and until < minibatches
+        assert context.events == (["dense_gradient"] if inside else [])
+        assert buffers(session) == ({"0": 240, "3": 80} if inside and until else {})
+        if t % 5 or t >= 30:
+            continue
+        for name, layer, posterior in sparse_layers(session.module):
+            index, mean = before[name]
+            n = math.floor(len(index) * surgery.replacement_fraction(t, 30, 0.3))
+            survivors = index[~torch.isin(index, index[mean.abs().argsort()[:n]])]
+            magnitude = torch.stack([gradients[layer] for gradients in window]).mean(0).abs().view(-1)
+            magnitude[survivors] = -1
+            expected = torch.cat([survivors, magnitude.topk(n).indices]).sort().values
+            assert torch.equal(posterior.index.long(), expected)
+            moved += not torch.equal(index, expected)
+    assert moved >= 5
+
+
+def test_a_window_of_one_minibatch_is_that_of_the_update():
+    one = SSVIOptions(addition="grad_accumulated", addition_minibatches=1)
+    same = SSVI.equivalent(one)
+    assert same is not None and same.options["addition"] == "grad_sampled"
+    unused = SSVI.equivalent(SSVIOptions(addition="grad_mean", addition_minibatches=9))
+    assert unused is not None and unused.options["addition_minibatches"] == 4
+    sessions = [
+        Session(ssvi(addition="grad_sampled")),
+        Session(SSVI(replace(one, sparsity=0.7, replace_every=5))),
+    ]
+    for batch in batches(STEPS):
+        assert sessions[0].step(batch) == sessions[1].step(batch)
+    assert str(sessions[0].slots()) == str(sessions[1].slots())
+
+
+def test_gradients_of_a_layer_that_the_updates_minibatch_does_not_reach_are_not_lost():
+    """A layer that is skipped now and then, as under stochastic depth, is ranked by the other minibatches."""
+    session = Session(ssvi(addition="grad_accumulated", addition_minibatches=3), dtype=torch.float64)
+    first, loss = session.module[0], session.method.loss
+    skipped = []
+
+    def without_first(module, batch, progress):
+        if progress.step != 5:
+            return loss(module, batch, progress)
+        skipped.append(progress.step)
+        hidden = module[2](module[1](first(batch[0]).detach()))
+        return torch.nn.functional.cross_entropy(module[3](hidden), batch[1])
+
+    session.method.loss = without_first
+    steps = list(batches(5, dtype=torch.float64))
+    for batch in steps[:4]:
+        session.step(batch)
+    total = session.context.memory["gradients/0"].abs().view(-1).clone()
+    index = first.posterior.index.long()
+    scores = session.method.scores(first.posterior)
+    n = math.floor(len(index) * surgery.replacement_fraction(5, 30, 0.3))
+    survivors = index[~torch.isin(index, index[scores.argsort()[:n]])]
+    total[survivors] = -1
+    session.step(steps[4])
+    assert skipped == [5] and buffers(session) == {}
+    expected = torch.cat([survivors, total.topk(n).indices]).sort().values
+    assert torch.equal(first.posterior.index.long(), expected)
+
+
+def test_a_window_longer_than_the_period_is_refused():
+    options = SSVIOptions(addition="grad_accumulated", addition_minibatches=6, replace_every=5)
+    with pytest.raises(UserError, match=r"^addition_minibatches: 6 is above replace_every, 5") as error:
+        SSVI.validate(options, network())
+    assert "\n" not in str(error.value)
+    SSVI.validate(replace(options, addition="grad_sampled"), network())
+    SSVI.validate(replace(options, addition_minibatches=5), network())
 
 
 @pytest.mark.parametrize("addition", ["grad_mean", "grad_averaged"])
@@ -428,4 +555,4 @@ def test_default_stage_is_the_whole_budget():
 
 
 def test_scale_maps_exist_for_every_choice():
-    assert set(SCALE_MAPS) == {"softplus", "exp"}
+    assert set(SCALE_MAPS) == {"softplus", "exp", "abs"}

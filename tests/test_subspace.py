@@ -185,6 +185,19 @@ def test_replacement_fraction_is_a_cosine_from_alpha_to_zero():
     assert fractions[299] == pytest.approx(0.15)
 
 
+@pytest.mark.parametrize(
+    ("step", "last", "slots", "quotient", "product"),
+    [(200, 300, 120, 9, 8), (13, 26, 120, 18, 17), (26_400, 52_800, 820, 123, 122), (20, 300, 120, 35, 35)],
+)
+def test_the_order_of_operations_decides_where_the_number_to_replace_is_whole(
+    step, last, slots, quotient, product
+):
+    def replaced(*rounding):
+        return math.floor(slots * surgery.replacement_fraction(step, last, 0.3, *rounding))
+
+    assert (replaced(), replaced("quotient"), replaced("product")) == (quotient, quotient, product)
+
+
 def test_published_schedule_replaces_88_mask_loads():
     """CIFAR, batch 128, 200 epochs: 586 updates before T_end = 58,650, sum of r_t = 87.8."""
     last = math.floor(0.75 * 200 * 391)

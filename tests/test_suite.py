@@ -1291,6 +1291,13 @@ def test_the_released_recipe_is_that_of_the_authors(real_recipes):
     assert (training.epochs, training.batch_size, training.schedule) == (200, 128, "cosine")
 
 
+def test_suites_that_are_older_than_the_authors_rounding_keep_theirs(real_recipes):
+    assert recipes.get("released").settings(METHODS.get("ssvi"))["method.replace_rounding"] == "product"
+    for name in ("baselines", "cost", "criteria_ablation", "sparsity_sweep"):
+        options = [spec.method[1] for spec in load(name).expand("paper", where=["recipe=released"]).specs]
+        assert {o.replace_rounding for o in options if isinstance(o, SSVIOptions)} == {"quotient"}, name
+
+
 def test_on_few_data_the_released_kl_is_scaled_to_the_same_pull_an_example(real_recipes):
     """kappa / N of the demo is that of CIFAR-10 with 50,000 images."""
     plan = load("criteria_ablation").expand("demo", where=["recipe=released"], seeds="0")

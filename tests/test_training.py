@@ -66,6 +66,20 @@ RUNS = {
     "two members": {"method": "ensemble", "members": 2, "weight_decay": 0.01},
     "dropout by masks": {"method": "mc_dropout", "rate": 0.3},
     "ssvi": {"method": "ssvi", "sparsity": 0.5, "replace_every": 3, "addition": "grad_averaged"},
+    "ssvi with a window": {
+        "method": "ssvi",
+        "sparsity": 0.5,
+        "replace_every": 5,
+        "addition": "grad_accumulated",
+        "removed_gradient": "likelihood_and_kl",
+    },
+    "ssvi with one sample a minibatch": {
+        "method": "ssvi",
+        "sparsity": 0.5,
+        "replace_every": 4,
+        "addition": "grad_averaged",
+        "same_noise": True,
+    },
     "ssvi with adam": {
         "method": "ssvi",
         "sparsity": 0.5,

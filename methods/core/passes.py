@@ -154,8 +154,8 @@ class PassModule(nn.Module):
     Compilers must leave such modules alone, because they cannot see the current pass.
     """
 
-    def sample_for_sequence(self, generator: torch.Generator, examples: int) -> torch.Tensor:
-        """Draw what ``weights`` holds for this module, to be used at all time steps of a noisy pass.
+    def sample_for_pass(self, generator: torch.Generator, examples: int) -> torch.Tensor:
+        """Draw what ``weights`` holds for this module, once for a noisy pass and all of its time steps.
 
         Parameters
         ----------

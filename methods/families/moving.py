@@ -38,6 +38,13 @@ class MovingOptions(SparsityOptions):
         "share of the slots that an update may replace, at the start of training; falls to 0 on a cosine",
         within="[0, 1]",
     )
+    replace_rounding: str = option(
+        "quotient",
+        "order of operations in the cosine of replace_fraction; at some steps it decides whether an update "
+        "replaces one slot more",
+        choices=surgery.ROUNDINGS,
+        neutral="quotient",
+    )
     replace_until: float = option(
         0.75, "share of the steps after which the subspace stays as it is", within="[0, 1]"
     )
@@ -102,6 +109,17 @@ class MovingSubspace(Method):
         """
         return gradient.abs_()
 
+    def window(self) -> int:
+        """Return how many minibatches' gradients an update needs: its own, and those right before it."""
+        return 1
+
+    def before_update(self, context: Context) -> None:
+        """Act before the forward pass of a minibatch of the window that is not the update's own."""
+
+    def not_offered(self, context: Context, layer: str, posterior: Slots) -> torch.Tensor:
+        """Return the magnitudes of a layer on which the loss of the update's minibatch does not depend."""
+        return posterior.mean.new_zeros(posterior.shape)
+
     def added(
         self, posteriors: Sequence[Slots], changes: Sequence[surgery.Change]
     ) -> list[Mapping[str, torch.Tensor]]:
@@ -144,13 +162,19 @@ class MovingSubspace(Method):
 
     def before_step(self, context: Context) -> None:
         step, last = context.progress.step, self._last_update(context.progress.steps)
-        if step % self.options.replace_every or step >= last:
+        due = step + -step % self.options.replace_every  # step of this update, or of the next one
+        if due >= last or due - step >= self.window():
             return
         if self.options.sparsity == 0:  # dense: nothing to exchange, and no step to skip
             return
+        found = list(layers.sparse_layers(context.module))
+        fraction = self._fraction(due, last)
+        if step < due:
+            if self._quotas([posterior.active for *_, posterior in found], fraction) is not None:
+                self.before_update(context)
+            return
         context.skip_step = not self.options.step_on_update
-        fraction = surgery.replacement_fraction(step, last, self.options.replace_fraction)
-        update = self._begin_update(list(layers.sparse_layers(context.module)), fraction)
+        update = self._begin_update(found, fraction)
         if update is None:
             return
         context.scratch["update"] = update
@@ -173,9 +197,9 @@ class MovingSubspace(Method):
         if update is None:
             return
         surgery.check_optimiser(context.optimiser)
-        for number in update.exchange.missing:  # the loss does not depend on this layer: its gradient is zero
-            _, _, posterior = update.layers[number]
-            update.exchange.offer(number, posterior.mean.new_zeros(posterior.shape))
+        for number in update.exchange.missing:
+            name, _, posterior = update.layers[number]
+            update.exchange.offer(number, self.not_offered(context, name, posterior))
         changes = [update.exchange.change(number) for number in range(len(update.layers))]
         added = self.added([posterior for *_, posterior in update.layers], changes)
         for (name, _, posterior), change, score, new in zip(
@@ -194,10 +218,14 @@ class MovingSubspace(Method):
         """As counted in training; under the allocation ``global`` the largest possible value."""
         step = self._dearest_step(module)
         update = sum(self.flops(module, event) for event in self.update_events())
+        before = self.flops(module, "dense_gradient")
         slots, total = [posterior.active for *_, posterior in layers.sparse_layers(module)], 0.0
         for stage in self.stages(budget):
             updates = self._updates(slots, stage.epochs * budget.steps_per_epoch)
             total += stage.epochs * step + budget.in_epochs(updates) * update
+            for ahead in range(1, self.window()):
+                earlier = range(updates.start - ahead, updates.stop - ahead, updates.step)
+                total += budget.in_epochs(earlier) * before
         return total
 
     def _dearest_step(self, module: nn.Module) -> float:
@@ -224,8 +252,7 @@ class MovingSubspace(Method):
         due = range(every, last, every) if self.options.sparsity > 0 else range(0)
 
         def moves(step: int) -> bool:
-            fraction = surgery.replacement_fraction(step, last, self.options.replace_fraction)
-            return self._quotas(slots, fraction) is not None
+            return self._quotas(slots, self._fraction(step, last)) is not None
 
         return due[: bisect.bisect(due, False, key=lambda step: not moves(step))]
 
@@ -244,6 +271,11 @@ class MovingSubspace(Method):
         scores = [self.scores(posterior) for _, _, posterior in found]
         indices = [posterior.index for _, _, posterior in found]
         return Update(found, scores, Exchange(indices, scores, quotas, self.options.readmit))
+
+    def _fraction(self, step: int, last: int) -> float:
+        """Return the share of the slots that the update at ``step`` may replace; ``last`` is T_end."""
+        chosen = self.options
+        return surgery.replacement_fraction(step, last, chosen.replace_fraction, chosen.replace_rounding)
 
     def _last_update(self, steps: int) -> int:
         """Return T_end of a stage of ``steps`` steps: there is no update at or after this step."""

@@ -1,7 +1,8 @@
 """Base of methods with Gaussian posteriors: options, the objective, and the initial posteriors.
 
 The objective is that of Li et al. 2024: the mean negative log-likelihood of a minibatch under local
-reparameterisation plus kappa * w(e) / N times the KL of all active coordinates.
+reparameterisation, or under one sample of the weights, plus kappa * w(e) / N times the KL of all active
+coordinates.
 """
 
 from __future__ import annotations
@@ -47,10 +48,19 @@ class PosteriorOptions(KLOptions):
     )
     initial_std: float = option(0.02, "initial scale when scale_init is constant", within="(0, inf)")
     scale_map: str = option(
-        "softplus", "function from the parameter rho to the scale", choices=("softplus", "exp")
+        "softplus",
+        "function from the parameter rho to the scale; abs: |rho|, which may reach 0, where the slope of the "
+        "KL is infinite",
+        choices=("softplus", "exp", "abs"),
     )
     variance_floor: float = option(
         0.0, "added to the variance of pre-activations; the released SSVI code has 1e-8", within="[0, inf)"
+    )
+    same_noise: bool = option(
+        False,
+        "draw the weights once for a minibatch, the same for all its examples, as under this option of the "
+        "released SSVI code; false: local reparameterisation, which draws pre-activations for each example",
+        neutral=False,
     )
 
 
@@ -83,9 +93,12 @@ class VariationalMethod(Method):
                 weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
             )
 
-        return convert.to_variational(
+        module = convert.to_variational(
             network, posterior, self.options.variance_floor, self.keep_dense, self.why_dense
         )
+        for part in layer.variational_layers(module):
+            part.one_sample |= self.options.same_noise
+        return module
 
     #: Why layers start with all their weights, for the report of each parameter tensor.
     why_dense: ClassVar[str] = "the method keeps every weight"
@@ -115,9 +128,18 @@ class VariationalMethod(Method):
         return {}
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:
-        with passes.local_noise(progress.noise):
-            data = data_loss(module, batch)
-        return data + self.kl_weight(progress) * self.kl(module)
+        return self.noisy_loss(module, batch, progress.noise) + self.kl_weight(progress) * self.kl(module)
+
+    def noisy_loss(self, module: nn.Module, batch: Batch, noise: torch.Generator) -> torch.Tensor:
+        """Return the mean negative log-likelihood of a minibatch in one pass with noise, a scalar."""
+        if not self.options.same_noise:
+            with passes.local_noise(noise):
+                return data_loss(module, batch)
+        draw: dict[nn.Module, torch.Tensor] = {
+            part: part.sample_for_pass(noise, len(batch[0])) for part in passes.modules(module)
+        }
+        with passes.weights(draw):
+            return data_loss(module, batch)
 
     def kl(self, module: nn.Module) -> torch.Tensor:
         """Return the KL divergence from the prior, summed over all stored coordinates, in nats, a scalar."""

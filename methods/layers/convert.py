@@ -199,7 +199,8 @@ def to_variational(
     dense, in_time = dense_by_rule(network, keep_dense), gates(network)
     for name, layer in convertible(network).items():
         twin = variational_twin(layer, posterior(name, layer.weight.detach()), variance_floor)
-        twin.sparsifiable, twin.one_sample = name not in dense, layer in in_time
+        twin.sparsifiable = name not in dense
+        twin.in_time = twin.one_sample = layer in in_time
         if not isinstance(twin.posterior, Slots):
             twin.why_dense = dense.get(name, why_dense)
         take_over(layer, twin)

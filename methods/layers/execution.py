@@ -89,7 +89,7 @@ def choose(
             layer.keeps_layout = keeps
     else:
         # sequences of other layers than these are not in the layout
-        _keep_layout(module, [layer for layer in found if not layer.one_sample], input_shape)
+        _keep_layout(module, [layer for layer in found if not layer.in_time], input_shape)
 
 
 def report(module: nn.Module) -> dict[str, str]:

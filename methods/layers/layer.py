@@ -43,9 +43,11 @@ class VariationalLayer(passes.PassModule):
         How often each weight is used for one example; needed to count FLOPs.
     sparsifiable
         Whether weights of the layer may be removed.
+    in_time
+        Whether a recurrent network calls the layer, once in every time step.
     one_sample
-        Whether a noisy pass draws the weights once, as recurrent layers do (``sample_for_sequence``), and not
-        the pre-activations.
+        Whether a noisy pass draws the weights once (``sample_for_pass``), and not the pre-activations: if
+        ``in_time``, and under the option ``same_noise``.
     why_dense
         Why the posterior covers every weight, if it does (for ``methods.layers.parameter_report``).
     kernel
@@ -74,6 +76,7 @@ class VariationalLayer(passes.PassModule):
         self.variance_floor = variance_floor
         self.output_positions = 1
         self.sparsifiable = True
+        self.in_time = False
         self.one_sample = False
         self.why_dense = ""
         self.kernel: Kernel | None = None
@@ -177,8 +180,8 @@ class VariationalLayer(passes.PassModule):
         """Draw the stored weights once, for ``passes.weights``."""
         return self.posterior.sample(generator)
 
-    def sample_for_sequence(self, generator: torch.Generator, examples: int) -> torch.Tensor:
-        """Draw the stored weights once for all examples and time steps, differentiable."""
+    def sample_for_pass(self, generator: torch.Generator, examples: int) -> torch.Tensor:
+        """Draw the stored weights once for all examples of a pass, differentiable."""
         expected, variance = self.posterior.expected, self.posterior.variance
         if variance is None:
             return expected

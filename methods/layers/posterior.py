@@ -149,14 +149,14 @@ class _Variance(torch.autograd.Function):
     def forward(ctx: Any, rho: torch.Tensor, posterior: Gaussian) -> torch.Tensor:
         std = posterior.std
         ctx.scale_map = SCALE_MAPS[posterior.scale_map]
-        ctx.save_for_backward(std)
+        ctx.save_for_backward(rho, std)
         return std.square()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (std,) = ctx.saved_tensors
-        return ctx.scale_map.slope(std).mul_(std).mul_(grad).mul_(2), None
+        rho, std = ctx.saved_tensors
+        return ctx.scale_map.slope(rho, std).mul_(std).mul_(grad).mul_(2), None
 
 
 class _KL(torch.autograd.Function):
@@ -168,15 +168,15 @@ class _KL(torch.autograd.Function):
     ) -> torch.Tensor:
         std = posterior.std
         ctx.scale_map, ctx.precision = SCALE_MAPS[posterior.scale_map], prior_std**-2
-        ctx.save_for_backward(mean, std)
+        ctx.save_for_backward(mean, rho, std)
         quadratic = (std.square().sum() + mean.square().sum()) * (0.5 * ctx.precision)
         return quadratic - std.log().sum() + mean.numel() * (math.log(prior_std) - 0.5)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        mean, std = ctx.saved_tensors
-        slope = (std * ctx.precision).sub_(std.reciprocal()).mul_(ctx.scale_map.slope(std)).mul_(grad)
+        mean, rho, std = ctx.saved_tensors
+        slope = (std * ctx.precision).sub_(std.reciprocal()).mul_(ctx.scale_map.slope(rho, std)).mul_(grad)
         return mean * (grad * ctx.precision), slope, None, None
 
 

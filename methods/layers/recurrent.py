@@ -144,7 +144,7 @@ class Recurrent(nn.Module):
         noise = passes.current().noise
         if noise is None:
             return {}
-        return {part: part.sample_for_sequence(noise, examples) for part in passes.modules(self)}
+        return {part: part.sample_for_pass(noise, examples) for part in passes.modules(self)}
 
     def _layers(self, x: torch.Tensor, hx: State) -> tuple[torch.Tensor, State]:
         states = list(zip(*hx, strict=True)) if self.has_cell else list(hx)

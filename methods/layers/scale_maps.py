@@ -10,11 +10,22 @@ import torch.nn.functional as F
 
 
 class ScaleMap(NamedTuple):
-    """Element-wise ``std(rho)``, its inverse ``rho(std)``, and the derivative dstd/drho as ``slope(std)``."""
+    """Element-wise ``std(rho)``, its inverse ``rho(std)``, and the derivative dstd/drho.
+
+    Parameters
+    ----------
+    std, rho
+        The map and its inverse.
+    slope
+        The derivative as a new tensor, from rho and std.
+    is_even
+        Whether -rho has the scale of rho; the inverse is then the one that is not negative.
+    """
 
     std: Callable[[torch.Tensor], torch.Tensor]
     rho: Callable[[torch.Tensor], torch.Tensor]
-    slope: Callable[[torch.Tensor], torch.Tensor]
+    slope: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    is_even: bool = False
 
 
 def _softplus_inverse(std: torch.Tensor) -> torch.Tensor:
@@ -22,12 +33,13 @@ def _softplus_inverse(std: torch.Tensor) -> torch.Tensor:
     return std + torch.log(-torch.expm1(-std))
 
 
-def _softplus_slope(std: torch.Tensor) -> torch.Tensor:
+def _softplus_slope(rho: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     # the derivative of softplus is the logistic function of rho, which is 1 - exp(-softplus(rho))
     return torch.expm1(-std).neg_()
 
 
 SCALE_MAPS = {
     "softplus": ScaleMap(F.softplus, _softplus_inverse, _softplus_slope),
-    "exp": ScaleMap(torch.exp, torch.log, torch.clone),
+    "exp": ScaleMap(torch.exp, torch.log, lambda rho, std: std.clone()),
+    "abs": ScaleMap(torch.abs, torch.clone, lambda rho, std: rho.sign(), is_even=True),
 }

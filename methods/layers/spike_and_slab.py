@@ -102,7 +102,7 @@ class _KL(torch.autograd.Function):
         )  # fmt: skip
         slab = (std.square() + mean.square()).mul_(0.5 * ctx.precision).sub_(std.log())
         slab.add_(math.log(prior_std) - 0.5)
-        ctx.save_for_backward(mean, std, logit, slab)
+        ctx.save_for_backward(mean, rho, std, logit, slab)
         # logarithms are taken of the logit: a or 1 - a may round to 0, whose logarithm is infinite
         included = F.logsigmoid(logit).add_(slab).sub_(math.log(prior)).mul_(logit.sigmoid())
         excluded = F.logsigmoid(-logit).sub_(math.log1p(-prior)).mul_(torch.sigmoid(-logit))
@@ -111,10 +111,11 @@ class _KL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        mean, std, logit, slab = ctx.saved_tensors
+        mean, rho, std, logit, slab = ctx.saved_tensors
         inclusion = logit.sigmoid().mul_(grad)
         grad_mean = (inclusion * mean).mul_(ctx.precision)
-        slope = (std * ctx.precision).sub_(std.reciprocal()).mul_(ctx.scale_map.slope(std)).mul_(inclusion)
+        slope = (std * ctx.precision).sub_(std.reciprocal()).mul_(ctx.scale_map.slope(rho, std))
+        slope = slope.mul_(inclusion)
         grad_logit = (slab + logit).sub_(ctx.prior_logit).mul_(inclusion).mul_(torch.sigmoid(-logit))
         return grad_mean, slope, grad_logit, None, None
 

@@ -35,16 +35,35 @@ class Change(NamedTuple):
     add: torch.Tensor
 
 
-def replacement_fraction(step: int, last: int, initial: float) -> float:
+#: Orders in which pi t / T_end of ``replacement_fraction`` is computed.
+ROUNDINGS = {
+    "quotient": "pi (t / T_end)",
+    "product": "(pi t) / T_end, as in the released SSVI code",
+}
+
+
+def replacement_fraction(step: int, last: int, initial: float, rounding: str = "quotient") -> float:
     """Return the share of slots to replace at ``step``, on a cosine from ``initial`` to 0 at step ``last``.
 
-    r_t = (alpha/2)(1 + cos(pi t / T_end)).
+    r_t = (alpha/2)(1 + cos(pi t / T_end)). Where the share times a number of slots is a whole number,
+    rounding decides on which side of it the result lies, and so whether one slot more is replaced.
+
+    Parameters
+    ----------
+    step, last
+        t and T_end.
+    initial
+        alpha.
+    rounding
+        Order of operations, one of ``ROUNDINGS``.
 
     References
     ----------
     Dettmers & Zettlemoyer 2019; Evci et al. 2020.
     """
-    return initial / 2 * (1 + math.cos(math.pi * min(step / last, 1.0)))
+    step = min(step, last)
+    angle = math.pi * (step / last) if rounding == "quotient" else step * math.pi / last
+    return initial / 2 * (1 + math.cos(angle))
 
 
 def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
