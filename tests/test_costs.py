@@ -183,7 +183,7 @@ def test_the_dense_gradient_of_an_update_is_computed_for_the_mean_alone():
 
 
 def test_a_window_costs_a_dense_gradient_in_each_of_its_minibatches(tmp_path):
-    """Counted by hand: 1,097 examples in 18 minibatches of 64 at most; updates at steps 5 and 10, before 13."""
+    """By hand: 1,097 examples in 18 minibatches of 64 at most; updates at steps 5 and 10, before 13."""
     chosen = {
         "dataset": "digits", "network": "mlp", "network.hidden": [10], "method": "ssvi", "sparsity": 0.9,
         "replace_every": 5, "addition": "grad_accumulated", "addition_minibatches": 3, "epochs": 1,
