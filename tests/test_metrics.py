@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bench.evaluation import metrics
+from bench.evaluation import calibration, metrics
 
 METRICS = {
     "accuracy",
@@ -21,6 +21,12 @@ METRICS = {
     "ece",
     "ece_null",
     "ece_marginal_l2",
+    "ece_adaptive",
+    "ece_classwise",
+    "ece_signed",
+    "brier_reliability",
+    "brier_resolution",
+    "brier_uncertainty",
     "entropy",
     "mutual_information",
     "confidence",
@@ -198,23 +204,23 @@ def test_entropies_of_each_example():
 
 def test_reliability_diagram_by_hand():
     probs = [[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.25, 0.75, 0.0], [0.0, 0.0, 1.0]]
-    rows = metrics.calibration_bins(probs, [0, 1, 0, 2], bins=4)
+    rows = calibration.calibration_bins(probs, [0, 1, 0, 2], bins=4)
     assert rows == [
         {"bin": 0, "lower": 0.0, "upper": 0.25, "count": 0, "confidence": None, "accuracy": None},
         {"bin": 1, "lower": 0.25, "upper": 0.5, "count": 1, "confidence": 0.5, "accuracy": 1.0},
         {"bin": 2, "lower": 0.5, "upper": 0.75, "count": 2, "confidence": 0.725, "accuracy": 0.5},
         {"bin": 3, "lower": 0.75, "upper": 1.0, "count": 1, "confidence": 1.0, "accuracy": 1.0},
     ]
-    assert metrics.ece(probs, [0, 1, 0, 2], bins=4) == pytest.approx((0.5 + 2 * 0.225 + 0) / 4)
+    assert calibration.ece(probs, [0, 1, 0, 2], bins=4) == pytest.approx((0.5 + 2 * 0.225 + 0) / 4)
 
 
 def test_certain_predictions_lie_in_the_last_bin_even_when_rounded_above_1():
     probs = np.array([[1.0, 0.0], [1.0 + 1e-15, 0.0]])
-    rows = metrics.calibration_bins(probs, [0, 1])
+    rows = calibration.calibration_bins(probs, [0, 1])
     assert [row["count"] for row in rows] == [0] * 14 + [2]
     assert rows[-1]["confidence"] == 1.0
-    assert metrics.ece(probs, [0, 1]) == 0.5
-    assert metrics.ece_null(probs.max(axis=1)) == pytest.approx(0.0, abs=1e-14)
+    assert calibration.ece(probs, [0, 1]) == 0.5
+    assert calibration.ece_null(probs.max(axis=1)) == pytest.approx(0.0, abs=1e-14)
 
 
 def test_a_tie_predicts_the_first_class():
@@ -227,19 +233,19 @@ def test_a_tie_predicts_the_first_class():
 @given(st.integers(1, 40), st.data())
 def test_a_confidence_at_an_edge_belongs_below_it(bins, data):
     edge = data.draw(st.integers(1, bins)) / bins
-    rows = metrics.calibration_bins([[edge, 0.0]], [0], bins)
+    rows = calibration.calibration_bins([[edge, 0.0]], [0], bins)
     assert next(row["upper"] for row in rows if row["count"]) == edge
 
 
 def test_marginal_error_by_hand():
     # one bin a class, both classes alike: (0.6 - 0.5)^2 - 0.5 * 0.5 / 3 < 0, and (0.9 - 0.5)^2 - ... > 0
-    assert metrics.marginal_l2([[0.6, 0.4]] * 4, [0, 0, 1, 1], bins=1) == 0.0
+    assert calibration.marginal_l2([[0.6, 0.4]] * 4, [0, 0, 1, 1], bins=1) == 0.0
     expected = math.sqrt(0.4**2 - 0.25 / 3)
-    assert metrics.marginal_l2([[0.9, 0.1]] * 4, [0, 0, 1, 1], bins=1) == pytest.approx(expected)
+    assert calibration.marginal_l2([[0.9, 0.1]] * 4, [0, 0, 1, 1], bins=1) == pytest.approx(expected)
     # equal values share a bin, however many bins there are
-    assert metrics.marginal_l2([[0.9, 0.1]] * 4, [0, 0, 1, 1], bins=15) == pytest.approx(expected)
+    assert calibration.marginal_l2([[0.9, 0.1]] * 4, [0, 0, 1, 1], bins=15) == pytest.approx(expected)
     # bins of one example say nothing
-    assert metrics.marginal_l2([[0.9, 0.1], [0.8, 0.2]], [1, 1], bins=2) == 0.0
+    assert calibration.marginal_l2([[0.9, 0.1], [0.8, 0.2]], [1, 1], bins=2) == 0.0
 
 
 # -- against the reference library -------------------------------------------------------
@@ -263,7 +269,7 @@ REFERENCE = [
 @pytest.mark.parametrize(("case", "every", "expected"), REFERENCE, ids=lambda value: str(value))
 def test_marginal_error_equals_the_reference_library(case, every, expected):
     probs = waves(*case)
-    found = metrics.marginal_l2(probs, partly_wrong(probs, every))
+    found = calibration.marginal_l2(probs, partly_wrong(probs, every))
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
@@ -280,41 +286,41 @@ def calibrated(n, classes, seed):
 @pytest.mark.parametrize("n", [300, 10_000])
 def test_a_calibrated_model_scores_what_ece_null_says(n):
     drawn = [calibrated(n, 4, seed) for seed in range(60)]
-    found = np.array([metrics.ece(*pair) for pair in drawn])
-    expected = np.mean([metrics.ece_null(probs.max(axis=1)) for probs, _ in drawn[:6]])
+    found = np.array([calibration.ece(*pair) for pair in drawn])
+    expected = np.mean([calibration.ece_null(probs.max(axis=1)) for probs, _ in drawn[:6]])
     assert found.mean() == pytest.approx(expected, abs=4 * found.std() / math.sqrt(60))
     # overconfidence shows: the same labels, predictions sharpened
     probs, labels = drawn[0]
     sharp = probs**3 / (probs**3).sum(axis=1, keepdims=True)
-    assert metrics.ece(sharp, labels) > 1.5 * metrics.ece_null(sharp.max(axis=1))
+    assert calibration.ece(sharp, labels) > 1.5 * calibration.ece_null(sharp.max(axis=1))
 
 
 def test_ece_null_shrinks_with_examples_and_takes_no_state():
     before = np.random.get_state()[1].copy()
-    few, many = (metrics.ece_null(np.linspace(0.3, 0.95, n)) for n in (100, 10_000))
+    few, many = (calibration.ece_null(np.linspace(0.3, 0.95, n)) for n in (100, 10_000))
     assert few == pytest.approx(10 * many, rel=0.1)
-    assert metrics.ece_null(np.linspace(0.3, 0.95, 100)) == few
+    assert calibration.ece_null(np.linspace(0.3, 0.95, 100)) == few
     assert (np.random.get_state()[1] == before).all()
 
 
 def test_ece_null_does_not_depend_on_how_the_simulation_is_divided(monkeypatch):
     confidence = np.linspace(0.3, 0.95, 77)
-    whole = metrics.ece_null(confidence)
-    monkeypatch.setattr(metrics, "_CHUNK", 500)
-    assert metrics.ece_null(confidence) == pytest.approx(whole, rel=1e-12)
+    whole = calibration.ece_null(confidence)
+    monkeypatch.setattr(calibration, "_CHUNK", 500)
+    assert calibration.ece_null(confidence) == pytest.approx(whole, rel=1e-12)
 
 
 def test_ece_null_of_one_bin_is_the_mean_absolute_deviation_of_a_binomial():
     n, p = 20, 0.7
     exact = sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) * abs(k / n - p) for k in range(n + 1))
-    assert metrics.ece_null(np.full(n, p), draws=20_000) == pytest.approx(exact, rel=0.02)
+    assert calibration.ece_null(np.full(n, p), draws=20_000) == pytest.approx(exact, rel=0.02)
 
 
 def test_marginal_error_of_a_calibrated_model_is_near_zero_and_of_a_wrong_one_is_not():
-    found = [metrics.marginal_l2(*calibrated(10_000, 4, seed)) for seed in range(5)]
+    found = [calibration.marginal_l2(*calibrated(10_000, 4, seed)) for seed in range(5)]
     assert max(found) < 0.012
     probs, labels = calibrated(10_000, 4, 0)
-    assert metrics.marginal_l2(0.5 * probs + 0.125, labels) > 0.1
+    assert calibration.marginal_l2(0.5 * probs + 0.125, labels) > 0.1
 
 
 # -- properties --------------------------------------------------------------------------
@@ -356,12 +362,12 @@ def test_ranges(pair):
 def test_the_diagram_adds_up_to_the_ece(pair):
     log_probs, labels = pair
     probs = np.exp(metrics.log_mean_exp(log_probs))
-    rows = metrics.calibration_bins(probs, labels)
+    rows = calibration.calibration_bins(probs, labels)
     filled = [row for row in rows if row["count"]]
     assert sum(row["count"] for row in rows) == len(labels)
     assert all(row["lower"] - 1e-12 <= row["confidence"] <= row["upper"] + 1e-12 for row in filled)
     gaps = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in filled)
-    assert metrics.ece(probs, labels) == pytest.approx(gaps / len(labels), abs=1e-12)
+    assert calibration.ece(probs, labels) == pytest.approx(gaps / len(labels), abs=1e-12)
 
 
 @given(predictions())
@@ -387,6 +393,43 @@ def test_log_mean_exp_beyond_the_range_of_float64():
     np.testing.assert_allclose(found, [[-2000 + math.log(4 / 3), 0.0]], rtol=1e-15)
 
 
+def test_other_calibration_errors_by_hand():
+    """Confidences 0.6, 0.7, 0.8 and 0.9; the second and the last prediction are wrong."""
+    probs, labels = [[0.6, 0.4], [0.3, 0.7], [0.8, 0.2], [0.9, 0.1]], [0, 0, 0, 1]
+    # two bins of two examples: 0.65 against 1/2, and 0.85 against 1/2
+    assert calibration.adaptive_ece(probs, labels, bins=2) == pytest.approx((0.15 + 0.35) / 2)
+    assert calibration.adaptive_ece(probs, labels, bins=9) == calibration.adaptive_ece(probs, labels, bins=4)
+    # in two bins of width 1/2, class 0 has 0.3 below (happened) and 0.6, 0.8, 0.9 above (2 of 3 happened)
+    assert calibration.classwise_ece(probs, labels, bins=2) == pytest.approx((0.7 + 0.3) / 4)
+    assert calibration.signed_ece(probs, labels) == pytest.approx(0.5 - 0.75)
+    found = calibration.brier_parts(probs, labels, bins=2)
+    assert found.reliability == pytest.approx(2 * (0.7**2 + 3 * 0.1**2) / 4)
+    assert found.resolution == pytest.approx(2 * ((1 - 0.75) ** 2 + 3 * (2 / 3 - 0.75) ** 2) / 4)
+    assert found.uncertainty == pytest.approx(2 * 0.75 * 0.25)
+
+
+@given(predictions())
+def test_the_parts_of_a_brier_score_give_it_where_bins_hide_nothing(pair):
+    log_probs, labels = pair
+    # probabilities at the right ends of the bins are alone in them
+    probs = np.maximum(np.ceil(np.exp(log_probs[0]) * 8), 1) / 8
+    found = calibration.brier_parts(probs, labels, bins=8)
+    brier = ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean()
+    assert found.reliability - found.resolution + found.uncertainty == pytest.approx(brier, abs=1e-9)
+
+
+@given(predictions())
+def test_signed_error_is_within_the_calibration_errors_of_any_bins(pair):
+    log_probs, labels = pair
+    probs = np.exp(log_probs[0])
+    signed = abs(calibration.signed_ece(probs, labels))
+    for bins in (1, 7, 15):
+        assert signed <= calibration.ece(probs, labels, bins) + 1e-9
+        assert signed <= calibration.adaptive_ece(probs, labels, bins) + 1e-9
+    assert calibration.ece(probs, labels, 1) == pytest.approx(signed, abs=1e-9)
+    assert calibration.adaptive_ece(probs, labels, 1) == pytest.approx(signed, abs=1e-9)
+
+
 def test_nll_is_finite_for_logits_of_a_thousand():
     logits = np.array([[[1000.0, -1000.0, 0.0], [-1000.0, 1000.0, 1000.0]]] * 2)
     found = metrics.summary(log_softmax(logits), [1, 1])
@@ -400,14 +443,26 @@ def test_probability_zero_gives_no_nan():
     none = {"entropy_wrong", "mutual_information_wrong", "error_auroc"}  # no prediction is wrong
     assert {name for name, value in found.items() if math.isnan(value)} == none
     others = {name: value for name, value in found.items() if value and name not in none}
-    assert others == {"accuracy": 1.0, "confidence": 1.0}
+    of_two_classes = {"brier_resolution": 0.5, "brier_uncertainty": 0.5}
+    assert others == {"accuracy": 1.0, "confidence": 1.0} | of_two_classes
     assert metrics.log_mean_exp(certain)[0].tolist() == [0.0, -math.inf, -math.inf]
     wrong = metrics.summary(certain, [1, 1])
     assert wrong.pop("nll") == math.inf
     assert all(math.isfinite(value) for value in wrong.values())
 
 
-@pytest.mark.parametrize("function", [metrics.ece, metrics.calibration_bins, metrics.marginal_l2])
+@pytest.mark.parametrize(
+    "function",
+    [
+        calibration.ece,
+        calibration.adaptive_ece,
+        calibration.classwise_ece,
+        calibration.signed_ece,
+        calibration.brier_parts,
+        calibration.calibration_bins,
+        calibration.marginal_l2,
+    ],
+)
 def test_nan_and_misshapen_probabilities_are_refused(function):
     with pytest.raises(ValueError, match=r"probabilities \(N, C\) contain NaN"):
         function([[0.5, math.nan]], [0])
@@ -427,7 +482,7 @@ def test_nan_draws_and_confidences_are_refused():
     with pytest.raises(ValueError, match=message):
         metrics.summary(log_probs, [0, 1, 0])
     with pytest.raises(ValueError, match=r"confidences \(N,\) contain NaN"):
-        metrics.ece_null([0.5, math.nan])
+        calibration.ece_null([0.5, math.nan])
 
 
 @pytest.mark.parametrize(
@@ -444,7 +499,7 @@ def test_labels_that_are_no_classes_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         metrics.summary(log_probs, labels)
     with pytest.raises(ValueError, match=message):
-        metrics.marginal_l2(np.exp(log_probs[0]), labels)
+        calibration.marginal_l2(np.exp(log_probs[0]), labels)
 
 
 def test_float32_and_small_integer_labels_are_scored_in_float64():

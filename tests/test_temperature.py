@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.evaluation import evaluate, metrics, temperature
+from bench.evaluation import calibration, evaluate, metrics, temperature
 from bench.experiment.execution import Execution
 from bench.experiment.problem import make_problem
 from bench.experiment.settings import nest
@@ -289,7 +289,7 @@ def test_validation_rows_are_cross_fitted_and_test_rows_have_all_of_it():
             for row in rows["calibration"]
             if (row["predictor"], row["split"]) == ("samples+temperature", split)
         ]
-        assert diagram == metrics.calibration_bins(np.exp(scaled), labels[split])
+        assert diagram == calibration.calibration_bins(np.exp(scaled), labels[split])
         curve = [
             {key: row[key] for key in ("coverage", "risk")}
             for row in rows["selective"]

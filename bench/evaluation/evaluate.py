@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.data.base import Split
-from bench.evaluation import metrics, temperature
+from bench.evaluation import calibration, metrics, temperature
 from bench.experiment.problem import Problem
 from methods.base import Predictor, Stage
 from methods.core.streams import Streams
@@ -170,7 +170,7 @@ def _add(
         for metric, value in scores.items()
     ]
     probs = np.exp(log_probs)
-    rows["calibration"] += [{**here, **row} for row in metrics.calibration_bins(probs, labels)]
+    rows["calibration"] += [{**here, **row} for row in calibration.calibration_bins(probs, labels)]
     rows["selective"] += [{**here, **row} for row in metrics.selective(probs, labels)]
 
 
