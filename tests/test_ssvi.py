@@ -178,6 +178,42 @@ def test_new_slots_of_a_layer_without_survivors_take_the_scale_of_all():
     torch.testing.assert_close(tiny, torch.full((2,), 1e-6), rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("added_state", ["zero", "mean"])
+def test_the_first_adam_step_of_an_added_slot_is_the_one_computed_by_hand(added_state, allocation):
+    rate, beta1, beta2, eps, count = 1e-3, 0.9, 0.999, 1e-8, 200
+    options = {"added_state": added_state, "allocation": allocation, "criterion": "abs_mean"}
+    method = ssvi(replace_every=count, step_on_update=False, **options)
+    session = Session(method, steps=2 * count, lr=rate, optimiser=torch.optim.Adam, dtype=torch.float64)
+    *first, last = batches(count + 1, dtype=torch.float64)
+    for batch in first[:-1]:
+        session.step(batch)
+    state, squares, index = session.optimiser.state, {}, {}
+    for name, _, posterior in sparse_layers(session.module):
+        squares[name] = [state[v]["exp_avg_sq"].mean() for v in (posterior.mean, posterior.rho)]
+        index[name] = posterior.index.clone()
+    session.step(first[-1])  # the update, without a step of the optimiser
+    starts = {
+        n: (p.mean.detach().clone(), p.rho.detach().clone()) for n, _, p in sparse_layers(session.module)
+    }
+    session.step(last)
+    sizes = []
+    for name, _, posterior in sparse_layers(session.module):
+        added = ~torch.isin(posterior.index, index[name])
+        parameters = zip((posterior.mean, posterior.rho), starts[name], squares[name], strict=True)
+        for parameter, start, square in parameters:
+            g, now = parameter.grad[added], parameter.detach()[added]
+            second = (beta2 * square if added_state == "mean" else 0) + (1 - beta2) * g**2
+            step = (1 - beta1) * g / (1 - beta1**count) / ((second / (1 - beta2**count)).sqrt() + eps)
+            torch.testing.assert_close(now, start[added] - rate * step, rtol=1e-12, atol=1e-14)
+            sizes += ((now - start[added]).abs() / rate).tolist()
+    assert len(sizes) > 10
+    if added_state == "zero":  # whatever the gradient is
+        assert sizes == pytest.approx([1.347] * len(sizes), rel=1e-2)
+    else:
+        assert max(sizes) < 1
+
+
 @pytest.mark.parametrize("released", [False, True])
 def test_scales_of_either_sign_are_trained_and_new_slots_get_their_mean_size(released):
     """With the map abs, steps take scale parameters through 0; their sign then has no meaning."""

@@ -159,6 +159,40 @@ def test_state_follows_its_slots(name, keep, add):
     assert (posterior.mean != moved).all()
 
 
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_added_slots_may_begin_with_the_layers_squared_gradients(name):
+    posterior, optimiser = trained(name)
+    parameters = (posterior.mean, posterior.rho)
+    before = [dict(optimiser.state.get(parameter, {})) for parameter in parameters]
+    change = surgery.Change(torch.tensor([0, 2, 4]), torch.tensor([0, 15]))  # slots 2, 5, 11 stay
+    surgery.apply(posterior, change, optimiser, added_state="mean")
+    assert posterior.index.tolist() == [0, 2, 5, 11, 15]
+    seen = set()
+    for parameter, old in zip(parameters, before, strict=True):
+        for key, value in old.items():
+            now = optimiser.state[parameter][key]
+            if not isinstance(value, torch.Tensor) or value.dim() == 0:
+                assert now is value  # one step count for all slots
+                continue
+            assert torch.equal(now[1:4], value[[0, 2, 4]])
+            fill = value.mean() if key in ("exp_avg_sq", "square_avg") else torch.tensor(0.0)
+            torch.testing.assert_close(now[[0, 4]], fill.expand(2))
+            seen.add(key)
+    assert ("exp_avg_sq" in seen) == (name in ("adam", "adamw")) and ("square_avg" in seen) == (
+        name == "rmsprop"
+    )
+
+
+def test_step_counts_of_single_elements_begin_anew():
+    """An optimiser may count the steps of each element; those of an added slot are then its own."""
+    posterior, optimiser = trained("adam")
+    optimiser.state[posterior.mean]["step"] = torch.arange(10.0, 15.0)
+    change = surgery.Change(torch.tensor([0, 2, 4]), torch.tensor([0, 15]))
+    surgery.apply(posterior, change, optimiser, added_state="mean")
+    assert optimiser.state[posterior.mean]["step"].tolist() == [0, 10, 12, 14, 0]
+    assert optimiser.state[posterior.rho]["step"] == 3
+
+
 def test_optimisers_with_other_state_are_refused_in_one_line():
     weight = torch.nn.Parameter(torch.randn(3, 4))
     optimiser = torch.optim.Adafactor([weight], lr=0.1)

@@ -84,6 +84,7 @@ RUNS = {
         "method": "ssvi",
         "sparsity": 0.5,
         "replace_every": 2,
+        "added_state": "mean",
         "optimiser": "adam",
         "lr": 0.01,
     },

@@ -51,6 +51,12 @@ class MovingOptions(SparsityOptions):
     readmit: bool = option(
         True, "removed slots compete with the candidates for addition; those that win stay as they were"
     )
+    added_state: str = option(
+        "zero",
+        "; ".join(f"{name}: {doc}" for name, doc in surgery.ADDED_STATES.items()),
+        choices=tuple(surgery.ADDED_STATES),
+        neutral="zero",
+    )
     step_on_update: bool = option(
         True, "take the optimiser step at updates too; the released SSVI code skips it"
     )
@@ -206,7 +212,7 @@ class MovingSubspace(Method):
             update.layers, changes, update.scores, added, strict=True
         ):
             slots = posterior.active
-            surgery.apply(posterior, change, context.optimiser, new)
+            surgery.apply(posterior, change, context.optimiser, new, self.options.added_state)
             context.pruned = context.pruned or posterior.active != slots
             if context.watch:
                 record_change(context, name, posterior, change, score, self.scores(posterior))

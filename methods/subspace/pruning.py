@@ -137,7 +137,7 @@ def remove(layer: VariationalLayer, removed: torch.Tensor, optimiser: torch.opti
     layer.make_sparse(kept)
     for name in layer.posterior.PARAMETERS:
         after = getattr(layer.posterior, name)
-        surgery.move_state(optimiser, getattr(before, name), after, lambda value: value.reshape(-1)[kept])
+        surgery.move_state(optimiser, getattr(before, name), after, lambda _, value: value.reshape(-1)[kept])
 
 
 def prune_in_training(context: Context, keep: Quota, scores: Scores) -> None:

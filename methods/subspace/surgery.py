@@ -138,17 +138,27 @@ def settle(index: torch.Tensor, removed: torch.Tensor, chosen: torch.Tensor) -> 
     return Change(keep.nonzero().view(-1), chosen[~back].long())
 
 
+#: State of added slots in the optimiser.
+ADDED_STATES = {
+    "zero": "all of it is 0",
+    "mean": "means of squared gradients (adam, adamw, rmsprop) are the mean over the layer, all else is 0",
+}
+#: Names under which torch's optimisers keep running means of squared gradients.
+SQUARED_GRADIENTS = ("exp_avg_sq", "square_avg")
+
+
 def apply(
     posterior: Slots,
     change: Change,
     optimiser: torch.optim.Optimizer | None,
     added: Mapping[str, torch.Tensor | float] = MappingProxyType({}),
+    added_state: str = "zero",
 ) -> None:
     """Make ``change`` in ``posterior`` and in the state of ``optimiser``.
 
     Slots stay sorted by coordinate. If their number does not change, the parameters change in place.
     Otherwise they are new objects, which replace the old ones in ``optimiser``. Added slots start
-    without momentum.
+    without momentum; step counts are theirs only if the optimiser keeps one for each element.
 
     Parameters
     ----------
@@ -160,7 +170,14 @@ def apply(
         Optimiser of the parameters, if there is one.
     added
         Values of the parameters of added slots, by name; 0 if not named.
+    added_state
+        State of added slots in ``optimiser``, one of ``ADDED_STATES``.
     """
+
+    def moved(name: str, state: torch.Tensor) -> torch.Tensor:
+        mean = added_state == "mean" and name in SQUARED_GRADIENTS
+        return _rearranged(state, change, order, state.mean() if mean else 0.0)
+
     order, index = _merged_order(posterior.index, change)
     before = {name: getattr(posterior, name) for name in posterior.PARAMETERS}
     values = {
@@ -175,25 +192,25 @@ def apply(
         posterior.set_slots(index, **values)
     for name, parameter in before.items():
         after = getattr(posterior, name)
-        move_state(optimiser, parameter, after, lambda value: _rearranged(value, change, order, 0.0))
+        move_state(optimiser, parameter, after, moved)
 
 
 def move_state(
     optimiser: torch.optim.Optimizer | None,
     before: torch.nn.Parameter,
     after: torch.nn.Parameter,
-    rearrange: Callable[[torch.Tensor], torch.Tensor],
+    rearrange: Callable[[str, torch.Tensor], torch.Tensor],
 ) -> None:
     """Let ``optimiser`` train ``after`` in place of ``before``.
 
-    ``rearrange`` is applied to every state tensor of the parameter's shape.
+    ``rearrange`` is applied to the name and value of every state tensor of the parameter's shape.
     """
     if optimiser is None:
         return
     state = optimiser.state.pop(before, None)
     if state is not None:
         optimiser.state[after] = {
-            name: rearrange(value)
+            name: rearrange(name, value)
             if isinstance(value, torch.Tensor) and value.shape == before.shape
             else value
             for name, value in state.items()
