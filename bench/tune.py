@@ -1,10 +1,11 @@
 """Search the settings of each method as a suite declares it: ``python -m bench.tune --suite baselines``.
 
 Every method gets the same number of trials. They are scored on validation data only, with seeds that no
-suite reports, and a method keeps the suite's own settings if no trial is better. The chosen settings are
-written to ``<suite>.tuned.yaml`` beside the suite's file, from which the suite then reads them; all trials
-are written to ``<suite>.search.csv``. Finished runs are not repeated: the same command continues where it
-was stopped, and a larger ``--trials`` adds trials. The exit status is 1 if no trial of a method finished.
+suite reports, and a method keeps the suite's own settings if no trial is better. If the suite asks for
+finalists, the best trials run again beside these settings under other seeds, and those runs decide. What was
+chosen is written to ``<suite>.tuned.yaml`` beside the suite's file, from which the suite then reads it; all
+trials are written to ``<suite>.search.csv``. Finished runs are not repeated: the same command continues where
+it was stopped, and a larger ``--trials`` adds trials. The exit status is 1 if no trial of a method finished.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # these import torch, which takes seconds in which Ctrl-C mus
     from rich.console import Console
 
     from bench.launching.asked import Asked
+    from bench.planning.plan import Plan
     from bench.tuning.study import Searching
 
 FAILED = 1
@@ -93,11 +95,16 @@ def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, cons
 
     store = Store(arguments.results, create=True)
     command = _command(arguments)
-    compute(searching.plan, store, asked, command, console)
-    collect(store, searching.plan.suite)
-    metrics = store.read_tables(searching.plan.suite, ["metrics"])["metrics"]
-    values = validation(metrics, searching.search.metric)
-    outcomes = searching.outcomes(values)
+
+    def values(plan: Plan) -> dict[str, float]:
+        compute(plan, store, asked, command, console)
+        collect(store, plan.suite)
+        metrics = store.read_tables(plan.suite, ["metrics"])["metrics"]
+        return validation(metrics, searching.search.metric)
+
+    outcomes = searching.outcomes(values(searching.plan))
+    if searching.search.finalists:
+        outcomes = searching.decided(outcomes, values(searching.second_round(outcomes)))
     written = searching.write(outcomes, command)
     print_outcomes(searching, outcomes, console)
     for family in written.kept:

@@ -879,6 +879,7 @@ METHODS_OF = {
     "baselines": (EVERY, EVERY, EVERY),
     "cost": (OURS, OURS, OURS),
     "posterior": (VARIATIONAL, VARIATIONAL, VARIATIONAL),
+    "natural_sparsity": ({"ssvi", "sparse_vd", "lbbnn"},) * 3,
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import importlib
+import itertools
 import json
 import signal
+import statistics
 import threading
 import time
 from dataclasses import replace
@@ -20,6 +22,7 @@ from bench.planning.search_space import parse_range
 from bench.planning.search_spec import check_searchable, parse_search, trials
 from bench.planning.suite import load, parse_suite
 from bench.results.store import Store
+from bench.tuning import trial_scores
 from bench.tuning.study import Searching
 from methods.core.errors import UserError
 from tests import run_folders, toys  # noqa: F401  (registers the toys)
@@ -130,7 +133,7 @@ def test_what_is_no_range_is_one_line(value, message):
     ("keys", "message"),
     [
         ({"space": {}}, ": space: no key to search"),
-        ({"speed": 1}, ": unknown key 'speed'.*; valid: at, metric, seeds, space, trials"),
+        ({"speed": 1}, ": unknown key 'speed'.*; valid: at, check_at, .*, space, trials"),
         ({"trials": 0}, r"trials: 0 lies outside \[1, inf\)"),
         ({"metric": "nll_test"}, "metric: 'nll_test' is not valid; valid: nll_val, brier_val, accuracy_val"),
         ({"seeds": "0-2"}, "seeds: 0 is kept for reported runs; valid: 100 and up"),
@@ -511,6 +514,129 @@ scales:
     assert [*written(here)["demo"]] == ["dense_vi"]
 
 
+# -- finalists ------------------------------------------------------------------------------
+
+FINALS = {"finalists": 1, "final_seeds": "103-105"}
+ELSEWHERE = {"check_at": {"sparsity": 0.75}}
+
+
+def second_round(searching, first, value_of):
+    """What is chosen: ``first`` has the values of trials by number, ``value_of`` those of further runs."""
+    values = {
+        spec.run_id: first[trial.number]
+        for part in searching.parts
+        for trial in part.trials
+        for spec in trial.specs(searching.search.seeds)
+    }
+    outcomes = searching.outcomes(values)
+    plan = searching.second_round(outcomes)
+    for cell in plan.cells:
+        values.setdefault(cell.alias_of or cell.run_id, value_of(cell.spec))
+    return plan, {o.part.found.family.method: o for o in searching.decided(outcomes, values)}
+
+
+def test_the_best_and_the_own_settings_run_again_under_other_seeds(write):
+    searching = Searching(write(changed(**FINALS, **ELSEWHERE)), "demo")
+    plan, _ = second_round(searching, (0.5, 0.3, 0.4), lambda spec: 0.2)
+    before, labels = set(searching.plan.specs), {c.spec.config_id: c.label for c in searching.plan.cells}
+    added = [spec for spec in plan.specs if spec not in before]
+    assert before < set(plan.specs) and {spec.seed for spec in added} == {103, 104, 105}
+    for part in searching.parts:
+        mine = [spec for spec in added if spec.method[0] == part.found.family.method]
+        rates = {(spec.training.lr, getattr(spec.method[1], "sparsity", None)) for spec in mine}
+        tried = [trial.spec.training.lr for trial in part.trials[:2]]
+        sparsities = (None,) if part.found.family.method == "dense_vi" else (0.5, 0.75)
+        assert rates == {(rate, sparsity) for rate in tried for sparsity in sparsities}
+    # and trials are called what they were called in the first round
+    assert labels.items() <= {c.spec.config_id: c.label for c in plan.cells}.items()
+
+
+def test_the_finals_decide_and_the_own_settings_may_win(write):
+    found = write(changed(**FINALS))
+    searching = Searching(found, "demo")
+    own = {part.trials[0].spec.training.lr for part in searching.parts}
+    _, lucky = second_round(searching, (0.5, 0.3, 0.4), lambda s: 0.35 if s.training.lr in own else 0.36)
+    assert {outcome.chosen.trial.number for outcome in lucky.values()} == {0}
+    _, better = second_round(searching, (0.5, 0.3, 0.4), lambda s: 0.35 if s.training.lr in own else 0.34)
+    assert {outcome.chosen.trial.number for outcome in better.values()} == {1}
+    assert {(o.chosen.value, o.untuned.value) for o in better.values()} == {(0.34, 0.35)}
+
+
+def test_what_choosing_at_one_sparsity_loses_at_another_is_told(write, call, here):
+    found = write(changed(**FINALS, **ELSEWHERE))
+    searching = Searching(found, "demo")
+    own = {part.trials[0].spec.training.lr for part in searching.parts}
+
+    def value_of(spec):
+        if getattr(spec.method[1], "sparsity", 0) == 0.75:
+            return 0.6 if spec.training.lr in own else 0.75
+        return 0.35 if spec.training.lr in own else 0.34
+
+    _, outcomes = second_round(searching, (0.5, 0.3, 0.4), value_of)
+    assert {method: o.check_loss for method, o in outcomes.items()} == {
+        "dense_vi": None,
+        "static_vi": 0.15,
+        "ssvi": 0.15,
+    }
+    searching.write(outcomes.values(), "a command")
+    entry = written(here)["demo"]["ssvi"]
+    assert (entry["final_seeds"], entry["check_loss"], entry["value"]) == ([103, 104, 105], 0.15, 0.34)
+    row = next(row for row in table(here) if (row["method"], row["trial"]) == ("ssvi", "1"))
+    assert (row["chosen"], row["value"], row["final_value"], row["check_value"]) == (
+        "true", "0.3", "0.34", "0.75",
+    )  # fmt: skip
+    again = load("./toy.yaml")
+    assert {cell.tuned for cell in again.expand().cells} == {True}
+    with pytest.raises(UserError, match=r"^--seeds: seed 104 can't be reported"):
+        again.expand(seeds="104")
+
+
+def test_a_family_of_failed_trials_has_no_choice_and_others_go_on(write):
+    searching = Searching(write(changed(**FINALS)), "demo")
+    outcomes = searching.outcomes({})
+    searching.second_round(outcomes)
+    assert [outcome.chosen for outcome in searching.decided(outcomes, {})] == [None] * 3
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("metric", ["nll_val", "accuracy_val"])
+def test_the_best_of_trials_drawn_anew_is_that_of_all_draws(write, metric, number):
+    """Against an enumeration of every sequence of draws."""
+    trials_ = Searching(write(), "demo").parts[0].trials[:1] * 3
+    values = (0.5, 0.3, 0.4)
+    scored = [trial_scores.Scored(t, v, None, 1, False) for t, v in zip(trials_, values, strict=True)]
+    failed = trial_scores.Scored(trials_[0], None, None, 0, True)
+    best = min if metric == "nll_val" else max
+    draws = [best(draw) for draw in itertools.product(values, repeat=number)]
+    expected = statistics.fmean(draws), statistics.pstdev(draws)
+    assert trial_scores.best_of([*scored, failed], metric, number) == pytest.approx(expected, abs=1e-6)
+    assert trial_scores.best_of([failed], metric, number) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"finalists": 2}, "finalists and final_seeds: one of them is missing; give both or neither"),
+        ({"final_seeds": "103-105"}, "finalists and final_seeds: one of them is missing"),
+        ({"finalists": 1, "final_seeds": "101-103"}, "final_seeds: trials have seed 101 already"),
+        ({"finalists": 1, "final_seeds": 3}, "final_seeds: 3 is kept for reported runs; valid: 100 and up"),
+        ({"finalists": -1}, r"finalists: -1 lies outside \[0, inf\)"),
+        (ELSEWHERE, "check_at compares finalists; give finalists and final_seeds too"),
+        (FINALS | {"check_at": {"epochs": 3}}, "check_at: unknown key 'epochs'; valid: sparsity"),
+    ],
+    ids=str,
+)
+def test_finals_that_cannot_be_held_are_one_line(write, keys, message):
+    with pytest.raises(UserError, match=rf"^toy\.yaml: demo: search: {message}"):
+        write(changed(**keys))
+
+
+def test_finalists_make_another_search_and_none_make_the_same(write):
+    digest = write().searches["demo"].digest
+    assert write(changed(finalists=0)).searches["demo"].digest == digest
+    assert write(changed(**FINALS)).searches["demo"].digest != digest
+
+
 # -- a whole search -------------------------------------------------------------------------
 
 DIGITS = """
@@ -554,6 +680,19 @@ def test_a_whole_search_on_digits_and_what_it_changes(write, call, here):
     assert set(metrics["split"]) == {"val", "test"}  # ordinary runs
     assert call("--results", here / "r", command=grid)[0] == 0
     assert list(Store(here / "r").read_tables("toy")["runs"]["tuned"]) == [True] * 3
+
+
+def test_a_whole_search_with_finalists_on_digits(write, call, here):
+    write(DIGITS.replace("seeds: 100", "seeds: 100\n      finalists: 1\n      final_seeds: 101-102"))
+    status, out, err = call("--results", here / "r")
+    assert (status, err) == (0, "")
+    # two trials of each method under one seed, then both again under two
+    assert len(Store(here / "r").read_tables("tune-toy")["runs"]) == 12
+    assert "nll_val over 2 seeds" in out and "best of 2" in out
+    for entry in written(here)["demo"].values():
+        assert entry["final_seeds"] == [101, 102] and entry["value"] <= entry["untuned"]
+    assert {cell.tuned for cell in load("./toy.yaml").expand().cells} == {True}
+    assert "then, of each: the best 1 and its own settings again, seeds [101, 102]" in call("--dry-run")[1]
 
 
 def test_an_interrupted_search_writes_nothing_and_goes_on(write, call, here, monkeypatch):

@@ -31,6 +31,12 @@ def describe_search(searching: Searching, statuses: Mapping[str, str], estimate:
     ]
     for part in searching.parts:
         lines += _described(searching, part)
+    if search.finalists:
+        elsewhere = f", also at {show(search.check_at)}" if search.check_at else ""
+        lines.append(
+            f"then, of each: the best {search.finalists} and its own settings again, "
+            f"seeds {show(list(search.final_seeds))}{elsewhere} (not in the estimate)"
+        )
     for found in searching.fixed:
         lines.append(f"{found.family}: nothing to search: {_why_fixed(found)}")
     for record in searching.gone:
@@ -58,20 +64,41 @@ def _why_fixed(found: FamilySearch) -> str:
 
 
 def print_outcomes(searching: Searching, outcomes: Sequence[Outcome], console: Console) -> None:
-    """A table of what was chosen for each family, beside its settings untuned."""
+    """A table of what was chosen for each family, beside its settings untuned, and how sure that is."""
+    search, number = searching.search, searching.number
+    seeds = search.final_seeds or search.seeds
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(f"{searching.search.metric} over {counted(len(searching.search.seeds), 'seed')}")
-    for head in ("trials", "failed", "untuned", "chosen"):
+    table.add_column(f"{search.metric} over {counted(len(seeds), 'seed')}")
+    budgets = [budget for budget in (number // 2, number) if budget > 1]
+    elsewhere = [f"loss at {show(search.check_at).strip('{}')}"] if search.check_at else []
+    for head in ("trials", "failed", "untuned", "chosen", *(f"best of {n}" for n in budgets), *elsewhere):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("settings")
     for outcome in outcomes:
         chosen = outcome.chosen
         settings = "none finished" if chosen is None else show(chosen.trial.settings).strip("{}")
         family = Text(str(outcome.part.found.family))
-        figures = _figure(outcome.untuned), _figure(chosen)
+        figures = [_figure(outcome.untuned), _figure(chosen)]
+        figures += [_luck(outcome.best_of(budget)) for budget in budgets]
+        figures += [_loss(outcome.check_loss) for _ in elsewhere]
         table.add_row(family, str(len(outcome.scored)), str(outcome.failed), *figures, Text(settings))
     console.print(table)
     console.print("mean ± standard deviation over seeds, on validation data", highlight=False)
+    trials = (
+        "" if search.final_seeds == () else f" under the {counted(len(search.seeds), 'seed')} of the trials"
+    )
+    console.print(
+        f"best of n: best value{trials} if n trials were drawn anew, mean ± standard deviation",
+        highlight=False,
+    )
+
+
+def _luck(found: tuple[float, float] | None) -> str:
+    return "–" if found is None else f"{found[0]:.4f} ± {found[1]:.4f}"
+
+
+def _loss(found: float | None) -> str:
+    return "–" if found is None else f"{found:.4f}"
 
 
 def _figure(scored: Scored | None) -> str:

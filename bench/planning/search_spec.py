@@ -12,12 +12,17 @@
       trials: 16                            # for every method; the first has the method's own settings
       metric: nll_val                       # or brier_val, accuracy_val
       seeds: 100-102                        # 100 and up; suites report seeds below 100
+      finalists: 3                          # best trials that run again, with the suite's own settings, ...
+      final_seeds: 103-107                  # ... under these seeds, which alone decide
+      check_at: {sparsity: 0.8}             # where it is told what choosing at `at` loses
 
 A key is searched for every method that has it. What a grid writes itself (an axis, or a key under
 ``set``) stays as written and is not searched.
 
 The first trial has the settings that the suite has without a search. So, on validation data, with the
-search's seeds and at the settings of ``at``, the chosen settings are never worse than those.
+search's seeds and at the settings of ``at``, the chosen settings are never worse than those. The best of
+many trials under few seeds is also the luckiest, and under other seeds it may be worse. So the best trials
+may run again beside the suite's own settings, under seeds by which none of them was picked.
 
 The other trials are points of a scrambled Sobol sequence. It is the same for all methods as far as they
 share keys, so no method has better luck than another. More trials continue the sequence, and any trial
@@ -31,7 +36,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.experiment.notation import parse_seeds, show
@@ -76,6 +81,15 @@ class _Block:
     metric: str = option("nll_val", "metric by which trials are compared", choices=METRICS)
     seeds: int | str | tuple[int, ...] = option("100-102", "seeds of every trial, 100 and up")
     at: dict[str, Any] = option({}, "settings that are fixed during the search")
+    finalists: int = option(
+        0,
+        "best trials that run again, beside the suite's own settings, before one is chosen",
+        within="[0, inf)",
+    )
+    final_seeds: int | str | tuple[int, ...] | None = option(None, "seeds of the finalists, 100 and up")
+    check_at: dict[str, Any] = option(
+        {}, "keys of `at` at other values, where the finalists are compared too"
+    )
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,12 @@ class Search:
         Settings that are fixed during the search.
     where
         The suite's file and scale, for error messages.
+    finalists
+        Number of best trials that run again under ``final_seeds`` before one is chosen.
+    final_seeds
+        Seeds of the finalists; none if there are no finalists.
+    check_at
+        Keys of ``at`` at other values, where the finalists are compared too.
     """
 
     space: tuple[Range, ...]
@@ -104,12 +124,22 @@ class Search:
     seeds: tuple[int, ...]
     at: dict[str, Any]
     where: str
+    finalists: int = 0
+    final_seeds: tuple[int, ...] = ()
+    check_at: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds of trials and finalists."""
+        return (*self.seeds, *self.final_seeds)
 
     @property
     def digest(self) -> str:
         """A hash of all that decides the trials and the best of them, except the number of trials."""
         space = [str(item) for item in self.space]  # in order: coordinates of a point go to keys by position
         rest = [show(dict(sorted(self.at.items()))), self.metric, show(sorted(self.seeds)), str(_SOBOL_SEED)]
+        if self.finalists:  # a search without them is the one that it was before there were any
+            rest += [str(self.finalists), show(sorted(self.final_seeds))]
         return hashlib.blake2b("\n".join([*space, *rest]).encode(), digest_size=6).hexdigest()
 
 
@@ -133,6 +163,8 @@ class FamilySearch:
         Its grid, for error messages.
     origins
         Where each setting of ``start`` is from, as in ``Cell``.
+    pinned
+        What ``at`` fixes for the family, by full key.
     """
 
     family: Family
@@ -142,6 +174,7 @@ class FamilySearch:
     cells: tuple[int, ...]
     where: str
     origins: Mapping[str, str]
+    pinned: Mapping[str, Any]
 
     @property
     def own(self) -> dict[str, Any]:
@@ -185,15 +218,31 @@ def parse_search(block: Mapping[str, Any], where: str) -> Search:
     found = parse(_Block, block, place)
     if not found.space:
         raise UserError(f"{place}: space: no key to search")
-    seeds = parse_seeds(found.seeds, f"{place}: seeds")
-    if (low := min(seeds)) < FIRST_SEED:
-        raise UserError(f"{place}: seeds: {low} is kept for reported runs; valid: {FIRST_SEED} and up")
+    seeds, final = _seeds(found.seeds, f"{place}: seeds"), found.final_seeds
+    final_seeds = () if final is None else _seeds(final, f"{place}: final_seeds")
+    if (found.finalists > 0) != bool(final_seeds):
+        raise UserError(f"{place}: finalists and final_seeds: one of them is missing; give both or neither")
+    if both := sorted(set(seeds) & set(final_seeds)):
+        raise UserError(f"{place}: final_seeds: trials have seed {both[0]} already; valid: other seeds")
     space = tuple(parse_range(str(key), value, f"{place}: space") for key, value in found.space.items())
     at = open_sections(found.at, f"{place}: at")
     for key in at:
         if key == "seed" or key.endswith(".name"):
             raise UserError(f"{place}: at: {key!r} can't be fixed for a search; valid: other settings")
-    return Search(space, found.trials, found.metric, seeds, at, where)
+    check_at = open_sections(found.check_at, f"{place}: check_at")
+    for key in check_at:
+        if key not in at:
+            raise unknown("key", key, at, f"{place}: check_at")
+    if check_at and not found.finalists:
+        raise UserError(f"{place}: check_at compares finalists; give finalists and final_seeds too")
+    return Search(space, found.trials, found.metric, seeds, at, where, found.finalists, final_seeds, check_at)
+
+
+def _seeds(written: int | str | tuple[int, ...], place: str) -> tuple[int, ...]:
+    seeds = parse_seeds(written, place)
+    if (low := min(seeds)) < FIRST_SEED:
+        raise UserError(f"{place}: {low} is kept for reported runs; valid: {FIRST_SEED} and up")
+    return seeds
 
 
 def families(search: Search, drafts: Sequence[Draft]) -> list[FamilySearch]:
@@ -250,6 +299,14 @@ def trials(search: Search, found: FamilySearch, number: int | None = None) -> li
     return result
 
 
+def elsewhere(search: Search, found: FamilySearch, trial: Trial) -> Trial | None:
+    """Return ``trial`` at ``check_at``; None if the search fixes none of these keys for the family."""
+    place = f"{search.where}: search: check_at"
+    homes = {locate(key, _keys(found.start), place): value for key, value in search.check_at.items()}
+    settings = {str(home): value for home, value in homes.items() if home in found.pinned}
+    return replace(trial, spec=trial.spec.replaced(settings, place)) if settings else None
+
+
 def searchable(keys: Iterable[str]) -> list[str]:
     """Return those of the full ``keys`` that a search may choose."""
     return [key for key in keys if key.startswith(("method.", "training.")) and key not in _NOT_SEARCHED]
@@ -301,7 +358,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
     _check_ends(start, ranges, f"{place}: space")
     where = drafts[free[0]].where
     origins = {**drafts[free[0]].origins, **dict.fromkeys(pinned, SEARCH)}
-    return FamilySearch(family, start, ranges, tuple(written), tuple(own), where, origins)
+    return FamilySearch(family, start, ranges, tuple(written), tuple(own), where, origins, pinned)
 
 
 def _located(space: Sequence[Range], keys: Mapping[str, Sequence[str]], place: str) -> dict[str, Range]:
@@ -364,7 +421,7 @@ def _keys(spec: RunSpec) -> dict[str, list[str]]:
 
 def _check_seeds(search: Search, drafts: Sequence[Draft]) -> None:
     reported = {draft.spec.seed for draft in drafts}
-    if both := sorted(reported & set(search.seeds)):
+    if both := sorted(reported & set(search.every_seed)):
         raise UserError(
             f"{search.where}: search: seeds: {both[0]} is also a seed that the suite reports; choose others"
         )

@@ -185,8 +185,8 @@ class Suite:
     def _check_seeds(self, scale: str, drafts: list[Draft], where: str) -> None:
         """Require that no reported seed is used by a search, past or declared."""
         search = self.searches.get(scale)
-        used = {seed for record in self.chosen.get(scale, []) for seed in record.seeds}
-        used |= set(search.seeds if search else ())
+        used = {seed for record in self.chosen.get(scale, []) for seed in record.every_seed}
+        used |= set(search.every_seed if search else ())
         if both := sorted(used & {draft.spec.seed for draft in drafts}):
             raise UserError(
                 f"{where}: seed {both[0]} can't be reported, because the search chooses settings by it; "

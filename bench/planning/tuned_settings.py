@@ -40,7 +40,7 @@ class Record:
     metric
         Metric on validation data.
     value, sd
-        Mean and standard deviation of the metric over ``seeds``.
+        Mean and standard deviation of the metric over ``final_seeds``, or over ``seeds`` if there are none.
     untuned, untuned_sd
         The same with the suite's own settings; None if that trial failed.
     trial
@@ -56,6 +56,15 @@ class Record:
         suite still declares the same search.
     command
         Command line of the search.
+    final_seeds
+        Seeds by which the choice was made among the best trials and the suite's own settings; None if the
+        trials alone decided.
+    choice_sd
+        Standard deviation of the best trial's value if as many trials were drawn anew from these; None in
+        files from before it was recorded.
+    check_loss
+        By how much the chosen settings are worse at ``check_at`` than the finalist that is best there; None
+        if it was not looked at.
     """
 
     family: Family
@@ -72,6 +81,14 @@ class Record:
     start: str
     search: str | None
     command: str
+    final_seeds: tuple[int, ...] | None = None
+    choice_sd: float | None = None
+    check_loss: float | None = None
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds of trials and finalists."""
+        return (*self.seeds, *(self.final_seeds or ()))
 
 
 @dataclass(frozen=True)
@@ -117,10 +134,15 @@ class _Entry:
     start: str = option()
     command: str = option()
     search: str | None = option(None)
+    final_seeds: tuple[int, ...] | None = option(None)
+    choice_sd: float | None = option(None)
+    check_loss: float | None = option(None)
 
 
 _OF_FAMILY = ("method", "recipe", "dataset", "network")
 _REST = tuple(field.name for field in fields(Record) if field.name != "family")
+#: Keys that are not written where they are None.
+_OPTIONAL = ("final_seeds", "choice_sd", "check_loss")
 
 
 def path_of(suite: Path) -> Path:
@@ -187,7 +209,9 @@ def write(path: Path, records: Mapping[str, Sequence[Record]], table: str) -> No
     for scale, entries in records.items():
         lines.append(f"{scale}:")
         for record in entries:
-            plain = record.family.to_dict() | {key: getattr(record, key) for key in _REST}
+            rest = {key: getattr(record, key) for key in _REST}
+            known = {key: value for key, value in rest.items() if value is not None or key not in _OPTIONAL}
+            plain = record.family.to_dict() | known
             for number, (key, value) in enumerate(plain.items()):
                 lines.append(f"{'  - ' if number == 0 else '    '}{key}: {_yaml(value)}")
     write_bytes(path, ("\n".join(lines) + "\n").encode())

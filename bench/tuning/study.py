@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.experiment.settings import flatten
 from bench.planning import tuned_settings
 from bench.planning.expansion import check_networks
 from bench.planning.plan import Draft, Labeller, Plan, cells
-from bench.planning.search_spec import SEARCH, FamilySearch, Search, Trial, trials
+from bench.planning.search_spec import SEARCH, FamilySearch, Search, Trial, elsewhere, trials
 from bench.planning.suite import Suite
 from bench.planning.tuning_family import Family
 from bench.results.files import check_writable, locked
@@ -38,15 +38,24 @@ class Outcome:
     ----------
     part
         The family and its trials.
+    metric
+        Metric of the scores.
     scored
         All trials with their scores.
     chosen
-        The best trial; None if none finished.
+        The best trial, of the finalists if there are any; None if none finished.
+    finals
+        Finalists with their scores under the final seeds, the suite's own settings first.
+    checks
+        The same finalists at ``check_at``; empty if it does not concern the family.
     """
 
     part: Part
+    metric: str
     scored: list[Scored]
     chosen: Scored | None
+    finals: tuple[Scored, ...] = ()
+    checks: tuple[Scored, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -55,8 +64,23 @@ class Outcome:
 
     @property
     def untuned(self) -> Scored | None:
-        """The score of the suite's own settings; None if that trial failed."""
-        return None if self.scored[0].failed else self.scored[0]
+        """The score of the suite's own settings, in the last round; None if it failed."""
+        own = self.finals[0] if self.finals else self.scored[0]
+        return None if own.failed else own
+
+    @property
+    def check_loss(self) -> float | None:
+        """By how much the chosen settings are worse at ``check_at`` than the finalist that is best there.
+
+        None if ``check_at`` does not concern the family, or runs failed.
+        """
+        number = None if self.chosen is None else self.chosen.trial.number
+        checked = next((item for item in self.checks if item.trial.number == number), None)
+        return None if checked is None else trial_scores.loss(checked, self.checks, self.metric)
+
+    def best_of(self, number: int) -> tuple[float, float] | None:
+        """Mean and standard deviation of the best of ``number`` trials (``trial_scores.best_of``)."""
+        return trial_scores.best_of(self.scored, self.metric, number)
 
 
 @dataclass(frozen=True)
@@ -137,7 +161,31 @@ class Searching:
         found = []
         for part in self.parts:
             scored = [trial_scores.score(trial, self.search.seeds, values) for trial in part.trials]
-            found.append(Outcome(part, scored, trial_scores.choose(scored, self.search.metric)))
+            found.append(
+                Outcome(part, self.search.metric, scored, trial_scores.choose(scored, self.search.metric))
+            )
+        return found
+
+    def second_round(self, outcomes: Sequence[Outcome]) -> Plan:
+        """Return the plan of all trials and of the finalists, which are the best of ``outcomes``."""
+        drafts = [draft for part in self.parts for draft in self._drafts(part)]
+        for outcome in outcomes:
+            drafts += self._final_drafts(outcome.part, self._finalists(outcome))
+        return self._planned(drafts)
+
+    def decided(self, outcomes: Iterable[Outcome], values: Mapping[str, float]) -> list[Outcome]:
+        """Return ``outcomes`` with the finalists' scores; these alone decide which settings are chosen.
+
+        So the choice does not profit from the luck by which a trial was the best of many.
+        """
+        found, metric, seeds = [], self.search.metric, self.search.final_seeds
+        for outcome in outcomes:
+            finalists = self._finalists(outcome)
+            finals = tuple(trial_scores.score(trial, seeds, values) for trial in finalists)
+            others = [elsewhere(self.search, outcome.part.found, trial) for trial in finalists]
+            checks = tuple(trial_scores.score(trial, seeds, values) for trial in others if trial is not None)
+            chosen = trial_scores.choose(finals, metric)
+            found.append(replace(outcome, chosen=chosen, finals=finals, checks=checks))
         return found
 
     def before(self, part: Part) -> tuned_settings.Record | None:
@@ -169,7 +217,9 @@ class Searching:
                 elif family.key in mine:
                     kept.append(family)
                     continue
-                rows += trial_scores.rows(self.scale, family, outcome.scored, outcome.chosen)
+                rows += trial_scores.rows(
+                    self.scale, family, outcome.scored, outcome.chosen, outcome.finals, outcome.checks
+                )
             records[self.scale] = list(mine.values())
             trial_scores.merge(self._table, rows)
             found = {scale: records[scale] for scale in self.suite.scales if records.get(scale)}
@@ -207,24 +257,64 @@ class Searching:
         # labels are made from all families: labels of two searches of some families might otherwise be equal
         mine = {part.found.family.key: part for part in self.parts}
         parts = [self._part(item, mine) for item in every if item.ranges]
-        labeller = Labeller([draft for part in parts for draft in self._drafts(part)])
-        drafts = [draft for part in self.parts for draft in self._drafts(part)]
+        drafts = [draft for part in parts for draft in self._drafts(part)]
+        # and from what finalists may be, so that the labels of trials are the same in both rounds
+        drafts += [draft for part in parts for draft in self._final_drafts(part, part.trials[:1])]
+        self._labeller = Labeller(drafts)
+        return self._planned([draft for part in self.parts for draft in self._drafts(part)])
+
+    def _planned(self, drafts: list[Draft]) -> Plan:
         check_networks(drafts)
+        name = f"{PREFIX}{self.suite.name}"
         question = f"Which settings suit each method of {self.suite.name}, by {self.search.metric}?"
-        return Plan(name, self.scale, question, {}, tuple(cells(drafts, labeller)))
+        return Plan(name, self.scale, question, {}, tuple(cells(drafts, self._labeller)))
+
+    def _finalists(self, outcome: Outcome) -> list[Trial]:
+        """Return the trial of the suite's own settings and the best of the others."""
+        own, *others = outcome.scored
+        best = trial_scores.ranked(others, self.search.metric)[: self.search.finalists]
+        return [item.trial for item in (own, *best)]
 
     def _part(self, found: FamilySearch, known: Mapping[str, Part]) -> Part:
         return known.get(found.family.key) or Part(found, trials(self.search, found, self.number))
 
-    def _drafts(self, part: Part) -> list[Draft]:
+    def _final_drafts(self, part: Part, finalists: Iterable[Trial]) -> list[Draft]:
+        """Return the runs of finalists, and their runs at ``check_at``, under the final seeds."""
+        drafts = []
+        for trial in finalists:
+            drafts += self._drafts(part, [trial], self.search.final_seeds)
+            if (other := elsewhere(self.search, part.found, trial)) is not None:
+                drafts += self._drafts(part, [other], self.search.final_seeds, tuple(part.found.pinned))
+        return drafts
+
+    def _drafts(
+        self,
+        part: Part,
+        of: Iterable[Trial] | None = None,
+        seeds: Sequence[int] | None = None,
+        changed: tuple[str, ...] = (),
+    ) -> list[Draft]:
+        """Return runs of a part.
+
+        Parameters
+        ----------
+        part
+            The family and its trials.
+        of
+            Trials to run; all by default.
+        seeds
+            Seeds of each; by default those of the search.
+        changed
+            Keys that tell the runs apart besides those that are searched.
+        """
         found = part.found
         # families may differ in options of data set and network, so these are part of the labels
         apart = [key for key in flatten(found.start.to_dict()) if key.startswith(("dataset.", "network."))]
         drafts = []
-        for trial in part.trials:
+        for trial in part.trials if of is None else of:
             origins = {**found.origins, **dict.fromkeys(trial.settings, SEARCH)}
-            written = (*apart, *trial.settings)
-            for spec in trial.specs(self.search.seeds):
+            written = (*apart, *changed, *trial.settings)
+            for spec in trial.specs(self.search.seeds if seeds is None else seeds):
                 drafts.append(Draft(spec, found.family.recipe, written, (), found.where, origins))
         return drafts
 
@@ -232,6 +322,7 @@ class Searching:
         chosen, untuned = outcome.chosen, outcome.untuned
         if chosen is None or chosen.value is None:
             return None
+        best = outcome.best_of(len(outcome.scored))
         return tuned_settings.Record(
             family=outcome.part.found.family,
             chosen=chosen.trial.settings,
@@ -247,4 +338,7 @@ class Searching:
             start=outcome.part.found.start.config_id,
             search=self.search.digest,
             command=command,
+            final_seeds=self.search.final_seeds or None,
+            choice_sd=best[1] if best else None,
+            check_loss=outcome.check_loss,
         )

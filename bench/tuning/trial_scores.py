@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ SUFFIX = ".search.csv"
 _DIGITS = 6
 _HEAD = ("scale", "method", "recipe", "dataset", "network", "trial")
 _FIGURES = ("chosen", "failed", "value", "sd", "n", "config_id")
+#: Figures of finalists; a table of a search without finalists has no such columns.
+_FINAL = ("final_value", "final_sd", "check_value")
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,48 @@ def score(trial: Trial, seeds: Sequence[int], values: Mapping[str, float]) -> Sc
     return Scored(trial, mean, sd, len(found), len(found) < len(runs))
 
 
+def ranked(scored: Sequence[Scored], metric: str) -> list[Scored]:
+    """Return the trials that finished, best first, equal ones in their order."""
+    finished = [item for item in scored if not item.failed and item.value is not None]
+    return sorted(finished, key=lambda item: _sign(metric) * (item.value or 0.0))
+
+
 def choose(scored: Sequence[Scored], metric: str) -> Scored | None:
     """Return the best of the trials that finished, the first of equal ones; None if none finished."""
-    sign = -1.0 if definitions()["metrics.metric"][metric.removesuffix("_val")]["better"] == "higher" else 1.0
-    finished = [item for item in scored if not item.failed and item.value is not None]
-    return min(finished, key=lambda item: sign * (item.value or 0.0), default=None)
+    return next(iter(ranked(scored, metric)), None)
+
+
+def loss(of: Scored, among: Sequence[Scored], metric: str) -> float | None:
+    """Return by how much the value of ``of`` is worse than the best of ``among``; None if either has none."""
+    best = choose(among, metric)
+    if best is None or best.value is None or of.failed or of.value is None:
+        return None
+    return round(_sign(metric) * (of.value - best.value), _DIGITS)
+
+
+def best_of(scored: Sequence[Scored], metric: str, number: int) -> tuple[float, float] | None:
+    """Return mean and standard deviation of the best value of ``number`` trials that are drawn anew.
+
+    They are drawn with replacement from those that finished, so that the deviation says how much of the best
+    value is the luck of the points that were tried. None if no trial finished.
+
+    References
+    ----------
+    Dodge et al. 2019, "Show your work", equation 4.
+    """
+    values = [item.value or 0.0 for item in ranked(scored, metric)]
+    if not values:
+        return None
+    all_from = [((len(values) - rank) / len(values)) ** number for rank in range(len(values) + 1)]
+    weights = [here - after for here, after in pairwise(all_from)]
+    mean = sum(weight * value for weight, value in zip(weights, values, strict=True))
+    variance = sum(weight * (value - mean) ** 2 for weight, value in zip(weights, values, strict=True))
+    return round(mean, _DIGITS), round(variance**0.5, _DIGITS)
+
+
+def _sign(metric: str) -> float:
+    """Return the factor by which values of ``metric`` become worse as they grow."""
+    return -1.0 if definitions()["metrics.metric"][metric.removesuffix("_val")]["better"] == "higher" else 1.0
 
 
 def path_of(suite: Path) -> Path:
@@ -106,20 +146,32 @@ def path_of(suite: Path) -> Path:
     return suite.with_name(suite.stem + SUFFIX)
 
 
-def rows(scale: str, family: Family, scored: Sequence[Scored], chosen: Scored | None) -> list[dict[str, str]]:
-    """Return the rows of a family, one for each trial."""
+def rows(
+    scale: str,
+    family: Family,
+    scored: Sequence[Scored],
+    chosen: Scored | None,
+    finals: Sequence[Scored] = (),
+    checks: Sequence[Scored] = (),
+) -> list[dict[str, str]]:
+    """Return the rows of a family, one for each trial, with the figures of finalists and of their checks."""
     head = {key: _cell(value) for key, value in {"scale": scale, **family.to_dict()}.items()}
+    number = None if chosen is None else chosen.trial.number
+    last = {item.trial.number: {"final_value": item.value, "final_sd": item.sd} for item in finals}
+    for item in checks:
+        last[item.trial.number]["check_value"] = item.value
     return [
         head
         | {
             "trial": str(item.trial.number),
-            "chosen": show(item is chosen),
+            "chosen": show(item.trial.number == number),
             "failed": show(item.failed),
             "value": _cell(item.value),
             "sd": _cell(item.sd),
             "n": str(item.n),
             "config_id": canonical(item.trial.spec)[0].config_id,
         }
+        | {key: _cell(value) for key, value in last.get(item.trial.number, {}).items()}
         | {key: show(value) for key, value in item.trial.settings.items()}
         for item in scored
     ]
@@ -140,9 +192,10 @@ def merge(path: Path, new: Sequence[Mapping[str, str]]) -> None:
         groups[_family(row)].append(row)
     every = [row for rows in groups.values() for row in rows]
     keys = dict.fromkeys(key for row in every for key in row)
-    settings = sorted(key for key in keys if key not in (*_HEAD, *_FIGURES))
+    figures = [*_FIGURES, *(key for key in _FINAL if key in keys)]
+    settings = sorted(key for key in keys if key not in (*_HEAD, *figures))
     file = io.StringIO()
-    writer = csv.DictWriter(file, [*_HEAD, *_FIGURES, *settings], restval="", lineterminator="\n")
+    writer = csv.DictWriter(file, [*_HEAD, *figures, *settings], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(every)
     write_bytes(path, file.getvalue().encode())
