@@ -40,9 +40,7 @@ def opened(monkeypatch):
         app = AppTest.from_file(APP, default_timeout=60)
         for key, value in address.items():
             app.query_params[key] = value
-        app.run()
-        if page != "overview":
-            app.switch_page(f"views/{page}.py").run()
+        app.switch_page(f"views/{page}.py").run()
         assert not app.exception, app.exception[0].value
         return app
 

@@ -146,10 +146,8 @@ def test_minibatches_of_training_are_those_that_were_planned():
 @pytest.mark.parametrize("method", ["deterministic", "ssvi", "ensemble", "lottery_ticket", "mc_dropout"])
 @pytest.mark.parametrize("budget", ["epochs", "flops"])
 def test_runs_train_count_and_resume_by_the_rule(method, budget, tmp_path):
-    epochs = 12 if method == "lottery_ticket" else 2
-    run = specify(
-        {**BLOBS, "method": method, "budget": budget, "epochs": epochs, "samples": 2}, "dense", "here"
-    )
+    levels = {"epochs": 6, "level_share": 0.5} if method == "lottery_ticket" else {}
+    run = specify({**BLOBS, "method": method, "budget": budget, "samples": 2, **levels}, "dense", "here")
     store = Store(tmp_path / "whole", create=True)
     assert execute(run, store, Execution()) == "done", store.run(run.run_id).read("status")
     costs = store.run(run.run_id).read("costs")

@@ -281,6 +281,8 @@ def test_packed_sequences_are_refused_in_a_line():
 )
 def test_every_method_trains_a_recurrent_network(method, tmp_path):
     chosen = {"dataset": "digits", "network": "toy_kinds", "body": "gru", "convert": "all", "method": method}
+    if method == "lottery_ticket":
+        chosen["level_share"] = 0.5
     run = parse_spec(nest(chosen | {"epochs": 3, "batch_size": 256, "samples": 2, "max_steps": 12}))
     assert execute(run, Store(tmp_path / "results", create=True), Execution()) == "done"
 

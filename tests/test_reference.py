@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -74,9 +75,7 @@ def figures(store):
             axis = axes()[metric]
             rows = [(row[f"{metric}_mean"], row[f"{metric}_half_width"]) for row in _summaries(runs, metric)]
             if metric in SCORES:
-                rows += [
-                    (row["difference"], row["half_width"]) for row in _differences(store, suite, runs, metric)
-                ]
+                rows += [(row["difference"], row["half_width"]) for row in _differences(runs, metric)]
             for mean, half in rows:
                 value, width = (f"{abs(number) * axis.factor:.{axis.digits}f}" for number in (mean, half))
                 found.add(f"{value} ± {width}")
@@ -87,12 +86,25 @@ def _summaries(runs, metric):
     return summarise(runs, metrics=[metric]).to_dict("records")
 
 
-def _differences(store, suite, runs, metric):
-    """Of every two configurations of a test set, as the page Significance has them."""
+#: What a comparison of a metric needs of the table ``runs``.
+COMPARED = ["scale", "dataset", "network", "config_id", "seed", "run_id", "status"]
+SPLIT = ["test_set", "train_examples", "test_examples"]
+
+
+def _differences(runs, metric):
+    """Of every two configurations of a test set, as the page Significance has them.
+
+    In one call: the runs of a configuration are repeated under another id for each that it is compared with.
+    """
     for _, part in runs.groupby(["scale", "dataset", "network"], observed=True):
-        every = part["config_id"].unique()
-        for one in every:
-            yield from paired(part, metric, dict.fromkeys(every, one)).to_dict("records")
+        part = part[[*COMPARED, *SPLIT, metric]].astype({"config_id": str, "run_id": str})
+        pairs = pd.DataFrame(combinations(part["config_id"].unique(), 2), columns=["config_id", "other"])
+        pairs["pair"] = pairs["config_id"] + " " + pairs["other"]
+        mine = part.merge(pairs, on="config_id")
+        mine = mine.assign(config_id=mine["pair"], run_id=mine["run_id"] + " " + mine["other"])
+        both = pd.concat([part, mine[part.columns]], ignore_index=True)
+        others = dict(zip(pairs["pair"], pairs["other"], strict=True))
+        yield from paired(both, metric, others).to_dict("records")
 
 
 @pytest.mark.parametrize("page", ["results/reference/README.md", "docs/findings.md"])
