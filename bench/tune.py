@@ -86,9 +86,13 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, console: Console) -> int:
+    from dataclasses import replace
+
     from bench.cli.describe_search import print_outcomes
+    from bench.cli.launch_messages import LaunchMessages
     from bench.cli.live import say
     from bench.launching.compute import compute
+    from bench.launching.prepare import make_way
     from bench.reporting.collecting import collect
     from bench.results.store import Store
     from bench.tuning.trial_scores import validation
@@ -96,15 +100,20 @@ def _run(searching: Searching, arguments: argparse.Namespace, asked: Asked, cons
     store = Store(arguments.results, create=True)
     command = _command(arguments)
 
-    def values(plan: Plan) -> dict[str, float]:
+    def values(plan: Plan, asked: Asked) -> dict[str, float]:
         compute(plan, store, asked, command, console)
         collect(store, plan.suite)
         metrics = store.read_tables(plan.suite, ["metrics"])["metrics"]
         return validation(metrics, searching.search.metric)
 
-    outcomes = searching.outcomes(values(searching.plan))
+    outcomes = searching.outcomes(values(searching.plan, asked))
     if searching.search.finalists:
-        outcomes = searching.decided(outcomes, values(searching.second_round(outcomes)))
+        finals, trials = searching.second_round(outcomes), set(searching.plan.specs)
+        # the plan has the trials too, which are not computed again whatever was asked for
+        added = [spec for spec in finals.specs if spec not in trials]
+        make_way(store, added, asked, LaunchMessages(console, finals, store.root).corrupted)
+        asked = replace(asked, force=False, retry_failed=False)
+        outcomes = searching.decided(outcomes, values(finals, asked))
     written = searching.write(outcomes, command)
     print_outcomes(searching, outcomes, console)
     for family in written.kept:

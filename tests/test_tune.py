@@ -693,6 +693,10 @@ def test_a_whole_search_with_finalists_on_digits(write, call, here):
         assert entry["final_seeds"] == [101, 102] and entry["value"] <= entry["untuned"]
     assert {cell.tuned for cell in load("./toy.yaml").expand().cells} == {True}
     assert "then, of each: the best 1 and its own settings again, seeds [101, 102]" in call("--dry-run")[1]
+    before = {path.name: path.read_bytes() for path in here.glob("toy.*")}
+    assert call("--results", here / "r", "--force")[0] == 0
+    assert len([*(here / "r" / "corrupted").iterdir()]) == 12  # each run is computed again, once
+    assert before == {path.name: path.read_bytes() for path in here.glob("toy.*")}
 
 
 def test_an_interrupted_search_writes_nothing_and_goes_on(write, call, here, monkeypatch):
