@@ -14,14 +14,16 @@ TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration
 SCORES = ("accuracy", "nll", "brier", "ece")
 
 
+@cache
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:
-    """Load ``bench/columns.yaml``.
+    """Load ``bench/columns.yaml``, once in a process, as reading it takes tens of milliseconds.
 
     Returns
     -------
     dict
-        By table and column: type, unit, definition, source and better. The keys ``metrics.metric`` and
-        ``history.metric`` define the possible values of these two columns; such entries have no type.
+        Shared by all callers, which must not change it. By table and column: type, unit, definition, source
+        and better. The keys ``metrics.metric`` and ``history.metric`` define the possible values of these two
+        columns; such entries have no type.
     """
     text = files("bench").joinpath("columns.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast loader, if PyYAML was built with it
