@@ -3,6 +3,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
+# every process of tests and grids would compile the package and what it loads anew: seconds each
+unexport PYTHONDONTWRITEBYTECODE
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
@@ -97,7 +99,7 @@ $(STAMP): pyproject.toml setup.py $(wildcard methods/kernels/source/*)
 	else python3 -m venv .uv; .uv/bin/python -m pip install --quiet uv; uv=.uv/bin/uv; fi; \
 	$$uv venv --clear $(VENV); \
 	$$uv pip install --python $(PYTHON) --editable '.[dashboard,dev,onnx]'; \
-	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -c "import pandas, plotly.graph_objects, psutil, pyarrow.parquet, rich.live, scipy.stats, streamlit, submitit, torch._dynamo, yaml"; \
+	$(PYTHON) -c "import pandas, plotly.graph_objects, psutil, pyarrow.parquet, rich.live, scipy.stats, streamlit, submitit, torch._dynamo, yaml"; \
 	printf '%s' '$(CURDIR)' > $@
 
 .PHONY: .FORCE

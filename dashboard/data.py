@@ -183,15 +183,10 @@ def has_runs(folder: str) -> bool:
 
 def column(name: str, of: str = "runs") -> Mapping[str, Any]:
     """Return the entry of a column in ``bench/columns.yaml``; ``of`` is its table."""
-    return _definitions()[of][name]
+    return definitions()[of][name]
 
 
 # -- kept in memory until the stamps of the files change -----------------------------------------
-
-
-@st.cache_resource(show_spinner=False)
-def _definitions() -> dict[str, dict[str, dict[str, Any]]]:
-    return definitions()
 
 
 @st.cache_resource(max_entries=_KEPT, show_spinner="Reading results …")

@@ -30,7 +30,7 @@ settings.register_profile("everywhere the same", deadline=None, derandomize=True
 settings.load_profile("everywhere the same" if os.environ.get("CI") else "here")
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Tests with one of these marks share a service; they are long, so they begin first.
+#: Tests with one of these marks share a service.
 SERVICES = ("slurm", "browser")
 #: More processes than this gain little, and each takes up to a gigabyte.
 MOST_PROCESSES = 8
@@ -70,11 +70,18 @@ def has_module_fixtures(file: str) -> bool:
     return 'scope="module"' in (ROOT / file).read_text(encoding="utf-8")
 
 
+def length(item: pytest.Item) -> int:
+    """Return 0 for tests of a service, 1 for those that share fixtures of their file, 2 for others."""
+    if any(map(item.get_closest_marker, SERVICES)):
+        return 0
+    return 1 if has_module_fixtures(item.nodeid.partition("::")[0]) else 2
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that draw at random, and put those of the services first, as they are long."""
+    """Mark the tests that draw at random, and put the longest groups first, so that none ends alone."""
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("fuzz")
         if TIMES > 1:  # as long as it takes
             item.add_marker(pytest.mark.timeout(0), append=False)
-    items.sort(key=lambda item: not any(map(item.get_closest_marker, SERVICES)))
+    items.sort(key=length)

@@ -310,6 +310,8 @@ def test_tables_are_those_of_the_store_and_know_what_their_columns_mean():
     assert found["metrics"].attrs["metrics"]["ece"]["unit"] == "fraction"
     assert found["history"].attrs["metrics"] == definitions()["history.metric"]
     assert found["runs"].attrs["styles"]["ssvi"]["label"] == "SSVI"
+    found["runs"].attrs["definitions"]["nll"]["unit"] = "of the reader's own"
+    assert definitions()["runs"]["nll"]["unit"] == "nats"
     small = bench.tables("sparsity_sweep", REFERENCE, scale="small")
     assert set(small["runs"]["scale"]) == {"small"} and len(small["runs"])
     assert set(small["metrics"]["run_id"]) <= set(small["runs"]["run_id"])

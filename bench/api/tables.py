@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,7 @@ def described(
     references: Mapping[str, str],
 ) -> dict[str, pd.DataFrame]:
     """Return ``frames`` with definitions, styles and references in their ``attrs``; see ``tables``."""
-    known = definitions()
+    known = copy.deepcopy(definitions())  # whoever gets the tables may change what they carry
     for name, frame in frames.items():
         frame.attrs = {
             "definitions": known[name],

@@ -9,7 +9,6 @@ for the overlap (``splits``). Statistics that do not assume normal values are in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,9 +206,8 @@ def margin_of(metric: str) -> float:
     return float(_defined(metric).get("margin", np.nan))
 
 
-@cache
 def _defined(metric: str) -> Mapping[str, Any]:
-    """Return the entry of a column of ``runs``, empty if there is none; reading the file takes time."""
+    """Return the entry of a column of ``runs``, empty if there is none."""
     return definitions()["runs"].get(metric, {})
 
 

@@ -67,9 +67,8 @@ class Axis:
         return f"{self.name}{unit}{arrow}"
 
 
-@cache
 def _defined(table: str, column: str) -> Mapping[str, Any]:
-    """Return the entry in ``bench/columns.yaml``; cached, since reading the file takes milliseconds."""
+    """Return the entry in ``bench/columns.yaml``."""
     return definitions()[table][column]
 
 

@@ -16,14 +16,16 @@ SCORES = ("accuracy", "nll", "brier", "ece")
 PREDICTORS = {"samples": "averaged samples", "mean": "mean network"}
 
 
+@cache
 def definitions() -> dict[str, dict[str, dict[str, Any]]]:
-    """Load ``bench/columns.yaml``.
+    """Load ``bench/columns.yaml``, once in a process, as reading it takes tens of milliseconds.
 
     Returns
     -------
     dict
-        By table and column: type, unit, definition, source and better. The keys ``metrics.metric`` and
-        ``history.metric`` define the possible values of these two columns; such entries have no type.
+        Shared by all callers, which must not change it. By table and column: type, unit, definition, source
+        and better. The keys ``metrics.metric`` and ``history.metric`` define the possible values of these two
+        columns; such entries have no type.
     """
     text = files("bench").joinpath("columns.yaml").read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast loader, if PyYAML was built with it
