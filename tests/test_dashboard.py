@@ -155,11 +155,18 @@ OF_TABLES = {
 }
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_damaged_runs_are_told_with_what_mends_them(opened, copy, page):
+@pytest.fixture(scope="session")
+def damaged(tmp_path_factory):
+    """No runs can be read."""
+    copy = Path(shutil.copytree(REFERENCE, tmp_path_factory.mktemp("damaged") / "results"))
     for suite in Store(copy).suites():
         (copy / suite / "runs.parquet").write_bytes(b"PAR1 not a table")
-    said = words(opened(page, copy)).replace("\\", "")
+    return copy
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_damaged_runs_are_told_with_what_mends_them(opened, damaged, page):
+    said = words(opened(page, damaged)).replace("\\", "")
     assert "runs.parquet: not a table" in said and "bench.collect" in said
 
 
@@ -200,16 +207,24 @@ def changed_runs(folder, change):
         pq.write_table(pa.Table.from_pandas(change(frame), schema=table.schema, preserve_index=False), path)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("runs", "definitions", "cost")])
-def test_runs_without_any_result_are_no_blank_page(opened, copy, page):
+@pytest.fixture(scope="session")
+def fruitless(tmp_path_factory):
+    """Runs without any result."""
+    copy = Path(shutil.copytree(REFERENCE, tmp_path_factory.mktemp("fruitless") / "results"))
     changed_runs(copy, lambda runs: runs.assign(status="failed", error="it broke"))
-    app = opened(page, copy)
+    return copy
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("runs", "definitions", "cost")])
+def test_runs_without_any_result_are_no_blank_page(opened, fruitless, page):
+    app = opened(page, fruitless)
     assert app.title and app.info
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_half_of_a_grid_is_shown_as_it_is(opened, copy, page):
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
     """One reference is unfinished, a seed is not known, a figure is infinite, and nothing has a style."""
+    copy = Path(shutil.copytree(REFERENCE, tmp_path_factory.mktemp("half") / "results"))
 
     def change(runs):
         first = runs["config_id"] == runs.loc[runs["method"] == "ssvi", "config_id"].iloc[0]
@@ -222,28 +237,37 @@ def test_half_of_a_grid_is_shown_as_it_is(opened, copy, page):
     for suite in Store(copy).suites():
         for known in styles.FILES:
             (copy / suite / known.file).unlink()
-    for suite in ("criteria_ablation · demo", "baselines · demo"):
-        assert opened(page, copy, suite=suite, score="NLL").title
+    return copy
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_folders_that_call_configurations_otherwise_are_told_apart(opened, copy, tmp_path, page):
-    """In one copy every configuration has another id, as of a later version; in the other another label."""
-    other = Path(shutil.copytree(copy, tmp_path / "other"))
-    ids = {}
+def test_half_of_a_grid_is_shown_as_it_is(opened, half, page):
+    for suite in ("criteria_ablation · demo", "baselines · demo"):
+        assert opened(page, half, suite=suite, score="NLL").title
+
+
+@pytest.fixture(scope="session")
+def renamed(tmp_path_factory):
+    """Two copies: in one every configuration has another id, as of a later version, in one another label."""
+    folder = tmp_path_factory.mktemp("renamed")
+    first, second = (Path(shutil.copytree(REFERENCE, folder / name)) for name in ("ids", "labels"))
 
     def rehashed(runs):
         mine = {one: hashlib.sha256(one.encode()).hexdigest()[:12] for one in {*runs.config_id, *runs.run_id}}
-        ids.update(mine)
         return runs.assign(config_id=runs["config_id"].map(mine), run_id=runs["run_id"].map(mine))
 
-    changed_runs(copy, rehashed)
-    changed_runs(other, lambda runs: runs.assign(config_label="as in " + runs["config_label"].astype(str)))
-    for folders in ((REFERENCE, copy), (REFERENCE, other)):
-        app = opened(page, *folders, suite="criteria_ablation · demo")
+    changed_runs(first, rehashed)
+    changed_runs(second, lambda runs: runs.assign(config_label="as in " + runs["config_label"].astype(str)))
+    return first, second
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_folders_that_call_configurations_otherwise_are_told_apart(opened, renamed, page):
+    for other in renamed:
+        app = opened(page, REFERENCE, other, suite="criteria_ablation · demo")
         assert app.title
     if page == "leaderboard":
-        table = opened(page, REFERENCE, copy, suite="criteria_ablation · demo").dataframe[0].value
+        table = opened(page, REFERENCE, renamed[0], suite="criteria_ablation · demo").dataframe[0].value
         assert table["configuration"].is_unique and len(table) == 40 and (table["n"] == 10).all()
 
 
