@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
-# every process of tests and grids would compile the package and what it loads anew: seconds each
+# without compiled files on disk, every process of tests and grids would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
 PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder
