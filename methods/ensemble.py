@@ -280,6 +280,9 @@ class Ensemble(Method):
     def update_period(self) -> int | None:
         return self._alone.update_period()
 
+    def held_per_weight(self) -> int:
+        return self._alone.held_per_weight()
+
     def pack(self, module: nn.Module) -> dict[str, torch.Tensor]:
         members = _members(module)
         packed = {"in_use": members.in_use}

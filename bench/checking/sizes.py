@@ -117,7 +117,8 @@ def state(trial: Trial) -> str:
     total = sum(held.values())
     declared = _declared(trial)
     active = counts.active if declared is None else declared
-    limit = HELD_PER_WEIGHT * active + HELD_PER_OTHER * counts.other + 100
+    own = trial.problem.method.held_per_weight()
+    limit = (HELD_PER_WEIGHT + own) * active + (HELD_PER_OTHER + own) * counts.other + 100
     if total > limit:
         largest = sorted(held, key=lambda name: -held[name])[:3]
         is_whole = sum(parameter.numel() for parameter in trained.module.parameters()) >= counts.kernel
