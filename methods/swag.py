@@ -15,7 +15,7 @@ from methods.core.errors import UserError
 from methods.core.options import option
 from methods.core.streams import Streams
 from methods.core.style import Style
-from methods.families.collected import Collected
+from methods.families.collected import Collected, due
 from methods.families.gradual import Gradual
 from methods.families.sparse import SparsityOptions, slot_counts
 from methods.layers.convert import to_variational
@@ -168,8 +168,8 @@ class SWAG(Method):
     def after_step(self, context: Context) -> None:
         if self.options.sparsity > 0:
             self._gradual.after_step(context)
-        number = self._collected(context)
-        if number is not None and self._due(number, context.progress.steps):
+        number, steps = self._collected(context), context.progress.steps
+        if number is not None and due(number, steps - self._before(steps), self.options.snapshots):
             _moments(context.module).take(self.options.rank)
 
     def leave_stage(self, context: Context, stage: Stage) -> None:
@@ -212,10 +212,6 @@ class SWAG(Method):
     def _before(self, steps: int) -> int:
         """Return the steps before the first one in which weights are collected."""
         return min(math.floor((1 - self.options.collect) * steps + 1e-9), steps - 1)
-
-    def _due(self, number: int, steps: int) -> bool:
-        length, snapshots = steps - self._before(steps), self.options.snapshots
-        return number * snapshots // length > (number - 1) * snapshots // length
 
 
 def _moments(module: nn.Module) -> Moments:

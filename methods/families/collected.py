@@ -51,9 +51,20 @@ class Collected(nn.Module):
         """Return the network with the values of ``vector``, as a function from inputs to logits."""
         return self.with_tensors(self.tensors(vector))
 
-    def tensors(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the tensors of which ``vector`` was made, by name."""
+    def tensors(
+        self, vector: torch.Tensor, slots: Mapping[str, int] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Return the tensors of which ``vector`` was made, by name.
+
+        Parameters
+        ----------
+        vector
+            Result of ``vector()``.
+        slots
+            Numbers of slots, by the name of a parameter, where they were other ones than now.
+        """
         shapes = {name: tensor.shape for name, tensor in (self.trained() | self.statistics()).items()}
+        shapes |= {name: torch.Size((count,)) for name, count in (slots or {}).items()}
         parts = vector.split([shape.numel() for shape in shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
@@ -67,3 +78,11 @@ class Collected(nn.Module):
             if stored is not None and stored.shape != buffer.shape:
                 setattr(self, name, buffer.new_empty(stored.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def due(number: int, length: int, count: int) -> bool:
+    """Return whether step ``number`` (from 1) of ``length`` collects one of ``count``, at even distances.
+
+    The last step does, and each step if ``count`` is not below ``length``.
+    """
+    return number * count // length > (number - 1) * count // length
