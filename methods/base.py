@@ -440,6 +440,14 @@ class Method:
         """Return the number of minibatches between updates of the active weights; None without updates."""
         return None
 
+    def held_per_weight(self) -> int:
+        """Return how many numbers the module collects for each active weight, beside its posterior.
+
+        The moments of ``swag`` are an example. ``bench.check`` allows training state and stored model as many
+        more for each active weight and each other parameter.
+        """
+        return 0
+
     def pack(self, module: nn.Module) -> dict[str, torch.Tensor]:
         """Return the smallest state that predictions need: no gradients, no optimiser state, no masks."""
         return costs.pack(module)

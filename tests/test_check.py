@@ -66,6 +66,20 @@ def test_every_method_keeps_every_promise(method, network, tmp_path):
     assert {verdict.check.name: verdict.words for verdict in found if verdict.outcome != "pass"} == {}
 
 
+#: Members whose checks are quick; those of the others are in the slow tests. Each method is in one of both.
+MEMBERS = ("rigl", "magnitude_vi")
+ALONE = {"lottery_ticket": {"level_share": 0.6}, "magnitude_vi": {"pruning": "one_shot"}}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [pytest.param(m, marks=[pytest.mark.slow] if m not in MEMBERS else []) for m in OURS if m != "ensemble"],
+)
+def test_an_ensemble_of_any_method_keeps_every_promise(member, tmp_path):
+    overrides = {"members": 2, "member": member, "member_options": ALONE.get(member, {})}
+    assert failures(verdicts("ensemble", "mlp", tmp_path, overrides)) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # six levels of lottery_ticket take half a minute where nothing else runs
 @pytest.mark.parametrize("method", OURS)

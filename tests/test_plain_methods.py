@@ -325,7 +325,7 @@ def test_draws_are_the_members_however_many_are_asked_for(samples):
     module = problem.build(Streams(0))
     draws = list(problem.method.draws(module, samples, torch.Generator()))
     assert draws == [module[2], module[1], module[0]]
-    module.in_use.fill_(2)
+    module.use(2)
     assert list(problem.method.draws(module, samples, torch.Generator())) == [module[1], module[0]]
     assert problem.method.mean(module) is None
 

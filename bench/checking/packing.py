@@ -14,6 +14,8 @@ from bench.training import checkpoints, packed_model
 #: Bytes that a stored model may take for an active weight (four values of 4 bytes), and for each other
 #: parameter. One bit for each weight of a kernel may be added, for the positions of the active ones.
 STORED_PER_WEIGHT, STORED_PER_OTHER = 16, 16
+#: Bytes of each number that the method collects for a weight (``Method.held_per_weight``).
+STORED_BY_METHOD = 4
 
 
 @torch.no_grad()
@@ -27,7 +29,9 @@ def packed(trial: Trial) -> str:
     empty = {name: tensor.new_empty(0) for name, tensor in tensors.items()}
     archive = len(packed_model.to_bytes(content | empty))
     size = trial.cost("checkpoint_bytes") - archive
-    limit = STORED_PER_WEIGHT * counts.active + counts.kernel // 8 + STORED_PER_OTHER * counts.other
+    own = STORED_BY_METHOD * trial.problem.method.held_per_weight()
+    limit = (STORED_PER_WEIGHT + own) * counts.active + counts.kernel // 8
+    limit += (STORED_PER_OTHER + own) * counts.other
     if size > limit + 64 * len(content):
         largest = sorted(tensors, key=lambda name: -tensors[name].nbytes)[:3]
         raise Failed(

@@ -42,7 +42,9 @@ class Recipe:
         {}, "the methods of its source, and what it did that is no setting; `bench.list` compares"
     )
 
-    def settings(self, method: type[Method] | None = None) -> dict[str, Any]:
+    def settings(
+        self, method: type[Method] | None = None, member: type[Method] | None = None
+    ) -> dict[str, Any]:
         """Return the settings under full keys (``method.prior_std``).
 
         Parameters
@@ -50,8 +52,12 @@ class Recipe:
         method
             The method that they are for; by default all shared options are returned, and none of single
             methods.
+        member
+            Method of its members, if it is an ensemble; they get the options that it has alone.
         """
         options = self.method if method is None else self._options(method)
+        if member is not None and (of_member := self._options(member)):
+            options = options | {"member_options": of_member}
         sections = {"training": self.training, "evaluation": self.evaluation, "method": options}
         return {
             f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,6 @@ from bench.experiment.settings import (
     located,
     unflatten,
 )
-from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import hashed_dict, option, parse, registries, to_dict
 from methods.core.options import names as option_names
@@ -138,9 +137,10 @@ class RunSpec:
         for section in SECTIONS:
             name, options = getattr(self, section)
             config[section] = {"name": name, **plain(options)}
-            for key, (registry, item) in _versioned(section, name, options).items():
+            own = _version_key(type(options)) if section == "method" else None
+            for key, (_, item) in _versioned(section, name, options).items():
                 # ids from before anything but methods had a version must stay
-                if registry is METHODS or item.version != 1:
+                if key == own or item.version != 1:
                     config[section][key] = item.version
         config |= {"training": plain(self.training), "evaluation": plain(self.evaluation)}
         return config | {leaf: getattr(self, leaf) for leaf in LEAVES}
@@ -175,19 +175,22 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
             raise UserError(f"{where or 'configuration'}: missing key {section!r}")
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         item: Any = registry.get(options.pop("name", None), where)
-        keys = {_version_key(item.Options, name) for name in ("", *registries(item.Options))}
-        told = {key: options.pop(key) for key in keys & options.keys()}
+        valid = option_names(item.Options)
+        told = {key: options.pop(key) for key in [*options] if key not in valid and key.endswith("version")}
         chosen[section] = (item.name, parse(item.Options, options, _join(where, section)))
-        for key, (of, entry) in _versioned(section, *chosen[section]).items():
+        versions = _versioned(section, *chosen[section])
+        if strange := told.keys() - versions.keys():
+            raise unknown("key", strange.pop(), valid, _join(where, section))
+        for key, (of, entry) in versions.items():
             if (version := told.get(key, 1 if stored else entry.version)) != entry.version:
                 raise UserError(
                     f"{located(where)}{of.kind} {entry.name} has version {entry.version}, "
                     f"the run is of {version}"
                 )
-    valid = {*SECTIONS, *PARTS, *LEAVES}
+    known = {*SECTIONS, *PARTS, *LEAVES}
     for key in rest:
-        if key not in valid:
-            raise unknown("key", key, valid, where)
+        if key not in known:
+            raise unknown("key", key, known, where)
     plain = parse(_Plain, rest, where)
     return RunSpec(**chosen, **{field: getattr(plain, field) for field in (*PARTS, *LEAVES)})
 
@@ -195,11 +198,21 @@ def parse_spec(config: Mapping[str, Any], where: str = "") -> RunSpec:
 def _versioned(section: str, name: str, options: Any) -> dict[str, tuple[Registry[Any], Any]]:
     """Return what ``section`` chooses by name, with its registry, by the key of its version."""
     registry = SECTIONS[section]
-    cls = type(options)
-    found = {_version_key(cls): (registry, registry.get(name))}
-    for option_name, of in registries(cls).items():
-        if (chosen := getattr(options, option_name)) is not None:
-            found[_version_key(cls, option_name)] = (of, of.get(chosen))
+    found: dict[str, tuple[Registry[Any], Any]] = {
+        _version_key(type(options)): (registry, registry.get(name))
+    }
+    return found | {_version_key(type(options), key): entry for key, entry in _chosen(options).items()}
+
+
+def _chosen(options: Any) -> dict[str, tuple[Registry[Any], Any]]:
+    """Return what ``options`` choose by name, with its registry, by option; options within options too."""
+    found = {}
+    for key, of in registries(type(options)).items():
+        if (chosen := getattr(options, key)) is not None:
+            found[key] = (of, of.get(chosen))
+    for field in fields(options):
+        if is_dataclass(value := getattr(options, field.name)):
+            found |= {f"{field.name}_{key}": entry for key, entry in _chosen(value).items()}
     return found
 
 

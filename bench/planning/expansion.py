@@ -27,12 +27,13 @@ from bench.planning.tuning_family import family_of
 from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import names as option_names
-from methods.core.options import option, parse, takes_list
+from methods.core.options import option, parse, registries, takes_list
 from methods.criteria.base import CRITERIA
 
 OVERRIDES = "--set"
 #: The origin of settings from the base and the grids of a suite.
 SUITE = "suite"
+_RECIPE = "recipe "
 #: In place of a list of criteria.
 ALL = "all"
 Seeds = int | str | tuple[int, ...]
@@ -214,12 +215,8 @@ class Expansion:
             yield self._point(recipe, _Layer(opened, where, SUITE, strict=True), seeds)
 
     def _point(self, recipe: str | None, grid: _Layer, seeds: tuple[int, ...]) -> _Point:
-        layers = [self._base, grid]
+        layers = _with_recipe(recipe, [self._base, grid], grid.where)
         chosen = chosen_names(self._base.settings) | chosen_names(grid.settings)
-        if recipe is not None:
-            method = METHODS.get(chosen["method"], grid.where) if "method" in chosen else None
-            settings = recipes.get(recipe, grid.where).settings(method)
-            layers.insert(0, _Layer(settings, f"recipe {recipe}", f"recipe {recipe}"))
         spec, origins = self._parsed(layers, grid.where, lambda: _check_values(self._base, chosen))
         return _Point(recipe, layers, seeds, spec, tuple(grid.homes.values()), origins)
 
@@ -238,13 +235,14 @@ class Expansion:
             # the cell was valid without the overrides, so an error from here on is due to them
             before = spec.settings
             names = {name: getattr(spec, name)[0] for name in SECTIONS}
-            spec, origins = self._parsed(
-                [*layers, self._overrides], OVERRIDES, lambda: _check_values(self._overrides, names)
-            )
+            layers = _with_recipe(point.recipe, [*layers, self._overrides], OVERRIDES)
+            spec, origins = self._parsed(layers, OVERRIDES, lambda: _check_values(self._overrides, names))
             overridden = _changed(before, spec, self._overrides.homes.values())
             tuned = tuned and all(key.startswith("evaluation.") for key in overridden)
             if layer is not None:
-                plain, _ = self._parsed([*point.layers, self._overrides], OVERRIDES)
+                plain, _ = self._parsed(
+                    _with_recipe(point.recipe, [*point.layers, self._overrides], OVERRIDES), OVERRIDES
+                )
         draft = Draft(spec, point.recipe, point.written, overridden, point.where, origins, plain, tuned)
         for seed in point.seeds:
             yield replace(draft, spec=spec.with_seed(seed))
@@ -274,8 +272,29 @@ class Expansion:
         for layer in layers:
             layer.homes = _homes(layer, keys)
             layer.used |= set(layer.homes)
-            merged |= {home: layer.settings[key] for key, home in layer.homes.items()}
+            for key, home in layer.homes.items():
+                before, value = merged.get(home), layer.settings[key]
+                if isinstance(before, Mapping) and isinstance(value, Mapping):
+                    value = {**before, **value}
+                merged[home] = value
         return merged
+
+
+def _with_recipe(name: str | None, layers: list[_Layer], where: str) -> list[_Layer]:
+    """Return ``layers``, and before them that of the recipe ``name`` for the method that they choose."""
+    others = [layer for layer in layers if not layer.origin.startswith(_RECIPE)]
+    if name is None:
+        return others
+    settings: dict[str, Any] = {}
+    for layer in others:
+        settings |= layer.settings
+    method = METHODS.get(settings["method.name"], where) if "method.name" in settings else None
+    member = None
+    if method is not None and METHODS in registries(method.Options).values():
+        member = settings.get("method.member", settings.get("member"))
+    of_member = METHODS.get(member, where) if member is not None else None
+    content = recipes.get(name, where).settings(method, of_member)
+    return [_Layer(content, f"{_RECIPE}{name}", f"{_RECIPE}{name}"), *others]
 
 
 def check_networks(drafts: list[Draft]) -> None:

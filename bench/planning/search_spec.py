@@ -64,6 +64,7 @@ _NOT_SEARCHED = {
     "training.batch_size": "it sets how many steps an epoch has, which must be the same for all methods",
     "training.last_batch": "it sets how many steps an epoch has, which must be the same for all methods",
     "method.name": "the suite compares methods",
+    "method.member": "methods are compared, not chosen",
     "method.sparsity": "methods are compared at the same sparsity",
     "method.keep_dense": "it sets which weights a sparsity counts, which must be the same for all methods",
     "method.members": "more networks take more training, memory and FLOPs",

@@ -119,12 +119,30 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
     for name, field in fields.items():
         if name not in values and field.default is REQUIRED and field.default_factory is REQUIRED:
             raise UserError(f"{prefix}missing key {name!r}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except UserError as error:  # a class may check what depends on several options
+        raise UserError(f"{prefix}{error}") from None
 
 
 def names(cls: type) -> list[str]:
     """Return the names of the options of ``cls``, in order of declaration."""
     return [field.name for field in dataclasses.fields(cls)]
+
+
+@cache
+def without(cls: type, name: str) -> type:
+    """Return a dataclass of the options of ``cls`` but ``name``; ``cls`` itself if it has no such option."""
+    if name not in names(cls):
+        return cls
+    kept: list[tuple[str, Any, Any]] = []
+    for found in dataclasses.fields(cls):
+        copied: Any = dataclasses.field(default=found.default, metadata=found.metadata)
+        if found.default_factory is not REQUIRED:
+            copied = dataclasses.field(default_factory=found.default_factory, metadata=found.metadata)
+        if found.name != name:
+            kept.append((found.name, field_types(cls)[found.name], copied))
+    return dataclasses.make_dataclass(cls.__name__, kept, frozen=True)
 
 
 def declared_by(cls: type, name: str) -> type | None:

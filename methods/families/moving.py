@@ -227,11 +227,12 @@ class MovingSubspace(Method):
         before = self.flops(module, "dense_gradient")
         slots, total = [posterior.active for *_, posterior in layers.sparse_layers(module)], 0.0
         for stage in self.stages(budget):
-            updates = self._updates(slots, stage.epochs * budget.steps_per_epoch)
-            total += stage.epochs * step + budget.in_epochs(updates) * update
-            for ahead in range(1, self.window()):
-                earlier = range(updates.start - ahead, updates.stop - ahead, updates.step)
-                total += budget.in_epochs(earlier) * before
+            total += stage.epochs * step
+            for updates in self._updates(slots, stage.epochs * budget.steps_per_epoch):
+                total += budget.in_epochs(updates) * update
+                for ahead in range(1, self.window()):
+                    earlier = range(updates.start - ahead, updates.stop - ahead, updates.step)
+                    total += budget.in_epochs(earlier) * before
         return total
 
     def _dearest_step(self, module: nn.Module) -> float:
@@ -249,8 +250,8 @@ class MovingSubspace(Method):
         counts = pruning.dearest(sizes, prices, sum(slots.values()))
         return step + sum((counts[name] - slots[name]) * price for name, price in prices.items())
 
-    def _updates(self, slots: list[int], steps: int) -> range:
-        """Return which of ``steps`` steps have an update.
+    def _updates(self, slots: list[int], steps: int) -> list[range]:
+        """Return which of ``steps`` steps have an update, in ranges.
 
         Updates end early if the falling fraction leaves no slot to replace.
         """
@@ -260,7 +261,7 @@ class MovingSubspace(Method):
         def moves(step: int) -> bool:
             return self._quotas(slots, self._fraction(step, last)) is not None
 
-        return due[: bisect.bisect(due, False, key=lambda step: not moves(step))]
+        return [due[: bisect.bisect(due, False, key=lambda step: not moves(step))]]
 
     def _quotas(self, slots: list[int], fraction: float) -> list[int] | int | None:
         """Return how many slots to remove, in each layer or in all together; None if there are none."""

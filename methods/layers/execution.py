@@ -59,6 +59,10 @@ def choose(
     UserError
         If ``how`` is ``sparse`` and kernels cannot be used here.
     """
+    if isinstance(module, nn.ModuleList):  # is never called itself: its networks are chosen for one by one
+        for network in module:
+            choose(network, how, input_shape, batch, in_layout=in_layout, why_dense=why_dense)
+        return
     found = variational_layers(module)
     kernels, kept_layout = by_kernels(module), [layer.keeps_layout for layer in found]
     for layer in found:
