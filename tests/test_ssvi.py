@@ -586,6 +586,28 @@ def test_kl_warm_up_is_a_staircase_that_ends_halfway():
     assert weights == pytest.approx([0.5 / 50 * min(2 * e / 10, 1) for e in range(1, 11)])
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        # 20 steps in 4 epochs, of which half warm up; steps 1, 5, 6, 10 and 20 are in epochs 1, 1, 2, 2 and 4
+        ("staircase", [1 / 2, 1 / 2, 1, 1, 1]),
+        ("linear", [1 / 10, 5 / 10, 6 / 10, 1, 1]),
+        ("cosine", [(1 - math.cos(math.pi * share)) / 2 for share in (0.1, 0.5, 0.6, 1, 1)]),
+        ("none", [1, 1, 1, 1, 1]),
+        # two cycles of 10 steps: five steps rise from 0, five have the whole weight
+        ("cyclical", [0, 4 / 5, 1, 1, 1]),
+    ],
+)
+def test_the_weight_of_the_kl_rises_as_its_shape_says(shape, expected):
+    options = replace(VariationalOptions(), kl_factor=0.5, kl_shape=shape, kl_cycles=2)
+    steps = [Progress("train", -(-s // 5), 4, s, 20, 50, torch.Generator()) for s in (1, 5, 6, 10, 20)]
+    assert [DenseVI(options).kl_weight(p) for p in steps] == pytest.approx([0.01 * w for w in expected])
+    again = Progress("train", 3, 4, 11, 20, 50, torch.Generator())
+    assert DenseVI(options).kl_weight(again) == (0 if shape == "cyclical" else 0.01)
+    finetune = Progress("finetune", 1, 4, 1, 20, 50, torch.Generator())
+    assert DenseVI(options).kl_weight(finetune) == 0.01
+
+
 def test_default_stage_is_the_whole_budget():
     assert ssvi().stages(Budget(7, 3)) == [Stage("train", 7)]
 

@@ -232,6 +232,23 @@ def test_the_order_of_operations_decides_where_the_number_to_replace_is_whole(
     assert (replaced(), replaced("quotient"), replaced("product")) == (quotient, quotient, product)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "integral"),
+    [("cosine", 1 / 2), ("linear", 1 / 2), ("inverse_power", 1 / 4), ("constant", 1)],
+)
+def test_schedules_of_replacement_have_their_integrals(schedule, integral):
+    fractions = [surgery.replacement_fraction(t, 6000, 0.3, schedule=schedule) for t in range(6001)]
+    assert fractions[0] == 0.3 and fractions == sorted(fractions, reverse=True)
+    assert fractions[-1] == (0.3 if schedule == "constant" else 0)
+    assert sum(fractions) / 6000 == pytest.approx(0.3 * integral, rel=1e-3)
+    assert surgery.replacement_fraction(7000, 6000, 0.3, schedule=schedule) == fractions[-1]
+
+
+@pytest.mark.parametrize(("schedule", "at_a_third"), [("linear", 0.2), ("inverse_power", 0.3 * 8 / 27)])
+def test_schedules_of_replacement_by_hand(schedule, at_a_third):
+    assert surgery.replacement_fraction(2000, 6000, 0.3, schedule=schedule) == pytest.approx(at_a_third)
+
+
 def test_published_schedule_replaces_88_mask_loads():
     """CIFAR, batch 128, 200 epochs: 586 updates before T_end = 58,650, sum of r_t = 87.8."""
     last = math.floor(0.75 * 200 * 391)

@@ -35,8 +35,14 @@ class MovingOptions(SparsityOptions):
     replace_every: int = option(20, "minibatches from one subspace update to the next", within="[1, inf)")
     replace_fraction: float = option(
         0.3,
-        "share of the slots that an update may replace, at the start of training; falls to 0 on a cosine",
+        "share alpha of the slots that an update may replace, at the start of training",
         within="[0, 1]",
+    )
+    replace_schedule: str = option(
+        "cosine",
+        "share of the slots that an update may replace at a share tau of the steps until replace_until",
+        choices=surgery.SCHEDULES,
+        neutral="cosine",
     )
     replace_rounding: str = option(
         "quotient",
@@ -282,7 +288,9 @@ class MovingSubspace(Method):
     def _fraction(self, step: int, last: int) -> float:
         """Return the share of the slots that the update at ``step`` may replace; ``last`` is T_end."""
         chosen = self.options
-        return surgery.replacement_fraction(step, last, chosen.replace_fraction, chosen.replace_rounding)
+        return surgery.replacement_fraction(
+            step, last, chosen.replace_fraction, chosen.replace_rounding, chosen.replace_schedule
+        )
 
     def _last_update(self, steps: int) -> int:
         """Return T_end of a stage of ``steps`` steps: there is no update at or after this step."""

@@ -42,11 +42,22 @@ ROUNDINGS = {
 }
 
 
-def replacement_fraction(step: int, last: int, initial: float, rounding: str = "quotient") -> float:
-    """Return the share of slots to replace at ``step``, on a cosine from ``initial`` to 0 at step ``last``.
+#: Schedules of the share of slots that an update replaces, r_t, with tau = t / T_end.
+SCHEDULES = {
+    "cosine": "alpha (1 + cos(pi tau)) / 2",
+    "linear": "alpha (1 - tau)",
+    "inverse_power": "alpha (1 - tau)^3",
+    "constant": "alpha",
+}
 
-    r_t = (alpha/2)(1 + cos(pi t / T_end)). Where the share times a number of slots is a whole number,
-    rounding decides on which side of it the result lies, and so whether one slot more is replaced.
+
+def replacement_fraction(
+    step: int, last: int, initial: float, rounding: str = "quotient", schedule: str = "cosine"
+) -> float:
+    """Return the share r_t of slots to replace at ``step``, which begins at ``initial``.
+
+    Unless it is constant, it falls to 0 at step ``last``. Where the share times a number of slots is a whole
+    number, rounding decides on which side of it the result lies, and so whether one slot more is replaced.
 
     Parameters
     ----------
@@ -55,15 +66,21 @@ def replacement_fraction(step: int, last: int, initial: float, rounding: str = "
     initial
         alpha.
     rounding
-        Order of operations, one of ``ROUNDINGS``.
+        Order of operations of the cosine, one of ``ROUNDINGS``.
+    schedule
+        One of ``SCHEDULES``.
 
     References
     ----------
-    Dettmers & Zettlemoyer 2019; Evci et al. 2020.
+    Dettmers & Zettlemoyer 2019; Evci et al. 2020 (cosine, and the others in its appendix).
     """
     step = min(step, last)
-    angle = math.pi * (step / last) if rounding == "quotient" else step * math.pi / last
-    return initial / 2 * (1 + math.cos(angle))
+    if schedule == "constant":
+        return initial
+    if schedule == "cosine":
+        angle = math.pi * (step / last) if rounding == "quotient" else step * math.pi / last
+        return initial / 2 * (1 + math.cos(angle))
+    return initial * (1 - step / last) ** (3 if schedule == "inverse_power" else 1)
 
 
 def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
