@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from methods.base import Context, Equivalent, Predictor, Task
-from methods.core.options import option
+from methods.core.options import option, to_dict
 from methods.core.streams import Streams
 from methods.core.style import Style
 from methods.families.collected import Collected, due
@@ -38,6 +38,10 @@ class CSGLDOptions(RigLOptions):
     temperature: float = option(
         1.0, "temperature T of the posterior: its density to the power of 1/T is sampled", within="[0, inf)"
     )
+
+
+#: Options that matter in a dense network.
+_OF_CYCLES = ("cycles", "exploration", "cycle_samples", "temperature")
 
 
 class Samples(Collected):
@@ -125,7 +129,10 @@ class CSGLD(RigL):
 
     @classmethod
     def equivalent(cls, options: Any) -> Equivalent | None:
-        return None
+        dense = replace(CSGLDOptions(), sparsity=0.0, **{name: getattr(options, name) for name in _OF_CYCLES})
+        if options.sparsity > 0 or options == dense:
+            return None
+        return Equivalent(cls.name, to_dict(dense), "sparsity 0 moves no subspace")
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:

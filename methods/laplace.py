@@ -33,8 +33,9 @@ class LaplaceOptions:
         choices=("kron", "diag"),
     )
     prior_precision: float | None = option(
-        None,
-        "precision of the Gaussian prior of the layer; null: that of the largest marginal likelihood",
+        10.0,
+        "precision of the Gaussian prior of the layer; null: that of the largest marginal likelihood, which "
+        "is far too small for a network that fits its training data",
         within="(0, inf)",
     )
 
@@ -188,15 +189,22 @@ class Laplace(Method):
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Check that ``network`` has a linear layer.
+        """Check that ``network`` has a linear layer, and that the curvature is no larger than the network.
 
         Raises
         ------
         UserError
-            If it has none.
+            If not.
         """
-        if not any(isinstance(layer, nn.Linear) for layer in network.modules()):
+        linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        if not linear:
             raise UserError("laplace: the network has no linear layer")
+        inputs, size = linear[-1].in_features + 1, sum(p.numel() for p in network.parameters())
+        if options.structure == "kron" and inputs**2 > size:
+            raise UserError(
+                f"structure: kron would keep {inputs} x {inputs} numbers for the last layer, more than the "
+                f"{size} weights of the network; valid here: diag"
+            )
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> LastLayer:
         """Return the network with the curvature of its last layer.
@@ -227,7 +235,8 @@ class Laplace(Method):
         before = last_layer.last.register_forward_pre_hook(lambda _, inputs: (inputs[0].detach(),))
         after = last_layer.last.register_forward_hook(note)
         try:
-            return super().loss(module.eval(), batch, progress)
+            with torch.compiler.set_stance("force_eager"):  # compiled code would not call the hooks
+                return super().loss(module.eval(), batch, progress)
         finally:
             module.train()
             before.remove()

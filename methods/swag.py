@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from methods.base import Budget, Context, Method, Predictor, Stage, Task
+from methods.base import Budget, Context, Equivalent, Method, Predictor, Stage, Task
 from methods.core.errors import UserError
-from methods.core.options import option
+from methods.core.options import option, to_dict
 from methods.core.streams import Streams
 from methods.core.style import Style
 from methods.families.collected import Collected, due
@@ -50,6 +50,10 @@ class SWAGOptions(SparsityOptions):
     prune_every: int = option(20, "minibatches from one pruning to the next", within="[1, inf)")
 
 
+#: Options that matter without pruning.
+_OF_COLLECTION = ("collect", "snapshots", "rank", "collect_lr", "scale")
+
+
 class Moments(Collected):
     """A network and the moments of its snapshots.
 
@@ -60,7 +64,8 @@ class Moments(Collected):
     first
         Mean of the snapshots: active weights and other parameters, then running statistics.
     second
-        Mean of their squares, without the statistics, (P).
+        Mean of their squared distances from ``first``, without the statistics, (P). Squares themselves would
+        lose it to rounding, since weights are much larger than what they move.
     deviations
         Last snapshots, each minus the mean at its time, without the statistics, (rank, P) at most; the row of
         snapshot i is (i - 1) modulo rank.
@@ -84,11 +89,12 @@ class Moments(Collected):
         now, count = self.vector(), int(self.count)
         size = sum(parameter.numel() for parameter in self.trained().values())
         if count == 0:
-            self.first, self.second = now.clone(), now[:size].square()
+            self.first, self.second = now.clone(), torch.zeros_like(now[:size])
             self.deviations = now.new_empty(0, size)
         else:
+            before = (now - self.first)[:size]
             self.first.lerp_(now, 1 / (count + 1))
-            self.second.lerp_(now[:size].square(), 1 / (count + 1))
+            self.second.lerp_(before * (now - self.first)[:size], 1 / (count + 1))
         deviation = (now - self.first)[:size]
         if len(self.deviations) < rank:
             self.deviations = torch.cat([self.deviations, deviation[None]])
@@ -99,7 +105,7 @@ class Moments(Collected):
     def sample(self, scale: float, generator: torch.Generator) -> torch.Tensor:
         """Draw a vector of weights (equation 1 of the paper); running statistics are those of the mean."""
         rank, size = self.deviations.shape
-        width = (self.second - self.first[:size].square()).clamp_(min=0).sqrt_()
+        width = self.second.clamp(min=0).sqrt_()
 
         def normal(length: int) -> torch.Tensor:
             return torch.empty(length, dtype=width.dtype, device=width.device).normal_(generator=generator)
@@ -131,6 +137,13 @@ class SWAG(Method):
     name = "swag"
     style = Style("SWAG", hue="#0B6E4F", hue_dark="#4FD1A5", marker="hexagram", dash="dot", order=75)
     Options = SWAGOptions
+
+    @classmethod
+    def equivalent(cls, options: Any) -> Equivalent | None:
+        dense = replace(SWAGOptions(), **{name: getattr(options, name) for name in _OF_COLLECTION})
+        if options.sparsity > 0 or options == dense:
+            return None
+        return Equivalent(cls.name, to_dict(dense), "sparsity 0 prunes nothing")
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:

@@ -15,6 +15,7 @@ from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.results.run_folder import RunFolder
 from bench.training.trainer import Trainer
+from methods.core.options import to_dict
 from methods.csgld import CSGLD, CSGLDOptions, langevin_step
 from methods.deterministic import Deterministic
 from methods.layers.layer import sparse_layers
@@ -168,3 +169,11 @@ def test_every_cycle_has_a_step_that_samples(steps):
     assert all(first <= sampling < end for first, sampling, end in cycles)
     places = [method._place(step, steps) for step in range(1, steps + 1)]
     assert sum(place.number > 0 for place in places) >= len(cycles)
+
+
+def test_without_a_subspace_its_options_change_nothing():
+    options = CSGLDOptions(sparsity=0.0, growth="random", replace_every=7, cycles=2)
+    same = CSGLD.equivalent(options)
+    assert same is not None and same.options == to_dict(CSGLDOptions(sparsity=0.0, cycles=2))
+    assert CSGLD.equivalent(CSGLDOptions(sparsity=0.0, cycles=2)) is None
+    assert CSGLD.equivalent(CSGLDOptions(growth="random")) is None

@@ -12,6 +12,7 @@ import torch
 from bench.experiment import preflight
 from bench.experiment.execution import Execution
 from bench.experiment.problem import make_problem
+from bench.experiment.recipes import Recipe
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.planning.expansion import Expansion, Scale
@@ -21,6 +22,7 @@ from bench.results.store import Store
 from bench.runner.execute import execute
 from bench.training import checkpoints, resume
 from bench.training.trainer import Trainer
+from methods.base import METHODS
 from methods.core.errors import UserError
 from methods.core.options import hashed_dict
 from methods.core.streams import Streams
@@ -162,6 +164,20 @@ def test_a_recipe_speaks_to_members_as_it_does_to_their_method():
     assert merged.spec.method[1].alone.options == replace(
         draft("released", method="ssvi").spec.method[1], lam=3.0
     )
+
+
+def test_options_of_another_member_do_not_stay():
+    first = {"member": "ssvi", "member_options": {"criterion": "abs_mean"}}
+    changed = draft("released", {"member": "rigl"}, method="ensemble", **first, sparsity=0.9).spec.method[1]
+    assert changed.alone.options == replace(draft("released", method="rigl").spec.method[1], sparsity=0.9)
+    more = draft("default", {"member_options": {"lam": 2.0}}, method="ensemble", **first).spec.method[1]
+    assert (more.member_options.criterion, more.member_options.lam) == ("abs_mean", 2.0)
+
+
+def test_a_sparsity_of_a_recipe_is_that_of_the_ensemble():
+    recipe = Recipe(doc="a", method={"sparsity": 0.7})
+    found = recipe.settings(METHODS.get("ensemble"), METHODS.get("rigl"))
+    assert found == {"method.sparsity": 0.7}
 
 
 def test_equal_configurations_are_trained_once():

@@ -24,7 +24,7 @@ def test_gains_are_sorted_and_counted():
     assert chart.data["posterior_gain_nll_mean"].tolist() == pytest.approx([0.051, 0, -0.031])
     assert chart.alt == (
         "Of 3 configurations, averaging helps in 1 and harms in 1, by their own intervals; in 1 the gain is "
-        "within ± 0.01 nats, so that the posterior does nothing that matters."
+        "within ± 0.01 nats: there, the posterior does nothing that matters."
     )
     low, high = chart.figure.layout.xaxis.range
     assert low < -0.032 and high > 0.052  # what is negative is in the frame

@@ -9,10 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import bench
+from bench.experiment.execution import Execution
 from bench.experiment.problem import make_problem
 from bench.experiment.settings import nest
 from bench.experiment.spec import parse_spec
 from bench.results.run_folder import RunFolder
+from bench.results.store import Store
+from bench.runner.execute import execute
 from bench.training.trainer import Trainer
 from methods.base import Task
 from methods.core.errors import UserError
@@ -171,3 +175,29 @@ def test_a_network_that_ends_otherwise_is_refused():
         Laplace.validate(LaplaceOptions(), nn.Sequential(nn.Conv2d(1, 3, 2)))
     alone = method.build(nn.Linear(2, 3), Streams(0), task)
     assert alone.last is alone.network
+
+
+def test_a_curvature_larger_than_the_network_is_refused():
+    wide = nn.Sequential(nn.Linear(8, 100), nn.ReLU(), nn.Linear(100, 3))
+    with pytest.raises(
+        UserError, match=r"kron would keep 101 x 101 numbers .* of the network; valid here: diag"
+    ):
+        Laplace.validate(LaplaceOptions(), wide)
+    Laplace.validate(LaplaceOptions(structure="diag"), wide)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_has_the_same_curvature(tmp_path):
+    chosen = {
+        "dataset": "digits",
+        "network": {"name": "mlp", "hidden": [16]},
+        "epochs": 1,
+        "method": "laplace",
+    }
+    found = []
+    for compiled in (False, True):
+        store = Store(tmp_path / str(compiled), create=True)
+        run = parse_spec(nest(chosen))
+        assert execute(run, store, Execution(compile=compiled)) == "done"
+        found.append(bench.load(run.run_id, store.root).module.state_dict()["precision"])
+    assert torch.allclose(*found, rtol=1e-3)

@@ -89,12 +89,37 @@ def test_configurations_are_paired_by_seed_and_by_example():
     )
     found = for_new_examples(runs, stored.__getitem__, {"a": "b", "b": "b", "c": "b"})
     table = np.stack([stored["a0"] - stored["b0"], stored["a1"] - stored["b1"]])
-    mean, error, freedom = crossed_mean(table)
     (row,) = found.to_dict("records")  # c shares one seed alone
     assert (row["config_id"], row["n"], row["examples"]) == ("a", 2, 30)
-    assert row["difference"] == pytest.approx(mean)
-    assert row["half_width"] == pytest.approx(stats.t.isf(0.025, freedom) * error)
-    assert row["p"] == row["p_holm"] == pytest.approx(2 * stats.t.sf(abs(mean) / error, freedom))
+    assert row["difference"] == pytest.approx(table.mean())
+    assert (row["half_width"], row["p"]) == pytest.approx(surest(table))
+    assert row["p"] == row["p_holm"]
+
+
+def surest(table):
+    """Half width and p of a table of differences: of the crossed interval, or over seeds if that is wider."""
+    mean, error, freedom = crossed_mean(table)
+    of_seed = stats.ttest_1samp(table.mean(axis=1), 0)
+    over_seeds = of_seed.confidence_interval()
+    half = max(stats.t.isf(0.025, freedom) * error, (over_seeds.high - over_seeds.low) / 2)
+    return half, max(2 * stats.t.sf(abs(mean) / error, freedom), of_seed.pvalue)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_what_covers_new_examples_too_is_never_surer_than_over_seeds(seeds):
+    chance, narrower = np.random.default_rng(0), 0
+    for _ in range(50):
+        table = 1 + 0.01 * chance.normal(size=(seeds, 1)) + chance.normal(size=(1, 40))
+        stored = {f"a{seed}": table[seed] for seed in range(seeds)} | {
+            f"b{seed}": 0 * table[0] for seed in range(seeds)
+        }
+        runs = _runs([(run[0], int(run[1:]), run, "part", "done") for run in stored])
+        (row,) = for_new_examples(runs, stored.__getitem__, {"a": "b"}).to_dict("records")
+        assert (row["half_width"], row["p"]) == pytest.approx(surest(table))
+        of_seed = stats.ttest_1samp(table.mean(axis=1), 0)
+        assert row["p"] >= of_seed.pvalue * (1 - 1e-9)
+        narrower += crossed_mean(table).freedom > seeds - 1
+    assert narrower == 50  # what would have been narrower for want of freedom alone
 
 
 def test_seeds_with_test_parts_of_their_own_are_not_crossed():
@@ -108,6 +133,29 @@ def test_infinite_scores_have_no_interval():
         "records"
     )
     assert np.isnan([row["difference"], row["half_width"], row["p"], row["p_holm"]]).all()
+
+
+def test_one_run_without_scores_hides_its_own_pair_alone():
+    runs = _runs([(name, seed, f"{name}{seed}", "part", "done") for name in "abc" for seed in (0, 1)])
+    chance = np.random.default_rng(0)
+
+    def scores(run):
+        if run == "a1":
+            raise StoreError("a1: no such file")
+        return chance.normal(size=20)
+
+    found = for_new_examples(runs, scores, {"a": "b", "c": "b"}).set_index("config_id")
+    assert found.loc["a", "reason"] == "a1: no such file" and np.isnan(found.loc["a", "p"])
+    assert pd.isna(found.loc["c", "reason"]) and found.loc["c", "p_holm"] == found.loc["c", "p"] > 0
+
+
+def test_labels_of_no_class_are_refused(tmp_path):
+    folder = Store(tmp_path / "results", create=True).run("0" * 12)
+    folder.path.mkdir(parents=True)
+    arrays = {"labels": np.array([0, 7]), "samples/probabilities": np.full((2, 2), 0.5)}
+    np.savez(folder.path / "predictions.npz", **arrays)
+    with pytest.raises(StoreError, match=r"predictions\.npz: "):
+        example_scores(folder, "nll")
 
 
 # -- from runs -----------------------------------------------------------------------------
@@ -150,8 +198,7 @@ def test_a_report_says_what_holds_for_new_examples(store, tmp_path):
     of = {(run["method"], run["seed"]): run["run_id"] for run in runs.to_dict("records")}
     scores = {key: example_scores(store.run(run_id), "nll") for key, run_id in of.items()}
     table = np.stack([scores["deterministic", seed] - scores["dense_vi", seed] for seed in (0, 1)])
-    mean, error, freedom = crossed_mean(table)
-    assert f"{mean:+.3f} ± {stats.t.isf(0.025, freedom) * error:.3f}, " in text
+    assert f"{table.mean():+.3f} ± {surest(table)[0]:.3f}, " in text
     assert "also cover the choice of the 450 test examples" in text
 
 
@@ -169,6 +216,9 @@ def test_damaged_predictions_are_one_line(store, damage, tmp_path):
             example_scores(folder, "nll")
         assert report.main(["--suite", "new", "--results", str(store.root), "--to", str(tmp_path)]) == 0
         text = (tmp_path / "report.md").read_text()
-        assert "For new examples nothing is told: " in text and "| deterministic | dense_vi | " in text
+        assert (
+            "For new examples, nothing is told of 1 pair: " in text
+            and "| deterministic | dense_vi | " in text
+        )
     finally:
         path.write_bytes(sound)

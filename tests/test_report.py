@@ -172,6 +172,10 @@ def test_scores_are_those_of_the_predictor_that_is_asked_for(tmp_path, capsys):
         text = (tmp_path / "report.md").read_text()
         row = next(line for line in text.splitlines() if "| dense_vi " in line)
         assert f"Scores of the {words}, on the test set." in text
+        # the mean of an ensemble's networks is no network
+        left_out = "Left out, as they have no such scores: " in text
+        assert left_out == (predictor == "mean")
+        assert ("ensemble" in text.partition("no such scores: ")[2].partition("\n")[0]) == left_out
         assert (f"| {mean:.3f} ± " in row) == (predictor == "mean")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from bench.experiment.spec import parse_spec
 from bench.results.run_folder import RunFolder
 from bench.training.trainer import Trainer
 from methods.core.errors import UserError
+from methods.core.options import to_dict
 from methods.layers.layer import sparse_layers
-from methods.swag import SWAG, Moments
+from methods.swag import SWAG, Moments, SWAGOptions
 
 BASE = {"dataset": "digits", "network": {"name": "mlp", "hidden": [12]}, "epochs": 4, "method": "swag"}
 
@@ -54,7 +56,8 @@ def test_moments_are_those_of_the_weights_visited(sparsity, snapshots, rank, tmp
     weights = torch.stack(due)
     assert int(module.count) == len(due)
     assert torch.allclose(module.first, weights.mean(0), rtol=0, atol=1e-12)
-    assert torch.allclose(module.second, weights.square().mean(0), rtol=0, atol=1e-12)
+    second = (weights - weights.mean(0)).square().mean(0)[: module.second.numel()]
+    assert torch.allclose(module.second, second, rtol=0, atol=1e-12)
     means = torch.stack([weights[: k + 1].mean(0) for k in range(len(due))])
     last = [(weights - means)[k] for k in range(len(due))][-rank:] if rank else []
     kept = sorted(module.deviations.tolist())
@@ -80,7 +83,7 @@ def test_samples_have_the_covariance_of_the_paper():
         module.take(4)
     n, generator = 40_000, torch.Generator().manual_seed(1)
     drawn = torch.stack([module.sample(0.5, generator) for _ in range(n)])
-    variance = module.second - module.first[:5].square()
+    variance = module.second
     assert (variance > 0).all() and module.deviations.shape == (4, 5)
     expected = 0.5 * torch.diag(variance) + 0.5 * module.deviations.T @ module.deviations / 3
     # running statistics are those of the mean in every sample
@@ -92,6 +95,26 @@ def test_samples_have_the_covariance_of_the_paper():
     assert ((drawn.mean(0) - module.first[:5]).abs() <= 5 * (spread / n).sqrt() + 1e-12).all()
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-5])
+def test_a_small_spread_around_large_weights_is_not_lost_to_rounding(spread):
+    torch.manual_seed(0)
+    module = Moments(torch.nn.Linear(50, 4))
+    visited = 1 + spread * torch.randn(40, 204)
+    for row in visited:
+        torch.nn.utils.vector_to_parameters(row, module.parameters())
+        module.take(0)
+    found = (module.second / visited.double().var(0, correction=0)).sqrt()
+    assert (found - 1).abs().max() < 0.05
+
+
+def test_without_pruning_its_options_change_nothing():
+    options = SWAGOptions(prune_from=0.1, prune_every=7, rank=3)
+    same = SWAG.equivalent(options)
+    assert same is not None and same.options == to_dict(SWAGOptions(rank=3))
+    assert SWAG.equivalent(SWAGOptions(rank=3)) is None
+    assert SWAG.equivalent(replace(options, sparsity=0.5)) is None
+
+
 def test_without_a_low_rank_part_the_diagonal_has_all_of_the_variance():
     module = Moments(torch.nn.Linear(3, 2).double())
     for _ in range(3):
@@ -100,8 +123,7 @@ def test_without_a_low_rank_part_the_diagonal_has_all_of_the_variance():
         module.take(0)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([module.sample(0.5, generator) for _ in range(40_000)])
-    variance = module.second - module.first.square()
-    assert torch.allclose(drawn.var(0), variance, rtol=5 * (2 / 40_000) ** 0.5, atol=1e-12)
+    assert torch.allclose(drawn.var(0), module.second, rtol=5 * (2 / 40_000) ** 0.5, atol=1e-12)
 
 
 def test_the_mean_network_has_the_averaged_weights(tmp_path, monkeypatch):

@@ -236,7 +236,10 @@ def signed_ece(probs: ArrayLike, labels: ArrayLike) -> float:
 
 
 class BrierParts(NamedTuple):
-    """Hold the parts of a Brier score: it is reliability - resolution + uncertainty + what bins hide."""
+    """Hold the parts of a Brier score, which is reliability - resolution + uncertainty.
+
+    They differ from it by how much probabilities differ within a bin.
+    """
 
     reliability: float
     resolution: float

@@ -56,7 +56,9 @@ class Recipe:
             Method of its members, if it is an ensemble; they get the options that it has alone.
         """
         options = self.method if method is None else self._options(method)
-        if member is not None and (of_member := self._options(member)):
+        if member is not None and (of_member := dict(self._options(member))):
+            if "sparsity" in of_member:  # an ensemble has its members' sparsity itself
+                options = options | {"sparsity": of_member.pop("sparsity")}
             options = options | {"member_options": of_member}
         sections = {"training": self.training, "evaluation": self.evaluation, "method": options}
         return {

@@ -34,6 +34,8 @@ OVERRIDES = "--set"
 #: The origin of settings from the base and the grids of a suite.
 SUITE = "suite"
 _RECIPE = "recipe "
+#: Method of the members of an ensemble, and its options.
+_MEMBER, _MEMBER_OPTIONS = "method.member", "method.member_options"
 #: In place of a list of criteria.
 ALL = "all"
 Seeds = int | str | tuple[int, ...]
@@ -269,14 +271,23 @@ class Expansion:
         for section, options in keys.items():
             self._keys.setdefault(section, {}).update(dict.fromkeys(options))
         merged: dict[str, Any] = {}
+        of_recipe: dict[str, Any] = {}
         for layer in layers:
             layer.homes = _homes(layer, keys)
             layer.used |= set(layer.homes)
-            for key, home in layer.homes.items():
-                before, value = merged.get(home), layer.settings[key]
-                if isinstance(before, Mapping) and isinstance(value, Mapping):
-                    value = {**before, **value}
+            found = {home: layer.settings[key] for key, home in layer.homes.items()}
+            before = merged.get(_MEMBER)
+            if before is not None and found.get(_MEMBER, before) != before:
+                # options so far are of another method, but those of the recipe, which is of the last one
+                merged.pop(_MEMBER_OPTIONS, None)
+                merged |= {home: value for home, value in of_recipe.items() if home == _MEMBER_OPTIONS}
+            for home, value in found.items():
+                earlier = merged.get(home)
+                if isinstance(earlier, Mapping) and isinstance(value, Mapping):
+                    value = {**earlier, **value}
                 merged[home] = value
+            if layer.origin.startswith(_RECIPE):
+                of_recipe = dict(merged)
         return merged
 
 

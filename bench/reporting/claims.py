@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.reporting.document import Section
-from bench.results.files import StoreError
 from bench.results.words import counted
 from bench.statistics.multiple import ALPHA
 from bench.statistics.new_examples import for_new_examples
@@ -88,17 +87,16 @@ def claims(
     if alike.notna().any():
         table.insert(4, "removed alike", [f"{share:.2f}" if share == share else "–" for share in alike])
         words.append(_ALIKE)
-    if scores is not None:
-        try:
-            found = for_new_examples(runs, scores, references)
-        except StoreError as error:  # such as predictions that were deleted to save space
-            words.append(f"For new examples nothing is told: {error}.")
-        else:
-            told = {row["config_id"]: _for_new(row, axis) for row in found.to_dict("records")}
-            if told:
-                table["for new examples too"] = [told.get(row["config_id"], "–") for row in rows]
-                tests = int(found["p"].notna().sum())
-                words.append(_NEW.format(found["examples"].max(), counted(tests, "comparison")))
+    found = None if scores is None else for_new_examples(runs.dropna(subset=[score]), scores, references)
+    if found is not None and found["p"].notna().any():
+        told = {row["config_id"]: _for_new(row, axis) for row in found.to_dict("records")}
+        table["for new examples too"] = [told.get(row["config_id"], "–") for row in rows]
+        tests = int(found["p"].notna().sum())
+        words.append(_NEW.format(found["examples"].max(), counted(tests, "comparison")))
+    if found is not None and len(reasons := found["reason"].dropna()):
+        words.append(
+            f"For new examples, nothing is told of {counted(len(reasons), 'pair')}: {reasons.iloc[0]}."
+        )
     return Section(f"{setting}: {chart.title}", words, table, chart)
 
 

@@ -12,7 +12,7 @@ from bench.results import styles
 from bench.results.files import StoreError, not_launched
 from bench.results.predictions import EXAMPLE_SCORES, example_scores
 from bench.results.store import Store
-from bench.results.tables.columns import PREDICTORS
+from bench.results.tables.columns import PREDICTORS, SCORES
 from bench.results.words import counted
 from bench.statistics.consistency import notes
 
@@ -105,14 +105,16 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], 
     lines = [f"`{line}`" for line in commands] or ["an unknown command"]
     again = "The same again, with `--retry-failed`," if status.get("failed", 0) else "The same again"
     completes = f"{again} completes it." if len(runs) > status.get("done", 0) else "It is complete."
-    return Section(
-        str(plan.get("question") or plan["suite"]),
-        [
-            f"{counted(len(runs), 'run')}: {counts}.",
-            f"Made by {', then '.join(lines)}. {completes}",
-            f"Scores of the {PREDICTORS[predictor]}, on the test set.",
-        ],
-    )
+    words = [
+        f"{counted(len(runs), 'run')}: {counts}.",
+        f"Made by {', then '.join(lines)}. {completes}",
+        f"Scores of the {PREDICTORS[predictor]}, on the test set.",
+    ]
+    done = runs[runs["status"] == "done"]
+    without = done.loc[done[list(SCORES)].isna().all(axis=1), "config_label"].astype(str).unique()
+    if len(without):
+        words.append(f"Left out, as they have no such scores: {', '.join(without)}.")
+    return Section(str(plan.get("question") or plan["suite"]), words)
 
 
 def _of_setting(

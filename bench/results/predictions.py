@@ -37,7 +37,8 @@ def example_scores(folder: RunFolder, score: str, predictor: str = "samples") ->
     Returns
     -------
     ndarray
-        Shape (N,); their mean is the run's score up to the precision of stored probabilities (float32).
+        Shape (N,); their mean is the run's score up to the precision of stored probabilities (float32, in
+        which a probability below 1e-45 is 0).
 
     Raises
     ------
@@ -52,7 +53,7 @@ def example_scores(folder: RunFolder, score: str, predictor: str = "samples") ->
         of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise StoreError(f"{path}: {error or type(error).__name__}") from None
     if score == "accuracy":
         return (probabilities.argmax(axis=1) == labels).astype(np.float64)

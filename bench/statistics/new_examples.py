@@ -9,10 +9,11 @@ Bootstrap, 2007), without its noise and without the small excess of a bootstrap 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bench.results.files import StoreError
 from bench.statistics.multiple import ALPHA, holm
 from bench.statistics.seeds import references_of
 
@@ -64,6 +65,19 @@ def crossed_mean(scores: ArrayLike) -> Mean:
     return Mean(mean, np.sqrt(variance), freedom)
 
 
+def _over_seeds(scores: Numbers) -> Mean:
+    """Compute the mean of scores (n, m) with its error over seeds alone, by Student's t."""
+    of_seed = scores.mean(axis=1)
+    error, freedom = of_seed.std(ddof=1) / np.sqrt(len(of_seed)), len(of_seed) - 1
+    return Mean(of_seed.mean(), error, np.asarray(freedom, np.float64))
+
+
+def _p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> float:
+    from scipy import stats
+
+    return 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+
+
 def for_new_examples(
     runs: pd.DataFrame,
     scores: Callable[[str], ArrayLike],
@@ -85,15 +99,17 @@ def for_new_examples(
     pandas.DataFrame
         One row for each ``config_id`` that shares two seeds or more, and their test sets, with its
         reference: ``difference`` (configuration minus reference), ``half_width`` of its 95 % interval, ``n``
-        (number of seeds), ``examples``, ``p``, and ``p_holm``, adjusted for these comparisons. A difference
-        that is not finite, as of an infinite NLL, has no interval.
+        (number of seeds), ``examples``, ``p``, ``p_holm``, adjusted for these comparisons, and ``reason``.
+        Interval and p are no surer than those of Student's t over seeds alone. A difference that is not
+        finite, as of an infinite NLL, has no interval; nor has one of runs whose scores cannot be read, for
+        which ``reason`` says why.
     """
     import pandas as pd
     from scipy import stats
 
     done = runs[runs["status"] == "done"].dropna(subset=["test_set"])
-    columns = (done[name].tolist() for name in ("config_id", "seed", "run_id", "test_set"))
-    known = {(config, seed): (run_id, part) for config, seed, run_id, part in zip(*columns, strict=True)}
+    keys = (done[name].tolist() for name in ("config_id", "seed", "run_id", "test_set"))
+    known = {(config, seed): (run_id, part) for config, seed, run_id, part in zip(*keys, strict=True)}
     read: dict[str, Numbers] = {}
 
     def score(run_id: str) -> Numbers:
@@ -101,20 +117,29 @@ def for_new_examples(
             read[run_id] = np.asarray(scores(run_id), np.float64)
         return read[run_id]
 
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for mine, theirs in references_of(runs, references).items():
         seeds = sorted(seed for config, seed in known if config == mine and (theirs, seed) in known)
         pairs = [(known[mine, seed], known[theirs, seed]) for seed in seeds]
         if mine == theirs or len(pairs) < 2 or len({part for pair in pairs for _, part in pair}) > 1:
             continue
-        table = np.stack([score(one) - score(other) for (one, _), (other, _) in pairs])
-        if not np.isfinite(table).all():
-            rows.append((mine, np.nan, np.nan, len(pairs), table.shape[1], np.nan))
+        try:
+            table = np.stack([score(one) - score(other) for (one, _), (other, _) in pairs])
+        except StoreError as error:  # such as predictions that were deleted to save space
+            rows.append((mine, np.nan, np.nan, len(pairs), 0, np.nan, str(error)))
             continue
-        mean, error, freedom = (float(value) for value in crossed_mean(table))
-        half = float(stats.t.isf(ALPHA / 2, freedom)) * error if error else 0.0
-        p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-        rows.append((mine, mean, half, len(pairs), table.shape[1], p))
-    found = pd.DataFrame(rows, columns=["config_id", "difference", "half_width", "n", "examples", "p"])
+        if not np.isfinite(table).all():
+            rows.append((mine, np.nan, np.nan, len(pairs), table.shape[1], np.nan, None))
+            continue
+        # never surer than over seeds alone: with few seeds, their own variance is known least
+        both = [crossed_mean(table), _over_seeds(table)]
+        half = max(
+            float(stats.t.isf(ALPHA / 2, freedom)) * error if error else 0.0 for _, error, freedom in both
+        )
+        p = max(_p_value(*found) for found in both)
+        mean = float(both[0].mean)
+        rows.append((mine, mean, half, len(pairs), table.shape[1], p, None))
+    columns = ["config_id", "difference", "half_width", "n", "examples", "p", "reason"]
+    found = pd.DataFrame(rows, columns=columns)
     found["p_holm"] = holm(found["p"])
     return found

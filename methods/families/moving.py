@@ -129,7 +129,7 @@ class MovingSubspace(Method):
         """Act before the forward pass of a minibatch of the window that is not the update's own."""
 
     def not_offered(self, context: Context, layer: str, posterior: Slots) -> torch.Tensor:
-        """Return the magnitudes of a layer on which the loss of the update's minibatch does not depend."""
+        """Return the magnitudes of a layer that got no gradient from the minibatch of the update."""
         return posterior.mean.new_zeros(posterior.shape)
 
     def added(
