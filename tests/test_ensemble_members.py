@@ -177,7 +177,7 @@ def test_options_of_another_member_do_not_stay():
 def test_a_sparsity_of_a_recipe_is_that_of_the_ensemble():
     recipe = Recipe(doc="a", method={"sparsity": 0.7})
     found = recipe.settings(METHODS.get("ensemble"), METHODS.get("rigl"))
-    assert found == {"method.sparsity": 0.7}
+    assert found == {"method.sparsity": 0.7, "method.member_options": {}}
 
 
 def test_equal_configurations_are_trained_once():
