@@ -189,7 +189,7 @@ class Laplace(Method):
 
     @classmethod
     def validate(cls, options: Any, network: nn.Module) -> None:
-        """Check that ``network`` has a linear layer, and that the curvature is no larger than the network.
+        """Check that ``network`` has a linear layer whose curvature is not much larger than the network.
 
         Raises
         ------
@@ -200,10 +200,10 @@ class Laplace(Method):
         if not linear:
             raise UserError("laplace: the network has no linear layer")
         inputs, size = linear[-1].in_features + 1, sum(p.numel() for p in network.parameters())
-        if options.structure == "kron" and inputs**2 > size:
+        if options.structure == "kron" and inputs**2 > 2 * size:
             raise UserError(
-                f"structure: kron would keep {inputs} x {inputs} numbers for the last layer, more than the "
-                f"{size} weights of the network; valid here: diag"
+                f"structure: kron would keep {inputs} x {inputs} numbers for the last layer, more than two "
+                f"for each of the {size} weights of the network; valid here: diag"
             )
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> LastLayer:
