@@ -162,10 +162,7 @@ class SWAG(Method):
                 f"prune_until: {options.prune_until} comes after the beginning of collection, at "
                 f"{1 - options.collect:g} of the steps"
             )
-        if options.prune_from > options.prune_until:
-            raise UserError(
-                f"prune_from: {options.prune_from} comes after prune_until, {options.prune_until}"
-            )
+        Gradual.check_order(options.prune_from, options.prune_until)
 
     def build(self, network: nn.Module, streams: Streams, task: Task) -> Moments:
         if self.options.sparsity == 0:

@@ -136,22 +136,18 @@ def marginal_l2(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> float:
     """
     probs = predictions(probs, 2, "probabilities (N, C)")
     labels = labels_of(labels, probs)
-    n, classes = probs.shape
+    n = len(probs)
     cuts = _equal_mass(n, bins)[1:]
-    bins = len(cuts) + 1
     ordered = np.sort(probs, axis=0)
     edges = (ordered[cuts - 1] + ordered[cuts]) / 2
     # between equal edges lie empty bins, which contribute nothing
     which = sum((probs > edge for edge in edges), start=np.zeros(probs.shape, dtype=np.intp))
-    cells = (which + bins * np.arange(classes)).ravel()
-    counts = np.bincount(cells, minlength=bins * classes)
-    happened = (labels[:, None] == np.arange(classes)).ravel()
-    sums = np.bincount(cells, probs.ravel(), len(counts)), np.bincount(cells, happened, len(counts))
+    counts, predicted, happened = _cells(probs, labels, which, len(edges) + 1)
     kept = counts > 1
-    m, terms = counts[kept], np.zeros(len(counts))
-    predicted, frequency = sums[0][kept] / m, sums[1][kept] / m
-    terms[kept] = m / n * ((predicted - frequency) ** 2 - frequency * (1 - frequency) / (m - 1))
-    squares = np.maximum(terms.reshape(classes, bins).sum(axis=1), 0.0)
+    m, terms = counts[kept], np.zeros(counts.shape)
+    confidence, frequency = predicted[kept] / m, happened[kept] / m
+    terms[kept] = m / n * ((confidence - frequency) ** 2 - frequency * (1 - frequency) / (m - 1))
+    squares = np.maximum(terms.sum(axis=1), 0.0)
     return float(np.sqrt(squares.mean()))
 
 
@@ -209,7 +205,7 @@ def classwise_ece(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> floa
     Kull et al., Beyond temperature scaling, equation 4, 2019; Nixon et al. 2019 (static calibration error).
     """
     probs = predictions(probs, 2, "probabilities (N, C)")
-    _, predicted, happened = _cells(probs, labels_of(labels, probs), bins)
+    _, predicted, happened = _cells(probs, labels_of(labels, probs), _equal_width(probs, bins), bins)
     return float(np.abs(predicted - happened).sum() / probs.size)
 
 
@@ -269,7 +265,7 @@ def brier_parts(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> BrierP
     """
     probs = predictions(probs, 2, "probabilities (N, C)")
     labels = labels_of(labels, probs)
-    counts, predicted, happened = _cells(probs, labels, bins)
+    counts, predicted, happened = _cells(probs, labels, _equal_width(probs, bins), bins)
     frequency = np.bincount(labels, minlength=probs.shape[1]) / len(labels)
     filled = counts > 0
     size = np.where(filled, counts, 1)
@@ -281,10 +277,15 @@ def brier_parts(probs: ArrayLike, labels: ArrayLike, bins: int = BINS) -> BrierP
     )
 
 
-def _cells(probs: Array, labels: NDArray[np.intp], bins: int) -> tuple[Array, Array, Array]:
-    """Return for each class and equal-width bin (C, B) the examples, and the sums of p and of the event."""
+def _cells(
+    probs: Array, labels: NDArray[np.intp], which: NDArray[np.intp], bins: int
+) -> tuple[Array, Array, Array]:
+    """Return for each class and bin (C, B) the number of examples, and the sums of p and of the event.
+
+    ``which`` (N, C) has the number of the bin of each probability.
+    """
     classes = probs.shape[1]
-    which = (_equal_width(probs, bins) + bins * np.arange(classes)).ravel()
+    which = (which + bins * np.arange(classes)).ravel()
     happened = (labels[:, None] == np.arange(classes)).ravel().astype(np.float64)
     shape, size = (classes, bins), classes * bins
     counts, predicted, events = (

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.results.files import StoreError
 from bench.statistics.multiple import ALPHA, holm
-from bench.statistics.seeds import references_of
+from bench.statistics.seeds import p_value, references_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,12 +70,6 @@ def _over_seeds(scores: Numbers) -> Mean:
     of_seed = scores.mean(axis=1)
     error, freedom = of_seed.std(ddof=1) / np.sqrt(len(of_seed)), len(of_seed) - 1
     return Mean(of_seed.mean(), error, np.asarray(freedom, np.float64))
-
-
-def _p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> float:
-    from scipy import stats
-
-    return 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
 
 
 def for_new_examples(
@@ -136,7 +130,7 @@ def for_new_examples(
         half = max(
             float(stats.t.isf(ALPHA / 2, freedom)) * error if error else 0.0 for _, error, freedom in both
         )
-        p = max(_p_value(*found) for found in both)
+        p = max(float(p_value(*found)) for found in both)
         mean = float(both[0].mean)
         rows.append((mine, mean, half, len(pairs), table.shape[1], p, None))
     columns = ["config_id", "difference", "half_width", "n", "examples", "p", "reason"]

@@ -178,7 +178,7 @@ def paired(
     found["difference"] = mean
     found["half_width"] = _half_width(std, count, share)
     found["n"] = count
-    found["p"] = _p_value(mean, error, count - 1)
+    found["p"] = p_value(mean, error, count - 1)
     family = [found["scale"], *(groups[column].first().reset_index(drop=True) for column in test_set)]
     itself = found["config_id"].astype(object) == groups["reference"].first().astype(object).array
 
@@ -395,7 +395,7 @@ def _p_equivalent(mean: Numbers, error: Numbers, freedom: Numbers, margin: float
     return np.asarray(np.where(exact, np.where(gap > 0, 0.0, 1.0), stats.t.sf(t, freedom)))
 
 
-def _p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> Numbers:
+def p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> Numbers:
     """Compute the two-sided p value of Student's t; if ``error`` is 0, it is 1 for a mean of 0 and else 0."""
     from scipy import stats
 
@@ -436,7 +436,7 @@ def _pairwise(values: Numbers, share: Numbers, margin: float) -> tuple[Numbers, 
     factor = variance_factor(np.where(pairs, shared, np.nan), np.maximum(share[one], share[other]))
     error = np.sqrt(np.where(pairs, variance * factor, unpaired))
     freedom = np.where(pairs, shared - 1, welch)
-    return difference, _p_value(difference, error, freedom), _p_equivalent(difference, error, freedom, margin)
+    return difference, p_value(difference, error, freedom), _p_equivalent(difference, error, freedom, margin)
 
 
 def _ranks(runs: pd.DataFrame, metric: str, sign: int, margin: float) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from methods.base import Budget, Context
+from methods.core.errors import UserError
 from methods.subspace import pruning
 
 #: Most prunings that ``training_flops`` tells apart. If there are more, some count as done with a later one.
@@ -39,6 +40,12 @@ class Gradual:
     end: float
     every: int
     scores: pruning.Scores
+
+    @staticmethod
+    def check_order(begin: float, end: float) -> None:
+        """Raise ``UserError`` if the option ``prune_from`` comes after ``prune_until``."""
+        if begin > end:
+            raise UserError(f"prune_from: {begin} comes after prune_until, {end}")
 
     def after_step(self, context: Context) -> None:
         """Remove the weights that are due after this step."""

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from methods.base import Budget, Context, Stage
-from methods.core.errors import UserError
 from methods.core.options import option
 from methods.families.finetuning import FINETUNE, with_finetuning
 from methods.families.gradual import Gradual
@@ -56,10 +55,8 @@ class PrunedVI(SparseVariationalMethod):
             If they do not.
         """
         super().validate(options, network)
-        if options.pruning == "cubic" and options.prune_from > options.prune_until:
-            raise UserError(
-                f"prune_from: {options.prune_from} comes after prune_until, {options.prune_until}"
-            )
+        if options.pruning == "cubic":
+            Gradual.check_order(options.prune_from, options.prune_until)
 
     def active_counts(self, network: nn.Module, generator: torch.Generator) -> Mapping[str, int]:
         return {}  # it starts dense
