@@ -74,9 +74,9 @@ class LotteryTicket(SparseVariationalMethod):
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
         """As counted in training; under the allocation ``global`` the largest possible value."""
-        dense = self.flops(module, "step")
+        dense, room = self.flops(module, "step"), pruning.Room.of(module)
         steps = (
-            pruning.step_flops(module, dense, self._quota(module, sparsity)) if sparsity else dense
+            room.step_flops(dense, self._quota(room, sparsity)) if sparsity else dense
             for sparsity in self.sparsities
         )
         return sum(stage.epochs * step for stage, step in zip(self.stages(budget), steps, strict=True))
@@ -84,10 +84,9 @@ class LotteryTicket(SparseVariationalMethod):
     def rewind(self, module: nn.Module, snapshot: dict[str, torch.Tensor], stage: Stage) -> None:
         """Prune by what the previous level has learnt, then return the survivors to ``snapshot``."""
         sparsity = self.sparsities[int(stage.name.removeprefix("level "))]
-        pruning.prune(
-            module, self._quota(module, sparsity), pruning.by_criterion(self.options.criterion), None
-        )
+        keep = self._quota(pruning.Room.of(module), sparsity)
+        pruning.prune(module, keep, pruning.by_criterion(self.options.criterion), None)
         module.load_state_dict(pruning.survivors(module, snapshot))
 
-    def _quota(self, module: nn.Module, sparsity: float) -> pruning.Quota:
-        return pruning.quota(module, self.options.allocation, sparsity, self.options.sparsity)
+    def _quota(self, room: pruning.Room, sparsity: float) -> pruning.Quota:
+        return room.quota(self.options.allocation, sparsity, self.options.sparsity)

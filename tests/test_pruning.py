@@ -95,7 +95,7 @@ def test_the_largest_stay_with_their_state_and_are_trained_on(kind, name):
     for sparsity in (0.5, 0.8):
         before = {n: by_coordinate(layer, optimiser) for n, layer in pruning.prunable(module).items()}
         assert list(before) == ["2", "4"]  # not the first convolution
-        quota = pruning.quota(module, "uniform", sparsity, 0.8)
+        quota = pruning.Room.of(module).quota("uniform", sparsity, 0.8)
         pruning.prune(module, quota, magnitude, optimiser)
         for n, layer in pruning.prunable(module).items():
             kept = sorted(before[n], key=lambda at: -abs(before[n][at][0]))[: quota[n]]
@@ -132,7 +132,7 @@ def test_a_pruned_network_is_the_network_with_zeros(kind):
 def test_pruning_to_sparsity_0_changes_nothing(rule):
     module = network()
     before = [*module.parameters()]
-    pruning.prune(module, pruning.quota(module, rule, 0.0, 0.0), magnitude, None)
+    pruning.prune(module, pruning.Room.of(module).quota(rule, 0.0, 0.0), magnitude, None)
     assert all(p is q for p, q in zip(module.parameters(), before, strict=True))
 
 
@@ -148,7 +148,7 @@ def test_layers_ranked_together_compare_their_scores_and_keep_one_weight_at_leas
 def test_every_rule_leaves_the_same_total_whatever_was_pruned_before(rule):
     module = network()
     for sparsity in (0.13, 0.47, 0.71, 0.83):
-        pruning.prune(module, pruning.quota(module, rule, sparsity, 0.83), magnitude, None)
+        pruning.prune(module, pruning.Room.of(module).quota(rule, sparsity, 0.83), magnitude, None)
     left = sum(layer.posterior.active for layer in pruning.prunable(module).values())
     assert left == (108 - math.floor(0.83 * 108)) + (80 - math.floor(0.83 * 80))
 

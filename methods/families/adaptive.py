@@ -93,7 +93,7 @@ class AdaptiveVI(VariationalMethod):
         if self.options.sparsity is None or len(stages) == 1:
             return super().training_flops(module, budget)
         dense = self.flops(module, "step")
-        pruned = pruning.step_flops(module, dense, self._keep(module))
+        pruned = pruning.Room.of(module).step_flops(dense, self._keep(module))
         return stages[0].epochs * dense + stages[1].epochs * pruned
 
     @torch.no_grad()
@@ -122,5 +122,4 @@ class AdaptiveVI(VariationalMethod):
 
     def _keep(self, module: nn.Module) -> int:
         """Return how many weights stay in all prunable layers together at the requested sparsity."""
-        shapes = {name: layer.posterior.shape for name, layer in pruning.prunable(module).items()}
-        return allocation.total(shapes, self.options.sparsity)
+        return allocation.total(pruning.Room.of(module).shapes, self.options.sparsity)

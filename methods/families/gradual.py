@@ -76,11 +76,11 @@ class Gradual:
         first, last = self._span(steps)
         every = range(first, last, self.every)
         due = [*every[:: math.ceil(len(every) / _TOLD_APART)], last]
-        total, begun, cost = 0.0, 0, dense
+        total, begun, cost, room = 0.0, 0, dense, pruning.Room.of(module)
         for step in due:
             total += cost * budget.in_epochs(range(begun + 1, step + 1))
-            keep = self._quota(module, pruning.cubic(step, first, last, self.sparsity))
-            begun, cost = step, pruning.step_flops(module, dense, keep)
+            keep = self._quota(room, pruning.cubic(step, first, last, self.sparsity))
+            begun, cost = step, room.step_flops(dense, keep)
         return total + cost * budget.in_epochs(range(begun + 1, steps + 1))
 
     def _span(self, steps: int) -> tuple[int, int]:
@@ -92,7 +92,8 @@ class Gradual:
         return step == last or (first <= step < last and (step - first) % self.every == 0)
 
     def _prune(self, context: Context, sparsity: float) -> None:
-        pruning.prune_in_training(context, self._quota(context.module, sparsity), self.scores)
+        keep = self._quota(pruning.Room.of(context.module), sparsity)
+        pruning.prune_in_training(context, keep, self.scores)
 
-    def _quota(self, module: nn.Module, sparsity: float) -> pruning.Quota:
-        return pruning.quota(module, self.allocation, sparsity, self.sparsity)
+    def _quota(self, room: pruning.Room, sparsity: float) -> pruning.Quota:
+        return room.quota(self.allocation, sparsity, self.sparsity)

@@ -69,7 +69,7 @@ class PrunedVI(SparseVariationalMethod):
     def enter_stage(self, context: Context, stage: Stage) -> None:
         if stage.name == FINETUNE:
             scores = pruning.by_criterion(self.criterion)
-            pruning.prune_in_training(context, self._quota(context.module), scores)
+            pruning.prune_in_training(context, self._quota(pruning.Room.of(context.module)), scores)
 
     def after_step(self, context: Context) -> None:
         if self.options.pruning == "cubic":
@@ -86,7 +86,8 @@ class PrunedVI(SparseVariationalMethod):
         dense, stages = self.flops(module, "step"), self.stages(budget)
         if len(stages) == 1:
             return self._gradual.training_flops(module, budget, dense)
-        pruned = pruning.step_flops(module, dense, self._quota(module))
+        room = pruning.Room.of(module)
+        pruned = room.step_flops(dense, self._quota(room))
         return stages[0].epochs * dense + stages[1].epochs * pruned
 
     @property
@@ -95,5 +96,5 @@ class PrunedVI(SparseVariationalMethod):
         when = chosen.prune_from, chosen.prune_until, chosen.prune_every
         return Gradual(chosen.allocation, chosen.sparsity, *when, pruning.by_criterion(self.criterion))
 
-    def _quota(self, module: nn.Module) -> pruning.Quota:
-        return pruning.quota(module, self.options.allocation, self.options.sparsity, self.options.sparsity)
+    def _quota(self, room: pruning.Room) -> pruning.Quota:
+        return room.quota(self.options.allocation, self.options.sparsity, self.options.sparsity)

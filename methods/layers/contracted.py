@@ -61,6 +61,11 @@ class WeightContractions(TorchDispatchMode):
         Multiply-adds by ``id`` of the parameter, without those of layers within their own call.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: torch would import its compiler, in seconds, only to leave this uncompiled."""
+        return False
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.multiply_adds: Counter[int] = Counter()

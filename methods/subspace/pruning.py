@@ -7,6 +7,7 @@ their momentum. Only layers with ``VariationalLayer.sparsifiable`` lose weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -34,26 +35,66 @@ def prunable(module: nn.Module) -> dict[str, VariationalLayer]:
     }
 
 
-def quota(module: nn.Module, rule: str, sparsity: float, final: float) -> Quota:
-    """Return how many weights of ``module`` to keep.
+@dataclass(frozen=True)
+class Room:
+    """The layers of a module whose weights may be removed, as numbers: to count without walking the module.
 
     Parameters
     ----------
-    module
-        Module to prune.
-    rule
-        One of ``allocation.RULES``. ``global`` gives one number, because all layers are ranked together.
-    sparsity
-        Sparsity to reach now.
-    final
-        Sparsity at the end of training.
+    shapes
+        Shape of each kernel, by name of the layer.
+    prices
+        FLOPs that one weight of each layer adds to a training step for one example.
     """
-    kernels = {name: layer.posterior.shape for name, layer in prunable(module).items()}
-    if rule == "global":
-        return allocation.total(kernels, sparsity)
-    now, end = (allocation.allocate(rule, kernels, share, torch.Generator()) for share in (sparsity, final))
-    # counts are rounded: no layer may have fewer weights on the way than at the end
-    return {name: max(count, end[name]) for name, count in now.items()}
+
+    shapes: dict[str, torch.Size]
+    prices: dict[str, int]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Room:
+        """Return the layers of ``module`` that may be pruned."""
+        found = prunable(module)
+        return cls(
+            {name: layer.posterior.shape for name, layer in found.items()},
+            {name: step_price(layer) for name, layer in found.items()},
+        )
+
+    def quota(self, rule: str, sparsity: float, final: float) -> Quota:
+        """Return how many weights to keep.
+
+        Parameters
+        ----------
+        rule
+            One of ``allocation.RULES``. ``global`` gives one number, because all layers are ranked together.
+        sparsity
+            Sparsity to reach now.
+        final
+            Sparsity at the end of training.
+        """
+        if rule == "global":
+            return allocation.total(self.shapes, sparsity)
+        now, end = (
+            allocation.allocate(rule, self.shapes, share, torch.Generator()) for share in (sparsity, final)
+        )
+        # counts are rounded: no layer may have fewer weights on the way than at the end
+        return {name: max(count, end[name]) for name, count in now.items()}
+
+    def step_flops(self, dense: float, keep: Quota) -> float:
+        """Return the FLOPs of a training step for one example after pruning to ``keep``.
+
+        If layers are ranked together, the largest possible value is returned: the weights that stay are
+        then assumed to be in the layers that use a weight most often.
+
+        Parameters
+        ----------
+        dense
+            FLOPs of a training step of the dense module for one example.
+        keep
+            Numbers of weights to keep.
+        """
+        sizes = {name: shape.numel() for name, shape in self.shapes.items()}
+        counts = dearest(sizes, self.prices, keep) if isinstance(keep, int) else keep
+        return dense - sum((sizes[name] - counts[name]) * price for name, price in self.prices.items())
 
 
 def by_criterion(criterion: str) -> Scores:
@@ -146,28 +187,6 @@ def prune_in_training(context: Context, keep: Quota, scores: Scores) -> None:
     prune(context.module, keep, scores, context.optimiser)
     after = sum(layer.posterior.active for layer in prunable(context.module).values())
     context.pruned = context.pruned or after < before
-
-
-def step_flops(module: nn.Module, dense: float, keep: Quota) -> float:
-    """Return the FLOPs of a training step for one example after pruning ``module`` to ``keep``.
-
-    If layers are ranked together, the largest possible value is returned: the weights that stay are
-    then assumed to be in the layers that use a weight most often.
-
-    Parameters
-    ----------
-    module
-        Dense module.
-    dense
-        FLOPs of its training step for one example.
-    keep
-        Numbers of weights to keep.
-    """
-    found = prunable(module)
-    prices = {name: step_price(layer) for name, layer in found.items()}
-    sizes = {name: layer.posterior.shape.numel() for name, layer in found.items()}
-    counts = dearest(sizes, prices, keep) if isinstance(keep, int) else keep
-    return dense - sum((sizes[name] - counts[name]) * price for name, price in prices.items())
 
 
 def step_price(layer: VariationalLayer) -> int:
