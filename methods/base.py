@@ -265,12 +265,16 @@ class Method:
         How figures and tables show the method.
     Options
         Frozen dataclass of the method's options (see ``methods.core.options``).
+    variants
+        Names of options that make another method of it, such as the members of an ensemble: settings are
+        searched for each of their values apart.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     style: ClassVar[Style]
     Options: ClassVar[type] = NoOptions
+    variants: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -133,6 +133,7 @@ class Ensemble(Method):
     name = "ensemble"
     style = Style("Ensemble", hue="#147144", hue_dark="#22FF0A", marker="star", dash="longdashdot", order=80)
     Options = EnsembleOptions
+    variants = ("member",)
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)

@@ -243,6 +243,50 @@ def test_budgets_are_searched_together_and_one_of_them_is_pinned(write):
     assert [len(family.cells) for family in families] == [2, 8, 8]
 
 
+def test_ensembles_of_different_members_are_searched_apart(write, here, call):
+    """Each has an entry of its own, which the file keeps."""
+    content = yaml.safe_load(changed(space={"lr": {"log": [0.01, 1]}}, trials=2, seeds=[100]))
+    content["scales"]["demo"]["grids"] = [
+        {"recipe": "default", "method": "dense_vi"},
+        {"recipe": "default", "method": "ensemble", "members": 2},
+        {"recipe": "default", "method": "ensemble", "member": "rigl", "members": 2, "sparsity": [0.5, 0.75]},
+    ]
+    found = write(yaml.safe_dump(content))
+    names = [str(family.family).split(" (")[0] for family in found.families("demo")]
+    assert names == ["dense_vi", "ensemble", "ensemble member=rigl"]
+    assert call()[0] == 0
+    entries = yaml.safe_load((here / "toy.tuned.yaml").read_text())["demo"]
+    assert [entry["method"] for entry in entries] == [
+        "dense_vi",
+        "ensemble",
+        {"name": "ensemble", "member": "rigl"},
+    ]
+    records = tuned_settings.read(here / "toy.tuned.yaml", ["demo"])["demo"]
+    assert [record.family.key for record in records] == [f.family.key for f in found.families("demo")]
+    chosen = {str(record.family): record.chosen["training.lr"] for record in records}
+    for cell in load("./toy.yaml").expand().cells:
+        (family,) = (record.family for record in records if _is_of(cell, record.family))
+        assert cell.spec.training.lr == chosen[str(family)]
+
+
+def _is_of(cell, family):
+    name, options = cell.spec.method
+    member = getattr(options, "member", "deterministic")
+    return family.method == name and dict(family.variant).get("member", "deterministic") == member
+
+
+def test_a_search_starts_from_settings_as_they_are_written(write):
+    """At sparsity 0 nothing is replaced, so that cell does not have the suite's interval."""
+    content = yaml.safe_load(changed(space={"lr": {"log": [0.01, 1]}}))
+    content["scales"]["demo"]["base"]["replace_every"] = 4
+    content["scales"]["demo"]["grids"] = [
+        {"recipe": "default", "method": "dense_vi"},
+        {"recipe": "default", "method": "csgld", "sparsity": [0, 0.5]},
+    ]
+    (_, family) = write(yaml.safe_dump(content)).families("demo")
+    assert (family.start.method[1].sparsity, family.start.method[1].replace_every) == (0.5, 4)
+
+
 def test_a_suite_without_a_search_says_so(write):
     content = yaml.safe_load(SUITE)
     del content["search"]

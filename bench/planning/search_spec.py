@@ -348,7 +348,7 @@ def _family(search: Search, drafts: Sequence[Draft], numbers: list[int]) -> Fami
             f"{place}: {family}: every cell sets some of {', '.join(ranges)}, so the search can't start"
         )
     pinned = _reported(family, _pinned(search, keys, ranges), list(specs.values()), f"{place}: at")
-    starts = [_start(drafts[n], specs[n], pinned, search) for n in free]
+    starts = [_start(drafts[n], family, pinned, search) for n in free]
     _check_alike(family, starts, place)
     start = starts[0]
     if start.protocol == "refit":
@@ -410,7 +410,10 @@ def _reported(
     return found
 
 
-def _start(draft: Draft, spec: RunSpec, pinned: Mapping[str, Any], search: Search) -> RunSpec:
+def _start(draft: Draft, family: Family, pinned: Mapping[str, Any], search: Search) -> RunSpec:
+    # as written, if it can be: in a cell of sparsity 0, options that do not matter there have their defaults
+    mine = draft.spec.method[0] == family.method
+    spec = draft.spec if mine else canonical(draft.spec, draft.where)[0]
     found = spec.replaced(pinned, f"{search.where}: search: at")
     return canonical(found, draft.where)[0].with_seed(search.seeds[0])
 

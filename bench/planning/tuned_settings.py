@@ -117,7 +117,7 @@ class Layer:
 class _Entry:
     """The keys of an entry of the file."""
 
-    method: str = option()
+    method: str | dict[str, Any] = option()
     recipe: str | None = option()
     dataset: str | dict[str, Any] = option()
     network: str | dict[str, Any] = option()

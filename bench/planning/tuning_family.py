@@ -22,6 +22,7 @@ class Family:
     """A method with its recipe, data set and network.
 
     Sparsity, criterion and budget are not part of a family: its settings are tuned once for all of them.
+    Ensembles of different members are different families.
 
     Parameters
     ----------
@@ -31,12 +32,15 @@ class Family:
         Name and options of each.
     method
         Name of the method.
+    variant
+        Options named in ``Method.variants`` that differ from their defaults, by name.
     """
 
     recipe: str | None
     dataset: tuple[str, Any]
     network: tuple[str, Any]
     method: str
+    variant: tuple[tuple[str, Any], ...] = ()
 
     @property
     def key(self) -> str:
@@ -51,7 +55,7 @@ class Family:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; options of data set and network only where they differ from the default."""
         return {
-            "method": self.method,
+            "method": {"name": self.method, **dict(self.variant)} if self.variant else self.method,
             "recipe": self.recipe,
             "dataset": _short(*self.dataset),
             "network": _short(*self.network),
@@ -62,7 +66,7 @@ class Family:
         parts = [_words(plain["dataset"]), _words(plain["network"])]
         if self.recipe is not None:
             parts.append(f"recipe {self.recipe}")
-        return f"{self.method} ({', '.join(parts)})"
+        return f"{_words(plain['method'])} ({', '.join(parts)})"
 
 
 def family_of(spec: RunSpec, recipe: str | None, where: str = "") -> Family:
@@ -71,7 +75,7 @@ def family_of(spec: RunSpec, recipe: str | None, where: str = "") -> Family:
     A cell that equals another run has that run's family: SSVI at sparsity 0 belongs to dense VI's.
     """
     run = canonical(spec, where)[0]
-    return Family(recipe, run.dataset, run.network, run.method[0])
+    return Family(recipe, run.dataset, run.network, run.method[0], _variant(*run.method))
 
 
 def parse_family(plain: Mapping[str, Any], where: str) -> Family:
@@ -84,12 +88,18 @@ def parse_family(plain: Mapping[str, Any], where: str) -> Family:
     """
     if plain["recipe"] is not None:
         recipes.get(plain["recipe"], where)
-    return Family(
-        plain["recipe"],
-        _long(DATASETS, plain["dataset"], where),
-        _long(NETWORKS, plain["network"], where),
-        METHODS.get(plain["method"], where).name,
-    )
+    dataset = _long(DATASETS, plain["dataset"], where)
+    network = _long(NETWORKS, plain["network"], where)
+    if isinstance(plain["method"], str):
+        return Family(plain["recipe"], dataset, network, METHODS.get(plain["method"], where).name)
+    method = _long(METHODS, plain["method"], where)
+    return Family(plain["recipe"], dataset, network, method[0], _variant(*method))
+
+
+def _variant(method: str, options: Any) -> tuple[tuple[str, Any], ...]:
+    defaults = {info.name: info.default for info in describe(type(options))}
+    chosen = {key: getattr(options, key) for key in METHODS.get(method).variants}
+    return tuple((key, value) for key, value in chosen.items() if value != defaults[key])
 
 
 def _short(name: str, options: Any) -> str | dict[str, Any]:
