@@ -36,7 +36,7 @@ def scikit_learns(known, unknown):
             "auroc": roc_auc_score(out, scores),
             "aupr_out": average_precision_score(out, scores),
             "aupr_in": average_precision_score(~out, -scores),
-            "fpr95": fpr[np.argmax(tpr >= 0.95)] if 0 < len(unknown) else float("nan"),
+            "fpr95": fpr[np.argmax(tpr >= 0.95)] if len(unknown) > 0 else float("nan"),
         }
 
 

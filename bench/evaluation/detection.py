@@ -95,12 +95,15 @@ def detection(known: ArrayLike, unknown: ArrayLike) -> dict[str, float]:
     Returns
     -------
     dict
-        ``auroc``, the probability that an unknown input has a higher score than a known one, a tie counting
-        one half; ``aupr_out`` and ``aupr_in``, the average precision with unknown and with known inputs as the
-        positive class; ``fpr95``, the share of known inputs taken for unknown at the strictest threshold that
-        finds 95 % of the unknown ones. ``chance_levels`` has what they are without any information.
-        If there are no known or no unknown inputs, ``auroc`` and ``fpr95`` are NaN and the areas at their
-        chance levels 0 and 1, as in scikit-learn.
+        - ``auroc``: probability that an unknown input has a higher score than a known one, where a tie
+          counts one half;
+        - ``aupr_out``, ``aupr_in``: average precision with unknown, and with known inputs as the positive
+          class;
+        - ``fpr95``: share of known inputs that are taken for unknown at the strictest threshold that finds
+          95 % of the unknown ones.
+
+        ``chance_levels`` has their values without any information. If there are no known or no unknown
+        inputs, ``auroc`` and ``fpr95`` are NaN, and the average precisions 0 and 1, as in scikit-learn.
     """
     known, unknown = np.asarray(known, dtype=np.float64), np.asarray(unknown, dtype=np.float64)
     scores = predictions(np.concatenate([known, unknown]), 1, "scores (N,)")
