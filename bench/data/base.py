@@ -199,7 +199,8 @@ class Dataset:
             its test part, on the CPU. A result depends on the parts alone: it is the same in each process and
             for each seed with these parts. Names are small letters, digits and ``_``, and not ``train``,
             ``val`` or ``test``. A function raises ``UserError`` of one line if its files are missing: which
-            set, where it was looked for, and how to get it. None by default.
+            set, where it was looked for, and how to get it. Such sets are named all the same, and left out
+            only where all sets are asked for. None by default.
         """
         return {}
 
@@ -214,7 +215,8 @@ class Dataset:
             By name, a function from a batch of stored inputs, a severity of 1 to 5 and the parts of a run to
             inputs of the same shape and dtype, on the device of the batch. What becomes of an example depends
             on the example, the severity and the training part alone, not on the other examples of the batch
-            or their order: noise is seeded from the example itself. None by default.
+            or their order: noise is seeded from the example itself. Missing files are as in ``unknown``.
+            None by default.
         """
         return {}
 
