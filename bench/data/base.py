@@ -199,8 +199,7 @@ class Dataset:
             its test part, on the CPU. A result depends on the parts alone: it is the same in each process and
             for each seed with these parts. Names are small letters, digits and ``_``, and not ``train``,
             ``val`` or ``test``. A function raises ``UserError`` of one line if its files are missing: which
-            set, where it was looked for, and how to get it. Such sets are named all the same, and left out
-            only where all sets are asked for. None by default.
+            set, where it was looked for, and how to get it. None by default.
         """
         return {}
 

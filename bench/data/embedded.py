@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from bench.data.base import Dataset, DatasetOptions, Split, Splits, Unknown
+from bench.data.base import Dataset, DatasetOptions, Shift, Split, Splits, Unknown
 from bench.data.splitting import channel_statistics, stratified
 from bench.data.unknown import altered
 from bench.data.unknown.letters import letters
@@ -71,3 +71,10 @@ class EmbeddedDataset(Dataset):
             "inverted": altered.inverted(self.top),
             **image_noise(self.top),
         }
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return corruptions made on the fly."""
+        # imported here, since it loads much of scipy, and every command imports this module
+        from bench.data.shifts.corruptions import corruptions
+
+        return corruptions(self.top)

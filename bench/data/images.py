@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 
 from bench.data.augmentation import crop_and_flip
-from bench.data.base import DATASETS, Dataset, DatasetOptions, Split, Splits, Unknown
+from bench.data.base import DATASETS, Dataset, DatasetOptions, Shift, Split, Splits, Unknown
 from bench.data.files import data_root, fetch, official_part
 from bench.data.splitting import channel_statistics, stratified
 from bench.data.unknown import altered
@@ -112,6 +112,14 @@ class ImageDataset(Dataset):
         else:
             own = {"patches_shuffled": altered.patches_shuffled(4)}
         return {**other_images(*self.others), **own, **image_noise(TOP)}
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return corruptions made on the fly, and the published ones of CIFAR-10-C and CIFAR-100-C."""
+        # imported here, since they load much of scipy, and every command imports this module
+        from bench.data.shifts.corruptions import corruptions
+        from bench.data.shifts.official import official_shifts
+
+        return {**corruptions(TOP), **official_shifts(self.name, self.source)}
 
 
 class FashionMNIST(ImageDataset):
