@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     names = parser.parse_args(argv).name
     for name in names:
         typed.check_name("dataset", name)
-    from bench.data.images import data_root, download, image_sets
+    from bench.data.files import data_root
+    from bench.data.images import download, image_sets
 
     sets = image_sets()
     for name in names:

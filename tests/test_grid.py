@@ -18,7 +18,7 @@ import pytest
 from bench import grid, run
 from bench import status as status_of
 from bench.cli.entry import entry
-from bench.data.images import data_root
+from bench.data.files import data_root
 from bench.results import claims
 from bench.results.files import shell_path
 from bench.results.store import SCHEMA, Store

@@ -15,7 +15,7 @@ import torch
 
 from bench import download
 from bench.cli.entry import entry as entry_
-from bench.data import images
+from bench.data import files
 from bench.data.augmentation import crop_and_flip
 from bench.data.base import DATASETS
 from methods.base import Task
@@ -38,9 +38,9 @@ def make(name, **options):
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered():
-    images.official_part.cache_clear()
+    files.official_part.cache_clear()
     yield
-    images.official_part.cache_clear()
+    files.official_part.cache_clear()
 
 
 # -- files that the test makes ---------------------------------------------------------------
@@ -163,9 +163,9 @@ def test_a_damaged_file_counts_as_missing(svhn, tmp_path):
 
 def test_data_lie_where_the_variable_says_or_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_DATA_ROOT", str(tmp_path))
-    assert images.data_root() == tmp_path
+    assert files.data_root() == tmp_path
     monkeypatch.delenv("BENCH_DATA_ROOT")
-    assert images.data_root() == Path.home() / ".cache" / "ssvi-bench" / "data"
+    assert files.data_root() == Path.home() / ".cache" / "ssvi-bench" / "data"
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def called(*arguments):
 def test_what_is_there_already_is_not_fetched_again(cifar100, capsys, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", None)  # whoever fetches fails
     assert called("cifar100") == 0
-    assert capsys.readouterr().out == f"cifar100: in {images.data_root()}\n"
+    assert capsys.readouterr().out == f"cifar100: in {files.data_root()}\n"
 
 
 def test_a_set_that_cannot_be_fetched_is_one_line(tmp_path, monkeypatch, capsys):
@@ -197,7 +197,8 @@ def test_a_set_that_cannot_be_fetched_is_one_line(tmp_path, monkeypatch, capsys)
 def test_only_image_sets_are_fetched(capsys):
     assert called("digits") == 2
     assert (
-        "unknown image set 'digits'; valid: cifar10, cifar100, fashion_mnist, svhn" in capsys.readouterr().err
+        "unknown image set 'digits'; valid: cifar10, cifar100, fashion_mnist, kmnist, mnist, svhn"
+        in capsys.readouterr().err
     )
 
 
@@ -266,7 +267,7 @@ def test_training_is_augmented_and_evaluation_is_not(svhn):
 def test_the_task_is_known_without_the_data(options, refit, svhn, monkeypatch):
     """What a plan is made from is what the loaded data will say."""
     dataset = make("svhn", **options)
-    whole = images.official_part("svhn", "SVHN", True)
+    whole = files.official_part("svhn", "SVHN", True)
     monkeypatch.setattr(type(dataset), "images", len(whole))
     splits = dataset.parts(generator(), refit)
     loaded = Task(tuple(splits.train.inputs.shape[1:]), splits.classes, len(splits.train))

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
-from bench.data import fashion_mnist_sample, images
+from bench.data import fashion_mnist_sample, files
 from bench.data.base import DATASETS
 from methods.core.errors import UserError
 from methods.core.options import parse
@@ -57,7 +57,7 @@ def test_sizes_are_options_with_bounds():
 
 def test_it_is_the_first_hundred_training_images_of_each_class():
     with image_files.needed():
-        official = images.official_part("fashion_mnist", "FashionMNIST", True)
+        official = files.official_part("fashion_mnist", "FashionMNIST", True)
     rows = torch.cat([(official.labels == label).nonzero()[:100, 0] for label in range(10)])
     sample = fashion_mnist_sample.FashionMNISTSample().examples()
     assert torch.equal(sample.inputs, official.inputs[rows])

@@ -18,7 +18,7 @@ from torch import nn
 
 from bench import grid, run
 from bench.cli.describe_plan import describe_plan
-from bench.data import images
+from bench.data import files
 from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.experiment import preflight, problem, recipes
 from bench.experiment.settings import Evaluation, Training, nest
@@ -860,10 +860,10 @@ def real_recipes(monkeypatch, toy_recipes):
 def no_images(tmp_path, monkeypatch):
     """A machine on which only the data set digits exists."""
     monkeypatch.setenv("BENCH_DATA_ROOT", str(tmp_path))
-    for cache in (images.official_part, problem._load):
+    for cache in (files.official_part, problem._load):
         cache.cache_clear()
     yield
-    for cache in (images.official_part, problem._load):
+    for cache in (files.official_part, problem._load):
         cache.cache_clear()
 
 

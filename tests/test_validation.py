@@ -327,3 +327,60 @@ def test_a_run_on_parts_that_share_rows_is_warned_of_once(tmp_path, monkeypatch,
     assert run.main(["--set", *arguments]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
     assert len(lines) == 1 and "test: all 30 rows are also in train" in lines[0]
+
+
+class Beside(Table):
+    """A table that has an unknown set and a shift."""
+
+    name = "suspect_beside"
+
+    def unknown(self):
+        return {"far": lambda splits: splits.test.inputs + 100}
+
+    def shifts(self):
+        return {"added": lambda batch, severity, splits: batch + severity * splits.std}
+
+
+def test_a_data_set_has_no_unknown_sets_and_no_shifts_unless_it_says_so():
+    assert Table().unknown() == {} == Table().shifts()
+    table, splits = Beside(), parts(lambda splits: splits)
+    found = table.unknown()["far"](splits)
+    validation.require_unknown("suspect_beside", "far", found, splits)
+    assert torch.equal(found, splits.test.inputs + 100)
+    batch = splits.test.inputs[:4]
+    shifted = table.shifts()["added"](batch, 3, splits)
+    validation.require_shifted("suspect_beside", "added", shifted, batch)
+    assert torch.equal(shifted, batch + 3 * splits.std)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda x: x.numpy(), "inputs are of type ndarray; they must be a tensor"),
+        (
+            lambda x: x.double(),
+            "inputs are torch.float64 of shape (15, 5), not torch.float32 of shape ({}, 5)",
+        ),
+        (lambda x: x[:, :4], "inputs are torch.float32 of shape (15, 4), not torch.float32 of shape ({}, 5)"),
+        (lambda x: x.sum(), "inputs are torch.float32 of shape (), not torch.float32 of shape ({}, 5)"),
+        (lambda x: x / 0, "inputs[0, 0] is "),
+    ],
+)
+def test_inputs_beside_the_test_part_must_be_like_it(change, line):
+    splits = parts(lambda splits: splits)
+    found = change(splits.test.inputs)
+    with pytest.raises(UserError) as unknown:
+        validation.require_unknown("suspect", "far", found, splits)
+    assert str(unknown.value).startswith(f"data set suspect: unknown set far: {line.format('M')}")
+    with pytest.raises(UserError) as shifted:
+        validation.require_shifted("suspect", "added", found, splits.test.inputs)
+    assert str(shifted.value).startswith(f"data set suspect: shift added: {line.format(15)}")
+
+
+def test_an_unknown_set_has_inputs_and_a_shifted_batch_its_own_number():
+    splits = parts(lambda splits: splits)
+    validation.require_unknown("suspect", "far", splits.test.inputs[:7], splits)
+    with pytest.raises(UserError, match="unknown set far: has no inputs"):
+        validation.require_unknown("suspect", "far", splits.test.inputs[:0], splits)
+    with pytest.raises(UserError, match=r"of shape \(7, 5\), not torch.float32 of shape \(15, 5\)"):
+        validation.require_shifted("suspect", "added", splits.test.inputs[:7], splits.test.inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -68,6 +69,14 @@ class Splits:
         inputs = torch.cat([self.train.inputs, self.val.inputs])
         labels = torch.cat([self.train.labels, self.val.labels])
         return replace(self, train=Split(inputs, labels), val=None)
+
+
+#: Makes inputs that belong to no class: from a run's parts to stored inputs (M, ...), on the CPU.
+Unknown = Callable[[Splits], torch.Tensor]
+#: Shifts a batch of stored inputs: from the batch, a severity and a run's parts to inputs of the same shape.
+Shift = Callable[[torch.Tensor, int, Splits], torch.Tensor]
+#: The severities of a shift, from mild to strong.
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,38 @@ class Dataset:
         """
         # uint8 minus float32 is float32, so that no separate conversion is needed
         return (inputs - splits.mean) / splits.std
+
+    def unknown(self) -> Mapping[str, Unknown]:
+        """Return the sets of inputs that belong to no class, on which a network should be unsure.
+
+        A call of ``unknown`` reads no files; its functions do.
+
+        Returns
+        -------
+        mapping
+            By name, a function from the parts of a run to stored inputs (M, ...) of the shape and dtype of
+            its test part, on the CPU. A result depends on the parts alone: it is the same in each process and
+            for each seed with these parts. Names are small letters, digits and ``_``, and not ``train``,
+            ``val`` or ``test``. A function raises ``UserError`` of one line if its files are missing: which
+            set, where it was looked for, and how to get it. None by default.
+        """
+        return {}
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return the ways in which test inputs can be shifted while their labels stay right.
+
+        A call of ``shifts`` reads no files; its functions may.
+
+        Returns
+        -------
+        mapping
+            By name, a function from a batch of stored inputs, a severity of 1 to 5 and the parts of a run to
+            inputs of the same shape and dtype, on the device of the batch. What becomes of an example depends
+            on the example, the severity and the training part alone, not on the other examples of the batch
+            or their order: noise is seeded from the example itself. Missing files are as in ``unknown``.
+            None by default.
+        """
+        return {}
 
 
 DATASETS: Registry[Dataset] = Registry("data set", "bench.data", Dataset, "ssvi_bench.datasets")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.base import Split
+from bench.data.base import Split, Splits, Unknown
 from bench.data.embedded import EmbeddedDataset, EmbeddedOptions
 from methods.core.errors import UserError
 from methods.core.options import option
 
 _FILE = "datasets/data/digits.csv.gz"
+_HELD_OUT = 9
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,33 @@ class Digits(EmbeddedDataset):
 
     name = "digits"
     Options = DigitsOptions
+    size, top = 8, 16
 
     def examples(self) -> Split:
         """Return the 1,797 scans in scikit-learn's order."""
         return _examples()
+
+
+class DigitsWithout9(Digits):
+    """The digits 0 to 8 of the set ``digits``; the 180 nines are inputs of a class that is not learned."""
+
+    name = "digits_without_9"
+    classes = 9
+
+    def examples(self) -> Split:
+        """Return the 1,617 scans of the other digits in scikit-learn's order."""
+        whole = _examples()
+        kept = whole.labels != _HELD_OUT
+        return Split(whole.inputs[kept], whole.labels[kept])
+
+    def unknown(self) -> Mapping[str, Unknown]:
+        """Return the nines, and the unknown sets of ``digits``."""
+        return {"digit_9": _held_out, **super().unknown()}
+
+
+def _held_out(splits: Splits) -> torch.Tensor:
+    whole = _examples()
+    return whole.inputs[whole.labels == _HELD_OUT]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.base import Split
+from bench.data.base import Split, Unknown
 from bench.data.embedded import EmbeddedDataset, EmbeddedOptions
+from bench.data.unknown import altered
 from methods.core.options import option
 
 #: One picture of ten rows of a hundred images. Row k has, from the left, the first hundred images of class k
@@ -35,10 +37,15 @@ class FashionMNISTSample(EmbeddedDataset):
 
     name = "fashion_mnist_sample"
     Options = FashionMNISTSampleOptions
+    size = 28
 
     def examples(self) -> Split:
         """Return the 1,000 images, sorted by class."""
         return _examples()
+
+    def unknown(self) -> Mapping[str, Unknown]:
+        """Return the unknown sets of embedded data sets, and the test images rotated."""
+        return {"rotated": altered.rotated, **super().unknown()}
 
 
 @cache

@@ -1,27 +1,29 @@
-"""Read the usual image sets through torchvision: Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN.
+"""Read the usual image sets: MNIST and its relatives, CIFAR-10, CIFAR-100, SVHN.
 
-Images are kept as uint8 tensors on the device of the run. They are read from the folder in the environment
-variable ``BENCH_DATA_ROOT``, or from ``~/.cache/ssvi-bench/data``; ``python -m bench.download`` puts them
-there.
+Images are kept as uint8 tensors on the device of the run. ``bench.data.files`` says where they are read from.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 
 from bench.data.augmentation import crop_and_flip
-from bench.data.base import DATASETS, Dataset, DatasetOptions, Split, Splits
+from bench.data.base import DATASETS, Dataset, DatasetOptions, Shift, Split, Splits, Unknown
+from bench.data.files import data_root, fetch, official_part
 from bench.data.splitting import channel_statistics, stratified
+from bench.data.unknown import altered
+from bench.data.unknown.noise import image_noise
+from bench.data.unknown.other_images import other_images
 from methods.base import Task
 from methods.core.errors import UserError
 from methods.core.options import option
+
+#: The largest value of a pixel.
+TOP = 255
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class ImageDataset(Dataset):
     padding: ClassVar[int] = 4
     #: Whether augmentation mirrors half of the images.
     flip: ClassVar[bool] = True
+    #: Other collections of images that have none of its classes; see ``bench.data.unknown.other_images``.
+    others: ClassVar[tuple[str, ...]] = ()
 
     def task(self, refit: bool = False) -> Task:
         """Return shape, classes and number of training examples, from the sizes of the official parts.
@@ -72,10 +76,7 @@ class ImageDataset(Dataset):
         UserError
             Files are missing, or the options ask for more examples than there are.
         """
-        whole, test = (
-            official_part(self.name, self.source, True),
-            official_part(self.name, self.source, False),
-        )
+        whole, test = (official_part(self.name, self.source, train) for train in (True, False))
         self._require(len(whole))
         val, rest = stratified(whole.labels, (self.options.val,), split)
         if self.options.train:
@@ -104,6 +105,22 @@ class ImageDataset(Dataset):
             inputs = crop_and_flip(inputs, self.padding, self.flip, augmentation)
         return super().prepare(inputs, splits, augmentation)
 
+    def unknown(self) -> Mapping[str, Unknown]:
+        """Return other collections, the set's own test images altered, and noise."""
+        if self.shape[0] == 1:
+            own = {"rotated": altered.rotated, "inverted": altered.inverted(TOP)}
+        else:
+            own = {"patches_shuffled": altered.patches_shuffled(4)}
+        return {**other_images(*self.others), **own, **image_noise(TOP)}
+
+    def shifts(self) -> Mapping[str, Shift]:
+        """Return corruptions made on the fly, and the published ones of CIFAR-10-C and CIFAR-100-C."""
+        # imported here, since they load much of scipy, and every command imports this module
+        from bench.data.shifts.corruptions import corruptions
+        from bench.data.shifts.official import official_shifts
+
+        return {**corruptions(TOP), **official_shifts(self.name, self.source)}
+
 
 class FashionMNIST(ImageDataset):
     """Clothes in grey, 28x28, ten classes (Xiao, Rasul and Vollgraf 2017); MIT licence."""
@@ -113,6 +130,31 @@ class FashionMNIST(ImageDataset):
     shape = (1, 28, 28)
     images = 60_000
     padding = 2
+    others = ("mnist", "kmnist")
+
+
+class MNIST(ImageDataset):
+    """Handwritten digits in grey, 28x28, ten classes (LeCun et al. 1998); never mirrored."""
+
+    name = "mnist"
+    source = "MNIST"
+    shape = (1, 28, 28)
+    images = 60_000
+    padding = 2
+    flip = False
+    others = ("fashion_mnist", "kmnist")
+
+
+class KMNIST(ImageDataset):
+    """Handwritten Japanese characters in grey, 28x28, ten classes (Clanuwat et al. 2018); never mirrored."""
+
+    name = "kmnist"
+    source = "KMNIST"
+    shape = (1, 28, 28)
+    images = 60_000
+    padding = 2
+    flip = False
+    others = ("fashion_mnist", "mnist")
 
 
 class CIFAR10(ImageDataset):
@@ -120,6 +162,7 @@ class CIFAR10(ImageDataset):
 
     name = "cifar10"
     source = "CIFAR10"
+    others = ("cifar100", "svhn", "svhn_sample", "dtd", "dtd_sample", "mnist")
 
 
 class CIFAR100(ImageDataset):
@@ -128,6 +171,7 @@ class CIFAR100(ImageDataset):
     name = "cifar100"
     source = "CIFAR100"
     classes = 100
+    others = ("cifar10", "svhn", "svhn_sample", "dtd", "dtd_sample", "mnist")
 
 
 class SVHN(ImageDataset):
@@ -137,25 +181,7 @@ class SVHN(ImageDataset):
     source = "SVHN"
     images = 73_257
     flip = False
-
-
-def data_root() -> Path:
-    """Return the folder of image sets: ``BENCH_DATA_ROOT``, or ``~/.cache/ssvi-bench/data``."""
-    return Path(os.path.expanduser(os.environ.get("BENCH_DATA_ROOT") or "~/.cache/ssvi-bench/data"))
-
-
-def fetch(source: str, train: bool, download: bool) -> Any:
-    """Open one part of torchvision's data set ``source`` and verify its files.
-
-    Raises
-    ------
-    RuntimeError
-        Files are missing or damaged, and ``download`` is false.
-    """
-    import torchvision.datasets  # imported here since it takes seconds
-
-    part = {"split": "train" if train else "test"} if source == "SVHN" else {"train": train}
-    return getattr(torchvision.datasets, source)(data_root(), download=download, **part)
+    others = ("cifar10", "cifar100", "dtd", "dtd_sample")
 
 
 def image_sets() -> dict[str, type[ImageDataset]]:
@@ -174,28 +200,3 @@ def download(dataset: type[ImageDataset]) -> None:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         where = data_root()
         raise UserError(f"data set {dataset.name}: cannot be downloaded to {where}: {first}") from None
-
-
-@cache
-def official_part(name: str, source: str, train: bool) -> Split:
-    """Load the official training or test part in the order of its files: uint8 (N, C, H, W), int64 labels.
-
-    Raises
-    ------
-    UserError
-        Files are missing or damaged.
-    """
-    try:
-        found = fetch(source, train, download=False)
-    except RuntimeError:
-        raise UserError(
-            f"data set {name}: missing or incomplete in {data_root()}; python -m bench.download {name} gets "
-            "it, or set BENCH_DATA_ROOT to the folder that has it"
-        ) from None
-    images = torch.as_tensor(np.asarray(found.data))
-    if source == "FashionMNIST":
-        images = images.unsqueeze(1)
-    elif source != "SVHN":  # CIFAR stores channels last
-        images = images.permute(0, 3, 1, 2)
-    labels = found.labels if source == "SVHN" else found.targets
-    return Split(images.contiguous(), torch.as_tensor(np.asarray(labels)).long())

@@ -228,6 +228,64 @@ def require_prepared_batch(
     _require_finite(place, "prepared inputs", found, "mend prepare, or the statistics that it uses")
 
 
+def require_unknown(name: str, chosen: str, found: Any, splits: Splits) -> None:
+    """Check the inputs of an unknown set.
+
+    Parameters
+    ----------
+    name, chosen
+        Names of the data set and of its unknown set, for messages.
+    found
+        What the function of ``Dataset.unknown`` returned.
+    splits
+        The parts of the data set.
+
+    Raises
+    ------
+    UserError
+        They are not finite inputs (M, ...) of the shape and dtype of the test part, or there are none.
+    """
+    place = f"{name}: unknown set {chosen}"
+    _require_like(place, found, splits.test.inputs, "M")
+    if len(found) == 0:
+        raise _fault(place, "has no inputs")
+    _require_finite(place, "inputs", found, "drop such inputs")
+
+
+def require_shifted(name: str, chosen: str, found: Any, batch: torch.Tensor) -> None:
+    """Check a shifted batch.
+
+    Parameters
+    ----------
+    name, chosen
+        Names of the data set and of the shift, for messages.
+    found
+        What the function of ``Dataset.shifts`` returned.
+    batch
+        The batch that it was given.
+
+    Raises
+    ------
+    UserError
+        It is not finite, or has not the shape and dtype of the batch.
+    """
+    place = f"{name}: shift {chosen}"
+    _require_like(place, found, batch, len(batch))
+    _require_finite(place, "inputs", found, "a shift must keep inputs finite")
+
+
+def _require_like(place: str, found: Any, stored: torch.Tensor, count: int | str) -> None:
+    """Raise a ``UserError`` unless ``found`` has examples like those of ``stored``, and ``count`` of them."""
+    if not isinstance(found, torch.Tensor):
+        raise _fault(place, f"inputs are of type {type(found).__name__}; they must be a tensor")
+    example, size = tuple(stored.shape[1:]), tuple(found.shape[:1])
+    right = (tuple(found.shape[1:]), found.dtype) == (example, stored.dtype) and size != ()
+    if not right or (isinstance(count, int) and size != (count,)):
+        wanted = ", ".join(map(str, (count, *example)))
+        given = f"{found.dtype} of shape {tuple(found.shape)}"
+        raise _fault(place, f"inputs are {given}, not {stored.dtype} of shape ({wanted}) as stored ones")
+
+
 def warnings(name: str, splits: Splits) -> list[str]:
     """Return one line for each thing that is suspicious, but may be meant.
 

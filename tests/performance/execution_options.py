@@ -32,7 +32,8 @@ import torch
 from _options import parsed
 
 from bench.data.base import DATASETS, Split, Splits
-from bench.data.images import CIFAR10, ImageOptions, data_root
+from bench.data.files import data_root
+from bench.data.images import CIFAR10, ImageOptions
 from bench.experiment.execution import Execution, resolve_device
 from bench.experiment.problem import make_problem
 from bench.experiment.settings import nest

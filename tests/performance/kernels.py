@@ -534,7 +534,7 @@ def training_section(rounds: int) -> list[dict[str, Any]]:
     """Fashion-MNIST to the end, sparse beside dense execution, through ``bench.run``."""
     import tempfile
 
-    from bench.data.images import data_root
+    from bench.data.files import data_root
     from bench.experiment.execution import Execution
     from bench.results.store import Store
     from bench.runner.execute import execute
