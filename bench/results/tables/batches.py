@@ -123,7 +123,7 @@ def _parse(
     runs: Mapping[str, Stored],
 ) -> tuple[dict[str, pa.Table], dict[str, dict[str, Any]], dict[str, str]]:
     """Parse the long tables of several runs, their columns in ``runs``, and the reasons of broken runs."""
-    results = parse_results({i: run.results for i, run in runs.items() if run.results is not None})
+    results = parse_results({run_id: run.results for run_id, run in runs.items() if run.results})
     tables, broken = dict(results.tables), dict(results.broken)
     for name in LINES:
         tables[name], reasons = parse_lines({run_id: run.lines[name] for run_id, run in runs.items()}, name)

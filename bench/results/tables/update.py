@@ -37,7 +37,7 @@ FILE = ".collected.parquet"
 _LOCK = ".collecting"
 #: Modules that decide how a run folder is read or stored; the tables are made anew when one of them changes.
 _DECIDING = (
-    *("files", "run_folder"),
+    *("beside", "files", "run_folder"),
     *("tables/arrow", "tables/batches", "tables/build", "tables/metrics_reader", "tables/parquet"),
     *("tables/run_reader", "tables/update"),
 )
@@ -267,7 +267,10 @@ def _stamps(where: Path, folders: Sequence[RunFolder]) -> dict[str, str]:
 
 
 def _stamp(path: Path) -> tuple[str, int]:
-    """Return the stamp of a run's folder, and the time in nanoseconds at which a file of it last changed."""
+    """Return the stamp of a run's folder, and the time in nanoseconds at which a file of it last changed.
+
+    The stamp of its status stands for files of evaluation sets, which are written once, before the status.
+    """
     # plain strings, which are fast: this is done for every file of every run
     place, parts, changed = str(path), [], 0
     for name in ("", *FILES):
