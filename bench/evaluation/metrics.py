@@ -70,12 +70,27 @@ def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         right or all are wrong.
     """
     log_probs = predictions(log_probs, 3, "log probabilities (S, N, C)")
-    averaged = log_mean_exp(log_probs)
+    return averaged_summary(log_mean_exp(log_probs), *entropies(log_probs), labels)
+
+
+def averaged_summary(
+    averaged: Array, entropy: Array, information: Array, labels: ArrayLike
+) -> dict[str, float]:
+    """Compute every metric of a predictor, as ``summary`` does, from what is left of its draws.
+
+    Parameters
+    ----------
+    averaged
+        Log of the averaged probabilities (N, C).
+    entropy, information
+        Predictive entropy and mutual information (N,), as ``entropies`` returns them.
+    labels
+        Integer labels (N,).
+    """
     labels = labels_of(labels, averaged)
     probs = np.exp(averaged)
     confidence, correct = top_label(probs, labels)
     of_label = np.take_along_axis(averaged, labels[:, None], axis=1)
-    entropy, information = entropies(log_probs)
     return {
         "accuracy": float(correct.mean()),
         "nll": float(-of_label.mean()),
@@ -168,7 +183,12 @@ def selective(probs: ArrayLike, labels: ArrayLike) -> list[dict[str, float]]:
     Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, 2017.
     """
     probs = predictions(probs, 2, "probabilities (N, C)")
-    risks = _risks(*top_label(probs, labels_of(labels, probs)))
+    return risk_coverage(*top_label(probs, labels_of(labels, probs)))
+
+
+def risk_coverage(confidence: Array, correct: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Compute the rows of ``selective`` from the confidence (N,) of predictions and which are right."""
+    risks = _risks(confidence, correct)
     taken = [-(-len(risks) * part // COVERAGES) for part in range(1, COVERAGES + 1)]
     return [
         {"coverage": part / COVERAGES, "risk": float(risks[count - 1])}

@@ -40,7 +40,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.experiment.notation import parse_seeds, show
-from bench.experiment.settings import flatten, locate, open_sections, section_keys, valid_keys
+from bench.experiment.settings import APART, flatten, locate, open_sections, section_keys, valid_keys
 from bench.experiment.spec import RunSpec
 from bench.planning.plan import Draft, canonical
 from bench.planning.search_space import Range, parse_range
@@ -411,7 +411,8 @@ def _reported(
 
 
 def _start(draft: Draft, spec: RunSpec, pinned: Mapping[str, Any], search: Search) -> RunSpec:
-    found = spec.replaced(pinned, f"{search.where}: search: at")
+    plain = dict.fromkeys(APART, ())  # a trial is judged on validation data alone
+    found = spec.replaced({**plain, **pinned}, f"{search.where}: search: at")
     return canonical(found, draft.where)[0].with_seed(search.seeds[0])
 
 
