@@ -153,7 +153,11 @@ def _add_scaled(
 
 
 def scaled_scores(
-    log_probs: np.ndarray, labels: np.ndarray, applied: float | np.ndarray, spread: float
+    log_probs: np.ndarray,
+    labels: np.ndarray,
+    applied: float | np.ndarray,
+    spread: float,
+    bins: int = calibration.BINS,
 ) -> dict[str, float]:
     """Compute the metrics of a predictor with temperature scaling.
 
@@ -165,8 +169,11 @@ def scaled_scores(
         Labels (N,).
     applied, spread
         The T that scaled them, one or one for each example, and its standard error.
+    bins
+        Number of bins of calibration errors and of the parts of the Brier score.
     """
-    scores = metrics.summary(log_probs[None], labels)
+    averaged = metrics.log_mean_exp(log_probs[None])
+    scores = metrics.averaged_summary(averaged, *metrics.entropies(log_probs[None]), labels, bins)
     # mutual information needs draws, which a rescaled average does not have
     scores = {name: value for name, value in scores.items() if not name.startswith("mutual_information")}
     return scores | {"temperature": float(np.mean(applied)), "temperature_spread": spread}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.evaluation.calibration import (
+    BINS,
     adaptive_ece,
     brier_parts,
     classwise_ece,
@@ -74,7 +75,7 @@ def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 
 
 def averaged_summary(
-    averaged: Array, entropy: Array, information: Array, labels: ArrayLike
+    averaged: Array, entropy: Array, information: Array, labels: ArrayLike, bins: int = BINS
 ) -> dict[str, float]:
     """Compute every metric of a predictor, as ``summary`` does, from what is left of its draws.
 
@@ -86,6 +87,8 @@ def averaged_summary(
         Predictive entropy and mutual information (N,), as ``entropies`` returns them.
     labels
         Integer labels (N,).
+    bins
+        Number of bins of calibration errors and of the parts of the Brier score.
     """
     labels = labels_of(labels, averaged)
     probs = np.exp(averaged)
@@ -95,11 +98,11 @@ def averaged_summary(
         "accuracy": float(correct.mean()),
         "nll": float(-of_label.mean()),
         "brier": float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean()),
-        "ece": ece(probs, labels),
-        "ece_null": ece_null(confidence),
-        "ece_marginal_l2": marginal_l2(probs, labels),
-        "ece_adaptive": adaptive_ece(probs, labels),
-        "ece_classwise": classwise_ece(probs, labels),
+        "ece": ece(probs, labels, bins),
+        "ece_null": ece_null(confidence, bins),
+        "ece_marginal_l2": marginal_l2(probs, labels, bins),
+        "ece_adaptive": adaptive_ece(probs, labels, bins),
+        "ece_classwise": classwise_ece(probs, labels, bins),
         "ece_signed": signed_ece(probs, labels),
         "entropy": float(entropy.mean()),
         "mutual_information": float(information.mean()),
@@ -110,7 +113,7 @@ def averaged_summary(
         "mutual_information_wrong": _mean(information[~correct]),
         "error_auroc": auroc(entropy, ~correct),
         "aurc": float(_risks(confidence, correct).mean()),
-    } | {f"brier_{name}": value for name, value in brier_parts(probs, labels)._asdict().items()}
+    } | {f"brier_{name}": value for name, value in brier_parts(probs, labels, bins)._asdict().items()}
 
 
 def entropies(log_probs: ArrayLike) -> tuple[Array, Array]:

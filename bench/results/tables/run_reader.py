@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from bench.results.run_folder import RUN_ID, RunFolder, status_of
 from bench.results.tables.arrow import LONGEST, checked
 from bench.results.tables.columns import kinds
 
+#: Makes the metrics of a finished run again: from its folder and ``metrics.json`` to such a document.
+Renewed = Callable[[RunFolder, bytes], bytes]
 #: Version of the format of ``spec.json``.
 SPEC_SCHEMA = 1
 #: Tables that a run stores as files of JSON lines.
@@ -122,8 +124,15 @@ class Stored:
     lines: dict[str, bytes]
 
 
-def read_run(folder: RunFolder) -> Stored:
+def read_run(folder: RunFolder, renewed: Renewed | None = None) -> Stored:
     """Read everything in ``folder`` that tables are made of; a missing folder is a pending run.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    renewed
+        Makes the metrics of a finished run again, from its folder and ``metrics.json``; None keeps them.
 
     Raises
     ------
@@ -145,6 +154,8 @@ def read_run(folder: RunFolder) -> Stored:
             _check_digests(written, blobs | sets)
         else:
             _document(blobs, "metrics")
+        if done and renewed is not None and blobs["metrics.json"] is not None:
+            blobs["metrics.json"] = renewed(folder, blobs["metrics.json"])
         facts = _facts(folder.run_id, status, documents)
     except RecursionError:
         raise StoreError("a document is nested too deeply") from None
