@@ -13,6 +13,7 @@ from methods.core.errors import unknown
 VERBS = {
     "run": "train and score one run in this process",
     "grid": "run a suite: all its runs that are not done yet",
+    "evaluate": "evaluate finished runs on sets beside their test part, without training",
     "status": "show the progress of the runs in a results folder",
     "logs": "show the status of one run, why it failed, and its logs",
     "cancel": "cancel running and waiting runs",

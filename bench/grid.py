@@ -138,7 +138,7 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     say(console, f"tables in {store.root / plan.suite}: {', '.join(path.name for path in paths.values())}")
     print_best(console, mine, plan.rank_by or SCORES[0])
     print_next(console, mine, plan.suite, plan.scale, results)
-    return FAILED if (mine["status"] != "done").any() else 0
+    return FAILED if (mine["status"] != "done").any() or not computed.evaluated else 0
 
 
 if __name__ == "__main__":

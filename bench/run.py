@@ -16,6 +16,7 @@ from bench.cli import arguments as cli
 from bench.cli import typed
 from bench.cli.entry import BAD_INPUT, entry
 from bench.results import claims
+from bench.results.beside import document, evaluated, unevaluated
 from bench.results.files import printable
 from bench.results.run_folder import RunFolder
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     typed.check(arguments)
     from bench.cli import describe_run
-    from bench.experiment import preflight
+    from bench.experiment import beside, preflight
     from bench.runner import single
     from bench.runner.execute import execute
 
@@ -57,6 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     else:
         with claims.held(claim), _signals() as heard:
             outcome = execute(spec, store, execution, lambda: heard and f"stopped by {heard[0].name}")
+        if outcome != "done" and folder.is_done():
+            print(
+                f"{spec.run_id} is trained; its evaluation was stopped; the same command goes on from there"
+            )
+            return 128 + heard[0] if heard else 1
         if outcome != "done":
             told = folder.read("status") or {}
             print(f"{spec.run_id} {outcome}: {told.get('error')}")
@@ -65,7 +71,10 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"at {where}; the same command goes on from there")
             return 128 + heard[0] if heard else 1  # a shell's status after a signal
     print_scores(folder)
-    return 0
+    failures = unevaluated(folder, beside.wanted(spec))
+    for key, reason in failures.items():
+        print(f"not evaluated on {key}: {printable(reason)}")
+    return 1 if failures else 0
 
 
 @contextmanager
@@ -105,6 +114,8 @@ def print_scores(folder: RunFolder) -> None:
     for line in lines:
         print(" ", *(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
     print(f"all metrics of all stages: {printable(str(folder.path / 'metrics.json'))}")
+    if sets := evaluated(folder.read("status") or {}):
+        print(f"evaluated beside the test part on {', '.join(sets)}: {document('SET')} in the same folder")
 
 
 if __name__ == "__main__":

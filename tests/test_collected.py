@@ -75,9 +75,9 @@ def reads(monkeypatch):
     found = []
     read = update.read
 
-    def recorded(folders):
+    def recorded(folders, renewed=None):
         found.extend(folder.run_id for folder in folders)
-        return read(folders)
+        return read(folders, renewed)
 
     monkeypatch.setattr(update, "read", recorded)
     return found
@@ -183,7 +183,7 @@ def test_only_the_runs_that_changed_are_read(tmp_path, reads, monkeypatch):
     before = made(store)
     store.update_tables(SUITE)
     assert (reads, made(store)) == ([], before)
-    store.update_tables(SUITE, recompute=True)
+    store.update_tables(SUITE, as_it_is)
     assert len(reads) == len(EVERY)
 
 
@@ -344,9 +344,14 @@ def test_what_was_abandoned_is_removed(tmp_path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def as_it_is(folder, document):
+    """Keep the metrics of every run, and read all runs again for it."""
+    return document
+
+
 def _collect_often(root, times):
     for _ in range(times):
-        Store(root).update_tables(SUITE, recompute=True)
+        Store(root).update_tables(SUITE, as_it_is)
 
 
 def test_several_collects_at_once_do_no_harm(tmp_path):
@@ -372,7 +377,7 @@ def test_a_collect_that_is_killed_leaves_tables_that_can_be_read(tmp_path):
     store = grid(tmp_path / "results")
     store.update_tables(SUITE)
     code = "import sys; from bench.results.store import Store\nprint(flush=True)\n"
-    code += "while 1: Store(sys.argv[1]).update_tables(sys.argv[2], True)"
+    code += "while 1: Store(sys.argv[1]).update_tables(sys.argv[2], lambda run, found: found)"
     for number in range(12):
         line = [sys.executable, "-c", code, str(store.root), SUITE]
         with subprocess.Popen(line, stdout=subprocess.PIPE) as process:

@@ -312,7 +312,7 @@ def test_the_stored_plan(write):
     }
     assert [cell["run_id"] for cell in cells] == [cell.spec.run_id for cell in plan.cells]
     assert {key for cell in cells for key in cell} == {
-        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of", "tuned", "origins",
+        "run_id", "config_id", "label", "recipe", "labels", "omitted", "alias_of", "tuned", "origins", "sets",
     }  # fmt: skip
     assert len({cell["config_id"] for cell in cells}) == 8
     assert [cell["run_id"] for cell in cells if cell["omitted"] is None] == [

@@ -544,6 +544,7 @@ def test_a_line_of_note_reads_quickly_as_it_reads_slowly(line):
 
 
 def assert_results_quick_are_slow(blobs):
+    blobs = {run_id: blob if isinstance(blob, tuple) else (blob,) for run_id, blob in blobs.items()}
     quick = parse_results(blobs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.results.tables.metrics_reader.parse_lists", lambda *_: None)
@@ -618,13 +619,13 @@ def test_what_averaging_gains_is_the_mean_network_minus_the_samples(end):
             ("mean", "val", "nll", 9.0),
         ]
     ]
-    view = parse_results({"0" * 12: json.dumps({"metrics": rows}).encode() + end}).views["0" * 12]
+    view = parse_results({"0" * 12: [json.dumps({"metrics": rows}).encode() + end]}).views["0" * 12]
     assert (view["nll"], view["posterior_gain_nll"], view["posterior_gain_ece"]) == (0.5, 0.25, -0.125)
 
 
 def test_results_of_a_run_are_quick_to_read():
     blob = json.dumps(run_files(config())["metrics"]).encode() + b"\n"
-    assert arrow.parse_lists({"0" * 12: blob}, LISTS) is not None
+    assert arrow.parse_lists({"0" * 12: [blob]}, LISTS) is not None
 
 
 def test_lines_of_a_run_are_quick_to_read():

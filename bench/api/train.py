@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.api.execution import execution_of, plain
 from bench.api.tables import described
+from bench.experiment.beside import wanted
 from bench.experiment.execution import on_this_machine
 from bench.experiment.notation import show
 from bench.experiment.spec import RunSpec
 from bench.reporting.collecting import criterion_styles, method_styles
 from bench.results import claims
+from bench.results.beside import unevaluated
 from bench.results.plans import Planned
 from bench.results.store import Store
 from bench.results.tables import build
@@ -180,5 +182,7 @@ def train(
         if outcome != "done":
             told = store.run(spec.run_id).read("status") or {}
             raise RunFailed(spec.run_id, outcome, str(told.get("error")))
+    for key, reason in unevaluated(store.run(spec.run_id), wanted(spec)).items():
+        print(f"run {spec.run_id}: not evaluated on {key}: {reason}", file=sys.stderr)
     label = " ".join([method, *(f"{key}={show(value)}" for key, value in settings.items())])
     return Run(spec, store, label)

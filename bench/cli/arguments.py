@@ -108,8 +108,11 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_launching(parser: argparse.ArgumentParser) -> None:
-    """Add arguments that say where runs are computed, how many at once, and which are repeated."""
+def add_launching(parser: argparse.ArgumentParser, trains: bool = True) -> None:
+    """Add arguments that say where runs are computed, how many at once, and which are repeated.
+
+    A command that trains nothing has no ``--force``, which would train runs again.
+    """
     parser.add_argument(
         "--executor",
         choices=("local", "inline", "slurm"),
@@ -130,8 +133,12 @@ def add_launching(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="options of SLURM jobs: slurm/NAME.yaml, or a path; change keys by --set slurm.KEY=VALUE",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="compute failed runs again")
-    parser.add_argument("--force", action="store_true", help="compute all runs again; set old results aside")
+    again = "compute failed runs again, and try failed evaluation sets again"
+    parser.add_argument("--retry-failed", action="store_true", help=again)
+    parser.set_defaults(force=False)
+    if trains:
+        help_ = "compute all runs again; set old results aside"
+        parser.add_argument("--force", action="store_true", help=help_)
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:

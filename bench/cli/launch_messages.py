@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -47,6 +47,25 @@ class LaunchMessages:
         """Say which plan is launched, and how many of its runs have each status."""
         runs = counted(before.total, "run")
         self.say(f"{self._plan.suite}, scale {self._plan.scale}: {runs}: {before.counted()}")
+
+    def evaluates(self, lacking: Iterable[Sequence[str]]) -> None:
+        """Say how many finished runs lack evaluation sets, and which; each item is what one run lacks."""
+        each = list(lacking)
+        if each:
+            keys = ", ".join(dict.fromkeys(key for keys in each for key in keys))
+            self.say(f"{counted(len(each), 'finished run')} to evaluate, without training, on {keys}")
+
+    def not_evaluated(self, reasons: Mapping[str, Mapping[str, str]]) -> None:
+        """Say which finished runs were not evaluated on a set, by run id and key, with the reason."""
+        runs: dict[tuple[str, str], list[str]] = {}
+        for run_id, failed in reasons.items():
+            for found in failed.items():
+                runs.setdefault(found, []).append(run_id)
+        for (key, reason), where in runs.items():
+            some = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
+            self.say(f"{counted(len(where), 'run')} not evaluated on {key} ({some}): {reason}")
+        if runs:
+            self.say("--retry-failed tries these sets again")
 
     def corrupted(self, run_id: str, fault: str, aside: Path) -> None:
         """Say that a corrupted run was set aside."""

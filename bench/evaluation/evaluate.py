@@ -111,7 +111,7 @@ def evaluate_stage(
     labels = {name: split.labels.cpu().numpy() for name, split in splits.items()}
     rows: dict[str, Any] = {"metrics": [], "calibration": [], "selective": []}
     arrays: dict[str, np.ndarray] = {"labels": labels["test"].astype(np.int16)}
-    for predictor, functions in _predictors(problem, module, stage):
+    for predictor, functions in predictors(problem, module, stage):
         draws: dict[str, list[np.ndarray]] = {name: [] for name in splits}
         for function in functions:
             for name, split in splits.items():
@@ -148,11 +148,35 @@ def _add_scaled(
     for name, log_probs in pooled.items():
         applied = fitted.held_out if name == "val" else fitted.value
         found = temperature.scaled(log_probs, applied)
-        scores = metrics.summary(found[None], labels[name])
-        # mutual information needs draws, which a rescaled average does not have
-        scores = {name: value for name, value in scores.items() if not name.startswith("mutual_information")}
-        scores |= {"temperature": float(np.mean(applied)), "temperature_spread": fitted.spread}
+        scores = scaled_scores(found, labels[name], applied, fitted.spread)
         _add(rows, (stage.name, f"{predictor}+temperature", name), scores, found, labels[name])
+
+
+def scaled_scores(
+    log_probs: np.ndarray,
+    labels: np.ndarray,
+    applied: float | np.ndarray,
+    spread: float,
+    bins: int = calibration.BINS,
+) -> dict[str, float]:
+    """Compute the metrics of a predictor with temperature scaling.
+
+    Parameters
+    ----------
+    log_probs
+        Its log probabilities (N, C), scaled already.
+    labels
+        Labels (N,).
+    applied, spread
+        The T that scaled them, one or one for each example, and its standard error.
+    bins
+        Number of bins of calibration errors and of the parts of the Brier score.
+    """
+    averaged = metrics.log_mean_exp(log_probs[None])
+    scores = metrics.averaged_summary(averaged, *metrics.entropies(log_probs[None]), labels, bins)
+    # mutual information needs draws, which a rescaled average does not have
+    scores = {name: value for name, value in scores.items() if not name.startswith("mutual_information")}
+    return scores | {"temperature": float(np.mean(applied)), "temperature_spread": spread}
 
 
 def _add(
@@ -190,7 +214,7 @@ def fixed_draws(
     return problem.method.draws(module, samples or problem.spec.evaluation.samples, generator)
 
 
-def _predictors(
+def predictors(
     problem: Problem, module: nn.Module, stage: Stage
 ) -> Iterable[tuple[str, Iterable[Predictor]]]:
     """Yield the name and the functions of each predictor."""

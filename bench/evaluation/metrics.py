@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.evaluation.calibration import (
+    BINS,
     adaptive_ece,
     brier_parts,
     classwise_ece,
@@ -70,21 +71,38 @@ def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         right or all are wrong.
     """
     log_probs = predictions(log_probs, 3, "log probabilities (S, N, C)")
-    averaged = log_mean_exp(log_probs)
+    return averaged_summary(log_mean_exp(log_probs), *entropies(log_probs), labels)
+
+
+def averaged_summary(
+    averaged: Array, entropy: Array, information: Array, labels: ArrayLike, bins: int = BINS
+) -> dict[str, float]:
+    """Compute every metric of a predictor, as ``summary`` does, from what is left of its draws.
+
+    Parameters
+    ----------
+    averaged
+        Log of the averaged probabilities (N, C).
+    entropy, information
+        Predictive entropy and mutual information (N,), as ``entropies`` returns them.
+    labels
+        Integer labels (N,).
+    bins
+        Number of bins of calibration errors and of the parts of the Brier score.
+    """
     labels = labels_of(labels, averaged)
     probs = np.exp(averaged)
     confidence, correct = top_label(probs, labels)
     of_label = np.take_along_axis(averaged, labels[:, None], axis=1)
-    entropy, information = entropies(log_probs)
     return {
         "accuracy": float(correct.mean()),
         "nll": float(-of_label.mean()),
         "brier": float(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean()),
-        "ece": ece(probs, labels),
-        "ece_null": ece_null(confidence),
-        "ece_marginal_l2": marginal_l2(probs, labels),
-        "ece_adaptive": adaptive_ece(probs, labels),
-        "ece_classwise": classwise_ece(probs, labels),
+        "ece": ece(probs, labels, bins),
+        "ece_null": ece_null(confidence, bins),
+        "ece_marginal_l2": marginal_l2(probs, labels, bins),
+        "ece_adaptive": adaptive_ece(probs, labels, bins),
+        "ece_classwise": classwise_ece(probs, labels, bins),
         "ece_signed": signed_ece(probs, labels),
         "entropy": float(entropy.mean()),
         "mutual_information": float(information.mean()),
@@ -95,7 +113,7 @@ def summary(log_probs: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         "mutual_information_wrong": _mean(information[~correct]),
         "error_auroc": auroc(entropy, ~correct),
         "aurc": float(_risks(confidence, correct).mean()),
-    } | {f"brier_{name}": value for name, value in brier_parts(probs, labels)._asdict().items()}
+    } | {f"brier_{name}": value for name, value in brier_parts(probs, labels, bins)._asdict().items()}
 
 
 def entropies(log_probs: ArrayLike) -> tuple[Array, Array]:
@@ -168,7 +186,12 @@ def selective(probs: ArrayLike, labels: ArrayLike) -> list[dict[str, float]]:
     Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, 2017.
     """
     probs = predictions(probs, 2, "probabilities (N, C)")
-    risks = _risks(*top_label(probs, labels_of(labels, probs)))
+    return risk_coverage(*top_label(probs, labels_of(labels, probs)))
+
+
+def risk_coverage(confidence: Array, correct: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Compute the rows of ``selective`` from the confidence (N,) of predictions and which are right."""
+    risks = _risks(confidence, correct)
     taken = [-(-len(risks) * part // COVERAGES) for part in range(1, COVERAGES + 1)]
     return [
         {"coverage": part / COVERAGES, "risk": float(risks[count - 1])}

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bench.data import validation
+from bench.experiment import beside
 from bench.experiment.budget import budget_of, minibatches, planned_stages, steps_of
 from bench.experiment.building import initialised
 from bench.experiment.cached import once_per
@@ -184,7 +185,8 @@ def check(spec: RunSpec) -> None:
     ------
     UserError
         If the network cannot be built for the data or trained on a minibatch of one that the run has, the
-        method rejects its options or the network, or a stage rewinds to an epoch that is not reached.
+        method rejects its options or the network, a stage rewinds to an epoch that is not reached, or there
+        is no evaluation set of a name.
     """
     name, options = spec.method
     validate = getattr(METHODS.get(name), "validate", None)
@@ -199,6 +201,7 @@ def check(spec: RunSpec) -> None:
     _check_single(spec)
     _check_class_weights(spec)
     _check_rewinding(spec)
+    beside.check(spec, task(spec))
 
 
 @once_per("dataset", "protocol", "network")

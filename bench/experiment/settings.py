@@ -11,7 +11,7 @@ from bench.networks.base import NETWORKS
 from methods.base import METHODS
 from methods.core.errors import UserError, unknown
 from methods.core.options import names as option_names
-from methods.core.options import option
+from methods.core.options import option, unhashed
 from methods.core.registry import Registry
 
 #: The sections that choose something registered, and its options.
@@ -88,6 +88,17 @@ class Evaluation:
         choices=("float16", "bfloat16"),
         neutral=None,
     )
+    ood: str | tuple[str, ...] = option(
+        (),
+        "sets of inputs of no class to score beside the test part: names, or all that the data set declares. "
+        "No part of the run: a finished run is evaluated on sets that it lacks, without training",
+        hashed=False,
+    )
+    shifts: str | tuple[str, ...] = option(
+        (),
+        "ways in which the test part is shifted, each at severities 1 to 5: names, or all; otherwise as ood",
+        hashed=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,8 @@ class Keys:
 
 #: The sections that are settings alone.
 PARTS: dict[str, type] = {"training": Training, "evaluation": Evaluation}
+#: Full keys of the settings that are no part of a run.
+APART = tuple(f"{part}.{name}" for part, cls in PARTS.items() for name in unhashed(cls))
 #: The keys that stand in no section.
 LEAVES = tuple(option_names(Keys))
 

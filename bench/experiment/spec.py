@@ -21,7 +21,7 @@ from bench.experiment.settings import (
     unflatten,
 )
 from methods.core.errors import UserError, unknown
-from methods.core.options import hashed_dict, option, parse, registries, to_dict
+from methods.core.options import hashed_dict, option, parse, recorded_dict, registries, to_dict
 from methods.core.options import names as option_names
 from methods.core.registry import Registry
 
@@ -63,6 +63,10 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the whole resolved configuration, as nested plain values."""
         return self._nested(to_dict)
+
+    def record(self) -> dict[str, Any]:
+        """Return the configuration as a run stores it: without the settings that are no part of it."""
+        return self._nested(recorded_dict)
 
     def with_seed(self, seed: int) -> RunSpec:
         """Return the same configuration with another seed."""

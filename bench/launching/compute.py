@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bench.cli.launch_messages import LaunchMessages
 from bench.cli.live import shown
+from bench.experiment import beside
 from bench.experiment.execution import Execution, stopped_otherwise
 from bench.experiment.spec import RunSpec
 from bench.launching import machine_lock
@@ -26,6 +27,7 @@ from bench.launching.slurm_launch import not_shared
 from bench.monitoring.progress import Progress
 from bench.monitoring.slurm_queue import settle_all
 from bench.planning.plan import Plan
+from bench.results.beside import lacking, unevaluated
 from bench.results.run_folder import SETTLED
 from bench.results.store import Store
 from methods.core.errors import UserError
@@ -53,6 +55,8 @@ class Computed:
         Number of processes; None if it is not known.
     detached
         Whether the runs were left to SLURM jobs and may not be done yet.
+    evaluated
+        Whether the finished runs were evaluated on all the sets that were asked for.
     """
 
     left: list[RunSpec]
@@ -60,6 +64,7 @@ class Computed:
     seconds: float
     workers: int | None
     detached: bool = False
+    evaluated: bool = True
 
 
 def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Console) -> Computed:
@@ -83,7 +88,8 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     Raises
     ------
     UserError
-        If a suite that measures time is asked for while another grid computes on this machine.
+        If an evaluation set is missing on this machine, or a suite that measures time is asked for while
+        another grid computes here.
     KeyboardInterrupt
         After the runs were stopped.
     """
@@ -105,6 +111,10 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     started = time.perf_counter()
     begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
+    sets = {spec.run_id: _lacking(store, spec) for spec in left}
+    if (reason := beside.missing((spec, sets[spec.run_id]) for spec in left)) is not None:
+        raise UserError(reason)
+    messages.evaluates(sets[spec.run_id] for spec in left if store.run(spec.run_id).is_done())
     workers: int | None = None
     detached = False
     try:
@@ -118,7 +128,16 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         messages.interrupted(progress.look(everything=True), in_jobs=jobs is not None)
         raise
-    return Computed(left, begun, time.perf_counter() - started, workers, detached)
+    told = {spec.run_id: unevaluated(store.run(spec.run_id), beside.wanted(spec)) for spec in plan.specs}
+    if not detached:
+        messages.not_evaluated(told)
+    return Computed(left, begun, time.perf_counter() - started, workers, detached, not any(told.values()))
+
+
+def _lacking(store: Store, spec: RunSpec) -> list[str]:
+    """Return the keys of the sets beside the test part on which a run is still to be evaluated."""
+    run, keys = store.run(spec.run_id), beside.wanted(spec)
+    return lacking((run.read("status") or {}) if run.is_done() else {}, keys)
 
 
 def _computed_otherwise(store: Store, plan: Plan, execution: Execution) -> int:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from bench.experiment.beside import is_over
 from bench.experiment.execution import Execution
 from bench.experiment.spec import RunSpec
 from bench.launching.worker import walk
@@ -72,12 +73,12 @@ class Workers(Protocol):
 def run_inline(store: Store, specs: Sequence[RunSpec], execution: Execution) -> None:
     """Compute ``specs`` one after the other in this process; ``KeyboardInterrupt`` stops even within a run.
 
-    It returns when all runs are settled, including those that other launchers compute.
+    It returns when nothing of any run is left to compute, including those that other launchers compute.
     """
     here = replace(execution, executor="inline", concurrency=1)
     while True:
         walk(store, specs, here, lambda: False)
-        if all(store.run(spec.run_id).is_settled() for spec in specs):
+        if all(is_over(store.run(spec.run_id), spec) for spec in specs):
             return
         time.sleep(_POLL_SECONDS)
 
@@ -108,10 +109,12 @@ def run_workers(store: Store, specs: Sequence[RunSpec], workers: Workers) -> Non
 class _Launch:
     def __init__(self, store: Store, specs: Sequence[RunSpec], workers: Workers) -> None:
         self.store, self.workers = store, workers
-        self.left = {spec.run_id for spec in specs}
+        self.left = {spec.run_id: spec for spec in specs}
         self.active: list[Worker] = []
         self.ended: list[Worker] = []
         self.deaths: Counter[str] = Counter()
+        #: Finished runs whose evaluation ended worker after worker; nothing is noted in their folders.
+        self.given_up: set[str] = set()
         self.dead_at_start = 0
         self.left_at_death = -1
         self.memory_kills = memory_kills()
@@ -126,7 +129,11 @@ class _Launch:
                 self._died(worker)
         # while all workers are busy, there is nothing to decide
         if len(self.active) < self.workers.limit:
-            self.left = {run_id for run_id in self.left if not self.store.run(run_id).is_settled()}
+            self.left = {
+                run_id: spec
+                for run_id, spec in self.left.items()
+                if run_id not in self.given_up and not is_over(self.store.run(run_id), spec)
+            }
             free = sum(claims.holder(self.store.run(run_id)) is None for run_id in self.left)
             # a worker that is starting up will claim a run, but has not done so yet
             starting = sum(worker.run_id() is None for worker in self.active)
@@ -169,6 +176,8 @@ class _Launch:
             kind = "oom" if self._ran_out_of_memory() else "killed"
             if retries.status_after(kind, count) == "failed":
                 self.workers.give_up(run_id)
+                if self.store.run(run_id).is_done():
+                    self.given_up.add(run_id)
             retries.blame(self.store, run_id, kind, "its worker process died", worker.last_words(), count)
 
     def _ran_out_of_memory(self) -> bool:

@@ -19,6 +19,7 @@ from bench.monitoring import slurm_commands
 from bench.planning.estimate import expected_seconds
 from bench.planning.plan import Plan
 from bench.results import claims
+from bench.results.beside import retried
 from bench.results.run_folder import SETTLED
 from bench.results.store import Store
 from methods.core.errors import UserError
@@ -109,3 +110,5 @@ def make_way(
             store.set_aside(run.run_id, "run again by --force")
         elif (status := run.status()) == "cancelled" or (asked.retry_failed and status == "failed"):
             run.write("status", {**(run.read("status") or {}), "status": "pending", "deaths": 0})
+        elif asked.retry_failed and status == "done":
+            retried(run)

@@ -19,6 +19,7 @@ from bench.cli.entry import print_anything
 from bench.launching.worker import Note, Order, Stopping, say, walk
 from bench.monitoring import retries, slurm_commands
 from bench.results import claims
+from bench.results.beside import evaluated, lacking, note_failure
 from bench.results.claims import current_job
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def work(order: Order) -> None:
     with note.telling_faults():
         store, specs = Store(order.results), order.specs()
         execution = replace(order.execution, device=resolve_device(order.execution.device))
-        at = _Position(store, note)
+        at = _Position(store, note, specs)
         left, before = _left(store, specs), -1
         # a run that was skipped may have been released, or be wanted again, in the meantime
         while left and len(left) != before and not stopping():
@@ -65,7 +66,9 @@ def work(order: Order) -> None:
 
 
 def _left(store: Store, specs: Sequence[RunSpec]) -> list[RunSpec]:
-    return [spec for spec in specs if not store.run(spec.run_id).is_settled()]
+    from bench.experiment.beside import is_over
+
+    return [spec for spec in specs if not is_over(store.run(spec.run_id), spec)]
 
 
 def _come_back(reason: str) -> None:
@@ -89,10 +92,11 @@ def _come_back(reason: str) -> None:
 class _Position:
     """Follows which run a job computes, and how far the run was when the job began with it."""
 
-    def __init__(self, store: Store, note: Note) -> None:
+    def __init__(self, store: Store, note: Note, specs: Sequence[RunSpec]) -> None:
         self._store, self._note = store, note
+        self._specs = {spec.run_id: spec for spec in specs}
         self._run_id: str | None = None
-        self._before = (-1, -1)
+        self._before = (-1, -1, 0)
 
     def __call__(self, run_id: str | None) -> None:
         if run_id is not None:
@@ -100,14 +104,26 @@ class _Position:
         self._note(run_id)
 
     def require_progress(self) -> None:
-        """Blame the run if the job reached its time limit without any progress: it would never finish."""
+        """Blame the run if the job reached its time limit without any progress: it would never finish.
+
+        If it was evaluating a finished run, the set is blamed that it has not finished.
+        """
+        from bench.experiment.beside import wanted
+
         if self._run_id is not None and self._now(self._run_id) <= self._before:
+            run, words = self._store.run(self._run_id), f"the time limit of its job {current_job()} ended"
+            for key in lacking(
+                retries.document(self._store, self._run_id), wanted(self._specs[self._run_id])
+            )[:1]:
+                note_failure(run, key, f"{words} before this set was finished")
             retries.blame(
                 self._store, self._run_id, "timeout",
-                f"the time limit of its job {current_job()} ended before its first checkpoint", "none",
+                f"{words} before its first checkpoint", "none",
             )  # fmt: skip
 
-    def _now(self, run_id: str) -> tuple[int, int]:
+    def _now(self, run_id: str) -> tuple[int, int, int]:
+        """Return stage and step of the run's training, and the number of sets that it was evaluated on."""
         said = retries.document(self._store, run_id)
         stage, step = (said.get(key) for key in ("stage_index", "step"))
-        return (stage, step) if type(stage) is int and type(step) is int else (-1, -1)
+        sets = len(evaluated(said))
+        return (stage, step, sets) if type(stage) is int and type(step) is int else (-1, -1, sets)

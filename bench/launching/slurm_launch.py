@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.experiment.beside import is_over
 from bench.experiment.spec import RunSpec
 from bench.launching.slurm_submission import Submission
 from bench.monitoring import slurm_commands, slurm_queue, slurm_records
@@ -49,7 +50,7 @@ class Launch:
     ) -> None:
         self.store, self.submission, self.say = store, submission, say
         self.left = list(specs)
-        self._asked = {spec.run_id for spec in specs}
+        self._asked = {spec.run_id: spec for spec in specs}
         #: Number of runs that were in jobs, or claimed by others, at the last look.
         self.elsewhere = 0
         self._futile = 0
@@ -76,7 +77,7 @@ class Launch:
             for fault in sight.faults:
                 self._say_once(fault)
             futile = slurm_queue.settle(self.store, sight)
-            before, self.left = len(self.left), [s for s in self.left if not self._is_settled(s)]
+            before, self.left = len(self.left), [s for s in self.left if not self._is_over(s.run_id)]
             self._require_use(futile, len(self.left) < before)
             missing = [
                 spec
@@ -117,15 +118,13 @@ class Launch:
             for run_id, (task, state) in self._sight.live.items()
             if run_id in self._asked
         }
-        idle = [(task, state) for task, state in live.values() if self._is_over(task)]
+        idle = [(task, state) for task, state in live.values() if all(map(self._is_over, task.runs))]
         slurm_commands.cancel(task.job for task, state in idle if state.waits)
         return bool(idle)
 
-    def _is_over(self, task: Task) -> bool:
-        return all(self.store.run(run_id).is_settled() for run_id in task.runs)
-
-    def _is_settled(self, spec: RunSpec) -> bool:
-        return self.store.run(spec.run_id).is_settled()
+    def _is_over(self, run_id: str) -> bool:
+        run, spec = self.store.run(run_id), self._asked.get(run_id)
+        return run.is_settled() if spec is None else is_over(run, spec)
 
     def _require_use(self, futile: Sequence[Task], settled: bool) -> None:
         """Raise ``UserError`` if one job after the other ends without doing anything.

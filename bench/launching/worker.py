@@ -172,7 +172,7 @@ def walk(
     at: Callable[[str | None], None] = lambda run_id: None,
     left_alone: Callable[[str], bool] = lambda run_id: False,
 ) -> None:
-    """Compute every run of ``specs`` that is not settled and that nobody else computes.
+    """Compute every run of ``specs`` of which something is left and that nobody else computes.
 
     A run folder that is damaged is set aside first.
 
@@ -191,6 +191,7 @@ def walk(
     left_alone
         Returns whether a run must not be begun.
     """
+    from bench.experiment.beside import is_over
     from bench.runner.attempt import LOST
     from bench.runner.execute import execute
 
@@ -198,11 +199,11 @@ def walk(
         if stop():
             return
         run = store.run(spec.run_id)
-        if run.is_settled() or left_alone(spec.run_id) or (claim := _take(store, run)) is None:
+        if is_over(run, spec) or left_alone(spec.run_id) or (claim := _take(store, run)) is None:
             continue
         lost = threading.Event()
         with claims.held(claim, lost.set):
-            if not run.is_settled():  # another process may have done it before this one claimed it
+            if not is_over(run, spec):  # another process may have done it before this one claimed it
                 at(spec.run_id)
                 execute(spec, store, execution, partial(_stop, lost, LOST, stop))
         at(None)

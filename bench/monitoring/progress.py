@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.monitoring.slurm_queue import Places
-from bench.results import claims
+from bench.results import beside, claims
 from bench.results.files import StoreError, not_launched, printable
 from bench.results.integrity import require_files
 from bench.results.plans import planned
-from bench.results.run_folder import SETTLED, STATUSES, status_of
+from bench.results.run_folder import SETTLED, STATUSES, RunFolder, status_of
 from bench.results.store import Store
 
 #: Number of folders read at a time besides those of running runs, so that a look is quick for many runs.
@@ -38,12 +38,15 @@ class Item:
         Seed of the run.
     weight
         Work of the run relative to others: its number of epochs.
+    sets
+        Keys of the sets beside the test part on which it is to be evaluated (see ``bench.results.beside``).
     """
 
     run_id: str
     label: str
     seed: int | None = None
     weight: float = 1.0
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,8 @@ class Progress:
                 require_files(run, document)
             except StoreError as error:
                 return "failed", {**document, "error_kind": "corrupted", "error": str(error)}
+            if run_id in self.items and (left := beside.lacking(document, self.items[run_id].sets)):
+                return self._evaluation(run, left)
         if status in SETTLED or status == "running":
             return status, document
         if run_id in places.sight.live:
@@ -219,6 +224,15 @@ class Progress:
             after = met.applied(document)
             return str(after["status"]), after
         return status, document
+
+    def _evaluation(self, run: RunFolder, left: list[str]) -> tuple[str, dict[str, Any]]:
+        """Return the status of a finished run that is still to be evaluated, and how far that is."""
+        if claims.holder(run, self._places.sight.ended) is None:
+            return "queued" if run.run_id in self._places.sight.live else "pending", {}
+        every = len(self.items[run.run_id].sets)
+        done = every - len(left)
+        where = {"epoch": done, "epochs": every, "step": done, "steps": every}
+        return "running", {"stage": f"evaluation: {left[0].partition('.')[2]}", **where}
 
     def job(self, run_id: str) -> str:
         """Return the SLURM job of a run with its state, ``12_3, pending (Priority)``, or an empty string."""
@@ -312,5 +326,5 @@ def items(store: Store, suite: str | None, scale: str | None) -> list[Item]:
     for run in planned(plans):
         seed = run.labels.get("seed")
         seed = seed if isinstance(seed, int) else None
-        found.setdefault(run.run_id, Item(run.run_id, printable(run.label), seed))
+        found.setdefault(run.run_id, Item(run.run_id, printable(run.label), seed, sets=run.sets))
     return list(found.values())

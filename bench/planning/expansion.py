@@ -319,7 +319,7 @@ def check_networks(drafts: list[Draft]) -> None:
     checked = set()
     for draft in drafts:
         spec, _ = canonical(draft.spec, draft.where)
-        # of training only what decides how many steps there are
+        # of training only what decides how many steps there are; of evaluation which sets
         length = (
             spec.training.epochs,
             spec.training.batch_size,
@@ -328,6 +328,7 @@ def check_networks(drafts: list[Draft]) -> None:
             spec.training.max_steps,
             spec.training.budget,
             spec.training.budget_cap,
+            spec.evaluation,
         )
         key = (spec.key("dataset", "protocol", "network", "method"), length)
         if key in checked:

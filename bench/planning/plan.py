@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from bench.experiment import preflight
+from bench.experiment import beside, preflight
 from bench.experiment.notation import show
-from bench.experiment.settings import Training
+from bench.experiment.settings import APART, Training
 from bench.experiment.spec import RunSpec
 from bench.monitoring.progress import Item, Progress
 from bench.results import plans
@@ -112,7 +112,10 @@ class Plan:
     def items(self) -> list[Item]:
         """The runs to train, as progress is told of them; each weighs the steps of all its stages."""
         trained = [cell for cell in self.cells if cell.omitted is None]
-        return [Item(c.run_id, c.label, c.spec.seed, preflight.steps(c.spec)) for c in trained]
+        return [
+            Item(c.run_id, c.label, c.spec.seed, preflight.steps(c.spec), beside.wanted(c.spec))
+            for c in trained
+        ]
 
     def statuses(self, store: Store | None) -> dict[str, str]:
         """Where the runs stand, by run id; nothing where there is no results folder yet."""
@@ -131,6 +134,7 @@ class Plan:
                 "alias_of": cell.alias_of,
                 "tuned": cell.tuned,
                 "origins": _by_place(cell.origins),
+                "sets": list(beside.wanted(cell.spec)),
             }
             for cell in self.cells
         ]
@@ -199,7 +203,8 @@ class Labeller:
         varying = [key for key in written if _tells(key, drafts)]
         # labels follow the order of the configuration, so that the order of arguments does not change them
         order = list(dict.fromkeys(key for draft in drafts for key in draft.settings))
-        self._keys = sorted({*varying, *overridden}, key=order.index)
+        # configurations do not differ in the settings that are no part of a run
+        self._keys = sorted({*varying, *overridden} - {*APART}, key=order.index)
         identities = [self._identity(draft) for draft in drafts]
         self._in_text = [key for key in _IDENTITY[1:] if len({identity[key] for identity in identities}) > 1]
         leaves = {key: key.rpartition(".")[2] for key in [*_ALWAYS, *self._keys]}
@@ -265,9 +270,10 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
 
     If a method declares a configuration equivalent to another one, the cell points to that one; if no draft
     has it, it is planned just before the cell. If an earlier draft has the same configuration, the cell
-    points to that draft; if its labels are the same too, the cell is left out.
+    points to that draft; if its labels are the same too, the cell is left out. A run is evaluated on the sets
+    that any of its drafts asks for.
     """
-    drafts = list(drafts)
+    drafts = _evaluated_alike(list(drafts))
     resolved = [canonical(draft.spec, draft.where) for draft in drafts]
     see: dict[str, str] = {}
     for draft, (_, reason) in zip(drafts, resolved, strict=True):
@@ -299,6 +305,22 @@ def cells(drafts: Iterable[Draft], labeller: Labeller) -> list[Cell]:
         else:
             add(draft, f"the same configuration; see {see[run_id]}", run_id)
     return list(result.values())
+
+
+def _evaluated_alike(drafts: list[Draft]) -> list[Draft]:
+    """Return ``drafts``, in which all that are trained as one run ask for the same evaluation sets."""
+    if not any(draft.spec.evaluation.ood or draft.spec.evaluation.shifts for draft in drafts):
+        return drafts
+    runs: dict[str, list[Draft]] = {}
+    for draft in drafts:
+        runs.setdefault(canonical(draft.spec, draft.where)[0].run_id, []).append(draft)
+    found: dict[int, Draft] = {}
+    for same in runs.values():
+        ood, shifts = beside.united(draft.spec for draft in same)
+        for draft in same:
+            evaluation = replace(draft.spec.evaluation, ood=ood, shifts=shifts)
+            found[id(draft)] = replace(draft, spec=replace(draft.spec, evaluation=evaluation))
+    return [found[id(draft)] for draft in drafts]
 
 
 def _of_stand_in(draft: Draft, target: RunSpec) -> dict[str, str]:

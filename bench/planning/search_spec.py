@@ -40,7 +40,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.experiment.notation import parse_seeds, show
-from bench.experiment.settings import flatten, locate, open_sections, section_keys, valid_keys
+from bench.experiment.settings import APART, flatten, locate, open_sections, section_keys, valid_keys
 from bench.experiment.spec import RunSpec
 from bench.planning.plan import Draft, canonical
 from bench.planning.search_space import Range, parse_range
@@ -414,7 +414,8 @@ def _start(draft: Draft, family: Family, pinned: Mapping[str, Any], search: Sear
     # as written, if it can be: in a cell of sparsity 0, options that do not matter there have their defaults
     mine = draft.spec.method[0] == family.method
     spec = draft.spec if mine else canonical(draft.spec, draft.where)[0]
-    found = spec.replaced(pinned, f"{search.where}: search: at")
+    plain = dict.fromkeys(APART, ())  # a trial is judged on validation data alone
+    found = spec.replaced({**plain, **pinned}, f"{search.where}: search: at")
     return canonical(found, draft.where)[0].with_seed(search.seeds[0])
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.results import styles
 from bench.results.store import Store
 
+if TYPE_CHECKING:
+    from bench.results.tables.run_reader import Renewed
 
-def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path]:
+
+def collect(store: Store, suite: str, renewed: Renewed | None = None) -> dict[str, Path]:
     """Update the tables of ``suite``, its ``methods.json`` and ``criteria.json``.
 
     Parameters
@@ -18,15 +21,15 @@ def collect(store: Store, suite: str, recompute: bool = False) -> dict[str, Path
         Results folder.
     suite
         Name of a suite that was launched.
-    recompute
-        Make the tables anew even if no plan and no run has changed.
+    renewed
+        Make the metrics of every run again by this function (see ``Store.update_tables``).
 
     Returns
     -------
     dict
         Paths of the files by name, those of styles included.
     """
-    paths = store.update_tables(suite, recompute)
+    paths = store.update_tables(suite, renewed)
     known = {styles.METHODS: method_styles(), styles.CRITERIA: criterion_styles()}
     written = [store.write_styles(suite, entries, of) for of, entries in known.items()]
     return {**paths, **{path.name: path for path in written}}

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bench.results import beside
 from bench.results.files import StoreError, WriteError, opened
 from bench.results.run_folder import CANCEL, RunFolder
 
@@ -54,13 +55,17 @@ def seal(run: RunFolder, write_tables: Callable[[], None], done: Callable[[Diges
 
 
 def is_sealed(run: RunFolder) -> bool:
-    """Tell whether a run is done and its files have the recorded sizes and digests."""
+    """Tell whether a run is done and its files have the recorded sizes and digests.
+
+    Files of evaluation sets are left out: another process may be adding some.
+    """
     try:
         status = run.read("status") or {}
         if status.get("status") != "done":
             return False
-        return status.get("files") == {name: list(digest) for name, digest in digests(run).items()}
-    except (FileNotFoundError, StoreError):
+        files = {name: entry for name, entry in status["files"].items() if not beside.is_of_set(name)}
+        return files == {name: list(digest) for name, digest in digests(run).items()}
+    except (AttributeError, FileNotFoundError, KeyError, StoreError):
         return False
 
 
@@ -113,16 +118,19 @@ def digests(run: RunFolder) -> Digests:
     """Compute size in bytes and BLAKE2b digest (128 bits, hexadecimal) of each file of a finished run.
 
     Left out are the status (it stores the digests), the log (another process may append to it), hidden
-    files, and files that exist only while the run is computed (claim, checkpoints, request to cancel).
+    files, files that exist only while the run is computed (claim, checkpoints, request to cancel), and files
+    of evaluation sets, which are added later one by one (see ``digest``).
     """
-    found = {}
-    for name in _contents(run):
-        with opened(run.path / name, _MAX_BYTES) as file:
-            digest = hashlib.blake2b(digest_size=16)
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-            found[name] = file.tell(), digest.hexdigest()
-    return found
+    return {name: digest(run, name) for name in _contents(run)}
+
+
+def digest(run: RunFolder, name: str) -> tuple[int, str]:
+    """Compute size in bytes and BLAKE2b digest (128 bits, hexadecimal) of one file of a run."""
+    with opened(run.path / name, _MAX_BYTES) as file:
+        found = hashlib.blake2b(digest_size=16)
+        while chunk := file.read(2**20):
+            found.update(chunk)
+        return file.tell(), found.hexdigest()
 
 
 def _stamps(run: RunFolder) -> dict[str, tuple[int, ...]]:
@@ -134,4 +142,4 @@ def _stamps(run: RunFolder) -> dict[str, tuple[int, ...]]:
 def _contents(run: RunFolder) -> list[str]:
     with os.scandir(run.path) as entries:
         files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    return sorted(name for name in files if not name.startswith(_PASSING))
+    return sorted(name for name in files if not name.startswith(_PASSING) and not beside.is_of_set(name))

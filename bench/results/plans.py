@@ -45,6 +45,8 @@ class Planned:
         Short keys and values that set the run apart, ``seed`` included.
     tuned
         Whether a search chose settings of the run; None in older plans, which do not say it.
+    sets
+        Keys of the sets beside the test part on which the run is to be evaluated (see ``beside``).
     """
 
     run_id: str
@@ -55,6 +57,7 @@ class Planned:
     recipe: str | None
     labels: Mapping[str, Any]
     tuned: bool | None = None
+    sets: tuple[str, ...] = ()
 
 
 def check_suite(name: object, where: str = "") -> str:
@@ -159,6 +162,7 @@ def planned(plans: Iterable[Mapping[str, Any]]) -> list[Planned]:
                     label=cell["label"],
                     recipe=cell.get("recipe"),
                     labels=cell.get("labels") or {},
+                    sets=tuple(key for key in cell.get("sets") or () if isinstance(key, str)),
                 )
                 found.setdefault((run.suite, run.scale, run.run_id), run)
                 labels[_configuration(run)] = run.label
@@ -228,6 +232,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "omitted": (str, type(None)),
     "tuned": (bool, type(None)),
     "origins": (dict, type(None)),
+    "sets": (list, type(None)),
 }
 
 

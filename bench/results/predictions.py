@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,19 +45,34 @@ def example_scores(folder: RunFolder, score: str, predictor: str = "samples") ->
     StoreError
         If the predictions are missing or damaged.
     """
-    path = folder.path / PREDICTIONS
+    arrays = stored_predictions(folder)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            labels = arrays["labels"].astype(np.int64)
-            probabilities = arrays[f"{predictor}/probabilities"].astype(np.float64)
+        labels = arrays["labels"].astype(np.int64)
+        probabilities = arrays[f"{predictor}/probabilities"].astype(np.float64)
         of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-    except FileNotFoundError:
-        raise StoreError(f"{path}: no such file") from None
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise StoreError(f"{path}: {error or type(error).__name__}") from None
+    except (LookupError, ValueError) as error:
+        raise StoreError(f"{folder.path / PREDICTIONS}: {error or type(error).__name__}") from None
     if score == "accuracy":
         return (probabilities.argmax(axis=1) == labels).astype(np.float64)
     if score == "brier":
         return np.asarray((probabilities**2).sum(axis=1) - 2 * of_label + 1)
     with np.errstate(divide="ignore"):
         return -np.log(of_label)
+
+
+def stored_predictions(folder: RunFolder) -> dict[str, NDArray[Any]]:
+    """Return the arrays of ``predictions.npz`` by name.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or damaged.
+    """
+    path = folder.path / PREDICTIONS
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file") from None
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StoreError(f"{path}: {error or type(error).__name__}") from None

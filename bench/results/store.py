@@ -38,6 +38,8 @@ from bench.results.tables.columns import TABLES
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.results.tables.run_reader import Renewed
+
 #: Version of the format of a results folder.
 SCHEMA = 1
 _MARK = "schema.json"
@@ -264,15 +266,18 @@ class Store:
 
         return build.build(self.planned(suite), self.run)
 
-    def update_tables(self, suite: str, recompute: bool = False) -> dict[str, Path]:
+    def update_tables(self, suite: str, renewed: Renewed | None = None, folder: str = "") -> dict[str, Path]:
         """Bring the stored tables of a suite and ``runs.csv`` up to date.
 
         Parameters
         ----------
         suite
             Name of a suite that has a plan here.
-        recompute
-            Read every run again. By default the rows of runs whose files did not change are kept.
+        renewed
+            Read every run again and make its metrics again by this function (see ``run_reader.read_run``). By
+            default the rows of runs whose files did not change are kept.
+        folder
+            Name of a folder within that of the suite, for tables beside the usual ones.
 
         Returns
         -------
@@ -295,8 +300,13 @@ class Store:
             raise StoreError(
                 f"{where}: its tables have results, but none of its run folders is here; the tables are kept"
             )
-        update.update(where, planned, self.run, recompute)
-        return parquet.paths(where)
+        place = where / folder
+        try:
+            place.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {place}: {error.strerror or error}") from None
+        update.update(place, planned, self.run, renewed)
+        return parquet.paths(place)
 
     def read_tables(self, suite: str, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
         """Read the tables that ``update_tables`` wrote last, only those in ``names``.

@@ -1,4 +1,7 @@
-"""Compute one run: train, evaluate, and store its results in its folder."""
+"""Compute one run: train, evaluate, and store its results in its folder.
+
+A run that is done already is only evaluated on the sets beside its test part that it lacks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from bench.results.predictions import PREDICTIONS
 from bench.results.run_folder import CANCELLED, RunFolder
 from bench.results.store import Store
 from bench.results.tables.metrics_reader import LISTS
-from bench.runner import energy
+from bench.runner import beside, energy
 from bench.runner.attempt import Over, OwnFolder, Status, Watch
 from bench.runner.costs import account
 from bench.runner.memory import PeakMemory
@@ -42,6 +45,8 @@ def execute(
 ) -> str:
     """Train and evaluate one run, or continue it from its checkpoint; all results are written to its folder.
 
+    A run that is done is not trained again, but evaluated on the sets that it lacks.
+
     Parameters
     ----------
     spec
@@ -51,14 +56,16 @@ def execute(
     execution
         How to compute it.
     stop
-        Called before each minibatch. If it returns something true, the run stops with a checkpoint, for that
-        reason. If it returns ``LOST``, the run stops without writing: another process has taken it over.
+        Called before each minibatch, in training and in the evaluation on sets beside the test part. If it
+        returns something true, the run stops with a checkpoint, for that reason. If it returns ``LOST``, the
+        run stops without writing: another process has taken it over.
 
     Returns
     -------
     str
         ``done``; ``failed``, for a reason that concerns this run only and is in its status; ``preempted``, if
-        it was stopped; or ``cancelled``, if ``bench.cancel`` asked for it.
+        it was stopped (if that was in the evaluation beside the test part, its status is ``done``); or
+        ``cancelled``, if ``bench.cancel`` asked for it.
 
     Raises
     ------
@@ -74,7 +81,9 @@ def execute(
     try:
         with torch_flags.arithmetic(spec.precision), generators, limits:
             torch.set_num_threads(execution.threads)
-            return _attempt(spec, store, execution, stop, folder)
+            if not folder.is_done() and (outcome := _attempt(spec, store, execution, stop, folder)) != "done":
+                return outcome
+            return beside.evaluate(spec, folder, execution, stop)
     except Over as over:  # nothing may be written: another process has the run
         if over.outcome == "done":
             checkpoints.remove(folder.path)
@@ -86,7 +95,7 @@ def _attempt(
 ) -> str:
     status = Status(folder)
     folder.write(
-        "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.to_dict()}
+        "spec", {"schema": 1, "run_id": spec.run_id, "config_id": spec.config_id, "config": spec.record()}
     )
     folder.write("provenance", provenance(spec, execution, store))
     remove_leftovers(folder.path)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.experiment import preflight
+from bench.experiment import beside, preflight
 from bench.experiment.execution import stopped_otherwise
 from bench.experiment.settings import Training, flatten, nest, open_sections
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.results import claims
+from bench.results.beside import lacking, retried
 from bench.results.store import Store
 from methods.core.errors import UserError
 
@@ -86,12 +87,13 @@ def claim(
     Returns
     -------
     Claim or None
-        The claim, to be held by ``claims.held`` while the run is computed; None if the run is done.
+        The claim, to be held by ``claims.held`` while the run is computed; None if the run is done, on all
+        sets on which it is to be evaluated. Sets on which its evaluation failed are tried again.
 
     Raises
     ------
     UserError
-        If another process computes the run.
+        If another process computes the run, or an evaluation set is missing on this machine.
     """
     folder = store.run(spec.run_id)
     if (other := claims.holder(folder)) is not None:
@@ -100,8 +102,11 @@ def claim(
         tell(f"run {spec.run_id} was moved to {store.set_aside(spec.run_id, fault)}: {fault}")
     elif force and folder.path.exists():
         store.set_aside(spec.run_id, "run again by --force")
-    if folder.is_done():
+    sets = list(beside.wanted(spec))
+    if folder.is_done() and not (sets := lacking(retried(folder), sets)):
         return None
+    if (reason := beside.missing([(spec, sets)])) is not None:
+        raise UserError(reason)
     found = claims.acquire(folder)
     if found is None:
         raise UserError(f"run {spec.run_id}: another process computes it already")

@@ -37,6 +37,7 @@ def option(
     within: str | None = None,
     choices: tuple[str, ...] | Mapping[str, str] | Registry[Any] | None = None,
     neutral: Any = _NO_NEUTRAL,
+    hashed: bool = True,
 ) -> Any:
     """Declare a dataclass field with documentation and a check of its value.
 
@@ -55,13 +56,16 @@ def option(
     neutral
         For an option added when results already existed: the value that means the old behaviour.
         An option with this value is left out of the run id, so that earlier runs keep their ids.
+    hashed
+        Whether the option can change what a run computes. One that only asks for more is no part of the run:
+        its value is neither in the id nor in the record of the run.
 
     Raises
     ------
     TypeError
         If ``within`` is not an interval, or ``default`` is not valid.
     """
-    metadata: dict[str, Any] = {"doc": doc, "within": within, "choices": choices}
+    metadata: dict[str, Any] = {"doc": doc, "within": within, "choices": choices, "hashed": hashed}
     _require_declared(default, within, choices)
     if neutral is not _NO_NEUTRAL:
         metadata["neutral"] = neutral
@@ -160,14 +164,28 @@ def to_dict(instance: Any) -> dict[str, Any]:
     return plain
 
 
+def unhashed(cls: type) -> list[str]:
+    """Return the names of the options of ``cls`` that are no part of a run."""
+    return [field.name for field in dataclasses.fields(cls) if not field.metadata.get("hashed", True)]
+
+
+def recorded_dict(instance: Any) -> dict[str, Any]:
+    """Convert an options object to the plain values that are part of a run; otherwise as ``to_dict``."""
+    apart = unhashed(type(instance))
+    return {name: value for name, value in to_dict(instance).items() if name not in apart}
+
+
 def hashed_dict(instance: Any) -> dict[str, Any]:
     """Convert an options object to the plain values that enter the run id.
 
-    Fields that have their declared neutral value are left out; otherwise as ``to_dict``.
+    Fields that have their declared neutral value, or are no part of a run, are left out; otherwise as
+    ``to_dict``.
     """
     result = {}
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
+        if not field.metadata.get("hashed", True):
+            continue
         if "neutral" in field.metadata and value == field.metadata["neutral"]:
             continue
         result[field.name] = hashed_dict(value) if dataclasses.is_dataclass(value) else _plain(value)

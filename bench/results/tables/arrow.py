@@ -144,13 +144,13 @@ def parse_lines(blobs: Mapping[str, bytes], table: str) -> tuple[pa.Table, dict[
     return (pa.concat_tables(tables) if tables else empty(table)), broken
 
 
-def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, pa.Table] | None:
-    """Parse the lists of rows in the JSON document of each of several runs by arrow's own parser.
+def parse_lists(blobs: Mapping[str, Sequence[bytes]], tables: Sequence[str]) -> dict[str, pa.Table] | None:
+    """Parse the lists of rows in the JSON documents of several runs by arrow's own parser.
 
     Parameters
     ----------
     blobs
-        One JSON object of each run, by run id, with a list of rows for each table.
+        JSON objects of each run, by run id, each with a list of rows for each table.
     tables
         Names of the tables.
 
@@ -160,19 +160,20 @@ def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, 
         The table of all runs by name; None if arrow refuses a document, or if one is not written as plainly
         as runs write it, so that arrow might read it differently from Python.
     """
-    if not all(map(_is_one_line, blobs.values())):
+    documents = [blob for found in blobs.values() for blob in found]
+    if not all(map(_is_one_line, documents)):
         return None
-    data = b"".join(blobs.values())
+    data = b"".join(documents)
     if not data:
         return {table: empty(table) for table in tables}
     fields = {table: pa.list_(pa.struct(_fields(table))) for table in tables}
-    parsed = _read_json(data, pa.schema(fields), max(map(len, blobs.values())))
-    if parsed is None or parsed.num_rows != len(blobs):
+    parsed = _read_json(data, pa.schema(fields), max(map(len, documents)))
+    if parsed is None or parsed.num_rows != len(documents):
         return None
     lists = {table: parsed.column(table).combine_chunks() for table in tables}
     rows = sum(len(part.flatten()) for part in lists.values())
     # the numbers of braces and brackets show that other keys of the objects hold no nested values
-    whole = data.count(b"{") == len(blobs) + rows
+    whole = data.count(b"{") == len(documents) + rows
     if not whole or data.count(b"[") != sum(len(part) - part.null_count for part in lists.values()):
         return None
     found = {}
@@ -180,7 +181,8 @@ def parse_lists(blobs: Mapping[str, bytes], tables: Sequence[str]) -> dict[str, 
         plain = pa.table(part.flatten().flatten(), [name for name, _ in _fields(table)])
         if not all(map(_is_usual, plain.columns)):
             return None
-        lengths = pc.fill_null(pc.list_value_length(part), 0).to_pylist()
+        each = iter(pc.fill_null(pc.list_value_length(part), 0).to_pylist())
+        lengths = [sum(next(each) for _ in found) for found in blobs.values()]
         found[table] = _with_run_ids(plain, table, list(blobs), lengths)
     return found
 

@@ -21,7 +21,7 @@ from bench.results.run_folder import RunFolder
 from bench.results.tables.arrow import arrow_type, parse_lines
 from bench.results.tables.columns import TABLES, kinds
 from bench.results.tables.metrics_reader import parse_results
-from bench.results.tables.run_reader import LINES, Facts, Stored, read_run
+from bench.results.tables.run_reader import LINES, Facts, Renewed, Stored, read_run
 
 #: Number of runs that are read at once.
 SIZE = 256
@@ -88,13 +88,16 @@ def faults(folders: Sequence[RunFolder]) -> dict[str, str]:
     return found
 
 
-def read(folders: Sequence[RunFolder]) -> Batch:
-    """Read several run folders; a damaged one becomes a failed run with the reason and has no rows."""
+def read(folders: Sequence[RunFolder], renewed: Renewed | None = None) -> Batch:
+    """Read several run folders; a damaged one becomes a failed run with the reason and has no rows.
+
+    ``renewed`` is that of ``read_run``.
+    """
     stored: dict[str, Stored] = {}
     reasons: dict[str, str] = {}
     for folder in folders:
         try:
-            stored[folder.run_id] = read_run(folder)
+            stored[folder.run_id] = read_run(folder, renewed)
         except StoreError as error:
             reasons[folder.run_id] = str(error)
     tables, views, broken = _parse(stored)
@@ -123,7 +126,7 @@ def _parse(
     runs: Mapping[str, Stored],
 ) -> tuple[dict[str, pa.Table], dict[str, dict[str, Any]], dict[str, str]]:
     """Parse the long tables of several runs, their columns in ``runs``, and the reasons of broken runs."""
-    results = parse_results({i: run.results for i, run in runs.items() if run.results is not None})
+    results = parse_results({run_id: run.results for run_id, run in runs.items() if run.results})
     tables, broken = dict(results.tables), dict(results.broken)
     for name in LINES:
         tables[name], reasons = parse_lines({run_id: run.lines[name] for run_id, run in runs.items()}, name)

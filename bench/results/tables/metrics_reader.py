@@ -1,11 +1,13 @@
 """Read ``metrics.json`` of finished runs: the long tables, and the metrics that ``runs`` shows of each run.
 
+A run that was evaluated on sets beside its test part has another such document for each of them.
+
 As in the module ``arrow``, plainly written documents of many runs are parsed at once, unusual ones singly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,17 +52,17 @@ class Results:
     broken: dict[str, str]
 
 
-def parse_results(blobs: Mapping[str, bytes]) -> Results:
-    """Parse the content of ``metrics.json`` of finished runs, given by run id."""
+def parse_results(blobs: Mapping[str, Sequence[bytes]]) -> Results:
+    """Parse ``metrics.json`` and the documents of evaluation sets of finished runs, given by run id."""
     tables = parse_lists(blobs, LISTS)
     views = None if tables is None else _views(tables["metrics"], list(blobs))
     if tables is not None and views is not None:
         return Results(tables, views, {})
     parts: dict[str, dict[str, Columns]] = {name: {} for name in LISTS}
     views, broken = {}, {}
-    for run_id, blob in blobs.items():
+    for run_id, documents in blobs.items():
         try:
-            lists = _lists(blob)
+            lists = _lists(documents)
             views[run_id] = _view(lists["metrics"])
         except StoreError as error:
             broken[run_id] = str(error)
@@ -86,11 +88,15 @@ def shown_scores(document: Any) -> dict[str, float]:
     return {name: view[name] for name in VIEW if view[name] is not None}
 
 
-def _lists(blob: bytes) -> dict[str, Columns]:
-    document = parse_json(blob, "metrics.json")
-    if not isinstance(document, dict):
-        raise StoreError(f"metrics.json: expected an object, got {type(document).__name__}")
-    return {name: columns(_list(document.get(name)), name, f"metrics.json: {name}") for name in LISTS}
+def _lists(documents: Sequence[bytes]) -> dict[str, Columns]:
+    rows: dict[str, list[Any]] = {name: [] for name in LISTS}
+    for blob in documents:
+        document = parse_json(blob, "metrics.json")
+        if not isinstance(document, dict):
+            raise StoreError(f"metrics.json: expected an object, got {type(document).__name__}")
+        for name in LISTS:
+            rows[name] += _list(document.get(name))
+    return {name: columns(found, name, f"metrics.json: {name}") for name, found in rows.items()}
 
 
 def _list(value: Any) -> list[Any]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.results import beside
 from bench.results.files import MAX_BYTES, MAX_DOCUMENT, StoreError, complete_lines, parse_json, read_bytes
 from bench.results.integrity import written_files
 from bench.results.run_folder import RUN_ID, RunFolder, status_of
 from bench.results.tables.arrow import LONGEST, checked
 from bench.results.tables.columns import kinds
 
+#: Makes the metrics of a finished run again: from its folder and ``metrics.json`` to such a document.
+Renewed = Callable[[RunFolder, bytes], bytes]
 #: Version of the format of ``spec.json``.
 SPEC_SCHEMA = 1
 #: Tables that a run stores as files of JSON lines.
@@ -110,18 +113,26 @@ class Stored:
     facts
         What the documents say.
     results
-        Bytes of ``metrics.json`` of a finished run; None for other runs, whose scores do not count yet.
+        Bytes of ``metrics.json`` of a finished run, and of the documents of its evaluation sets, which have
+        the same layout; nothing for other runs, whose scores do not count yet.
     lines
         JSON lines of each table in ``LINES``; they are parsed later, for many runs at once.
     """
 
     facts: Facts
-    results: bytes | None
+    results: tuple[bytes, ...]
     lines: dict[str, bytes]
 
 
-def read_run(folder: RunFolder) -> Stored:
+def read_run(folder: RunFolder, renewed: Renewed | None = None) -> Stored:
     """Read everything in ``folder`` that tables are made of; a missing folder is a pending run.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    renewed
+        Makes the metrics of a finished run again, from its folder and ``metrics.json``; None keeps them.
 
     Raises
     ------
@@ -136,17 +147,23 @@ def read_run(folder: RunFolder) -> Stored:
         for name in ("spec", "metrics"):
             if done and blobs[f"{name}.json"] is None:
                 raise StoreError(f"status.json: done, but there is no {name}.json")
+        sets: dict[str, bytes | None] = {}
         if done:
-            _check_digests(written_files(documents["status"] or {}), blobs)
+            written = written_files(documents["status"] or {})
+            sets = {name: read_bytes(folder.path / name, MAX_DOCUMENT) for name in beside.documents(written)}
+            _check_digests(written, blobs | sets)
         else:
             _document(blobs, "metrics")
+        if done and renewed is not None and blobs["metrics.json"] is not None:
+            blobs["metrics.json"] = renewed(folder, blobs["metrics.json"])
         facts = _facts(folder.run_id, status, documents)
     except RecursionError:
         raise StoreError("a document is nested too deeply") from None
     except StoreError as error:
         raise StoreError(str(error).replace(f"{folder.path}/", "")) from None
-    results = blobs["metrics.json"] if done else None
-    return Stored(facts, results, {name: complete_lines(blobs[f"{name}.jsonl"] or b"") for name in LINES})
+    results = [blobs["metrics.json"], *sets.values()] if done else []
+    lines = {name: complete_lines(blobs[f"{name}.jsonl"] or b"") for name in LINES}
+    return Stored(facts, tuple(blob for blob in results if blob is not None), lines)
 
 
 def _blobs(folder: RunFolder) -> dict[str, bytes | None]:

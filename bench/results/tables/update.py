@@ -30,14 +30,14 @@ from bench.results.tables import parquet
 from bench.results.tables.batches import LONG, SIZE, facts_schema, read
 from bench.results.tables.build import runs_table
 from bench.results.tables.columns import definitions
-from bench.results.tables.run_reader import FILES
+from bench.results.tables.run_reader import FILES, Renewed
 
 #: File with the facts and stamps of the collected runs, beside the tables.
 FILE = ".collected.parquet"
 _LOCK = ".collecting"
 #: Modules that decide how a run folder is read or stored; the tables are made anew when one of them changes.
 _DECIDING = (
-    *("files", "run_folder"),
+    *("beside", "files", "run_folder"),
     *("tables/arrow", "tables/batches", "tables/build", "tables/metrics_reader", "tables/parquet"),
     *("tables/run_reader", "tables/update"),
 )
@@ -60,7 +60,10 @@ class _Before:
 
 
 def update(
-    where: Path, planned: Sequence[Planned], folder: Callable[[str], RunFolder], recompute: bool = False
+    where: Path,
+    planned: Sequence[Planned],
+    folder: Callable[[str], RunFolder],
+    renewed: Renewed | None = None,
 ) -> None:
     """Bring the tables in a suite's folder up to date.
 
@@ -75,14 +78,15 @@ def update(
         The runs that the suite asks for.
     folder
         Returns the folder of a run id.
-    recompute
-        Read every run and write every table anew.
+    renewed
+        Read every run, make its metrics again by this function (see ``read_run``), and write every table
+        anew. None reads only the runs that changed.
     """
     folders = [folder(run_id) for run_id in dict.fromkeys(run.run_id for run in planned)]
     with locked(where / _LOCK):
         remove_leftovers(where)
         stamps, plan = _stamps(where, folders), _digest(repr(planned).encode())
-        before = None if recompute else _read(where)
+        before = None if renewed is not None else _read(where)
         if before is not None:
             same = list(before.stamps.items()) == list(stamps.items()) and all(stamps.values())
             if same and before.plan == plan:
@@ -92,7 +96,7 @@ def update(
             with contextlib.suppress(parquet.Damaged):
                 _write(where, planned, folders, stamps, plan, before)
                 return
-        _write(where, planned, folders, stamps, plan, None)
+        _write(where, planned, folders, stamps, plan, None, renewed)
 
 
 def _write(
@@ -102,8 +106,9 @@ def _write(
     stamps: Mapping[str, str],
     plan: str,
     before: _Before | None,
+    renewed: Renewed | None = None,
 ) -> None:
-    source = _Source(where, before, stamps)
+    source = _Source(where, before, stamps, renewed)
     facts = [facts_schema().empty_table()]
     paths = parquet.paths(where)
     rewritten = () if source.has_exactly([folder.run_id for folder in folders]) else LONG
@@ -130,7 +135,10 @@ def _write(
 class _Source:
     """Get batches of runs: unchanged runs from what was collected before, others from their folders."""
 
-    def __init__(self, where: Path, before: _Before | None, stamps: Mapping[str, str]) -> None:
+    def __init__(
+        self, where: Path, before: _Before | None, stamps: Mapping[str, str], renewed: Renewed | None
+    ) -> None:
+        self._renewed = renewed
         self._facts = facts_schema().empty_table() if before is None else before.facts.drop_columns([_STAMP])
         old = {} if before is None else before.stamps
         self._place = {
@@ -156,7 +164,7 @@ class _Source:
         self, folders: Sequence[RunFolder], names: Sequence[str]
     ) -> tuple[pa.Table, dict[str, pa.Table]]:
         """Return the facts of the runs in ``folders``, in order, and their rows of the tables ``names``."""
-        fresh = read([folder for folder in folders if folder.run_id not in self._place])
+        fresh = read([folder for folder in folders if folder.run_id not in self._place], self._renewed)
         if len(fresh.facts) == len(folders):
             return fresh.facts, fresh.tables
         known = [self._place[f.run_id] for f in folders if f.run_id in self._place]
@@ -267,7 +275,10 @@ def _stamps(where: Path, folders: Sequence[RunFolder]) -> dict[str, str]:
 
 
 def _stamp(path: Path) -> tuple[str, int]:
-    """Return the stamp of a run's folder, and the time in nanoseconds at which a file of it last changed."""
+    """Return the stamp of a run's folder, and the time in nanoseconds at which a file of it last changed.
+
+    The stamp of its status stands for files of evaluation sets, which are written once, before the status.
+    """
     # plain strings, which are fast: this is done for every file of every run
     place, parts, changed = str(path), [], 0
     for name in ("", *FILES):
