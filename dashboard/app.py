@@ -9,7 +9,7 @@ import streamlit as st
 
 from bench.results.files import StoreError, shell_path
 from bench.results.words import counted
-from dashboard import data, exposure, filters, live
+from dashboard import address, data, exposure, filters, live
 from dashboard.plain import plain
 
 #: File, title and icon of each page.
@@ -36,12 +36,20 @@ def main() -> None:
         return
     pages = [
         st.Page(
-            f"views/{file}.py", title=title, icon=f":material/{icon}:", url_path=file, default=number == 0
+            f"views/{file}.py",
+            title=title,
+            icon=f":material/{icon}:",
+            url_path="home" if number == 0 else file,
+            default=number == 0,
         )
         for number, (file, title, icon) in enumerate(PAGES)
     ]
-    page = st.navigation(pages, expanded=True)
+    # the first page is at /, whatever its path: its own name would not be found
+    first, title, _ = PAGES[0]
+    also = st.Page(f"views/{first}.py", title=title, url_path=first, visibility="hidden")
+    page = st.navigation([*pages, also], expanded=True)
     data.begin()
+    address.begin()
     try:
         where = data.folders()
     except StoreError as error:
@@ -73,6 +81,8 @@ def main() -> None:
         return
     st.session_state["selection"] = selection
     _line(where, selection)
+    for note in address.notes():
+        st.info(plain(note), icon=":material/info:")
     page.run()
 
 

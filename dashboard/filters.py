@@ -13,8 +13,11 @@ from bench.figures import PREDICTORS, SCORES, Look, axes, ranked_by, scored_by
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
 from bench.results.words import counted
-from dashboard import data
+from dashboard import address, data
 from dashboard.data import Part
+
+#: Names in the address of the filters that leave out runs.
+_NARROWING = ("recipe", "method", "sparsity", "budget", "criterion")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
     """
     with st.sidebar:
         names = {part.name: part for part in parts}
-        part = names[st.selectbox("Suite", list(names), key="suite", bind="query-params")]
+        part = names[address.one_of("Suite", list(names), "suite", parts[0].name)]
         try:
             runs = data.table(part, "runs")
         except StoreError as error:
@@ -90,16 +93,19 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
         runs, predictor = _predicted(part, runs)
         look = Look("dark" if mode == "dark" else "light", data.styles(part), data.styles(part, CRITERIA))
         setting, runs = _setting(runs)
+        # every filter offers what the setting has, whatever the others say: then none of them changes another
         everything = runs
-        recipes = sorted(runs["recipe"].dropna().astype(str).unique())
+        recipes = sorted(everything["recipe"].dropna().astype(str).unique())
         runs, recipe = _narrowed(runs, "recipe", "Recipe", recipes)
-        methods = look.ordered(runs["method"].dropna().astype(str))
+        methods = look.ordered(everything["method"].dropna().astype(str))
         runs, _ = _narrowed(runs, "method", "Methods", methods, look.name)
-        runs, sparsity = _sparsity(runs)
-        budgets = sorted(runs["budget"].dropna().astype(str).unique())
+        runs, sparsity = _sparsity(runs, everything)
+        budgets = sorted(everything["budget"].dropna().astype(str).unique())
         runs, budget = _narrowed(runs, "budget", "Budget", budgets)
-        criteria = sorted(runs["criterion"].dropna().astype(str).unique())
+        criteria = sorted(everything["criterion"].dropna().astype(str).unique())
         runs, criterion = _narrowed(runs, "criterion", "Criterion", criteria)
+        st.caption(f"{len(runs):,} of {counted(len(everything), 'run')}")
+        st.button("Reset filters", on_click=_reset, disabled=len(runs) == len(everything))
     words = [] if predictor == "samples" else [PREDICTORS[predictor]]
     words += [f"recipe {', '.join(recipe)}"] if recipe else []
     words += [f"budget {', '.join(budget)}"] if budget else []
@@ -113,10 +119,13 @@ def _score(part: Part) -> str:
     """Show the choice of the score; the default is the one that the suite ranks by."""
     names = {axes()[name].name: name for name in SCORES}
     first = axes()[ranked_by(data.plan(part))].name
-    chosen = st.selectbox(
-        "Score", list(names), index=list(names).index(first), key="score", bind="query-params"
-    )
-    return names[chosen]
+    return names[address.one_of("Score", list(names), "score", first)]
+
+
+def _reset() -> None:
+    for key in _NARROWING:
+        if key in st.session_state:
+            st.session_state[key] = []
 
 
 def _predicted(part: Part, runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -144,22 +153,16 @@ def _narrowed(
 
     Runs without a value in the column are kept.
     """
-    if len(options) < 2:
-        return runs, []
-    chosen = st.multiselect(
-        label, options, key=column, format_func=shown, placeholder="all", bind="query-params"
-    )
+    chosen = address.some_of(label, options, column, shown)
     return (runs[runs[column].isin(chosen) | runs[column].isna()] if chosen else runs), chosen
 
 
-def _sparsity(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _sparsity(runs: pd.DataFrame, everything: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the runs of the chosen sparsities; dense ones stay, since sparse ones are compared with them."""
-    found = sorted(value for value in runs["sparsity"].dropna().unique() if value > 0)
-    if len(found) < 2:
-        return runs, []
+    found = sorted(value for value in everything["sparsity"].dropna().unique() if value > 0)
     texts = {f"{value:g}": value for value in found}
-    chosen = st.multiselect(
-        "Sparsity", list(texts), key="sparsity", placeholder="all", bind="query-params",
+    chosen = address.some_of(
+        "Sparsity", list(texts), "sparsity",
         help="dense configurations stay, since sparse ones are compared with them",
     )  # fmt: skip
     if not chosen:

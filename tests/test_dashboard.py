@@ -10,6 +10,7 @@ import sys
 from functools import cache, partial
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -101,11 +102,63 @@ def test_an_address_opens_the_view_that_it_names(opened):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_values_in_the_address_that_are_none_are_ignored(opened, page):
+def test_values_in_the_address_that_are_none_are_told_and_ignored(opened, page):
     app = opened(
         page, suite="no such suite", method="<script>", sparsity="a", score="b", run="../../etc", data="x"
     )
     assert app.title
+    told = [note.value.replace("\\", "") for note in app.info]
+    for label, value in [
+        ("Suite", "no such suite"),
+        ("Methods", "<script>"),
+        ("Sparsity", "a"),
+        ("Score", "b"),
+    ]:
+        assert f"{label}: there is no {value} here." in told
+
+
+def test_suite_and_score_are_in_the_address_also_where_they_are_the_default(opened):
+    """Otherwise a copied address shows another view once a default changes."""
+    app = opened("leaderboard")
+    assert app.query_params["suite"] == app.selectbox(key="suite").value
+    assert app.query_params["score"] == app.selectbox(key="score").value
+    app.selectbox(key="score").select("ECE").run()
+    assert app.query_params["score"] == "ECE"
+
+
+def test_columns_of_the_leaderboard_are_numbers(opened):
+    """Texts would be sorted as such: 1.2, 13.6, 2.0."""
+    table = opened("leaderboard", suite="baselines · demo").dataframe[0].value
+    texts = {"verdict", "configuration", "method"}
+    assert texts == {head for head in table if not pd.api.types.is_numeric_dtype(table[head])}
+    assert table["rank"].iloc[0] == 1 and (table["to"] >= table["rank"]).all()
+    assert (table["±"] > 0).all()
+
+
+def test_filters_and_address_never_disagree(opened):
+    """An ensemble has no runs of the other budget: none are shown, rather than those of its own."""
+    app = opened("leaderboard", suite="baselines · demo", method="Ensemble", budget="flops")
+    assert app.multiselect(key="budget").value == ["flops"]
+    assert not app.dataframe and "No finished run" in words(app)
+    assert any(text.value.startswith("0 of ") for text in app.sidebar.caption)
+
+
+def test_what_another_suite_does_not_have_is_told_and_left_out(opened):
+    app = opened("leaderboard", suite="sparsity_sweep · demo", method="RigL", sparsity="0.99")
+    app.selectbox(key="suite").select("criteria_ablation · demo").run()
+    told = "\n".join(note.value.replace("\\", "") for note in app.info)
+    assert "Methods: there is no RigL here." in told and "Sparsity: there is no 0.99 here." in told
+    assert app.multiselect(key="method").value == []
+    app.multiselect(key="method").select("ssvi").run()
+    assert not app.info
+
+
+def test_reset_withdraws_all_filters(opened):
+    app = opened("leaderboard", suite="sparsity_sweep · demo", method="RigL", sparsity="0.99")
+    few = len(app.dataframe[0].value)
+    app.sidebar.button[0].click().run()
+    assert len(app.dataframe[0].value) > few
+    assert app.multiselect(key="method").value == app.multiselect(key="sparsity").value == []
 
 
 def test_criteria_have_the_looks_and_words_that_the_folder_gives_them(opened, copy):

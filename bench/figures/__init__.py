@@ -12,7 +12,7 @@ from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
-from bench.figures.leaderboard import grouped, latex, leaderboard, shown
+from bench.figures.leaderboard import grouped, latex, leaderboard, numbers, shown
 from bench.figures.overview import MOST_ROWS, best, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
@@ -93,6 +93,7 @@ __all__ = [
     "middle",
     "moves",
     "not_comparable",
+    "numbers",
     "one_a_method",
     "overlap_in_time",
     "overlap_map",

@@ -19,6 +19,10 @@ COLUMNS = ("accuracy", "nll", "ece", _GAIN, "compression_vs_dense_vi", "train_fl
 #: Marks of verdicts about a configuration and the best one.
 MARKS = {"best": "●", "equivalent": "●", "undecided": "○", "worse": "▽"}
 _WITH_INTERVAL = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
+#: Columns of ``numbers`` with the lowest and highest rank that a configuration may have.
+RANKS = {"rank": "low", "to": "high"}
+#: Column of ``numbers`` with the half width of the score's interval.
+HALF_WIDTH = "±"
 #: Names of columns in tables for papers, where the full ones do not fit.
 _SHORT = {
     "brier": "Brier",
@@ -98,6 +102,39 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
             table["n"] = board["n"].astype(int).to_numpy()
     table["method"] = [look.name(str(method)) for method in board["method"]]
     return table
+
+
+def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return ``board`` in the units that readers see, as numbers, so that a table sorts them as such.
+
+    Parameters
+    ----------
+    board
+        What ``leaderboard`` returns.
+    look
+        Names of methods.
+
+    Returns
+    -------
+    tuple
+        The table: the ranks that a configuration may have, its verdict, the score with the half width of its
+        interval, and the other columns without theirs; and decimal places by column.
+    """
+    metrics = _metrics(board)
+    verdicts = ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
+    ranks = {head: board[f"rank_{end}"].astype("Int64").array for head, end in RANKS.items()}
+    table = pd.DataFrame({**ranks, "verdict": verdicts})
+    table["configuration"] = board["config_label"].astype(str).to_numpy()
+    table["n"] = board["n"].astype(int).to_numpy()
+    digits = {}
+    for number, metric in enumerate(metrics):
+        axis = axes()[metric]
+        parts = {axis.title: "mean", HALF_WIDTH: "half_width"} if number == 0 else {axis.title: "mean"}
+        for head, part in parts.items():
+            table[head] = (board[f"{metric}_{part}"] * axis.factor).astype(float).to_numpy()
+            digits[head] = axis.digits
+    table["method"] = [look.name(str(method)) for method in board["method"]]
+    return table, digits
 
 
 def latex(board: pd.DataFrame, look: Look, caption: str) -> str:

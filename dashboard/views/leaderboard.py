@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import MOST_COMPARED, SCORES, axes, grouped, latex, leaderboard, shown
+from bench.figures import MOST_COMPARED, SCORES, axes, grouped, latex, leaderboard, numbers
 from bench.statistics.splits import scope
 from dashboard import show
 from dashboard.filters import Selection
@@ -20,7 +20,7 @@ axis = axes()[score]
 
 with show.forgiving():
     board = leaderboard(selection.runs, score)
-    table = shown(board.head(_MOST_ROWS), selection.look)
+    table, digits = numbers(board.head(_MOST_ROWS), selection.look)
     st.subheader(f"Which configuration has the best {axis.name}?", anchor=False)
     st.caption(plain(selection.words))
     heads = {axes()[name].title: axes()[name].definition for name in axes()}
@@ -33,13 +33,18 @@ with show.forgiving():
         selection_mode="single-row",
         height=show.height(len(table)),
         column_config={
-            "rank": st.column_config.TextColumn(
-                help="from 1 + the number significantly better to the number not significantly worse"
-            ),
+            "rank": st.column_config.NumberColumn(help="1 + the number that are significantly better"),
+            "to": st.column_config.NumberColumn(help="the number that are not significantly worse"),
             "verdict": st.column_config.TextColumn(
                 help="● the best, or equivalent to it; ○ undecided; ▽ some configuration is better"
             ),
-            **{head: st.column_config.TextColumn(help=heads[head]) for head in table if head in heads},
+            **{
+                head: st.column_config.NumberColumn(
+                    format=f"%.{places}f",
+                    help=heads.get(head, "half width of the 95 % t-interval over seeds"),
+                )
+                for head, places in digits.items()
+            },
         },
         alt=f"Configurations by {axis.name}, best first.",
     )
