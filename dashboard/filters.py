@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import PREDICTORS, SCORES, Look, axes, ranked_by, scored_by
+from bench.figures.parts.chart import Mode
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
 from bench.results.words import counted
@@ -67,7 +68,7 @@ class Selection:
         return " · ".join([self.part.name, self.setting, *self.chosen, methods])
 
 
-def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
+def choose(parts: Sequence[Part], mode: Mode) -> tuple[Selection | None, str]:
     """Show the filters in the sidebar.
 
     Parameters
@@ -91,7 +92,7 @@ def choose(parts: Sequence[Part], mode: str) -> tuple[Selection | None, str]:
             return None, str(error)
         score = _score(part)
         runs, predictor = _predicted(part, runs)
-        look = Look("dark" if mode == "dark" else "light", data.styles(part), data.styles(part, CRITERIA))
+        look = Look(mode, data.styles(part), data.styles(part, CRITERIA))
         setting, runs = _setting(runs)
         # every filter offers what the setting has, whatever the others say: then none of them changes another
         everything = runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from bench.figures.parts.axes import axes
@@ -26,9 +27,11 @@ HALF_WIDTH = "±"
 #: Names of columns in tables for papers, where the full ones do not fit.
 _SHORT = {
     "brier": "Brier",
+    _GAIN: "gain",
     "compression_vs_dense_vi": "compr.",
     "train_flops_ratio": "FLOPs",
 }
+_ARROWS = {"higher": " ↑", "lower": " ↓"}
 _ROWS_OF_A_PAGE = 18
 _LATEX_MARKS = {"equivalent": r"$^\dagger$", "undecided": r"$^\ddagger$"}
 _SPECIAL = {
@@ -104,37 +107,40 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
     return table
 
 
-def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, int]]:
+def numbers(board: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[int, str]]]:
     """Return ``board`` in the units that readers see, as numbers, so that a table sorts them as such.
 
     Parameters
     ----------
     board
         What ``leaderboard`` returns.
-    look
-        Names of methods.
 
     Returns
     -------
     tuple
         The table: the ranks that a configuration may have, its verdict, the score with the half width of its
-        interval, and the other columns without theirs; and decimal places by column.
+        interval, and the other columns without theirs; and decimal places and definition by column.
     """
-    metrics = _metrics(board)
     verdicts = ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
     ranks = {head: board[f"rank_{end}"].astype("Int64").array for head, end in RANKS.items()}
     table = pd.DataFrame({**ranks, "verdict": verdicts})
     table["configuration"] = board["config_label"].astype(str).to_numpy()
     table["n"] = board["n"].astype(int).to_numpy()
-    digits = {}
-    for number, metric in enumerate(metrics):
+    told: dict[str, tuple[int, str]] = {}
+    for number, metric in enumerate(_metrics(board)):
         axis = axes()[metric]
-        parts = {axis.title: "mean", HALF_WIDTH: "half_width"} if number == 0 else {axis.title: "mean"}
-        for head, part in parts.items():
-            table[head] = (board[f"{metric}_{part}"] * axis.factor).astype(float).to_numpy()
-            digits[head] = axis.digits
-    table["method"] = [look.name(str(method)) for method in board["method"]]
-    return table, digits
+        unit, arrow = " %" if axis.unit == "%" else "", _ARROWS.get(axis.better or "", "")
+        head = f"{_SHORT.get(metric, axis.name)}{unit}{arrow}"
+        table[head] = _shown(board[f"{metric}_mean"], axis.factor)
+        told[head] = axis.digits, f"{axis.title}. {axis.definition}"
+        if number == 0:
+            table[HALF_WIDTH] = _shown(board[f"{metric}_half_width"], axis.factor)
+            told[HALF_WIDTH] = axis.digits, "half width of the 95 % t-interval over seeds"
+    return table, told
+
+
+def _shown(values: pd.Series, factor: float) -> np.ndarray:
+    return (values * factor).to_numpy(dtype=float)
 
 
 def latex(board: pd.DataFrame, look: Look, caption: str) -> str:

@@ -20,10 +20,9 @@ axis = axes()[score]
 
 with show.forgiving():
     board = leaderboard(selection.runs, score)
-    table, digits = numbers(board.head(_MOST_ROWS), selection.look)
+    table, told = numbers(board.head(_MOST_ROWS))
     st.subheader(f"Which configuration has the best {axis.name}?", anchor=False)
     st.caption(plain(selection.words))
-    heads = {axes()[name].title: axes()[name].definition for name in axes()}
     event = st.dataframe(
         table,
         hide_index=True,
@@ -39,11 +38,8 @@ with show.forgiving():
                 help="● the best, or equivalent to it; ○ undecided; ▽ some configuration is better"
             ),
             **{
-                head: st.column_config.NumberColumn(
-                    format=f"%.{places}f",
-                    help=heads.get(head, "half width of the 95 % t-interval over seeds"),
-                )
-                for head, places in digits.items()
+                head: st.column_config.NumberColumn(format=f"%.{digits}f", help=definition)
+                for head, (digits, definition) in told.items()
             },
         },
         alt=f"Configurations by {axis.name}, best first.",
