@@ -269,7 +269,7 @@ def test_rows_are_best_first_from_the_top_and_a_legend_entry_is_there_once():
     assert chart.data["method"].tolist() == ["dense_vi", "ssvi"]
     names = [note.text for note in chart.figure.layout.annotations]
     heights = [note.y for note in chart.figure.layout.annotations]
-    assert names == ["Dense VI", "SSVI, sparsity 0.9"] and heights[0] > heights[1]
+    assert names == ["Dense VI", "SSVI · 90 %"] and heights[0] > heights[1]
     entries = [trace.name for trace in chart.figure.data if trace.showlegend is not False]
     assert sorted(entries) == sorted(set(entries))
 
@@ -334,7 +334,7 @@ def test_of_several_the_one_with_most_seeds_then_what_others_are_compared_with()
 def test_names_have_what_not_all_share():
     labels = ["ssvi sparsity=0.9 criterion=snr budget=epochs", "dense_vi budget=epochs"]
     table = runs({**SSVI, "config_label": labels[0]}, {**DENSE, "config_label": labels[1]})
-    assert list(short_names(table, LOOK).values()) == ["SSVI, sparsity 0.9, criterion snr", "Dense VI"]
+    assert list(short_names(table, LOOK).values()) == ["SSVI · 90 % · by snr", "Dense VI"]
 
 
 def test_names_that_would_be_the_same_are_labels():

@@ -155,12 +155,12 @@ def test_a_forest_has_paired_differences_best_on_top():
     )
     low, high = chart.figure.layout.yaxis.range
     names = {note.y: note.text for note in chart.figure.layout.annotations}
-    assert low > high and list(names.values()) == ["ssvi sparsity=0.8", "rigl sparsity=0.9"]
+    assert low > high and list(names.values()) == ["SSVI · 80 %", "RigL · 90 %"]
     assert [round(y + 0.36) for y in names] == [0, 1]
     marks = {y: trace.marker.symbol[i] for trace in traces(chart) for i, y in enumerate(trace.y)}
     told = chart.data["p_holm"] < 0.05
     assert told.tolist() == [True, True] and marks == {0: "circle", 1: "cross"}
-    assert chart.figure.layout.xaxis.title.text == "accuracy less that of ssvi sparsity=0.9 (points) → better"
+    assert chart.figure.layout.xaxis.title.text == "accuracy less that of SSVI · 90 % (points) → better"
 
 
 def test_what_cannot_be_told_apart_is_hollow():
@@ -238,7 +238,11 @@ def test_the_table_for_a_paper_marks_the_best_and_what_is_tied_and_escapes_the_r
     )
     board = leaderboard(table, "accuracy", columns=("accuracy", "nll"))
     lines = latex(board, LOOK, "of # all").splitlines()
-    assert r"\caption{of \# all}" in lines and r"\toprule" in lines and r"\bottomrule" in lines
+    assert (
+        r"\caption{of \# all. Mean over $n$ seeds $\pm$ half width of the 95\,\% t-interval; the best mean is bold; "
+        r"$^\ddagger$ undecided whether worse than the best.\label{tab:of-all}}"
+    ) in lines
+    assert r"\toprule" in lines and r"\bottomrule" in lines
     at = lines.index(r"\midrule")
     first, second = lines[at + 1 : at + 3]
     assert first == (
@@ -255,7 +259,7 @@ def test_a_long_table_for_a_paper_is_several_of_a_page_each():
     )
     text = latex(board, LOOK, "of all")
     assert text.count(r"\begin{tabularx}{\textwidth}") == text.count(r"\end{table}") == 2
-    assert text.count(r"\caption{of all (continued)}") == 1
+    assert text.count(r"\caption{of all (continued).}") == 1
     assert all(len(re.findall(rf"^c{n}(\$\^\\ddagger\$)? &", text, re.MULTILINE)) == 1 for n in range(30))
 
 

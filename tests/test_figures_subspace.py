@@ -143,9 +143,9 @@ def test_looks_do_not_depend_on_what_is_chosen():
     alone = table[table["config_id"] == identifier(1)]
     own = rows[rows["run_id"].isin(alone["run_id"])]
     (line,) = subspace(own, alone, "turnover", LOOK, among=table).figure.data
-    second = everything["SSVI, sparsity 0.9"]
+    second = everything["SSVI · 90 %"]
     assert (line.line.color, line.line.dash) == (second.line.color, second.line.dash)
-    first, rigl = everything["SSVI, sparsity 0.8"], everything["RigL, sparsity 0.9"]
+    first, rigl = everything["SSVI · 80 %"], everything["RigL · 90 %"]
     assert first.line.color == "#414AAF" != second.line.color and first.line.dash != second.line.dash
     assert first.marker.symbol != second.marker.symbol
     assert (rigl.line.color, rigl.line.dash) == ("#3099BA", "dot")

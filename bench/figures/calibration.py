@@ -248,7 +248,7 @@ def _heading(name: str, scores: pd.DataFrame, mine: pd.DataFrame) -> str:
     ece = interval(row["ece_mean"], row["ece_half_width"], axis.digits, axis.factor)
     null = interval(row["ece_null_mean"], float("nan"), axis.digits, axis.factor)
     few = int((mine["per_seed"] < FEW).sum())
-    method, _, rest = name.partition(", ")
+    method, _, rest = name.partition(" · ")
     lines = [f"<b>{method}</b>", *textwrap.wrap(rest, _HEADING, break_long_words=False)]
     lines += [f"ECE {ece} %", f"{null} % if calibrated", f"{few} of {len(mine)} bins nearly empty"]
     return "<br>".join(lines)

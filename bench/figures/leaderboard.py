@@ -34,6 +34,8 @@ _SHORT = {
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 _ROWS_OF_A_PAGE = 18
 _LATEX_MARKS = {"equivalent": r"$^\dagger$", "undecided": r"$^\ddagger$"}
+_LATEX_WORDS = {"equivalent": "equivalent to the best", "undecided": "undecided whether worse than the best"}
+_LATEX_INTERVAL = r"Mean over $n$ seeds $\pm$ half width of the 95\,\% t-interval; the best mean is bold"
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -152,10 +154,13 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
     # a page has room for the other columns; a board that is ranked by the gain shows it first
     if _metrics(board)[0] != _GAIN:
         board = board.drop(columns=[f"{_GAIN}_mean", f"{_GAIN}_half_width"], errors="ignore")
-    rows = _latex_rows(board)
+    rows, marks = _latex_rows(board), set(board["verdict"].dropna())
+    told = [rf"{mark} {_LATEX_WORDS[name]}" for name, mark in _LATEX_MARKS.items() if name in marks]
+    label = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
+    first = rf"{escape(caption)}. {'; '.join([_LATEX_INTERVAL, *told])}.\label{{tab:{label}}}"
     parts = [rows[start : start + _ROWS_OF_A_PAGE] for start in range(0, len(rows), _ROWS_OF_A_PAGE)]
     return "\n".join(
-        _latex_table(_metrics(board), part, f"{escape(caption)}{' (continued)' if number else ''}")
+        _latex_table(_metrics(board), part, f"{escape(caption)} (continued)." if number else first)
         for number, part in enumerate(parts)
     )
 

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, interval, signed
+from bench.figures.parts.configurations import full_name, short_names
 from bench.figures.parts.verdicts import said, tally, within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, paired, references_of
@@ -130,22 +131,27 @@ def forest(
     _keep_in_view(figure, shown, axis.factor, look)
     figure.add_vline(x=0, line={"color": look.ink, "width": 1})
     # the name of a row stands above its mark, so that narrow screens have room for both
-    for number, label in enumerate(shown["config_label"]):
+    labels = runs["config_label"].astype(str)
+    compared = runs[runs["config_id"].isin(found["config_id"]) | labels.isin(found["reference_label"])]
+    short = short_names(compared, look)
+    for number, config_id in enumerate(shown["config_id"].astype(str)):
         figure.add_annotation(
-            x=0, xref="paper", y=number - 0.36, text=escaped(label), showarrow=False, xanchor="left",
+            x=0, xref="paper", y=number - 0.36, text=short[config_id], showarrow=False, xanchor="left",
             font={"size": 12, "color": look.ink},
         )  # fmt: skip
     figure.update_yaxes(showticklabels=False, ticks="", showgrid=False, range=[len(shown) - 0.5, -0.8])
-    names = found["reference_label"].unique()
-    of = escaped(names[0]) if len(names) == 1 else "the reference"
-    unit = axis.step
+    named, unit = "their reference", axis.step
+    if len(found["reference_label"].unique()) == 1:
+        one = runs[labels.isin(found["reference_label"])].iloc[0]
+        named = full_name(str(one["config_label"]), str(one["method"]), float(one["sparsity"]), look)
     arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
-    figure.update_xaxes(title_text=f"{axis.name} less that of {of}{f' ({unit})' if unit else ''}{arrow}")
+    of = f"{axis.name} less that of {escaped(named)}"
+    figure.update_xaxes(title_text=f"{of}{f' ({unit})' if unit else ''}{arrow}")
     tests = int(found["tests"].iloc[0])
     left_out = len(found) - len(shown)
     rest = f" The {left_out} behind these are in the data below, not in the picture." if left_out else ""
     return Chart(
-        title=f"Which configurations differ from their reference in {axis.name}?",
+        title=f"Which configurations differ from {named} in {axis.name}?",
         figure=figure,
         data=found,
         how=(

@@ -57,7 +57,7 @@ with show.forgiving():
     with buttons[0]:
         show.download("leaderboard", board)
     with buttons[1]:
-        caption = f"{selection.part.name}, {selection.setting}, by {axis.name}"
+        caption = f"Configurations by {axis.name}: {selection.words}"
         st.download_button(
             "LaTeX", lambda: latex(board, selection.look, caption), file_name="ssvi-bench-leaderboard.tex",
             mime="text/plain", key="leaderboard-tex", on_click="ignore", icon=":material/download:",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from bench.figures import MOST_ROWS, at_compression, axes, best, coverage, forest, interval
@@ -50,18 +52,22 @@ st.caption(
 references = data.references(selection.part)
 if references:
     shown = set(selection.runs["config_id"])
-    drawn = show.chart(
-        "forest",
-        lambda: forest(selection.everything, references, selection.score, selection.look, shown),
-        selection.words,
-    )
-    if drawn is not None:
-        named = drawn.data["reference_label"].unique()
-        rest = max(len(drawn.data) - MOST_ROWS, 0)
-        words = f"Compared with {', '.join(named[:4])}{', …' if len(named) > 4 else ''}."
-        alone = shown - references.keys()
-        words += f" Without a reference: {counted(len(alone), 'configuration')}." if alone else ""
-        st.caption(plain(words + (f" {rest} more, behind these, are in the data." if rest else "")))
+    known = selection.everything.drop_duplicates("config_id").set_index("config_id")["config_label"]
+    compared = [mine for mine in known.index if mine in shown and references.get(mine, mine) != mine]
+    # differences from one reference share an axis; those from another one would be read as if they did
+    for number, reference in enumerate(dict.fromkeys(references[mine] for mine in compared)):
+        rows = {mine for mine in compared if references[mine] == reference}
+        drawn = show.chart(
+            f"forest-{number}" if number else "forest",
+            partial(forest, selection.everything, references, selection.score, selection.look, rows),
+            selection.words,
+        )
+        if drawn is not None and len(drawn.data) > MOST_ROWS:
+            rest = len(drawn.data) - MOST_ROWS
+            st.caption(f"{rest} more, behind these, are in the data.")
+    alone = shown - references.keys()
+    if alone:
+        st.caption(f"Without a reference: {counted(len(alone), 'configuration')}.")
 else:
     st.info("This suite names no reference, so there are no paired differences to show.")
 

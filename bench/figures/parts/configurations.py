@@ -75,12 +75,17 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
     said = [_said(*row) for row in zip(labels, rows["sparsity"].astype(float), strict=True)]
     shared = set.intersection(*map(set, said)) if said else set()
     names = {
-        config_id: ", ".join([look.name(method), *(part for part in parts if part not in shared)])
+        config_id: " · ".join([look.name(method), *(part for part in parts if part not in shared)])
         for config_id, method, parts in zip(ids, methods, said, strict=True)
     }
     if len(set(names.values())) < len(names):
         names = dict(zip(ids, labels, strict=True))
     return {config_id: escaped(name) for config_id, name in names.items()}
+
+
+def full_name(label: str, method: str, sparsity: float, look: Look) -> str:
+    """Return a configuration's name with all parts of its label, unescaped."""
+    return " · ".join([look.name(method), *_said(label, sparsity)])
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:
@@ -109,6 +114,15 @@ def _common(done: pd.DataFrame) -> float:
 
 
 def _said(label: str, sparsity: float) -> list[str]:
-    parts = [part.replace("=", " ", 1) for part in variant(label).split(" ") if part]
+    parts = [_word(*part.split("=", 1)) for part in variant(label).split(" ") if part]
     # a dense configuration needs no sparsity in its name, since its method tells it apart
-    return ([f"sparsity {sparsity:g}"] if sparsity > 0 else []) + parts
+    return ([f"{100 * sparsity:.4g} %"] if sparsity > 0 else []) + parts
+
+
+def _word(key: str, value: str) -> str:
+    """Return a setting in the words that people use."""
+    if key == "budget":
+        return {"epochs": "equal epochs", "flops": "equal FLOPs"}.get(value, f"budget {value}")
+    if key in ("dataset", "network"):
+        return value
+    return f"by {value}" if key == "criterion" else f"{key.replace('_', ' ')} {value}"
