@@ -239,8 +239,8 @@ def test_the_table_for_a_paper_marks_the_best_and_what_is_tied_and_escapes_the_r
     board = leaderboard(table, "accuracy", columns=("accuracy", "nll"))
     lines = latex(board, LOOK, "of # all").splitlines()
     assert (
-        r"\caption{of \# all. Mean over $n$ seeds $\pm$ half width of the 95\,\% t-interval; the best mean is bold; "
-        r"$^\ddagger$ undecided whether worse than the best.\label{tab:of-all}}"
+        r"\caption{of \# all. Mean over $n$ seeds $\pm$ half width of the 95\,\% t-interval; the best mean "
+        r"is bold; $^\ddagger$ undecided whether worse than the best.\label{tab:of-all}}"
     ) in lines
     assert r"\toprule" in lines and r"\bottomrule" in lines
     at = lines.index(r"\midrule")
