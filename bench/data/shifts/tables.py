@@ -8,6 +8,7 @@ from bench.data import draws
 from bench.data.base import Shift, Splits
 from bench.data.draws import Keys
 from bench.data.fingerprint import row_bytes
+from bench.data.splitting import feature_statistics
 from bench.data.stored import as_stored
 
 #: Constants of each shift, in the order of severities 1 to 5.
@@ -42,7 +43,7 @@ def table_shifts() -> dict[str, Shift]:
 def additive_noise(inputs: torch.Tensor, severity: int, splits: Splits) -> torch.Tensor:
     """Add normal noise in units of the standard deviations of the training part."""
     noise = draws.normal(_keys("additive_noise", inputs, severity), *inputs.shape[1:])
-    std = splits.train.inputs.cpu().double().std(0, correction=0)
+    _, std = feature_statistics(splits.train.inputs)
     return as_stored(
         inputs.cpu().double() + CONSTANTS["additive_noise"][severity - 1] * std * torch.from_numpy(noise),
         inputs,
@@ -53,7 +54,7 @@ def missing_features(inputs: torch.Tensor, severity: int, splits: Splits) -> tor
     """Replace values by the mean of their feature in the training part."""
     drawn = draws.uniform(_keys("missing_features", inputs, severity), *inputs.shape[1:])
     missing = torch.from_numpy(drawn < CONSTANTS["missing_features"][severity - 1])
-    mean = splits.train.inputs.cpu().double().mean(0)
+    mean, _ = feature_statistics(splits.train.inputs)
     return as_stored(torch.where(missing, mean, inputs.cpu().double()), inputs)
 
 
