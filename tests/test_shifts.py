@@ -246,6 +246,20 @@ def test_a_linear_corruption_is_the_function_itself():
     found = applied(blur._defocused, images, (1.5, 0.1))
     direct = blur._defocused(images.reshape(-1, 32, 32), (1.5, 0.1)).reshape(images.shape)
     assert found == pytest.approx(direct, abs=1e-12)
+    large = np.tile(images, (1, 1, 3, 3))
+    assert applied(blur._defocused, large, (1.5, 0.1))[:, :, 33:62, 33:62] == pytest.approx(
+        applied(blur._defocused, large[:, :, 16:80, 16:80], (1.5, 0.1))[:, :, 17:46, 17:46], abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_large_images_and_those_that_are_not_square_are_corrupted_too(name):
+    square = photographs(2).repeat(1, 1, 3, 3)
+    for images in (square, square[:, :, :40, :90]):
+        found = corruptions(255)[name](images, 5, None)
+        validation.require_shifted("large", name, found, images)
+        assert not torch.equal(found, images)
+        assert torch.equal(corruptions(255)[name](images[1:], 5, None), found[1:])
 
 
 def test_defocus_averages_over_a_disk():
