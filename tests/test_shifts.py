@@ -6,6 +6,7 @@ import colorsys
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -469,6 +470,8 @@ def test_shifts_of_tables():
         assert torch.equal(torch.cat([shift(row[None], 4, splits) for row in rows[:20]]), whole[:20]), name
         distances = [float((shift(rows, s, splits) - rows).abs().mean()) for s in SEVERITIES]
         assert distances == sorted(distances) and distances[0] > 0, name
+        wide = Splits(replace(splits.train, inputs=train.view(-1, 5, 1)), None, splits.test, 1)
+        assert torch.equal(shift(rows.view(-1, 5, 1), 4, wide).flatten(1), whole)
     noisy = tables.additive_noise(rows, 3, splits) - rows
     assert noisy.std(0).tolist() == pytest.approx((0.4 * train.std(0)).tolist(), rel=0.15)
     missing = tables.missing_features(rows, 5, splits)

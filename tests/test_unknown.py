@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,16 @@ def test_noise_does_not_depend_on_how_much_of_it_is_made():
     assert torch.equal(shuffled.sort(0).values, wide.sort(0).values)
     narrow = Splits(Split(wide[:, :9], labels), None, Split(wide[:, :9], labels), 1)
     assert torch.equal(tables.columns_shuffled(narrow), shuffled[:, :9])
+
+
+def test_the_numbers_of_an_input_of_any_shape_are_columns():
+    flat = table()
+    train, test = (replace(part, inputs=part.inputs.view(-1, 2, 2)) for part in (flat.train, flat.test))
+    shaped = Splits(train, None, test, 1)
+    for chosen, function in tables.table_sets().items():
+        found = function(shaped)
+        validation.require_unknown("table", chosen, found, shaped)
+        assert torch.equal(found.flatten(1), function(flat)), chosen
 
 
 def test_statistics_of_features():

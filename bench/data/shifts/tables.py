@@ -23,7 +23,7 @@ CONSTANTS = {
 
 
 def table_shifts() -> dict[str, Shift]:
-    """Return the shifts that any table of numbers has, inputs (N, F).
+    """Return the shifts that any table of numbers has; the numbers of an input (N, ...) are features.
 
     Returns
     -------

@@ -16,7 +16,7 @@ _AT_ONCE = 1024
 
 
 def table_sets() -> dict[str, Unknown]:
-    """Return the unknown sets that any table of numbers has, inputs (N, F).
+    """Return the unknown sets that any table of numbers has; the numbers of an input (N, ...) are columns.
 
     Returns
     -------
@@ -31,22 +31,23 @@ def table_sets() -> dict[str, Unknown]:
 
 def columns_shuffled(splits: Splits) -> torch.Tensor:
     """Return the test rows with the values of each column in an order of its own."""
-    rows = splits.test.inputs.cpu()
+    rows = splits.test.inputs.cpu().flatten(1)
     keys, found = _keys(rows.shape[1], "columns_shuffled"), torch.empty_like(rows)
     for start in range(0, len(keys), _AT_ONCE):
         here = slice(start, start + _AT_ONCE)
         order = np.argsort(draws.uniform(keys[here], len(rows)), axis=1)
         found[:, here] = rows[:, here].gather(0, torch.from_numpy(order.T.copy()))
-    return found
+    return found.reshape(splits.test.inputs.shape)
 
 
 def columns_permuted(splits: Splits) -> torch.Tensor:
     """Return the test rows with standardised columns in another order, the same for all rows."""
-    rows = splits.test.inputs.cpu()
-    mean, std = feature_statistics(splits.train.inputs)
+    rows = splits.test.inputs.cpu().flatten(1)
+    mean, std = (value.flatten() for value in feature_statistics(splits.train.inputs))
     standardised = (rows.double() - mean) / torch.where(std > 0, std, 1)
     drawn = draws.uniform(_keys(rows.shape[1], "columns_permuted"))
-    return as_stored(mean + std * standardised[:, torch.from_numpy(np.argsort(drawn))], rows)
+    found = mean + std * standardised[:, torch.from_numpy(np.argsort(drawn))]
+    return as_stored(found.reshape(splits.test.inputs.shape), rows)
 
 
 def _keys(columns: int, purpose: str) -> draws.Keys:
