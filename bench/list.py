@@ -124,7 +124,24 @@ def _methods() -> list[Entry]:
 def _datasets() -> list[Entry]:
     from bench.data.base import DATASETS
 
-    return _plug_ins(DATASETS)
+    entries = [
+        Entry(name, _first_line(item), _options(item.Options) + _beside(item))
+        for name, item in ((name, DATASETS.get(name)) for name in DATASETS.names())
+    ]
+    return entries + _broken(DATASETS)
+
+
+def _beside(item: type) -> tuple[tuple[str, str], ...]:
+    """Return the names of the sets on which a network can be evaluated beside the test part."""
+    try:
+        dataset = item()
+    except (TypeError, UserError):  # an option without a default, or a package that is missing
+        return ()
+    sets = {
+        "unknown sets, for evaluation.ood": dataset.unknown(),
+        "shifts, for evaluation.shifts": dataset.shifts(),
+    }
+    return tuple((head, ", ".join(names)) for head, names in sets.items() if names)
 
 
 def _networks() -> list[Entry]:

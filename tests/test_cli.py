@@ -205,6 +205,13 @@ def test_options_are_shown_with_type_default_and_valid_values(capsys):
     assert "\nnetworks\n" not in out
 
 
+def test_data_sets_name_what_they_can_be_evaluated_on(capsys):
+    assert listing.main(["datasets", "--options"]) == 0
+    block = capsys.readouterr().out.partition("\n  digits_without_9 ")[2]
+    assert "unknown sets, for evaluation.ood\n          digit_9, letters, photographs" in block
+    assert "shifts, for evaluation.shifts\n          gaussian_noise, shot_noise" in block
+
+
 def test_every_name_of_a_kind_and_its_first_docstring_line(capsys):
     listing.main(["methods"])
     lines = capsys.readouterr().out.splitlines()

@@ -6,6 +6,7 @@ import colorsys
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -246,6 +247,20 @@ def test_a_linear_corruption_is_the_function_itself():
     found = applied(blur._defocused, images, (1.5, 0.1))
     direct = blur._defocused(images.reshape(-1, 32, 32), (1.5, 0.1)).reshape(images.shape)
     assert found == pytest.approx(direct, abs=1e-12)
+    large = np.tile(images, (1, 1, 3, 3))
+    assert applied(blur._defocused, large, (1.5, 0.1))[:, :, 33:62, 33:62] == pytest.approx(
+        applied(blur._defocused, large[:, :, 16:80, 16:80], (1.5, 0.1))[:, :, 17:46, 17:46], abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_large_images_and_those_that_are_not_square_are_corrupted_too(name):
+    square = photographs(2).repeat(1, 1, 3, 3)
+    for images in (square, square[:, :, :40, :90]):
+        found = corruptions(255)[name](images, 5, None)
+        validation.require_shifted("large", name, found, images)
+        assert not torch.equal(found, images)
+        assert torch.equal(corruptions(255)[name](images[1:], 5, None), found[1:])
 
 
 def test_defocus_averages_over_a_disk():
@@ -435,6 +450,17 @@ def table():
     return Splits(Split(x[:300], labels), None, Split(x[300:], labels), 1)
 
 
+def test_integers_in_tables_stay_in_their_range():
+    rows = torch.arange(600, dtype=torch.int32).view(200, 3) % 256
+    part = Split(rows.to(torch.uint8), torch.zeros(200, dtype=torch.long))
+    splits = Splits(part, None, part, 1)
+    for shift in tables.table_shifts().values():
+        found = shift(part.inputs, 5, splits)
+        validation.require_shifted("table", "shift", found, part.inputs)
+    added = tables.additive_noise(part.inputs, 5, splits).long() - part.inputs.long()
+    assert (added[part.inputs < 10] > -10).all() and (added[part.inputs > 245] < 10).all()
+
+
 def test_shifts_of_tables():
     splits = table()
     rows, train = splits.test.inputs, splits.train.inputs
@@ -444,6 +470,8 @@ def test_shifts_of_tables():
         assert torch.equal(torch.cat([shift(row[None], 4, splits) for row in rows[:20]]), whole[:20]), name
         distances = [float((shift(rows, s, splits) - rows).abs().mean()) for s in SEVERITIES]
         assert distances == sorted(distances) and distances[0] > 0, name
+        wide = Splits(replace(splits.train, inputs=train.view(-1, 5, 1)), None, splits.test, 1)
+        assert torch.equal(shift(rows.view(-1, 5, 1), 4, wide).flatten(1), whole)
     noisy = tables.additive_noise(rows, 3, splits) - rows
     assert noisy.std(0).tolist() == pytest.approx((0.4 * train.std(0)).tolist(), rel=0.15)
     missing = tables.missing_features(rows, 5, splits)

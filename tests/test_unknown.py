@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from bench.data import draws, files, validation
 from bench.data.base import DATASETS, Split, Splits
+from bench.data.splitting import feature_statistics
 from bench.data.unknown import altered, noise, other_images, tables
 from bench.data.unknown.letters import LETTERS
 from methods.core.errors import UserError
@@ -162,6 +164,40 @@ def test_noise_images_have_the_distribution_that_they_promise():
     found = noise.image_noise(255)["noise_gaussian"](narrow).double()
     assert float(found.mean()) == pytest.approx(100, abs=0.1)
     assert float(found.std()) == pytest.approx(10, rel=0.01)
+
+
+def test_noise_does_not_depend_on_how_much_of_it_is_made():
+    few, many = colour(10), colour(600)
+    many = Splits(few.train, None, many.test, 1, few.mean, few.std)
+    for function in (*noise.image_noise(255).values(), *noise.table_noise().values()):
+        assert torch.equal(function(many)[:10], function(few))
+    wide = table(20).test.inputs.repeat(1, 700)
+    labels = torch.zeros(len(wide), dtype=torch.long)
+    splits = Splits(Split(wide, labels), None, Split(wide, labels), 1)
+    shuffled = tables.columns_shuffled(splits)
+    assert torch.equal(shuffled.sort(0).values, wide.sort(0).values)
+    narrow = Splits(Split(wide[:, :9], labels), None, Split(wide[:, :9], labels), 1)
+    assert torch.equal(tables.columns_shuffled(narrow), shuffled[:, :9])
+
+
+def test_the_numbers_of_an_input_of_any_shape_are_columns():
+    flat = table()
+    train, test = (replace(part, inputs=part.inputs.view(-1, 2, 2)) for part in (flat.train, flat.test))
+    shaped = Splits(train, None, test, 1)
+    for chosen, function in tables.table_sets().items():
+        found = function(shaped)
+        validation.require_unknown("table", chosen, found, shaped)
+        assert torch.equal(found.flatten(1), function(flat)), chosen
+
+
+def test_statistics_of_features():
+    inputs = torch.randint(0, 256, (7, 5000, 2), generator=torch.Generator().manual_seed(0)).byte()
+    mean, std = feature_statistics(inputs)
+    assert mean.shape == std.shape == (5000, 2)
+    assert mean.numpy() == pytest.approx(inputs.numpy().mean(0))
+    assert std.numpy() == pytest.approx(inputs.numpy().std(0))
+    other = inputs.flip(1)
+    assert torch.equal(feature_statistics(other)[0], mean.flip(0))
 
 
 def test_shuffled_patches_are_all_there_and_elsewhere():

@@ -44,7 +44,7 @@ class Digits(EmbeddedDataset):
 
 
 class DigitsWithout9(Digits):
-    """The digits 0 to 8 of the set ``digits``; the 180 nines are inputs of a class that is not learned."""
+    """The digits 0 to 8 as in digits; the 180 nines are inputs of a class that is not learned."""
 
     name = "digits_without_9"
     classes = 9

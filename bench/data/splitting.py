@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
+
+# So many features are read at a time, so that a wide table needs no copy in double precision.
+_FEATURES = 4096
 
 
 def stratified(labels: torch.Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[torch.Tensor]:
@@ -54,3 +58,21 @@ def channel_statistics(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     mean = shares @ values
     variance = (shares * (values - mean[:, None]).square()).sum(1)
     return mean.float().view(1, -1, 1, 1), variance.sqrt().float().view(1, -1, 1, 1)
+
+
+@lru_cache(maxsize=1)  # a tensor is itself alone as a key
+def feature_statistics(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute mean and standard deviation of each feature of inputs (N, ...), and remember the last ones.
+
+    Returns
+    -------
+    tuple
+        Mean and standard deviation (with N as divisor) in the units of ``inputs``, float64, on the CPU, with
+        the shape of one example.
+    """
+    means, stds = [], []
+    for part in inputs.flatten(1).split(_FEATURES, dim=1):
+        values = part.cpu().double()
+        means.append(values.mean(0))
+        stds.append(values.std(0, correction=0))
+    return torch.cat(means).reshape(inputs.shape[1:]), torch.cat(stds).reshape(inputs.shape[1:])

@@ -13,6 +13,9 @@ from scipy.sparse import csr_array
 from bench.data import draws
 from bench.data.draws import Array, Keys
 
+#: Pixels of the largest images for which the matrix of a linear function is made; it takes their square.
+_MOST_PIXELS = 64 * 64
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -53,7 +56,7 @@ Linear = Callable[[Array, Any], Array]
 
 
 def applied(function: Linear, images: Array, constants: Any) -> Array:
-    """Apply a linear function to images (N, C, H, W): the same result, by one sparse matrix.
+    """Apply a linear function to images (N, C, H, W): to small ones by a sparse matrix, which is faster.
 
     Parameters
     ----------
@@ -64,8 +67,11 @@ def applied(function: Linear, images: Array, constants: Any) -> Array:
     constants
         What else the function needs; hashable.
     """
-    flat = images.reshape(-1, images.shape[2] * images.shape[3])
-    found = _matrix(function, images.shape[2], images.shape[3], constants) @ np.ascontiguousarray(flat.T)
+    height, width = images.shape[2:]
+    if height * width > _MOST_PIXELS:
+        return function(images.reshape(-1, height, width), constants).reshape(images.shape)
+    flat = images.reshape(-1, height * width)
+    found = _matrix(function, height, width, constants) @ np.ascontiguousarray(flat.T)
     return np.ascontiguousarray(found.T).reshape(images.shape)
 
 

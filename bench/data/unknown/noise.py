@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 
 from bench.data import draws
 from bench.data.base import Splits, Unknown
+from bench.data.splitting import feature_statistics
+from bench.data.stored import as_stored
+
+# So many inputs are made at a time: numbers are drawn in eight bytes, of which a stored pixel has one.
+_AT_ONCE = 256
 
 
 def image_noise(top: int) -> dict[str, Unknown]:
@@ -29,14 +34,12 @@ def image_noise(top: int) -> dict[str, Unknown]:
 
 
 def _uniform_pixels(top: int, splits: Splits) -> torch.Tensor:
-    drawn = draws.uniform(_keys("noise_uniform", splits), *splits.test.inputs.shape[1:])
-    return _stored(np.floor(drawn * (top + 1)), splits)
+    return _made("noise_uniform", draws.uniform, splits, lambda drawn: (drawn * (top + 1)).floor())
 
 
 def _normal_pixels(top: int, splits: Splits) -> torch.Tensor:
-    drawn = draws.normal(_keys("noise_gaussian", splits), *splits.test.inputs.shape[1:])
-    mean, std = (value.cpu().double().numpy() for value in (splits.mean, splits.std))
-    return _stored(np.clip(np.rint(mean + std * drawn), 0, top), splits)
+    mean, std = splits.mean.cpu().double(), splits.std.cpu().double()
+    return _made("noise_gaussian", draws.normal, splits, lambda drawn: (mean + std * drawn).clamp(0, top))
 
 
 def table_noise() -> dict[str, Unknown]:
@@ -52,22 +55,26 @@ def table_noise() -> dict[str, Unknown]:
 
 
 def _uniform_rows(splits: Splits) -> torch.Tensor:
-    train = splits.train.inputs.cpu().double().numpy()
-    low, high = train.min(0), train.max(0)
-    drawn = draws.uniform(_keys("noise_uniform", splits), *splits.test.inputs.shape[1:])
-    return _stored(low + (high - low) * drawn, splits)
+    train = splits.train.inputs.cpu()
+    low, high = train.amin(0).double(), train.amax(0).double()
+    return _made("noise_uniform", draws.uniform, splits, lambda drawn: low + (high - low) * drawn)
 
 
 def _normal_rows(splits: Splits) -> torch.Tensor:
-    train = splits.train.inputs.cpu().double().numpy()
-    drawn = draws.normal(_keys("noise_gaussian", splits), *splits.test.inputs.shape[1:])
-    return _stored(train.mean(0) + train.std(0) * drawn, splits)
+    mean, std = feature_statistics(splits.train.inputs)
+    return _made("noise_gaussian", draws.normal, splits, lambda drawn: mean + std * drawn)
 
 
-def _keys(purpose: str, splits: Splits) -> draws.Keys:
-    """Return as many keys as there are test examples: those of the numbers from 0 on."""
-    return draws.keys((str(number).encode() for number in range(len(splits.test))), purpose)
-
-
-def _stored(values: np.ndarray, splits: Splits) -> torch.Tensor:
-    return torch.from_numpy(values).to(splits.test.inputs.dtype)
+def _made(
+    purpose: str,
+    draw: Callable[..., draws.Array],
+    splits: Splits,
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Return ``function`` of numbers in the shape of the test part; input i has those of the key of i."""
+    stored = splits.test.inputs.cpu()
+    keys = draws.keys((str(number).encode() for number in range(len(stored))), purpose)
+    parts = (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
+    return torch.cat(
+        [as_stored(function(torch.from_numpy(draw(part, *stored.shape[1:]))), stored) for part in parts]
+    )
