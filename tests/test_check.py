@@ -26,6 +26,7 @@ from bench.data.base import DATASETS, Dataset, Split, Splits
 from bench.networks.base import NETWORKS, Network
 from bench.training.checkpoints import Checkpoints
 from methods.base import METHODS, Equivalent, Stage
+from methods.core.errors import UserError
 from methods.core.style import Style
 from methods.criteria.base import CRITERIA, Criterion
 from methods.deterministic import Deterministic
@@ -861,7 +862,7 @@ def test_a_data_set_and_a_network_are_checked_by_their_names(call):
     status, out, err = call("--dataset", "digits", "--network", "cnn")
     assert (status, err) == (0, "")
     assert {line.split()[0] for line in out.splitlines()[:-1]} == {"digits", "cnn"}
-    assert re.fullmatch(r"digits, cnn: 13 pass, 0 FAIL, 0 skipped in \d+ s", out.splitlines()[-1])
+    assert re.fullmatch(r"digits, cnn: 15 pass, 0 FAIL, 0 skipped in \d+ s", out.splitlines()[-1])
 
 
 class Seen(Dataset):
@@ -928,10 +929,80 @@ class Counting(Seen):
         return replace(splits, train=replace(splits.train, labels=splits.train.labels + 1))
 
 
+class Beside(Seen):
+    """Has unknown sets and a shift, and no files for one of the sets."""
+
+    name = "seen"
+
+    def unknown(self):
+        return {"far": self.far, "absent": self.absent}
+
+    def shifts(self):
+        return {"added": self.added}
+
+    def far(self, splits):
+        return splits.test.inputs + 9
+
+    def absent(self, splits):
+        raise UserError("no file")
+
+    def added(self, inputs, severity, splits):
+        return inputs + severity
+
+
+class NarrowUnknown(Beside):
+    """Has an unknown set of another shape."""
+
+    name = "seen"
+
+    def far(self, splits):
+        return splits.test.inputs[:, :4]
+
+
+class DrawnUnknown(Beside):
+    """Has an unknown set that differs each time."""
+
+    name = "seen"
+
+    def far(self, splits):
+        return torch.randn(7, 5)
+
+
+class CentredShift(Beside):
+    """Shifts each example by what the others are."""
+
+    name = "seen"
+
+    def added(self, inputs, severity, splits):
+        return inputs - severity * inputs.mean(0)
+
+
+class WiderShift(Beside):
+    """Changes the type of inputs."""
+
+    name = "seen"
+
+    def added(self, inputs, severity, splits):
+        return inputs.double()
+
+
 @pytest.mark.parametrize(
     ("cls", "failed", "words"),
     [
-        (Seen, set(), ""),
+        (Seen, set(), "there are no shifts"),
+        (
+            Beside,
+            set(),
+            "1 unknown sets fit and are the same the second time; not checked, since files are missing",
+        ),
+        (NarrowUnknown, {"unknown"}, "unknown set far: inputs are torch.float32 of shape (25, 4)"),
+        (DrawnUnknown, {"unknown"}, "unknown set far draws from the global random stream of torch"),
+        (
+            CentredShift,
+            {"shifts"},
+            "shift added at severity 1: what becomes of an example depends on its batch",
+        ),
+        (WiderShift, {"shifts"}, "shift added: inputs are torch.float64 of shape (5, 5)"),
         (LaterNaN, {"prepared"}, "prepared inputs[24, 2] is inf"),
         (Jittered, {"augmented"}, "prepare draws from the global random stream of numpy"),
         (Drawn, {"seeds"}, "load draws from the global random stream of torch"),

@@ -435,6 +435,17 @@ def table():
     return Splits(Split(x[:300], labels), None, Split(x[300:], labels), 1)
 
 
+def test_integers_in_tables_stay_in_their_range():
+    rows = torch.arange(600, dtype=torch.int32).view(200, 3) % 256
+    part = Split(rows.to(torch.uint8), torch.zeros(200, dtype=torch.long))
+    splits = Splits(part, None, part, 1)
+    for shift in tables.table_shifts().values():
+        found = shift(part.inputs, 5, splits)
+        validation.require_shifted("table", "shift", found, part.inputs)
+    added = tables.additive_noise(part.inputs, 5, splits).long() - part.inputs.long()
+    assert (added[part.inputs < 10] > -10).all() and (added[part.inputs > 245] < 10).all()
+
+
 def test_shifts_of_tables():
     splits = table()
     rows, train = splits.test.inputs, splits.train.inputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -11,10 +11,13 @@ import torch
 from bench.checking.parts.common import declared_line, require_global_streams_kept
 from bench.checking.verdicts import Check, Failed
 from bench.data import validation
-from bench.data.base import Dataset, Splits
+from bench.data.base import SEVERITIES, Dataset, Splits
+from methods.core.errors import UserError
 
 #: Examples that are prepared at once.
 _BATCH = 1024
+#: Examples that are shifted at once, and one by one.
+_SHIFTED = 5
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,53 @@ def task(subject: Subject) -> str:
     return "task says the sizes that load gives"
 
 
+def unknown(subject: Subject) -> str:
+    """Check the sets of inputs that belong to no class; those whose files are missing are named."""
+    dataset, splits, missing = subject.dataset, subject.splits, []
+    sets = dataset.unknown()
+    for name, function in sets.items():
+        try:
+            require_global_streams_kept(partial(function, splits), f"unknown set {name}")
+            found = function(splits)
+        except UserError:
+            missing.append(name)
+            continue
+        validation.require_unknown(subject.cls.name, name, found, splits)
+        if not torch.equal(found, function(splits)):
+            raise Failed(f"unknown set {name} has other inputs the second time")
+    return _told(len(sets), "unknown sets", missing)
+
+
+def shifts(subject: Subject) -> str:
+    """Check that each shift keeps shape and type, and shifts each example by itself."""
+    dataset, splits, missing = subject.dataset, subject.splits, []
+    batch, named = splits.test.inputs[:_SHIFTED], dataset.shifts()
+    for name, function in named.items():
+        for severity in SEVERITIES:
+            try:
+                shifted = partial(function, batch, severity, splits)
+                require_global_streams_kept(shifted, f"shift {name}")
+                found = shifted()
+            except UserError:
+                missing.append(name)
+                break
+            validation.require_shifted(subject.cls.name, name, found, batch)
+            alone = torch.cat([function(one, severity, splits) for one in reversed(batch.split(1))])
+            if not torch.equal(alone.flip(0), found):
+                raise Failed(
+                    f"shift {name} at severity {severity}: what becomes of an example depends on its batch "
+                    "or differs the second time; draw noise from the example, as bench.data.draws does"
+                )
+    return _told(len(named), "shifts", missing)
+
+
+def _told(count: int, what: str, missing: list[str]) -> str:
+    if not count:
+        return f"there are no {what}"
+    files = f"; not checked, since files are missing: {', '.join(missing)}" if missing else ""
+    return f"{count - len(missing)} {what} fit and are the same the second time{files}"
+
+
 CHECKS: tuple[Check[Subject], ...] = (
     Check("declared", "name, version and docstring are valid", declared, vital=True),
     Check("loads", "labels, inputs, parts and statistics are what can be trained on", loads, vital=True),
@@ -131,4 +181,6 @@ CHECKS: tuple[Check[Subject], ...] = (
     Check("prepared", "every prepared example is finite, and the same each time in evaluation", prepared),
     Check("augmented", "augmentation draws from the stream that it is given", augmentation),
     Check("task", "task says what load gives", task),
+    Check("unknown", "inputs of no class fit the test part, and are the same each time", unknown),
+    Check("shifts", "shifts keep shape and type, and shift each example by itself", shifts),
 )

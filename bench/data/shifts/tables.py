@@ -8,6 +8,7 @@ from bench.data import draws
 from bench.data.base import Shift, Splits
 from bench.data.draws import Keys
 from bench.data.fingerprint import row_bytes
+from bench.data.stored import as_stored
 
 #: Constants of each shift, in the order of severities 1 to 5.
 CONSTANTS = {
@@ -21,7 +22,7 @@ CONSTANTS = {
 
 
 def table_shifts() -> dict[str, Shift]:
-    """Return the shifts that any table of numbers has, inputs (N, F) in floating point.
+    """Return the shifts that any table of numbers has, inputs (N, F).
 
     Returns
     -------
@@ -42,8 +43,9 @@ def additive_noise(inputs: torch.Tensor, severity: int, splits: Splits) -> torch
     """Add normal noise in units of the standard deviations of the training part."""
     noise = draws.normal(_keys("additive_noise", inputs, severity), *inputs.shape[1:])
     std = splits.train.inputs.cpu().double().std(0, correction=0)
-    return _stored(
-        inputs.cpu() + CONSTANTS["additive_noise"][severity - 1] * std * torch.from_numpy(noise), inputs
+    return as_stored(
+        inputs.cpu().double() + CONSTANTS["additive_noise"][severity - 1] * std * torch.from_numpy(noise),
+        inputs,
     )
 
 
@@ -52,19 +54,15 @@ def missing_features(inputs: torch.Tensor, severity: int, splits: Splits) -> tor
     drawn = draws.uniform(_keys("missing_features", inputs, severity), *inputs.shape[1:])
     missing = torch.from_numpy(drawn < CONSTANTS["missing_features"][severity - 1])
     mean = splits.train.inputs.cpu().double().mean(0)
-    return _stored(torch.where(missing, mean, inputs.cpu().double()), inputs)
+    return as_stored(torch.where(missing, mean, inputs.cpu().double()), inputs)
 
 
 def scaled_features(inputs: torch.Tensor, severity: int, splits: Splits) -> torch.Tensor:
     """Multiply each feature by a factor of its own, which is farther from 1 at a higher severity."""
     features = draws.keys((str(number).encode() for number in range(inputs[0].numel())), "scaled_features")
     logarithms = CONSTANTS["scaled_features"][severity - 1] * torch.from_numpy(draws.normal(features))
-    return _stored(inputs.cpu() * logarithms.exp().reshape(inputs.shape[1:]), inputs)
+    return as_stored(inputs.cpu().double() * logarithms.exp().reshape(inputs.shape[1:]), inputs)
 
 
 def _keys(name: str, inputs: torch.Tensor, severity: int) -> Keys:
     return draws.keys(row_bytes(inputs), f"{name} {severity}")
-
-
-def _stored(values: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    return values.to(inputs.device, inputs.dtype)

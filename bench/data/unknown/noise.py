@@ -9,6 +9,7 @@ import torch
 
 from bench.data import draws
 from bench.data.base import Splits, Unknown
+from bench.data.stored import as_stored
 
 
 def image_noise(top: int) -> dict[str, Unknown]:
@@ -36,7 +37,7 @@ def _uniform_pixels(top: int, splits: Splits) -> torch.Tensor:
 def _normal_pixels(top: int, splits: Splits) -> torch.Tensor:
     drawn = draws.normal(_keys("noise_gaussian", splits), *splits.test.inputs.shape[1:])
     mean, std = (value.cpu().double().numpy() for value in (splits.mean, splits.std))
-    return _stored(np.clip(np.rint(mean + std * drawn), 0, top), splits)
+    return _stored(np.clip(mean + std * drawn, 0, top), splits)
 
 
 def table_noise() -> dict[str, Unknown]:
@@ -70,4 +71,4 @@ def _keys(purpose: str, splits: Splits) -> draws.Keys:
 
 
 def _stored(values: np.ndarray, splits: Splits) -> torch.Tensor:
-    return torch.from_numpy(values).to(splits.test.inputs.dtype)
+    return as_stored(torch.from_numpy(values), splits.test.inputs.cpu())

@@ -7,6 +7,7 @@ import torch
 
 from bench.data import draws
 from bench.data.base import Splits, Unknown
+from bench.data.stored import as_stored
 from bench.data.unknown.noise import table_noise
 
 
@@ -37,7 +38,7 @@ def columns_permuted(splits: Splits) -> torch.Tensor:
     mean, std = train.mean(0), train.std(0, correction=0)
     standardised = (rows.double() - mean) / torch.where(std > 0, std, 1)
     drawn = draws.uniform(_keys(rows.shape[1], "columns_permuted"))
-    return (mean + std * standardised[:, torch.from_numpy(np.argsort(drawn))]).to(rows.dtype)
+    return as_stored(mean + std * standardised[:, torch.from_numpy(np.argsort(drawn))], rows)
 
 
 def _keys(columns: int, purpose: str) -> draws.Keys:
