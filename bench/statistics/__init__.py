@@ -4,6 +4,7 @@ Functions take the table ``runs`` of ``bench.tables``, or columns of it.
 """
 
 from bench.statistics.consistency import differences
+from bench.statistics.corruption import corruption_errors
 from bench.statistics.multiple import ALPHA, holm, shaffer, verdicts
 from bench.statistics.nonparametric import (
     AverageRanks,
@@ -36,6 +37,7 @@ __all__ = [
     "average_ranks",
     "bootstrap_interval",
     "by_seed",
+    "corruption_errors",
     "differences",
     "holm",
     "interquartile_mean",
