@@ -452,12 +452,15 @@ def test_the_command_names_runs_that_are_not_done(launched, capsys):
     [
         (["--ood", "faar"], "evaluation.ood: unknown set 'faar' (did you mean 'far'?)"),
         (["--shifts", "fog"], "evaluation.shifts: unknown shift 'fog'; valid: added, all, scaled"),
+        (["--shifts", "all"], "data set toy_surrounded declares none, for evaluation.shifts: all"),
         (["--scale", "paper", "--ood", "far"], "was not launched at scale paper"),
         (["--set", "epochs=3"], "--set: unknown key 'epochs'"),
     ],
 )
-def test_wrong_names_are_one_line(launched, given, line):
+def test_wrong_names_are_one_line(launched, given, line, monkeypatch):
     _, store = launched
+    if "all" in given:
+        monkeypatch.setattr(Surrounded, "shifts", lambda self: {})
     with pytest.raises((UserError, StoreError)) as refused:
         evaluate.main(["--suite", "toysets", "--results", str(store.root), *given])
     assert line in str(refused.value) and "\n" not in str(refused.value)

@@ -109,8 +109,10 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     if anew := sum(stopped_otherwise(store.run(spec.run_id), execution.mode) for spec in plan.specs):
         messages.may_start_anew(anew)
     started = time.perf_counter()
-    begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
+    begun = any(
+        progress.status(spec.run_id) == "preempted" or store.run(spec.run_id).is_done() for spec in left
+    )
     sets = {spec.run_id: _lacking(store, spec) for spec in left}
     if (reason := beside.missing((spec, sets[spec.run_id]) for spec in left)) is not None:
         raise UserError(reason)
