@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,12 @@ import pytest
 import torch
 
 from bench import evaluate, grid, run
+from bench.data.base import DATASETS
 from bench.evaluation import beside as scoring
 from bench.evaluation.detection import detection
 from bench.experiment.execution import Execution
+from bench.launching.pool import run_workers
+from bench.launching.worker import work
 from bench.results import beside, integrity
 from bench.results.files import StoreError
 from bench.results.store import Store
@@ -27,6 +31,7 @@ from bench.training import packed_model
 from bench.training.trainer import Trainer
 from methods.core.errors import UserError
 from tests.test_beside import CLASSES, Surrounded, spec_of
+from tests.workers import ForkedWorkers
 
 SETS = {"evaluation.ood": ["far", "noise", "toy_neighbour"], "evaluation.shifts": "all"}
 KEYS = ["ood.far", "ood.noise", "ood.toy_neighbour", "shift.added", "shift.scaled"]
@@ -367,6 +372,46 @@ def test_a_deleted_model_is_one_line(plain, capsys, monkeypatch):
     assert f"run {folder.run_id} is not evaluated: model.pt: missing, although the run wrote it" in said
 
 
+# -- workers -----------------------------------------------------------------------------
+
+
+@DATASETS.register
+class Deadly(Surrounded):
+    """Ends its process whenever its set is made."""
+
+    name = "toy_deadly"
+
+    def unknown(self):
+        return {**super().unknown(), "deadly": lambda splits: os.kill(os.getpid(), signal.SIGKILL)}
+
+
+def work_here(order):
+    """What a worker does whose process has the data sets of this module."""
+    work(order)
+
+
+def test_workers_evaluate_finished_runs(tmp_path):
+    store = Store(tmp_path / "results", create=True)
+    for seed in range(2):
+        execute(spec_of(seed=seed), store, Execution())
+    specs = [spec_of(seed=seed, **SETS) for seed in range(2)]
+    run_workers(store, specs, ForkedWorkers(store.root, specs, 2, task=work_here))
+    assert all(beside.evaluated(store.run(spec.run_id).read("status")) == KEYS for spec in specs)
+
+
+def test_a_set_that_ends_its_worker_each_time_ends_no_grid(tmp_path):
+    store, settings = Store(tmp_path / "results", create=True), {"dataset": "toy_deadly"}
+    execute(spec_of(**settings), store, Execution())
+    specs = [spec_of(**settings, **{"evaluation.ood": ["far", "deadly"]})]
+    workers = ForkedWorkers(store.root, specs, 1, task=work_here)
+    run_workers(store, specs, workers)
+    assert len(workers.started) == 2
+    folder = store.run(specs[0].run_id)
+    assert folder.is_done() and store.check(folder.run_id) is None
+    assert beside.evaluated(folder.read("status")) == ["ood.far"]
+    assert beside.unevaluated(folder, ["ood.far", "ood.deadly"]) == {"ood.deadly": "its process ended"}
+
+
 # -- commands ----------------------------------------------------------------------------
 
 SUITE = """\
@@ -409,13 +454,15 @@ def from_the_start(launched, tmp_path):
 def test_a_grid_that_asks_for_more_sets_does_not_train(launched, from_the_start, training_forbidden, capsys):
     command, store = launched
     capsys.readouterr()
-    assert grid.main([*command, "--set", "ood=[noise,far],shifts=all"]) == 0
-    said = capsys.readouterr().out
-    assert "2 finished runs to evaluate, without training, on ood.noise, ood.far, shift.added" in said
+    asked = [*command, "--set", "ood=[noise,far],shifts=all"]
+    for arguments in ([*asked, "--dry-run"], asked):
+        assert grid.main(arguments) == 0
+        said = capsys.readouterr().out
+        assert "2 finished runs to evaluate, without training, on ood.noise, ood.far, shift.added" in said
     assert all_rows(store).equals(from_the_start)
     labels = set(store.read_tables("toysets", ["runs"])["runs"]["config_label"])
     assert labels == {"dense_vi"}
-    assert grid.main([*command, "--set", "ood=[noise,far],shifts=all"]) == 0
+    assert grid.main(asked) == 0
     assert "to evaluate" not in capsys.readouterr().out  # nothing is left
 
 
