@@ -473,7 +473,8 @@ def test_the_command_evaluates_finished_runs(launched, from_the_start, training_
     assert all_rows(store).equals(from_the_start)
     plan = store.plan("toysets", "demo")
     assert plan["cells"][0]["sets"] == ["ood.far", "ood.noise", "shift.added", "shift.scaled"]
-    # without names it evaluates what the plan asks for
+    # without names it evaluates what any launch asked for
+    assert evaluate.main([*to, "--ood", "noise"]) == 0
     for run_id in store.run_ids():
         folder = store.run(run_id)
         status = folder.read("status")
@@ -525,6 +526,15 @@ def test_missing_files_of_a_set_are_one_line_before_anything_is_computed(launche
     with pytest.raises(UserError, match="no file far"):
         run.main(["--results", str(store.root), "--set", "dataset=toy_surrounded,ood=far,epochs=1"])
     assert all(beside.evaluated(store.run(run_id).read("status")) == [] for run_id in store.run_ids())
+    assert {tuple(cell["sets"]) for cell in store.plan("toysets", "demo")["cells"]} == {()}
+
+
+def test_a_single_run_that_is_stopped_in_its_evaluation_says_so(plain, monkeypatch, capsys):
+    monkeypatch.setattr("bench.runner.execute.execute", lambda *_: "preempted")
+    keys = "dataset=toy_surrounded,network=mlp,network.hidden=[8],method=dense_vi,epochs=2,batch_size=30"
+    given = f"{keys},evaluation.samples=3,evaluation.ood=[far]"
+    assert run.main(["--results", str(plain.root), "--set", given]) == 1
+    assert "is trained; its evaluation was stopped; the same command goes on" in capsys.readouterr().out
 
 
 def test_a_single_run_goes_on_with_sets_that_it_lacks(plain, training_forbidden, capsys):

@@ -97,6 +97,9 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     jobs = None if asked.profile is None else submission(plan, store.root, asked.profile, execution)
     if (fault := settle_all(store)) is not None:
         messages.say(fault)
+    missing = beside.missing((spec, sets_lacking(store, spec)) for spec in plan.specs)
+    if missing is not None:
+        raise UserError(missing)
     make_way(store, plan.specs, asked, messages.corrupted)
     store.merge_plan(plan.to_dict(command))
     progress = Progress(store, plan.items())
@@ -110,11 +113,8 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
         messages.may_start_anew(anew)
     started = time.perf_counter()
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
-    sets = {spec.run_id: sets_lacking(store, spec) for spec in left}
-    if (reason := beside.missing((spec, sets[spec.run_id]) for spec in left)) is not None:
-        raise UserError(reason)
-    done = [spec.run_id for spec in left if finished(store.run(spec.run_id))]
-    messages.evaluates(sets[run_id] for run_id in done)
+    done = [spec for spec in left if finished(store.run(spec.run_id))]
+    messages.evaluates(sets_lacking(store, spec) for spec in done)
     begun = bool(done) or any(progress.status(spec.run_id) == "preempted" for spec in left)
     workers: int | None = None
     detached = False
