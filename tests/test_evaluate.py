@@ -29,6 +29,7 @@ from bench.runner import beside as runner
 from bench.runner.execute import execute
 from bench.training import packed_model
 from bench.training.trainer import Trainer
+from methods.base import METHODS
 from methods.core.errors import UserError
 from tests.test_beside import CLASSES, Surrounded, spec_of
 from tests.workers import ForkedWorkers
@@ -36,6 +37,7 @@ from tests.workers import ForkedWorkers
 SETS = {"evaluation.ood": ["far", "noise", "toy_neighbour"], "evaluation.shifts": "all"}
 KEYS = ["ood.far", "ood.noise", "ood.toy_neighbour", "shift.added", "shift.scaled"]
 NOT_TIMED = "evaluation_seconds"
+BUILT_IN = [name for name in METHODS.names() if METHODS.get(name).__module__.startswith("methods.")]
 
 
 @pytest.fixture(scope="module")
@@ -114,17 +116,24 @@ def test_a_run_is_scored_on_the_sets_that_it_asks_for(whole):
     assert levels == {1, 2, 3, 4, 5}
 
 
-def test_an_unshifted_shift_scores_as_the_test_part(tmp_path, monkeypatch):
-    """All metrics of all predictors, with the temperature of the validation part, to the bit."""
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_an_unshifted_shift_scores_as_the_test_part(tmp_path, monkeypatch, method):
+    """All metrics of all predictors, with the temperature of the validation part, to the bit.
+
+    What laplace stores of its curvature gives samples that differ from those of training by rounding.
+    """
     monkeypatch.setattr(Surrounded, "shifts", lambda self: {"none": lambda batch, severity, splits: batch})
-    store, spec = Store(tmp_path, create=True), spec_of(**{"evaluation.shifts": "none"})
+    store, spec = Store(tmp_path, create=True), spec_of(method=method, **{"evaluation.shifts": "none"})
     assert execute(spec, store, Execution()) == "done"
     folder = store.run(spec.run_id)
-    own = folder.read("metrics")["metrics"]
-    test = {(row["predictor"], row["metric"]): row["value"] for row in own if row["split"] == "test"}
+    stages = folder.read("metrics")["metrics"]
+    own = [row for row in stages if row["split"] == "test" and row["stage"] == stages[-1]["stage"]]
+    test = {(row["predictor"], row["metric"]): row["value"] for row in own}
     shifted = rows(folder, "shift.none")[0]
     assert len(shifted) == 5 * len(test)
-    assert {(row["predictor"], row["metric"]): row["value"] for row in shifted} == test
+    close = pytest.approx(test, rel=1e-5) if method == "laplace" else test
+    assert {(row["predictor"], row["metric"]): row["value"] for row in shifted} == close
+    assert {row["stage"] for row in shifted} == {stages[-1]["stage"]}
 
 
 def test_the_test_part_as_a_set_of_inputs_of_no_class_is_detected_by_chance(tmp_path, monkeypatch):
