@@ -359,6 +359,30 @@ def test_predictions_that_are_not_finite_are_a_reason(plain, monkeypatch):
     assert failed == {"ood.none": "the predictions are not finite"}
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("ood.far.json", "deleted"), ("ood.far.npz", "cut"), ("shift.added.json", "changed")],
+)
+def test_a_set_whose_files_are_damaged_is_evaluated_again_without_training(
+    launched, training_forbidden, name, damage, capsys
+):
+    command, store = launched
+    asked = [*command, "--set", "ood=far,shifts=added"]
+    assert grid.main(asked) == 0
+    before = all_rows(store)
+    path = store.run(store.run_ids()[0]).path / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "deleted":
+        path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b" " * 9)
+    assert store.check(path.parent.name) is not None
+    assert grid.main(asked) == 0
+    assert "corrupted" not in capsys.readouterr().out
+    assert integrity.is_sealed(store.run(path.parent.name)) and store.check(path.parent.name) is None
+    assert path.exists()
+    assert all_rows(store).equals(before)
+
+
 def test_other_data_than_the_run_was_scored_on_are_refused(plain, monkeypatch):
     folder = plain.run(spec_of().run_id)
     costs = folder.read("costs")

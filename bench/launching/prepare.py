@@ -114,7 +114,7 @@ def make_way(
     free = [run for run in runs if run.path.exists() and claims.holder(run) is None]
     faults = store.faults(run.run_id for run in free)
     for run in free:
-        if (fault := faults.get(run.run_id)) is not None:
+        if run.run_id in faults and (fault := store.mended(run.run_id)) is not None:
             corrupted(run.run_id, fault, store.set_aside(run.run_id, fault))
             continue
         run.forget_cancel()

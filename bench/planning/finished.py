@@ -54,7 +54,7 @@ def finished(
     """
     cells = [cell for cell in stored["cells"] if cell.get("omitted") is None]
     ids = list(dict.fromkeys(cell["run_id"] for cell in cells))
-    faults = store.faults(ids)
+    faults = {run_id: fault for run_id in store.faults(ids) if (fault := store.mended(run_id)) is not None}
     left_out: dict[str, str] = {}
     specs: dict[str, RunSpec] = {}
     for run_id in ids:

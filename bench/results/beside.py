@@ -50,6 +50,11 @@ def is_of_set(file: str) -> bool:
     return _FILE.fullmatch(file) is not None
 
 
+def key_of_file(file: str) -> str:
+    """Return the key of the set that a file belongs to."""
+    return file.rpartition(".")[0]
+
+
 def documents(files: Iterable[str]) -> list[str]:
     """Return those of ``files`` that hold the rows of a set, sorted."""
     return sorted(name for name in files if is_of_set(name) and name.endswith(".json"))
