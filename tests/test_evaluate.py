@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,12 @@ import pytest
 import torch
 
 from bench import evaluate, grid, run
+from bench.data.base import DATASETS
 from bench.evaluation import beside as scoring
 from bench.evaluation.detection import detection
 from bench.experiment.execution import Execution
+from bench.launching.pool import run_workers
+from bench.launching.worker import work
 from bench.results import beside, integrity
 from bench.results.files import StoreError
 from bench.results.store import Store
@@ -25,12 +29,15 @@ from bench.runner import beside as runner
 from bench.runner.execute import execute
 from bench.training import packed_model
 from bench.training.trainer import Trainer
+from methods.base import METHODS
 from methods.core.errors import UserError
 from tests.test_beside import CLASSES, Surrounded, spec_of
+from tests.workers import ForkedWorkers
 
 SETS = {"evaluation.ood": ["far", "noise", "toy_neighbour"], "evaluation.shifts": "all"}
 KEYS = ["ood.far", "ood.noise", "ood.toy_neighbour", "shift.added", "shift.scaled"]
 NOT_TIMED = "evaluation_seconds"
+BUILT_IN = [name for name in METHODS.names() if METHODS.get(name).__module__.startswith("methods.")]
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +116,24 @@ def test_a_run_is_scored_on_the_sets_that_it_asks_for(whole):
     assert levels == {1, 2, 3, 4, 5}
 
 
-def test_an_unshifted_shift_scores_as_the_test_part(tmp_path, monkeypatch):
-    """All metrics of all predictors, with the temperature of the validation part, to the bit."""
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_an_unshifted_shift_scores_as_the_test_part(tmp_path, monkeypatch, method):
+    """All metrics of all predictors, with the temperature of the validation part, to the bit.
+
+    What laplace stores of its curvature gives samples that differ from those of training by rounding.
+    """
     monkeypatch.setattr(Surrounded, "shifts", lambda self: {"none": lambda batch, severity, splits: batch})
-    store, spec = Store(tmp_path, create=True), spec_of(**{"evaluation.shifts": "none"})
+    store, spec = Store(tmp_path, create=True), spec_of(method=method, **{"evaluation.shifts": "none"})
     assert execute(spec, store, Execution()) == "done"
     folder = store.run(spec.run_id)
-    own = folder.read("metrics")["metrics"]
-    test = {(row["predictor"], row["metric"]): row["value"] for row in own if row["split"] == "test"}
+    stages = folder.read("metrics")["metrics"]
+    own = [row for row in stages if row["split"] == "test" and row["stage"] == stages[-1]["stage"]]
+    test = {(row["predictor"], row["metric"]): row["value"] for row in own}
     shifted = rows(folder, "shift.none")[0]
     assert len(shifted) == 5 * len(test)
-    assert {(row["predictor"], row["metric"]): row["value"] for row in shifted} == test
+    close = pytest.approx(test, rel=1e-5) if method == "laplace" else test
+    assert {(row["predictor"], row["metric"]): row["value"] for row in shifted} == close
+    assert {row["stage"] for row in shifted} == {stages[-1]["stage"]}
 
 
 def test_the_test_part_as_a_set_of_inputs_of_no_class_is_detected_by_chance(tmp_path, monkeypatch):
@@ -345,6 +359,30 @@ def test_predictions_that_are_not_finite_are_a_reason(plain, monkeypatch):
     assert failed == {"ood.none": "the predictions are not finite"}
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("ood.far.json", "deleted"), ("ood.far.npz", "cut"), ("shift.added.json", "changed")],
+)
+def test_a_set_whose_files_are_damaged_is_evaluated_again_without_training(
+    launched, training_forbidden, name, damage, capsys
+):
+    command, store = launched
+    asked = [*command, "--set", "ood=far,shifts=added"]
+    assert grid.main(asked) == 0
+    before = all_rows(store)
+    path = store.run(store.run_ids()[0]).path / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "deleted":
+        path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b" " * 9)
+    assert store.check(path.parent.name) is not None
+    assert grid.main(asked) == 0
+    assert "corrupted" not in capsys.readouterr().out
+    assert integrity.is_sealed(store.run(path.parent.name)) and store.check(path.parent.name) is None
+    assert path.exists()
+    assert all_rows(store).equals(before)
+
+
 def test_other_data_than_the_run_was_scored_on_are_refused(plain, monkeypatch):
     folder = plain.run(spec_of().run_id)
     costs = folder.read("costs")
@@ -365,6 +403,46 @@ def test_a_deleted_model_is_one_line(plain, capsys, monkeypatch):
         evaluate.main(["--suite", "toys", "--ood", "far", "--results", str(plain.root)])
     said = capsys.readouterr().out
     assert f"run {folder.run_id} is not evaluated: model.pt: missing, although the run wrote it" in said
+
+
+# -- workers -----------------------------------------------------------------------------
+
+
+@DATASETS.register
+class Deadly(Surrounded):
+    """Ends its process whenever its set is made."""
+
+    name = "toy_deadly"
+
+    def unknown(self):
+        return {**super().unknown(), "deadly": lambda splits: os.kill(os.getpid(), signal.SIGKILL)}
+
+
+def work_here(order):
+    """What a worker does whose process has the data sets of this module."""
+    work(order)
+
+
+def test_workers_evaluate_finished_runs(tmp_path):
+    store = Store(tmp_path / "results", create=True)
+    for seed in range(2):
+        execute(spec_of(seed=seed), store, Execution())
+    specs = [spec_of(seed=seed, **SETS) for seed in range(2)]
+    run_workers(store, specs, ForkedWorkers(store.root, specs, 2, task=work_here))
+    assert all(beside.evaluated(store.run(spec.run_id).read("status")) == KEYS for spec in specs)
+
+
+def test_a_set_that_ends_its_worker_each_time_ends_no_grid(tmp_path):
+    store, settings = Store(tmp_path / "results", create=True), {"dataset": "toy_deadly"}
+    execute(spec_of(**settings), store, Execution())
+    specs = [spec_of(**settings, **{"evaluation.ood": ["far", "deadly"]})]
+    workers = ForkedWorkers(store.root, specs, 1, task=work_here)
+    run_workers(store, specs, workers)
+    assert len(workers.started) == 2
+    folder = store.run(specs[0].run_id)
+    assert folder.is_done() and store.check(folder.run_id) is None
+    assert beside.evaluated(folder.read("status")) == ["ood.far"]
+    assert beside.unevaluated(folder, ["ood.far", "ood.deadly"]) == {"ood.deadly": "its process ended"}
 
 
 # -- commands ----------------------------------------------------------------------------
@@ -409,13 +487,15 @@ def from_the_start(launched, tmp_path):
 def test_a_grid_that_asks_for_more_sets_does_not_train(launched, from_the_start, training_forbidden, capsys):
     command, store = launched
     capsys.readouterr()
-    assert grid.main([*command, "--set", "ood=[noise,far],shifts=all"]) == 0
-    said = capsys.readouterr().out
-    assert "2 finished runs to evaluate, without training, on ood.noise, ood.far, shift.added" in said
+    asked = [*command, "--set", "ood=[noise,far],shifts=all"]
+    for arguments in ([*asked, "--dry-run"], asked):
+        assert grid.main(arguments) == 0
+        said = capsys.readouterr().out
+        assert "2 finished runs to evaluate, without training, on ood.noise, ood.far, shift.added" in said
     assert all_rows(store).equals(from_the_start)
     labels = set(store.read_tables("toysets", ["runs"])["runs"]["config_label"])
     assert labels == {"dense_vi"}
-    assert grid.main([*command, "--set", "ood=[noise,far],shifts=all"]) == 0
+    assert grid.main(asked) == 0
     assert "to evaluate" not in capsys.readouterr().out  # nothing is left
 
 
@@ -426,7 +506,8 @@ def test_the_command_evaluates_finished_runs(launched, from_the_start, training_
     assert all_rows(store).equals(from_the_start)
     plan = store.plan("toysets", "demo")
     assert plan["cells"][0]["sets"] == ["ood.far", "ood.noise", "shift.added", "shift.scaled"]
-    # without names it evaluates what the plan asks for
+    # without names it evaluates what any launch asked for
+    assert evaluate.main([*to, "--ood", "noise"]) == 0
     for run_id in store.run_ids():
         folder = store.run(run_id)
         status = folder.read("status")
@@ -452,12 +533,15 @@ def test_the_command_names_runs_that_are_not_done(launched, capsys):
     [
         (["--ood", "faar"], "evaluation.ood: unknown set 'faar' (did you mean 'far'?)"),
         (["--shifts", "fog"], "evaluation.shifts: unknown shift 'fog'; valid: added, all, scaled"),
+        (["--shifts", "all"], "data set toy_surrounded declares none, for evaluation.shifts: all"),
         (["--scale", "paper", "--ood", "far"], "was not launched at scale paper"),
         (["--set", "epochs=3"], "--set: unknown key 'epochs'"),
     ],
 )
-def test_wrong_names_are_one_line(launched, given, line):
+def test_wrong_names_are_one_line(launched, given, line, monkeypatch):
     _, store = launched
+    if "all" in given:
+        monkeypatch.setattr(Surrounded, "shifts", lambda self: {})
     with pytest.raises((UserError, StoreError)) as refused:
         evaluate.main(["--suite", "toysets", "--results", str(store.root), *given])
     assert line in str(refused.value) and "\n" not in str(refused.value)
@@ -475,6 +559,15 @@ def test_missing_files_of_a_set_are_one_line_before_anything_is_computed(launche
     with pytest.raises(UserError, match="no file far"):
         run.main(["--results", str(store.root), "--set", "dataset=toy_surrounded,ood=far,epochs=1"])
     assert all(beside.evaluated(store.run(run_id).read("status")) == [] for run_id in store.run_ids())
+    assert {tuple(cell["sets"]) for cell in store.plan("toysets", "demo")["cells"]} == {()}
+
+
+def test_a_single_run_that_is_stopped_in_its_evaluation_says_so(plain, monkeypatch, capsys):
+    monkeypatch.setattr("bench.runner.execute.execute", lambda *_: "preempted")
+    keys = "dataset=toy_surrounded,network=mlp,network.hidden=[8],method=dense_vi,epochs=2,batch_size=30"
+    given = f"{keys},evaluation.samples=3,evaluation.ood=[far]"
+    assert run.main(["--results", str(plain.root), "--set", given]) == 1
+    assert "is trained; its evaluation was stopped; the same command goes on" in capsys.readouterr().out
 
 
 def test_a_single_run_goes_on_with_sets_that_it_lacks(plain, training_forbidden, capsys):

@@ -633,7 +633,7 @@ def test_a_reference_must_be_trained(write, reference):
         ),
         ("quick: {training: {lr: 1}}", r": quick: missing key 'doc'$"),
         ("quick: {doc: a, training: {lrr: 1}}", r": quick: training: unknown key 'lrr'.*; valid: .*lr_scale"),
-        ("quick: {doc: a, evaluation: {s: 1}}", r": quick: evaluation: unknown key 's'.*; valid: samples"),
+        ("quick: {doc: a, evaluation: {s: 1}}", r": quick: evaluation: unknown key 's'.*; valid: ood"),
         (
             "quick: {doc: a, method: {sparsiti: 1}}",
             r": quick: method: unknown key 'sparsiti'.*; valid: .*sparsity",

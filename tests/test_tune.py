@@ -512,6 +512,14 @@ def test_a_failed_trial_is_a_row_and_is_not_chosen(write, call, here, seeds):
     assert (row["failed"], row["n"], row["chosen"]) == ("true", str(2 - len(seeds)), "false")
 
 
+def test_trials_are_judged_on_validation_data_alone(write):
+    found = write(SUITE.replace("batch_size: 16}", "batch_size: 16, ood: all, shifts: all}"))
+    assert {spec.evaluation.ood for spec in found.expand().specs} == {("all",)}
+    plan = Searching(found, "demo").plan
+    assert {(spec.evaluation.ood, spec.evaluation.shifts) for spec in plan.specs} == {((), ())}
+    assert {spec.run_id for spec in plan.specs} == {s.run_id for s in Searching(write(), "demo").plan.specs}
+
+
 def test_where_the_suites_own_settings_fail_there_is_nothing_to_compare_with(write, call, here):
     store_runs(here / "results", Searching(write(), "demo"), one_best, lambda trial, seed: trial == 0)
     assert call()[0] == 0

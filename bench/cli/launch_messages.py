@@ -23,6 +23,15 @@ def submission_foreseen(runs: int, jobs: int, arrays: int) -> str:
     )
 
 
+def evaluation_foreseen(lacking: Iterable[Sequence[str]]) -> list[str]:
+    """Say in a line how many finished runs lack evaluation sets, and which; each item is what a run lacks."""
+    each = [keys for keys in lacking if keys]
+    if not each:
+        return []
+    keys = ", ".join(dict.fromkeys(key for keys in each for key in keys))
+    return [f"{counted(len(each), 'finished run')} to evaluate, without training, on {keys}"]
+
+
 class LaunchMessages:
     """Printer of the messages of one launch.
 
@@ -49,11 +58,9 @@ class LaunchMessages:
         self.say(f"{self._plan.suite}, scale {self._plan.scale}: {runs}: {before.counted()}")
 
     def evaluates(self, lacking: Iterable[Sequence[str]]) -> None:
-        """Say how many finished runs lack evaluation sets, and which; each item is what one run lacks."""
-        each = list(lacking)
-        if each:
-            keys = ", ".join(dict.fromkeys(key for keys in each for key in keys))
-            self.say(f"{counted(len(each), 'finished run')} to evaluate, without training, on {keys}")
+        """Say what ``evaluation_foreseen`` says."""
+        for line in evaluation_foreseen(lacking):
+            self.say(line)
 
     def not_evaluated(self, reasons: Mapping[str, Mapping[str, str]]) -> None:
         """Say which finished runs were not evaluated on a set, by run id and key, with the reason."""

@@ -16,8 +16,7 @@ from bench.data import validation
 from bench.data.base import DATASETS, SEVERITIES, Dataset
 from bench.experiment.problem import dataset_of, load
 from bench.experiment.spec import RunSpec
-from bench.results.beside import NAME, OOD, SHIFT, key_of, lacking, parted
-from bench.results.files import StoreError
+from bench.results.beside import NAME, OOD, SHIFT, finished, key_of, lacking, parted
 from bench.results.run_folder import RunFolder
 from methods.base import Task
 from methods.core.errors import UserError, unknown
@@ -50,13 +49,8 @@ def _wanted(dataset: tuple[str, Any], ood: str | tuple[str, ...], shifts: str | 
 
 def is_over(run: RunFolder, spec: RunSpec) -> bool:
     """Tell whether nothing of a run is left to compute: it is settled, and if it is done, it lacks no set."""
-    if not run.is_settled():
-        return False
-    try:
-        document = run.read("status") or {}
-    except StoreError:
-        return False
-    return document.get("status") != "done" or not lacking(document, wanted(spec))
+    status = finished(run)
+    return run.is_settled() if status is None else not lacking(status, wanted(spec))
 
 
 def listed(chosen: str | tuple[str, ...]) -> tuple[str, ...]:

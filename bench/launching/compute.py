@@ -22,12 +22,12 @@ from bench.experiment.spec import RunSpec
 from bench.launching import machine_lock
 from bench.launching.asked import Asked
 from bench.launching.pool import run_inline, run_workers
-from bench.launching.prepare import make_way, submission
+from bench.launching.prepare import make_way, sets_lacking, submission
 from bench.launching.slurm_launch import not_shared
 from bench.monitoring.progress import Progress
 from bench.monitoring.slurm_queue import settle_all
 from bench.planning.plan import Plan
-from bench.results.beside import lacking, unevaluated
+from bench.results.beside import finished, unevaluated
 from bench.results.run_folder import SETTLED
 from bench.results.store import Store
 from methods.core.errors import UserError
@@ -97,6 +97,9 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     jobs = None if asked.profile is None else submission(plan, store.root, asked.profile, execution)
     if (fault := settle_all(store)) is not None:
         messages.say(fault)
+    missing = beside.missing((spec, sets_lacking(store, spec)) for spec in plan.specs)
+    if missing is not None:
+        raise UserError(missing)
     make_way(store, plan.specs, asked, messages.corrupted)
     store.merge_plan(plan.to_dict(command))
     progress = Progress(store, plan.items())
@@ -109,12 +112,10 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     if anew := sum(stopped_otherwise(store.run(spec.run_id), execution.mode) for spec in plan.specs):
         messages.may_start_anew(anew)
     started = time.perf_counter()
-    begun = any(progress.status(spec.run_id) == "preempted" for spec in plan.specs)
     left = [spec for spec in plan.specs if progress.status(spec.run_id) not in SETTLED]
-    sets = {spec.run_id: _lacking(store, spec) for spec in left}
-    if (reason := beside.missing((spec, sets[spec.run_id]) for spec in left)) is not None:
-        raise UserError(reason)
-    messages.evaluates(sets[spec.run_id] for spec in left if store.run(spec.run_id).is_done())
+    done = [spec for spec in left if finished(store.run(spec.run_id))]
+    messages.evaluates(sets_lacking(store, spec) for spec in done)
+    begun = bool(done) or any(progress.status(spec.run_id) == "preempted" for spec in left)
     workers: int | None = None
     detached = False
     try:
@@ -132,12 +133,6 @@ def compute(plan: Plan, store: Store, asked: Asked, command: str, console: Conso
     if not detached:
         messages.not_evaluated(told)
     return Computed(left, begun, time.perf_counter() - started, workers, detached, not any(told.values()))
-
-
-def _lacking(store: Store, spec: RunSpec) -> list[str]:
-    """Return the keys of the sets beside the test part on which a run is still to be evaluated."""
-    run, keys = store.run(spec.run_id), beside.wanted(spec)
-    return lacking((run.read("status") or {}) if run.is_done() else {}, keys)
 
 
 def _computed_otherwise(store: Store, plan: Plan, execution: Execution) -> int:

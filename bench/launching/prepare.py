@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.launch_messages import submission_foreseen
-from bench.experiment import preflight
+from bench.cli.launch_messages import evaluation_foreseen, submission_foreseen
+from bench.experiment import beside, preflight
 from bench.experiment.execution import on_this_machine
 from bench.experiment.spec import RunSpec
 from bench.launching.asked import Asked
@@ -19,7 +19,7 @@ from bench.monitoring import slurm_commands
 from bench.planning.estimate import expected_seconds
 from bench.planning.plan import Plan
 from bench.results import claims
-from bench.results.beside import retried
+from bench.results.beside import finished, lacking, retried
 from bench.results.run_folder import SETTLED
 from bench.results.store import Store
 from methods.core.errors import UserError
@@ -53,22 +53,34 @@ def ready(plan: Plan, asked: Asked) -> Asked:
 
 
 def foreseen(plan: Plan, asked: Asked, results: Path) -> tuple[list[str], list[str]]:
-    """Return lines for ``--dry-run``: which jobs a launch would submit to SLURM, and what would stop it."""
+    """Return lines for ``--dry-run``: what a launch would evaluate or submit, and what would stop it."""
+    store = Store(results) if results.exists() else None
+    sets = {spec.run_id: sets_lacking(store, spec) for spec in plan.specs}
     missing = preflight.missing_data(plan.specs)
+    if missing is None:
+        missing = beside.missing((spec, sets[spec.run_id]) for spec in plan.specs)
     obstacles = [] if missing is None else [f"cannot start: {missing}"]
+    done = (spec for spec in plan.specs if store is not None and finished(store.run(spec.run_id)))
+    lines = evaluation_foreseen(sets[spec.run_id] for spec in done)
     if asked.profile is None:
-        return [], obstacles
+        return lines, obstacles
     there = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     if not os.access(there, os.W_OK):
         obstacles.append(f"cannot start: cannot write {there}")
-    found = plan.statuses(Store(results) if results.exists() else None)
+    found = plan.statuses(store)
     left = [spec for spec in plan.specs if found.get(spec.run_id) not in (*SETTLED, "queued", "running")]
     try:
         slurm_commands.check(asked.profile.sbatch())
         jobs = submission(plan, results, asked.profile, on_this_machine(asked.execution))
-        return [submission_foreseen(len(left), *jobs.shape(left))], obstacles
+        return [*lines, submission_foreseen(len(left), *jobs.shape(left))], obstacles
     except slurm_commands.SlurmError as error:
-        return [], [*obstacles, f"cannot start: {error}"]
+        return lines, [*obstacles, f"cannot start: {error}"]
+
+
+def sets_lacking(store: Store | None, spec: RunSpec) -> list[str]:
+    """Return the keys of the sets beside the test part on which a run is still to be evaluated."""
+    status = None if store is None else finished(store.run(spec.run_id))
+    return lacking(status or {}, beside.wanted(spec))
 
 
 def submission(plan: Plan, results: Path, profile: Profile, execution: Execution) -> Submission:
@@ -102,7 +114,7 @@ def make_way(
     free = [run for run in runs if run.path.exists() and claims.holder(run) is None]
     faults = store.faults(run.run_id for run in free)
     for run in free:
-        if (fault := faults.get(run.run_id)) is not None:
+        if run.run_id in faults and (fault := store.mended(run.run_id)) is not None:
             corrupted(run.run_id, fault, store.set_aside(run.run_id, fault))
             continue
         run.forget_cancel()

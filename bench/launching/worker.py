@@ -216,7 +216,7 @@ def _stop(lost: threading.Event, why: object, stop: Callable[[], object]) -> obj
 
 def _take(store: Store, run: RunFolder) -> claims.Claim | None:
     claim = claims.acquire(run)
-    if claim is not None and (fault := store.check(run.run_id)) is not None:
+    if claim is not None and (fault := store.mended(run.run_id)) is not None:
         store.set_aside(run.run_id, fault)  # and the claim with it
         claim = claims.acquire(run)
     return claim

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.experiment import beside, preflight
+from bench.experiment.problem import dataset_of
 from bench.experiment.spec import RunSpec, parse_spec
 from bench.planning.plan import Cell, Plan
 from bench.results.beside import OOD, SHIFT, parted
@@ -53,7 +54,7 @@ def finished(
     """
     cells = [cell for cell in stored["cells"] if cell.get("omitted") is None]
     ids = list(dict.fromkeys(cell["run_id"] for cell in cells))
-    faults = store.faults(ids)
+    faults = {run_id: fault for run_id in store.faults(ids) if (fault := store.mended(run_id)) is not None}
     left_out: dict[str, str] = {}
     specs: dict[str, RunSpec] = {}
     for run_id in ids:
@@ -107,6 +108,10 @@ def _fitting(
             for key, spec in data.items():
                 try:
                     beside.require(spec, preflight.task(spec), kind, name)
+                    if name == beside.ALL and not beside.declared(dataset_of(*spec.dataset), kind):
+                        raise UserError(
+                            f"data set {spec.dataset[0]} declares none, for {beside.SETTINGS[kind]}: all"
+                        )
                 except UserError as error:
                     refused.append(error)
                 else:

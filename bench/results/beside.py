@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.results.files import StoreError
 from bench.results.run_folder import RunFolder
 
 #: The kinds of sets, with which their keys begin: inputs of no class, and shifted test inputs.
@@ -49,6 +50,11 @@ def is_of_set(file: str) -> bool:
     return _FILE.fullmatch(file) is not None
 
 
+def key_of_file(file: str) -> str:
+    """Return the key of the set that a file belongs to."""
+    return file.rpartition(".")[0]
+
+
 def documents(files: Iterable[str]) -> list[str]:
     """Return those of ``files`` that hold the rows of a set, sorted."""
     return sorted(name for name in files if is_of_set(name) and name.endswith(".json"))
@@ -64,6 +70,15 @@ def failed(status: Mapping[str, Any]) -> dict[str, str]:
     """Return why sets could not be evaluated, by key, from the document ``status`` of a run."""
     found = status.get(FAILED)
     return {str(key): str(why) for key, why in found.items()} if isinstance(found, dict) else {}
+
+
+def finished(run: RunFolder) -> dict[str, Any] | None:
+    """Return the document ``status`` of a run that is done; None for another one, or if it can't be read."""
+    try:
+        status = run.read("status") or {}
+    except StoreError:
+        return None
+    return status if status.get("status") == "done" else None
 
 
 def note_failure(run: RunFolder, key: str, reason: str) -> None:
@@ -84,8 +99,7 @@ def retried(run: RunFolder) -> dict[str, Any]:
 
 def unevaluated(run: RunFolder, wanted: Iterable[str]) -> dict[str, str]:
     """Return why a finished run was not evaluated on some of the sets ``wanted``, by key."""
-    status = run.read("status") or {}
-    if status.get("status") != "done":
+    if (status := finished(run)) is None:
         return {}
     known, reasons = evaluated(status), failed(status)
     return {key: reasons.get(key, "its process ended") for key in wanted if key not in known}

@@ -69,6 +69,35 @@ def is_sealed(run: RunFolder) -> bool:
         return False
 
 
+def forget_damaged_sets(run: RunFolder) -> bool:
+    """Take evaluation sets whose files are missing or damaged out of the seal of a finished run.
+
+    Returns
+    -------
+    bool
+        Whether there were any. The run is sound without them, and is evaluated on them again.
+    """
+    status = beside.finished(run) or {}
+    try:
+        sets = {name: found for name, found in written_files(status).items() if beside.is_of_set(name)}
+    except StoreError:
+        return False
+    damaged = {beside.key_of_file(name) for name, sealed in sets.items() if not _has(run, name, sealed)}
+    kept = {name: found for name, found in status.get("files", {}).items() if name not in sets}
+    kept |= {name: list(found) for name, found in sets.items() if beside.key_of_file(name) not in damaged}
+    if damaged:
+        run.write("status", {**status, "files": kept})
+    return bool(damaged)
+
+
+def _has(run: RunFolder, name: str, sealed: tuple[int, str]) -> bool:
+    """Tell whether a file of a run has the size and digest with which it was sealed."""
+    try:
+        return digest(run, name) == sealed
+    except (OSError, StoreError):
+        return False
+
+
 def require_files(run: RunFolder, status: Mapping[str, Any]) -> None:
     """Raise ``StoreError`` if a file that a finished run wrote is missing or has another size.
 

@@ -111,9 +111,10 @@ def is_newer(path: Path) -> bool:
 def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     """Merge an earlier plan into a new one: old cells that ``new`` lacks come first, in their order.
 
-    Two cells with the same run id and label are one cell; the new one takes the place of the old one. A label
-    stands for one configuration. If ``new`` has another configuration under a label (a search has chosen
-    settings since, or the suite was edited), the old cells of that label are left out for all seeds.
+    Two cells with the same run id and label are one cell; the new one takes the place of the old one, and the
+    run is evaluated on the sets of both. A label stands for one configuration. If ``new`` has another
+    configuration under a label (a search has chosen settings since, or the suite was edited), the old cells
+    of that label are left out for all seeds.
 
     Parameters
     ----------
@@ -132,7 +133,11 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
         if config_id := cell.get("config_id"):
             now.setdefault(cell["label"], set()).add(config_id)
     kept = [cell for cell in (old or {}).get("cells", []) if not _is_superseded(cell, now)]
-    cells = {(cell.get("run_id"), cell["label"]): cell for cell in [*kept, *new["cells"]]}
+    cells: dict[tuple[Any, str], Mapping[str, Any]] = {}
+    for cell in [*kept, *new["cells"]]:
+        before = cells.get((cell.get("run_id"), cell["label"]), {})
+        sets = {} if not before.get("sets") else {"sets": _joined(before["sets"], cell.get("sets") or [])}
+        cells[cell.get("run_id"), cell["label"]] = {**cell, **sets}
     lines = list(dict.fromkeys([*commands(old or {}), *commands(new)]))[-_MOST_COMMANDS:]
     said = {"commands": lines} if len(lines) > 1 else {}
     return {**new, **said, "cells": list(cells.values())}
@@ -205,6 +210,11 @@ def references(plan: Mapping[str, Any]) -> dict[str, str]:
         if chosen := next((some for some in (nearest, here, recipe) if len(some) == 1), None):
             found[config_id] = chosen[0]
     return found
+
+
+def _joined(first: list[Any], second: list[Any]) -> list[Any]:
+    """Return the items of both lists, each once; they may be anything, since a plan is read from a file."""
+    return first + [item for item in second if item not in first]
 
 
 def _setting(labels: Mapping[str, Any]) -> str:

@@ -169,6 +169,19 @@ class Store:
 
         return batches.faults([self.run(run_id) for run_id in run_ids])
 
+    def mended(self, run_id: str) -> str | None:
+        """Return what is wrong with the folder of a run, as ``check`` does, once what can be mended is.
+
+        Evaluation sets with damaged files are forgotten, so that the run is sound and lacks them. Call it
+        only if no other process works on the run.
+        """
+        from bench.results import integrity
+
+        fault = self.check(run_id)
+        if fault is not None and integrity.forget_damaged_sets(self.run(run_id)):
+            return self.check(run_id)
+        return fault
+
     def set_aside(self, run_id: str, reason: str) -> Path:
         """Move the folder of a run to ``corrupted/`` and add a ``reason.json``, so that the run starts anew.
 

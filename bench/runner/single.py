@@ -98,7 +98,7 @@ def claim(
     folder = store.run(spec.run_id)
     if (other := claims.holder(folder)) is not None:
         raise UserError(f"run {spec.run_id}: process {other.pid} on {other.host} computes it already")
-    if folder.path.exists() and (fault := store.check(spec.run_id)) is not None:
+    if folder.path.exists() and (fault := store.mended(spec.run_id)) is not None:
         tell(f"run {spec.run_id} was moved to {store.set_aside(spec.run_id, fault)}: {fault}")
     elif force and folder.path.exists():
         store.set_aside(spec.run_id, "run again by --force")
