@@ -49,10 +49,10 @@ _MAP_QUESTIONS = {
     "iou_previous": "In which layers does the subspace come to rest, and when?",
     "iou_initial": "In which layers is the initial subspace kept?",
 }
-#: Explains why an overlap that readers may look for does not exist.
+#: Says where an overlap is that readers may look for here.
 NO_FINAL = (
-    "The IoU to the final subspace isn't stored: a run records overlaps while it trains, when the final "
-    "subspace isn't known yet, and it stores counts and not sets, so that this IoU can't be computed later."
+    "The IoU to the final subspace is known when training ends. Runs record it for some updates, for "
+    "all layers together, as the metric `iou_final` of the table history."
 )
 
 

@@ -23,9 +23,9 @@ from methods.families.first_subspace import FirstSubspace, FirstSubspaceOptions
 from methods.layers import layer as layers
 from methods.layers.layer import SparseLayer
 from methods.layers.posterior import Slots
-from methods.subspace import pruning, surgery
+from methods.subspace import lifetimes, pruning, surgery
 from methods.subspace.exchange import Exchange
-from methods.subspace.recording import record_change
+from methods.subspace.recording import record_change, snapshots
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,14 @@ class MovingSubspace(FirstSubspace):
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
         context.memory["updates"] = 0
-        _remember_initial(context)
+        _begin_records(context)
+
+    def leave_stage(self, context: Context, stage: Stage) -> None:
+        lifetimes.record_final(context)
 
     def before_step(self, context: Context) -> None:
         if self.choose_at_start(context):
-            _remember_initial(context)
+            _begin_records(context)
         step, last = context.progress.step, self._last_update(context.progress.steps)
         due = step + -step % self.options.replace_every  # step of this update, or of the next one
         if due >= last or due - step >= self.window():
@@ -218,11 +221,15 @@ class MovingSubspace(FirstSubspace):
         for (name, _, posterior), change, score, new in zip(
             update.layers, changes, update.scores, added, strict=True
         ):
-            slots = posterior.active
+            slots, before = posterior.active, posterior.index.clone()
             surgery.apply(posterior, change, context.optimiser, new, self.options.added_state)
             context.pruned = context.pruned or posterior.active != slots
             if context.watch:
-                record_change(context, name, posterior, change, score, self.scores(posterior))
+                record_change(context, name, posterior, change, before, score, self.scores(posterior))
+        steps = context.progress.steps
+        updates = (self._last_update(steps) - 1) // self.options.replace_every
+        if context.watch and context.memory["updates"] in snapshots(updates, steps):
+            lifetimes.pass_by(context)
 
     def update_period(self) -> int | None:
         return int(self.options.replace_every)
@@ -305,8 +312,10 @@ class MovingSubspace(FirstSubspace):
         return self.rank(posterior, removed, gradient, context)
 
 
-def _remember_initial(context: Context) -> None:
-    """Keep the subspace of each layer as the one with which training starts."""
+def _begin_records(context: Context) -> None:
+    """Take the current subspace of each layer as the one with which training starts."""
+    if context.watch:
+        lifetimes.begin(context)
     for name, _, posterior in layers.sparse_layers(context.module):
         context.memory[f"initial/{name}"] = posterior.index.clone()
 
