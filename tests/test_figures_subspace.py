@@ -46,6 +46,9 @@ def layers(*rows):
         for quantile in ("q10", "q50", "q90"):
             if f"{fate}_{quantile}" not in frame:
                 frame[f"{fate}_{quantile}"] = math.nan
+    for later in ("regrown", "age_q50"):  # null in tables of earlier versions
+        if later not in frame:
+            frame[later] = math.nan
     whole = dict.fromkeys(["epoch", "step", "slots", "replaced", "removed"], "Int64")
     return frame.astype(whole | dict.fromkeys(["run_id", "stage", "layer"], "category"))
 

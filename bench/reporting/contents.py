@@ -204,8 +204,11 @@ def _by_tables(
         return figures.subspace(mine, chosen, "turnover", look, None, runs)
 
     makers: list[Callable[[], Chart]] = [
+        lambda: figures.responses(runs, score, look),
         criteria,
         subspace,
+        lambda: figures.settling(rows("history"), runs, look),
+        lambda: figures.worth(rows("history"), runs, score, look),
         lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *shown),
         lambda: figures.scaling(runs, rows("metrics"), "ece", *shown),
         lambda: figures.scaling(runs, rows("metrics"), "nll", *shown),

@@ -8,6 +8,8 @@ import pandas as pd
 
 from bench.figures.parts.chart import Look, escaped, variant
 
+#: Symbols by which papers name settings, by the last part of the key.
+SYMBOLS = {"kl_factor": "κ", "lam": "λ", "replace_every": "M", "replace_fraction": "α"}
 #: Greatest number of lines or panels that readers can tell apart.
 MOST_CHOSEN = 6
 
@@ -109,6 +111,7 @@ def _common(done: pd.DataFrame) -> float:
 
 
 def _said(label: str, sparsity: float) -> list[str]:
-    parts = [part.replace("=", " ", 1) for part in variant(label).split(" ") if part]
+    pairs = [part.partition("=") for part in variant(label).split(" ") if part]
+    parts = [f"{SYMBOLS.get(key, key)} {value}" if equals else key for key, equals, value in pairs]
     # a dense configuration needs no sparsity in its name, since its method tells it apart
     return ([f"sparsity {sparsity:g}"] if sparsity > 0 else []) + parts
