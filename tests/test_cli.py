@@ -13,7 +13,9 @@ from bench import list as listing
 from bench import run
 from bench.cli import arguments as cli
 from bench.cli import entry
+from bench.planning.suite import load
 from bench.results.files import StoreError
+from bench.results.store import Store
 from methods.core.errors import UserError
 
 
@@ -203,6 +205,17 @@ def test_options_are_shown_with_type_default_and_valid_values(capsys):
     assert "      method.prior_std: 0.005\n" in out
     assert "      demo: 6 grids, seeds 0-4" in out
     assert "\nnetworks\n" not in out
+
+
+def test_suites_are_listed_with_how_far_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    listing.main(["suites"])
+    assert "done in results" not in capsys.readouterr().out
+    store = Store(tmp_path / "results", create=True)
+    plan = load("hyperparameters").expand("demo", where=["replace_every=40"]).to_dict("bench.grid")
+    store.merge_plan(plan)
+    listing.main(["suites"])
+    assert "[demo: 0 of 5 runs done in results]" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_name_of_a_kind_and_its_first_docstring_line(capsys):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.figures import Missing, responses, setting_name, settled, settling, varied, worth
+from bench.figures import Missing, answer, responses, setting_name, settled, settling, varied, worth
 from bench.statistics import rank_correlation
 from tests.figure_data import LOOK, identifier, runs
 
@@ -117,3 +117,64 @@ def test_rank_correlation_has_the_interval_that_simulation_gives():
     assert plain == pytest.approx(stats.spearmanr(x, y).statistic)
     assert rank_correlation([1, 2, 3], [1, 2, 3], [0, 0, 0]) is None
     assert rank_correlation([1] * 9, range(9), [0] * 9) is None
+
+
+# -- answers ------------------------------------------------------------------------------------
+
+
+def test_an_answer_counts_verdicts_and_tells_the_clearest_difference():
+    shifted = [[0.2 + n / 1000 + d for n in range(5)] for d in (0.0, 0.0001, 0.5)]
+    table = runs(*({"nll": values, "method": "ssvi"} for values in shifted))
+    for number, m in enumerate((20, 40, 80)):
+        here = table["config_id"] == identifier(number)
+        table.loc[here, "config_label"] = f"ssvi sparsity=0.9 replace_every={m}"
+    odd = table["seed"] % 2
+    table["nll"] += np.where(table["config_id"] == identifier(2), 0.003 * odd, 0)
+    table["nll"] += np.where(table["config_id"] == identifier(1), 0.002 * odd - 0.001, 0)
+    references = {identifier(number): identifier(0) for number in range(3)}
+    first, clearest = answer(table, references, "nll", LOOK)
+    assert first == (
+        "Of 2 comparisons of NLL with the reference, 1 differs, 1 is equivalent and 0 are undecided, after "
+        "Holm's correction (n = 5 pairs; equivalent within ± 0.01 nats)."
+    )
+    assert clearest.startswith("ssvi, M 80 against 20: +0.501 ± 0.002 nats (n = 5 pairs), differs (p = ")
+    assert answer(table.assign(status="failed"), references, "nll", LOOK) == []
+
+
+def test_an_answer_tells_ranges_and_from_where_averaging_gains():
+    base = {"config.method.name": "ssvi", "config.training.lr": 0.01, "config.method.sparsity": 0.9}
+    rates = {0.0001: 0.1, 0.001: 0.85, 0.1: 0.9, 1.0: 0.2}
+    given = [base | {"accuracy": [0.92, 0.92]}]
+    given += [base | {"config.training.lr": rate, "accuracy": [a, a]} for rate, a in rates.items()]
+    table = runs(*({"nll": 0.2, "config.method.kl_factor": 0.02} | each for each in given))
+    assert answer(table, {}, "nll", LOOK) == [
+        "SSVI: of learning rate 0.0001 to 1, 0.001 to 0.1 keeps 90% of the best accuracy."
+    ]
+    gains = {0.001: [0.0, 0.001, -0.001], 0.01: [0.01, 0.011, 0.009], 0.1: [0.05, 0.06, 0.05]}
+    table = runs(
+        *(
+            {"nll": 0.2, "accuracy": 0.9, "config.method.kl_factor": k, "posterior_gain_nll": g}
+            for k, g in gains.items()
+        )
+    )
+    (gain, kept) = answer(table, {}, "nll", LOOK)
+    assert gain == (
+        "SSVI: the smallest κ at which averaging surely gains is 0.01, by +0.0100 ± 0.0025 nats (n = 3)."
+    )
+    assert kept.startswith("SSVI: of factor of the KL term 0.001 to 0.1, 0.001 to 0.1 keeps")
+
+
+@pytest.mark.parametrize(("agree", "verdict"), [(True, "1.00 ± 0.00 with"), (False, "undecided")])
+def test_an_answer_tells_whether_criteria_rank_alike(agree, verdict):
+    names, generator = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"), np.random.default_rng(5)
+    parts = []
+    for network in ("mlp", "cnn", "lenet5", "vit"):
+        order = range(5) if agree else generator.permutation(5).tolist()
+        given = (
+            {"criterion": name, "nll": 0.1 * place, "network": network}
+            for name, place in zip(names, order, strict=True)
+        )
+        part = runs(*given)
+        parts.append(part.assign(config_id=network + part["config_id"], run_id=network + part["run_id"]))
+    (*_, last) = answer(pd.concat(parts, ignore_index=True), {}, "nll", LOOK)
+    assert "ranking of 5 criteria" in last and verdict in last and "(n = 4)" in last

@@ -19,9 +19,10 @@ from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
-from bench.figures.responses import responses, setting_name, varied
+from bench.figures.questions.answers import answer
+from bench.figures.questions.responses import responses, setting_name, varied
+from bench.figures.questions.settling import settled, settling, worth
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
-from bench.figures.settling import settled, settling, worth
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.subspace import (
     MOST_CONFIGURATIONS,
@@ -74,6 +75,7 @@ __all__ = [
     "Look",
     "Missing",
     "aliases",
+    "answer",
     "at_compression",
     "axes",
     "best",

@@ -57,7 +57,7 @@ def make(
         and none is named.
     """
     plan = _plan(store, suite, scale)  # before anything that takes long to import
-    from bench.figures import Look, ranked_by, scored_by
+    from bench.figures import Look, answer, ranked_by, scored_by
 
     scores = scores or [ranked_by(plan)]
     runs = store.read_tables(suite, ["runs"])["runs"]
@@ -69,6 +69,9 @@ def make(
     report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
+    history = store.read_tables(suite, ["history"])["history"]
+    if answered := answer(runs, references, scores[0], look, history):
+        report.sections.append(Section("Answer", answered))
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
         for score in scores:
