@@ -100,7 +100,7 @@ def _hanging(head: str, text: str, column: int, width: int) -> list[str]:
 def _suites() -> list[Entry]:
     from bench.planning import suite
 
-    entries = []
+    entries, launched = [], _states()
     for name in suite.names():
         try:
             found = suite.load(name)
@@ -111,8 +111,30 @@ def _suites() -> list[Entry]:
             (f"{scale}: {counted(len(block.grids), 'grid')}, seeds {show(block.seeds)}", "")
             for scale, block in found.scales.items()
         )
-        entries.append(Entry(name, f"{found.question} ({', '.join(found.scales)})", scales))
+        state = "; ".join(launched.get(name, []))
+        doc = f"{found.question} ({', '.join(found.scales)}){f' [{state}]' if state else ''}"
+        entries.append(Entry(name, doc, scales))
     return entries
+
+
+def _states() -> dict[str, list[str]]:
+    """Return how far the suites in the usual results folder are, by suite."""
+    from bench.monitoring.progress import items
+    from bench.results.files import StoreError
+    from bench.results.store import Store
+
+    found: dict[str, list[str]] = {}
+    try:
+        store = Store(cli.RESULTS)
+        for plan in store.plans():
+            suite, scale = str(plan["suite"]), str(plan["scale"])
+            runs = items(store, suite, scale)
+            done = sum(store.run(run.run_id).is_done() for run in runs)
+            told = f"{scale}: {done} of {counted(len(runs), 'run')} done in {cli.RESULTS}"
+            found.setdefault(suite, []).append(told)
+    except StoreError:  # there is no such folder, or it cannot be read: bench.status tells why
+        return {}
+    return found
 
 
 def _methods() -> list[Entry]:

@@ -16,6 +16,7 @@ from dashboard.plain import plain
 #: File, title and icon of each page.
 PAGES = (
     ("overview", "Overview", "home"),
+    ("questions", "Questions", "quiz"),
     ("leaderboard", "Leaderboard", "leaderboard"),
     ("significance", "Significance", "compare_arrows"),
     ("tradeoff", "Trade-off", "balance"),

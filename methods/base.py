@@ -60,11 +60,14 @@ class Budget:
         Optimiser steps in an epoch.
     last_batch
         Size of an epoch's last minibatch, as a share of a full one: in (0, 1], or one example above 1.
+    batch_size
+        Examples in a full minibatch.
     """
 
     epochs: int
     steps_per_epoch: int
     last_batch: float = 1.0
+    batch_size: int = 1
 
     def in_epochs(self, steps: range) -> float:
         """Return how many passes over the data the minibatches ``steps`` of a stage make (its first is 1).
@@ -147,6 +150,8 @@ class Context:
         Makes the context manager of the precision in which losses are computed.
     watch
         Whether to record what the method does; false where steps are timed.
+    network
+        Builds the network that ``Method.build`` received anew, on the CPU, with the same initial weights.
     batch
         Inputs and labels of the current minibatch.
     scratch
@@ -170,6 +175,7 @@ class Context:
     record: Callable[[str, dict[str, Any]], None]
     arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
     watch: bool = True
+    network: Callable[[], nn.Module] = nn.Module
     batch: Batch = (torch.empty(0), torch.empty(0))
     scratch: dict[str, Any] = field(default_factory=dict)
     skip_step: bool = False
@@ -410,7 +416,8 @@ class Method:
             Module that ``build`` made.
         event
             ``inference`` (one forward pass of the mean or of one weight sample), ``step``,
-            ``dense_gradient`` (what it adds to a step), ``noisy_pass`` or ``mean_pass``.
+            ``dense_gradient`` (what it adds to a step), ``noisy_pass`` or ``mean_pass``, or ``dense_pass``
+            (forward and backward through the plain network with all its weights).
         """
         return costs.flops(module, event)
 

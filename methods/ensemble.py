@@ -244,11 +244,17 @@ class Ensemble(Method):
             context,
             module=member,
             progress=progress,
+            network=lambda: self._network_in_training(context),
             record=lambda table, row: context.record(table, {**row, **stage}),
         )
         hook(inner)
         context.skip_step, context.pruned = inner.skip_step, inner.pruned
         context.gradient_consumer = inner.gradient_consumer
+
+    def _network_in_training(self, context: Context) -> nn.Module:
+        """Build the plain network of the member in training."""
+        networks, (number, _) = context.network(), _place(context.progress.stage)
+        return networks[number] if isinstance(networks, nn.ModuleList) else networks
 
     # -- prediction and costs ----------------------------------------------------------------
 

@@ -67,11 +67,14 @@ class RigL(MovingSubspace):
             if name not in counts:
                 return DensePoint(weight.shape, weight)
             index = random_index(weight.numel(), counts[name], streams["subspace"])
-            # initial values are enlarged, so that a layer's outputs keep their variance, as in sparse VI
-            values = weight.reshape(-1)[index] / (counts[name] / weight.numel()) ** 0.5
-            return SparsePoint(weight.shape, index, values)
+            return self.slots(weight, index, streams["posterior"])
 
         return convert.to_variational(network, point, 0.0, self.options.keep_dense)
+
+    def slots(self, weight: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> SparsePoint:
+        # initial values are enlarged, so that a layer's outputs keep their variance, as in sparse VI
+        values = weight.reshape(-1)[index] / (index.numel() / weight.numel()) ** 0.5
+        return SparsePoint(weight.shape, index, values)
 
     def scores(self, posterior: Slots) -> torch.Tensor:
         return posterior.mean.detach().abs()

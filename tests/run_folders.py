@@ -103,11 +103,16 @@ def run_files(
             "started_at": "2026-01-02T03:04:05.900+00:00", "affinity": [0, 1], "gpu": None, "slurm": None,
             "memory_bytes": 16 * 2**30, "packages": {}, "earlier": [],
         },
-        "history": _history(stages, epochs),
+        "history": [
+            *_history(stages, epochs),
+            *({"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "split": "train",
+               "metric": "iou_final", "value": 0.5 + 0.1 * u} for u in range(updates)),
+        ],
         "layers": [
             {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer, "slots": 1638,
              "replaced": 40 - u, "removed": 40 - u, "iou_previous": 0.95, "iou_initial": 0.9 - 0.1 * u,
-             **{column: round(0.1 * i + 0.01 * u, 3) for i, column in enumerate(QUANTILES)}}
+             **{column: round(0.1 * i + 0.01 * u, 3) for i, column in enumerate(QUANTILES)},
+             "regrown": 3 * u, "age_q50": 18 * u, "removed_age_q50": 9 * u}
             for u in range(updates) for layer in LAYERS
         ],
         "criteria_pairs": [

@@ -13,7 +13,9 @@ from bench import list as listing
 from bench import run
 from bench.cli import arguments as cli
 from bench.cli import entry
+from bench.planning.suite import load
 from bench.results.files import StoreError
+from bench.results.store import Store
 from methods.core.errors import UserError
 
 
@@ -210,6 +212,17 @@ def test_data_sets_name_what_they_can_be_evaluated_on(capsys):
     block = capsys.readouterr().out.partition("\n  digits_without_9 ")[2]
     assert "unknown sets, for evaluation.ood\n          digit_9, letters, photographs" in block
     assert "shifts, for evaluation.shifts\n          gaussian_noise, shot_noise" in block
+
+
+def test_suites_are_listed_with_how_far_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    listing.main(["suites"])
+    assert "done in results" not in capsys.readouterr().out
+    store = Store(tmp_path / "results", create=True)
+    plan = load("hyperparameters").expand("demo", where=["replace_every=40"]).to_dict("bench.grid")
+    store.merge_plan(plan)
+    listing.main(["suites"])
+    assert "[demo: 0 of 5 runs done in results]" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_name_of_a_kind_and_its_first_docstring_line(capsys):

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from torch import nn
 
 from methods.core.style import Style
 from methods.criteria.base import CRITERIA, Criterion
 from methods.criteria.moments import Moments
+from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import SparseGaussian
-from methods.subspace import recording, surgery
+from methods.subspace import lifetimes, recording, surgery
 
 
 def recorder():
@@ -45,6 +47,14 @@ def test_pairs_compare_the_sets_and_ranks_of_the_criteria(n):
         assert row["iou"] == pytest.approx(len(gone[0] & gone[1]) / len(gone[0] | gone[1]))
         assert row["rank_correlation"] == pytest.approx(spearmanr(first, second).statistic, abs=1e-9)
         assert (row["step"], row["layer"], row["criterion_used"]) == (7, "hidden", "snr")
+
+
+class Fixed(VariationalLayer):
+    """A layer that only has a posterior."""
+
+    def __init__(self, posterior):
+        nn.Module.__init__(self)
+        self.posterior = posterior
 
 
 class Foreign(Criterion):
@@ -98,10 +108,13 @@ def test_a_change_is_described_by_its_sets_and_scores():
     change = surgery.Change(keep=torch.tensor([0, 2, 3]), add=torch.tensor([5, 12]))
     before = torch.tensor([10.0, 1.0, 20.0, 30.0, 2.0], dtype=torch.float64)
     optimiser = torch.optim.SGD(posterior.parameters(), lr=0.1)
+    context.module = nn.ModuleDict({"hidden": Fixed(posterior)})
+    lifetimes.begin(context)
     surgery.apply(posterior, change, optimiser)  # slots 1 5 6 9 12
     after = torch.tensor([10.0, 0.25, 20.0, 30.0, 0.5], dtype=torch.float64)
-    recording.record_change(context, "hidden", posterior, change, before, after)
+    recording.record_change(context, "hidden", posterior, change, index, before, after)
     ((table, row),) = rows
+    assert (row["regrown"], row["age_q50"], row["removed_age_q50"]) == (0, 7, 7)
     assert table == "layers"
     assert (row["slots"], row["replaced"], row["removed"]) == (5, 2, 2)
     assert row["iou_previous"] == pytest.approx(3 / 7)
@@ -126,3 +139,87 @@ def test_snapshots_are_few_and_span_all_updates(updates, steps, least, most):
     assert least <= len(chosen) <= most
     if updates:
         assert {1, updates} <= chosen <= set(range(1, updates + 1))
+
+
+def moved(context, posteriors, change_of, optimiser):
+    """Make an update of every layer and return the columns that follow lives, by layer."""
+    found = {}
+    for name, posterior in posteriors.items():
+        before, change = posterior.index.clone(), change_of(posterior)
+        surgery.apply(posterior, change, optimiser)
+        found[name] = lifetimes.follow(context, name, posterior, change, before)
+    return found
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_ages_and_weights_that_come_back_are_those_of_a_replay(grows):
+    """Sets of Python, over 60 updates of two layers; with ``grows`` one layer gets weights of the other."""
+    g = torch.Generator().manual_seed(4)
+    context, rows = recorder()
+    posteriors = {}
+    for name, (size, count) in {"first": (40, 12), "second": (30, 9)}.items():
+        index = torch.randperm(size, generator=g)[:count].sort().values.int()
+        posteriors[name] = SparseGaussian((size,), index, torch.zeros(count), torch.ones(count), "softplus")
+    context.module = nn.ModuleDict({name: Fixed(posterior) for name, posterior in posteriors.items()})
+    context.progress.step = 0
+    lifetimes.begin(context)
+    born = {name: dict.fromkeys(p.index.tolist(), 0) for name, p in posteriors.items()}
+    gone = {name: [] for name in posteriors}
+    visited = {}
+    for step in range(3, 183, 3):
+        context.progress.step = step
+        shift = {"first": 1, "second": -1} if grows and step < 13 else {"first": 0, "second": 0}
+        expected = {}
+
+        def change_of(posterior, step=step, shift=shift, expected=expected):
+            name = next(each for each, other in posteriors.items() if other is posterior)
+            size, slots = posterior.shape.numel(), posterior.active
+            keep = torch.randperm(slots, generator=g)[: slots - 3].sort().values
+            free = [at for at in range(size) if at not in set(posterior.index.tolist())]
+            some = torch.randperm(len(free), generator=g)[: 3 + shift[name]].tolist()
+            add = torch.tensor(sorted(free[at] for at in some))
+            kept = {posterior.index.tolist()[at] for at in keep.tolist()}
+            removed = [at for at in born[name] if at not in kept]
+            lives = sorted(step - born[name].pop(at) for at in removed)
+            back = [at for at in add.tolist() if at in gone[name]]
+            gone[name] = [at for at in gone[name] if at not in back] + sorted(removed)
+            born[name] |= dict.fromkeys(add.tolist(), step)
+            gone[name] = gone[name][-len(born[name]) :]
+            ages = sorted(step - at for at in born[name].values())
+            middle = [values[(len(values) - 1) // 2] for values in (ages, lives)]
+            expected[name] = {"regrown": len(back), "age_q50": middle[0], "removed_age_q50": middle[1]}
+            return surgery.Change(keep, add)
+
+        optimiser = torch.optim.SGD(context.module.parameters(), lr=0.1)
+        assert moved(context, posteriors, change_of, optimiser) == expected
+        if step % 9 == 0:
+            lifetimes.pass_by(context)
+            visited[step] = {name: set(p.index.tolist()) for name, p in posteriors.items()}
+    assert any(found["regrown"] for found in expected.values())
+    final = {name: set(p.index.tolist()) for name, p in posteriors.items()}
+    lifetimes.record_final(context)
+    assert [row["step"] for _, row in rows] == list(visited)
+    for table, row in rows:
+        sets = visited[row["step"]]
+        common = sum(len(sets[name] & final[name]) for name in final)
+        union = sum(len(sets[name] | final[name]) for name in final)
+        assert (table, row["metric"], row["value"]) == ("history", "iou_final", common / union)
+
+
+def test_large_subspaces_are_compared_on_a_sample():
+    g = torch.Generator().manual_seed(0)
+    first, second = (torch.randperm(400_000, generator=g)[:100_000].sort().values.int() for _ in range(2))
+    posterior = SparseGaussian(
+        (400_000,), first.clone(), torch.zeros(100_000), torch.ones(100_000), "softplus"
+    )
+    context, rows = recorder()
+    context.module = nn.ModuleDict({"hidden": Fixed(posterior)})
+    lifetimes.begin(context)
+    lifetimes.pass_by(context)
+    held = context.memory["passed"][7]["sets"]["hidden"].numel()
+    assert held == pytest.approx(lifetimes.COMPARED, rel=0.1)
+    posterior.index.copy_(second)
+    lifetimes.record_final(context)
+    ((_, row),) = rows
+    exact = len(np.intersect1d(first, second)) / len(np.union1d(first, second))
+    assert row["value"] == pytest.approx(exact, abs=4 * (exact / held) ** 0.5)

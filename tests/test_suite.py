@@ -880,6 +880,11 @@ METHODS_OF = {
     "cost": (OURS, OURS, OURS),
     "posterior": (VARIATIONAL, VARIATIONAL, VARIATIONAL),
     "natural_sparsity": ({"ssvi", "sparse_vd", "lbbnn"},) * 3,
+    "subspace_evolution": ({"ssvi", "rigl", "static_vi"},) * 3,
+    "hyperparameters": ({"ssvi"},) * 3,
+    "kl_schedule": ({"ssvi", "dense_vi"},) * 3,
+    "initialisation": (OURS, OURS, OURS),
+    "architectures": ({"ssvi"},) * 3,
 }
 
 

@@ -21,7 +21,7 @@ from methods.base import Batch, Context, Method, Progress, Stage
 from methods.layers.inventory import kernel_layers, kernels
 
 #: Events of a step that are one more forward and backward pass.
-EXTRA_PASSES = ("noisy_pass", "mean_pass")
+EXTRA_PASSES = ("noisy_pass", "mean_pass", "dense_pass")
 #: After ``MANY`` steps of a run, only the ``FIRST`` steps of each stage are counted.
 MANY, FIRST = 60, 2
 

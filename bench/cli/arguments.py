@@ -53,10 +53,18 @@ def parser(prog: str, doc: str | None) -> Parser:
     return Parser(prog=typed_as(prog), description=doc)
 
 
+#: The folder of results if none is named.
+RESULTS = "results"
+
+
 def add_results(parser: argparse.ArgumentParser) -> None:
     """Add ``--results DIR``."""
     parser.add_argument(
-        "--results", type=path, metavar="DIR", default="results", help="the results folder (default: results)"
+        "--results",
+        type=path,
+        metavar="DIR",
+        default=RESULTS,
+        help=f"the results folder (default: {RESULTS})",
     )
 
 

@@ -22,7 +22,8 @@ _ROUNDING = 1e-9
 def nominal_budget(spec: RunSpec, task: Task) -> Budget:
     """Return the budget of the recipe's epochs, as for dense VI; a smaller last batch counts as a step."""
     steps, last = minibatches(spec, task.examples)
-    return Budget(spec.training.epochs, steps, last / spec.training.batch_size)
+    size = spec.training.batch_size
+    return Budget(spec.training.epochs, steps, last / size, size)
 
 
 def minibatches(spec: RunSpec, examples: int) -> tuple[int, int]:

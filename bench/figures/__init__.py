@@ -19,6 +19,9 @@ from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
+from bench.figures.questions.answers import answer
+from bench.figures.questions.responses import responses, setting_name, varied
+from bench.figures.questions.settling import settled, settling, worth
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.subspace import (
@@ -72,6 +75,7 @@ __all__ = [
     "Look",
     "Missing",
     "aliases",
+    "answer",
     "at_compression",
     "axes",
     "best",
@@ -102,6 +106,7 @@ __all__ = [
     "ranks",
     "recorded",
     "reliability",
+    "responses",
     "risk_coverage",
     "run_curves",
     "said",
@@ -110,7 +115,10 @@ __all__ = [
     "scored_by",
     "seed_curves",
     "separation",
+    "setting_name",
     "settings",
+    "settled",
+    "settling",
     "severity",
     "shifts",
     "shown",
@@ -120,7 +128,9 @@ __all__ = [
     "subspace",
     "tells_errors",
     "tradeoff",
+    "varied",
     "verdicts",
     "weight_scores",
     "within",
+    "worth",
 ]

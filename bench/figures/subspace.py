@@ -14,7 +14,13 @@ from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped,
 from bench.figures.parts.configurations import short_names
 
 #: Quantities of an update, with names for readers.
-MOVES = {"turnover": "turnover", "iou_previous": "IoU to the previous", "iou_initial": "IoU to the initial"}
+MOVES = {
+    "turnover": "turnover",
+    "iou_previous": "IoU to the previous",
+    "iou_initial": "IoU to the initial",
+    "returns": "share that comes back",
+    "age": "median age (steps)",
+}
 #: Greatest number of configurations in one picture.
 MOST_CONFIGURATIONS = 7
 #: Greatest number of columns of a heat map; if there are more updates, neighbouring ones are averaged.
@@ -38,21 +44,34 @@ MOVES_EXPLAINED = {
         "after an update. On a plateau, updates replace only weights that were added later; at 0, nothing "
         "is left of the initial set."
     ),
+    "returns": (
+        "**Share that comes back**: of the weights added at an update, the share that an earlier update had "
+        "removed. Each layer remembers as many removed weights as it has active ones. Near 1, updates move "
+        "the same weights out and in."
+    ),
+    "age": (
+        "**Median age**: steps since half of the active weights became active, the mean of the layers' "
+        "medians by their active weights. A subspace at rest ages by one step a step."
+    ),
 }
 _QUESTIONS = {
     "turnover": "How much of the subspace does an update replace?",
     "iou_previous": "How much of the subspace does an update leave in place?",
     "iou_initial": "How much of the initial subspace is left?",
+    "returns": "Do updates bring back weights that were removed before?",
+    "age": "How long have active weights been active?",
 }
 _MAP_QUESTIONS = {
     "turnover": "In which layers is most replaced, and when?",
     "iou_previous": "In which layers does the subspace come to rest, and when?",
     "iou_initial": "In which layers is the initial subspace kept?",
+    "returns": "In which layers do removed weights come back?",
+    "age": "In which layers do weights stay?",
 }
-#: Explains why an overlap that readers may look for does not exist.
+#: Says where an overlap is that readers may look for here.
 NO_FINAL = (
-    "The IoU to the final subspace isn't stored: a run records overlaps while it trains, when the final "
-    "subspace isn't known yet, and it stores counts and not sets, so that this IoU can't be computed later."
+    "The IoU to the final subspace is known when training ends. Runs record it for some updates, for "
+    "all layers together, as the metric `iou_final` of the table history."
 )
 
 
@@ -73,7 +92,8 @@ def moves(layers: pd.DataFrame, layer: str | None = None) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row for each run and update: ``run_id``, ``stage``, ``step``, ``epoch``, ``slots`` (active
-        weights), ``turnover``, ``iou_previous``, ``iou_initial``.
+        weights), and ``MOVES``; ``returns`` and ``age`` are NaN for runs of earlier versions, and ``returns``
+        for updates that add nothing.
 
     Raises
     ------
@@ -97,15 +117,19 @@ def moves(layers: pd.DataFrame, layer: str | None = None) -> pd.DataFrame:
     frame = rows[["run_id", "stage", "step"]].assign(
         epoch=rows["epoch"].astype("float64"), slots=slots, replaced=replaced, kept=slots - replaced,
         either=slots + removed, both=both, ends=began + slots - both,
+        regrown=rows["regrown"].astype("float64"), aged=slots * rows["age_q50"].astype("float64"),
     )  # fmt: skip
     frame["step"] = frame["step"].astype("int64")
     groups = frame.groupby(["run_id", "stage", "step"], sort=False, observed=True)
     sums = groups[["slots", "replaced", "kept", "either", "both", "ends"]].sum()
+    later = groups[["regrown", "aged"]].sum(min_count=1)
     table = sums[["slots"]].assign(
         epoch=groups["epoch"].first(),
         turnover=sums["replaced"] / sums["slots"],
         iou_previous=sums["kept"] / sums["either"],
         iou_initial=sums["both"] / sums["ends"],
+        returns=later["regrown"] / sums["replaced"].where(sums["replaced"] > 0),
+        age=later["aged"] / sums["slots"],
     )
     return table.reset_index()
 
@@ -151,6 +175,8 @@ def subspace(
             f"{len(chosen)} configurations are too many for a picture; choose {MOST_CONFIGURATIONS}."
         )
     table = moves(layers, layer)
+    if table[move].isna().all():
+        raise Missing(f"Runs of this version record the {MOVES[move]}; these are older.")
     table["config_id"] = table["run_id"].astype(str).map(config)
     binned = in_bins(table, ["config_id"], MOST_POINTS, [move])
     found = over_seeds(binned, ["config_id", "time"], [move])
@@ -181,7 +207,7 @@ def subspace(
     highest = float((found[f"{move}_mean"] + shown_half).max())
     if single_seeds:
         highest = max(highest, float(binned[move].max()))
-    top = 1.08 * highest if move == "turnover" else 1.03
+    top = 1.03 if move.startswith("iou") else 1.08 * highest
     figure.update_yaxes(title_text=MOVES[move], range=[0, top or 1])
     figure.update_xaxes(title_text="training step", tickformat=",", rangemode="tozero")
     where = "the chosen layer" if layer else "all layers taken as one set of weights"
@@ -227,7 +253,10 @@ def layer_map(layers: pd.DataFrame, move: str, look: Look | None = None) -> Char
     steps = sorted(found["step"].unique())
     table = found.pivot_table(index="layer", columns="step", values=f"{move}_mean", sort=False)
     table = table.reindex(index=names, columns=steps)
-    top = float(found[f"{move}_mean"].max()) if move == "turnover" else 1.0
+    if table.isna().all(axis=None):
+        raise Missing(f"Runs of this version record the {MOVES[move]}; these are older.")
+    share = move.startswith("iou")
+    top = 1.0 if share else float(found[f"{move}_mean"].max())
     widths = found.groupby("layer", sort=False)[["slots_mean"]].mean()["slots_mean"]
     figure = look.figure(height=130 + 30 * len(names), legend=False)
     figure.add_trace(
@@ -252,7 +281,7 @@ def layer_map(layers: pd.DataFrame, move: str, look: Look | None = None) -> Char
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     figure.update_xaxes(title_text="training step", tickformat=",", showgrid=False)
     means = found.groupby("layer", sort=False)[f"{move}_mean"].mean()
-    scale = "The scale ends at the largest value." if move == "turnover" else "The scale is 0 to 1."
+    scale = "The scale is 0 to 1." if share else "The scale ends at the largest value."
     return Chart(
         title=_MAP_QUESTIONS[move],
         figure=figure,

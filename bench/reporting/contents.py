@@ -57,7 +57,7 @@ def make(
         and none is named.
     """
     plan = _plan(store, suite, scale)  # before anything that takes long to import
-    from bench.figures import Look, ranked_by, scored_by
+    from bench.figures import Look, answer, ranked_by, scored_by
 
     scores = scores or [ranked_by(plan)]
     runs = store.read_tables(suite, ["runs"])["runs"]
@@ -69,6 +69,9 @@ def make(
     report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
+    history = store.read_tables(suite, ["history"])["history"]
+    if answered := answer(runs, references, scores[0], look, history):
+        report.sections.append(Section("Answer", answered))
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
         for score in scores:
@@ -204,8 +207,11 @@ def _by_tables(
         return figures.subspace(mine, chosen, "turnover", look, None, runs)
 
     makers: list[Callable[[], Chart]] = [
+        lambda: figures.responses(runs, score, look),
         criteria,
         subspace,
+        lambda: figures.settling(rows("history"), runs, look),
+        lambda: figures.worth(rows("history"), runs, score, look),
         lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *shown),
         lambda: figures.scaling(runs, rows("metrics"), "ece", *shown),
         lambda: figures.scaling(runs, rows("metrics"), "nll", *shown),

@@ -291,6 +291,43 @@ def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Numbers, Numbers]:
     return low, high
 
 
+def rank_correlation(
+    first: ArrayLike, second: ArrayLike, groups: ArrayLike
+) -> tuple[float, float, float] | None:
+    """Return Spearman's correlation within groups, and the ends of its 95 % interval.
+
+    The mean of its group is taken from each value before ranking. The interval is Fisher's, with the variance
+    of Fieller, Hartley and Pearson (1957), 1.06 / (n - 3), where n is less by one for each further group.
+
+    Parameters
+    ----------
+    first, second
+        Values (n,).
+    groups
+        Group of each pair of values (n,).
+
+    Returns
+    -------
+    tuple of float or None
+        None if there are too few pairs, or if one side does not vary within groups.
+    """
+    import pandas as pd
+    from scipy import stats  # imported here since it is slow to load
+
+    table = pd.DataFrame({"first": np.asarray(first, float), "second": np.asarray(second, float)})
+    grouped = table.groupby(np.asarray(groups), sort=False)
+    centred = table - grouped.transform("mean")
+    free = len(table) - (grouped.ngroups - 1) - 3
+    if free < 1 or np.isclose(centred.std(), 0).any():
+        return None
+    value = float(stats.spearmanr(centred["first"], centred["second"]).statistic)
+    if abs(value) == 1:
+        return value, value, value
+    half = float(stats.norm.ppf(0.975)) * math.sqrt(1.06 / free)
+    low, high = (math.tanh(math.atanh(value) + side * half) for side in (-1, 1))
+    return value, low, high
+
+
 def _independent(seeds: int, share: float) -> float:
     """Return how many independent seeds tell as much about a mean as ``seeds`` that overlap."""
     return seeds / (1 + seeds * share)

@@ -30,6 +30,7 @@ from methods.base import Batch, Context, Progress, Stage
 from methods.core import global_generators, passes
 from methods.core.data_loss import Targets, counting
 from methods.core.errors import UserError
+from methods.core.streams import Streams
 
 #: Least time between two reports of the position of the training.
 STATUS_SECONDS = 0.5
@@ -288,6 +289,8 @@ class Trainer:
     def _step(self, context: Context) -> torch.Tensor:
         state, method = self.state, self.problem.method
         method.before_step(context)
+        if context.pruned:
+            self.problem.choose_execution(state.module)
         with context.arithmetic(), passes.dense_gradients(context.gradient_consumer) as gradients:
             loss = method.loss(state.module, context.batch, context.progress)
         if not (self._targets.used or self._targets.plain):
@@ -377,7 +380,13 @@ class Trainer:
             record=self.recorder.add,
             arithmetic=self.problem.autocast,
             watch=self.recipe.max_steps is None,
+            network=self._network,
         )
+
+    def _network(self) -> nn.Module:
+        """Build the plain network of the module in training again, with its initial weights."""
+        seed, salt = self.problem.spec.seed, salt_of(self.stages[: self.state.stage_index + 1])
+        return self.problem.network(Streams(seed), salt)
 
     def _save(self) -> None:
         checkpoint = self.state.to_checkpoint(self.wall_seconds, self.recorder)

@@ -12,11 +12,14 @@ from bench.figures import (
     default_choice,
     layer_map,
     moves,
+    settling,
     subspace,
     weight_scores,
+    worth,
 )
 from dashboard import choose, data, show
 from dashboard.filters import Selection
+from dashboard.plain import plain
 
 selection: Selection = st.session_state["selection"]
 st.title("Subspace", anchor=False)
@@ -59,7 +62,15 @@ with show.forgiving():
             lambda: subspace(rows, runs, move, selection.look, one, everything, singles),
             f"{where} · {layer}",
         )
-        st.markdown(MOVES_EXPLAINED[move] + ("" if move == "turnover" else f" {NO_FINAL}"))
+        st.markdown(MOVES_EXPLAINED[move] + (f" {NO_FINAL}" if move.startswith("iou") else ""))
+        st.divider()
+        history = data.table(selection.part, "history")
+        show.chart("settling", lambda: settling(history, runs, selection.look), where)
+        drawn = show.chart(
+            "settled-score", lambda: worth(history, recorded, selection.score, selection.look), where
+        )
+        if drawn is not None:
+            st.markdown(plain(drawn.alt))
         st.divider()
         label = st.selectbox("Layers of", chosen, key="subspace_of", bind="query-params")
         its = runs[runs["config_label"] == label]

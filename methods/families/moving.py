@@ -16,20 +16,20 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from methods.base import Budget, Context, Method, Stage
+from methods.base import Budget, Context, Stage
 from methods.core.options import option
 from methods.core.passes import GradientConsumer
-from methods.families.sparse import SparsityOptions
+from methods.families.first_subspace import FirstSubspace, FirstSubspaceOptions
 from methods.layers import layer as layers
 from methods.layers.layer import SparseLayer
 from methods.layers.posterior import Slots
-from methods.subspace import pruning, surgery
+from methods.subspace import lifetimes, pruning, surgery
 from methods.subspace.exchange import Exchange
-from methods.subspace.recording import record_change
+from methods.subspace.recording import record_change, snapshots
 
 
 @dataclass(frozen=True)
-class MovingOptions(SparsityOptions):
+class MovingOptions(FirstSubspaceOptions):
     """Options for when a subspace is updated, and how much of it."""
 
     replace_every: int = option(20, "minibatches from one subspace update to the next", within="[1, inf)")
@@ -87,7 +87,7 @@ class Update:
     exchange: Exchange
 
 
-class MovingSubspace(Method):
+class MovingSubspace(FirstSubspace):
     """Base of methods that exchange slots of all sparse layers; their options extend ``MovingOptions``."""
 
     Options: ClassVar[type] = MovingOptions
@@ -169,10 +169,14 @@ class MovingSubspace(Method):
 
     def enter_stage(self, context: Context, stage: Stage) -> None:
         context.memory["updates"] = 0
-        for name, _, posterior in layers.sparse_layers(context.module):
-            context.memory[f"initial/{name}"] = posterior.index.clone()
+        _begin_records(context)
+
+    def leave_stage(self, context: Context, stage: Stage) -> None:
+        lifetimes.record_final(context)
 
     def before_step(self, context: Context) -> None:
+        if self.choose_at_start(context):
+            _begin_records(context)
         step, last = context.progress.step, self._last_update(context.progress.steps)
         due = step + -step % self.options.replace_every  # step of this update, or of the next one
         if due >= last or due - step >= self.window():
@@ -217,11 +221,15 @@ class MovingSubspace(Method):
         for (name, _, posterior), change, score, new in zip(
             update.layers, changes, update.scores, added, strict=True
         ):
-            slots = posterior.active
+            slots, before = posterior.active, posterior.index.clone()
             surgery.apply(posterior, change, context.optimiser, new, self.options.added_state)
             context.pruned = context.pruned or posterior.active != slots
             if context.watch:
-                record_change(context, name, posterior, change, score, self.scores(posterior))
+                record_change(context, name, posterior, change, before, score, self.scores(posterior))
+        steps = context.progress.steps
+        updates = (self._last_update(steps) - 1) // self.options.replace_every
+        if context.watch and context.memory["updates"] in snapshots(updates, steps):
+            lifetimes.pass_by(context)
 
     def update_period(self) -> int | None:
         return int(self.options.replace_every)
@@ -231,7 +239,8 @@ class MovingSubspace(Method):
         step = self._dearest_step(module)
         update = sum(self.flops(module, event) for event in self.update_events())
         before = self.flops(module, "dense_gradient")
-        slots, total = [posterior.active for *_, posterior in layers.sparse_layers(module)], 0.0
+        slots = [posterior.active for *_, posterior in layers.sparse_layers(module)]
+        total = self.flops_at_start(module, budget)
         for stage in self.stages(budget):
             total += stage.epochs * step
             for updates in self._updates(slots, stage.epochs * budget.steps_per_epoch):
@@ -301,6 +310,14 @@ class MovingSubspace(Method):
         self, posterior: Slots, removed: torch.Tensor, gradient: torch.Tensor, context: Context
     ) -> torch.Tensor:
         return self.rank(posterior, removed, gradient, context)
+
+
+def _begin_records(context: Context) -> None:
+    """Take the current subspace of each layer as the one with which training starts."""
+    if context.watch:
+        lifetimes.begin(context)
+    for name, _, posterior in layers.sparse_layers(context.module):
+        context.memory[f"initial/{name}"] = posterior.index.clone()
 
 
 def offer_random(context: Context, offer: GradientConsumer) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from methods.base import Method
 from methods.core.options import option
 from methods.layers import convert
+from methods.layers.posterior import Slots
 from methods.subspace import allocation
 
 
@@ -37,6 +39,24 @@ class KeepDense:
 @dataclass(frozen=True)
 class SparsityOptions(KeepDense, RequestedSparsity):
     """Options for how many weights are active, and where."""
+
+
+class WithSlots(Method):
+    """Base of methods that can store some coordinates of a kernel only."""
+
+    def slots(self, weight: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> Slots:
+        """Return the initial posterior of the coordinates ``index`` (flat, sorted) of a kernel.
+
+        Parameters
+        ----------
+        weight
+            Initial weights of the plain network.
+        index
+            Active coordinates.
+        generator
+            Draws initial values that do not come from the network.
+        """
+        raise NotImplementedError
 
 
 def slot_counts(options: SparsityOptions, network: nn.Module, generator: torch.Generator) -> dict[str, int]:

@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from methods.base import Batch, Equivalent, Method, Progress, Task
+from methods.base import Batch, Equivalent, Progress, Task
 from methods.core import passes
 from methods.core.data_loss import data_loss
 from methods.core.options import option, to_dict
 from methods.core.streams import Streams
 from methods.criteria.base import CRITERIA
 from methods.families.prior_and_kl import KLOptions, PriorOptions, kl_weight
-from methods.families.sparse import SparsityOptions, random_index, slot_counts
+from methods.families.sparse import SparsityOptions, WithSlots, random_index, slot_counts
 from methods.layers import convert, layer
 from methods.layers.posterior import DenseGaussian, Gaussian, SparseGaussian
 
@@ -38,8 +38,9 @@ class PosteriorOptions(KLOptions):
     mean_init: str = option(
         "network",
         "initial means; network: the network's own initial weights, divided by sqrt(density) so that the "
-        "outputs of a layer keep their variance; released: N(0, 0.01^2), as in the released SSVI code",
-        choices=("network", "released"),
+        "outputs of a layer keep their variance; fan_in: the network's own initial weights, as they suit the "
+        "fan-in of a dense layer; released: N(0, 0.01^2), as in the released SSVI code",
+        choices=("network", "fan_in", "released"),
     )
     scale_init: str = option(
         "constant",
@@ -74,7 +75,7 @@ class SparseOptions(SparsityOptions, VariationalOptions):
     """Options of methods whose posteriors live on a subspace of fixed size."""
 
 
-class VariationalMethod(Method):
+class VariationalMethod(WithSlots):
     """Base of methods that train Gaussian posteriors over all kernels, on the objective of this module."""
 
     Options: ClassVar[type] = VariationalOptions
@@ -88,10 +89,7 @@ class VariationalMethod(Method):
                 dense = self._initial(weight, 1.0, initial)
                 return DenseGaussian(weight.shape, *dense, self.options.scale_map)
             index = random_index(weight.numel(), counts[name], subspace)
-            mean, std = self._initial(weight, counts[name] / weight.numel(), initial)
-            return SparseGaussian(
-                weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
-            )
+            return self.slots(weight, index, initial)
 
         module = convert.to_variational(
             network, posterior, self.options.variance_floor, self.keep_dense, self.why_dense
@@ -99,6 +97,12 @@ class VariationalMethod(Method):
         for part in layer.variational_layers(module):
             part.one_sample |= self.options.same_noise
         return module
+
+    def slots(self, weight: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> SparseGaussian:
+        mean, std = self._initial(weight, index.numel() / weight.numel(), generator)
+        return SparseGaussian(
+            weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
+        )
 
     #: Why layers start with all their weights, for the report of each parameter tensor.
     why_dense: ClassVar[str] = "the method keeps every weight"
@@ -163,6 +167,8 @@ class VariationalMethod(Method):
         """Return initial means and scales of a whole kernel, both of its shape."""
         if self.options.mean_init == "network":
             mean = weight / density**0.5
+        elif self.options.mean_init == "fan_in":
+            mean = weight
         else:
             mean = RELEASED_MEAN_STD * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
         if self.options.scale_init == "constant":

@@ -144,21 +144,21 @@ def sparsifiable(network: nn.Module, keep_dense: Sequence[str] = ()) -> dict[str
     These are all convertible layers except the first convolution, grouped convolutions and layers that
     match ``keep_dense``. The classifier is among them. An MLP has no convolution, so all its layers are.
     """
-    network = _separated(network)
+    network = separated(network)
     dense = dense_by_rule(network, keep_dense)
     return {name: layer.weight.shape for name, layer in convertible(network).items() if name not in dense}
 
 
 def require_convertible(network: nn.Module) -> None:
     """Raise ``UserError`` if no layer of ``network``, which is not changed, can have a posterior."""
-    network = _separated(network)
+    network = separated(network)
     if not convertible(network):
         reasons = [f"{name or 'the network'}: {reason}" for name, reason in obstacles(network).items()]
         there = "; ".join(reasons[:3]) + "; ..." * (len(reasons) > 3) if reasons else "it has no weight layer"
         raise UserError(f"no layer of the network can have a posterior ({there})")
 
 
-def _separated(network: nn.Module) -> nn.Module:
+def separated(network: nn.Module) -> nn.Module:
     """Return ``network`` with attention, LSTM and GRU in layers; a copy that shares all other tensors."""
     if not any(is_separable(part) or isinstance(part, nn.LSTM | nn.GRU) for part in network.modules()):
         return network

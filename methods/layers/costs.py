@@ -199,12 +199,14 @@ def flops(module: nn.Module, event: str) -> float:
     sampled = sum(k.active * k.positions * k.contractions + k.outside for k in kernels)
     # on the inactive coordinates an update needs the gradient of the mean only, not that of the variance
     dense_gradient = sum((k.size - k.active) * k.positions for k in kernels)
+    dense = sum(k.size * k.positions + k.outside for k in kernels)
     multiply_adds = {
         "inference": once,
         "step": 3 * sampled,
         "dense_gradient": dense_gradient,
         "noisy_pass": 3 * sampled + dense_gradient,
         "mean_pass": 3 * once + dense_gradient,
+        "dense_pass": 3 * dense,
     }
     return 2.0 * multiply_adds[event]
 

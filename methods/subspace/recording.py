@@ -17,7 +17,7 @@ from methods.base import Context
 from methods.criteria.base import CRITERIA
 from methods.criteria.moments import Moments
 from methods.layers.posterior import Slots
-from methods.subspace import surgery
+from methods.subspace import lifetimes, surgery
 
 #: Criteria are compared at about ``SNAPSHOTS`` updates of a stage; in a short stage at one update for every
 #: ``STEPS_A_SNAPSHOT`` steps, but at least at two. A comparison costs as much as a step or two of a small
@@ -45,10 +45,11 @@ def record_change(
     layer: str,
     posterior: Slots,
     change: surgery.Change,
+    before: torch.Tensor,
     score_before: torch.Tensor,
     score_after: torch.Tensor,
 ) -> None:
-    """Record a row of ``layers`` for an update just made: slots, turnover, overlaps, quantiles of scores.
+    """Record a row of ``layers`` for an update just made: slots, turnover, overlaps, ages, scores.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ def record_change(
         Posterior after the update.
     change
         The change that was made.
+    before
+        Active coordinates (s,) before the change.
     score_before, score_after
         Scores of the slots before and after the change.
     """
@@ -80,6 +83,7 @@ def record_change(
     }
     for group, values in groups.items():
         row |= {f"{group}_q{round(100 * q)}": v for q, v in zip(QUANTILES, _quantiles(values), strict=True)}
+    row |= lifetimes.follow(context, layer, posterior, change, before)
     context.record("layers", row)
 
 

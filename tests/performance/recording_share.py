@@ -1,4 +1,4 @@
-"""What share of a run goes into recording its subspace: the tables ``layers`` and ``criteria_pairs``.
+"""What share of a run goes into recording its subspace: the tables ``layers`` and ``criteria_pairs``, ages.
 
     python tests/performance/recording_share.py [--rounds 3] [--epochs 20]
 
@@ -27,6 +27,7 @@ from bench.results.store import Store
 from bench.runner.execute import execute
 from methods import ssvi
 from methods.families import moving
+from methods.subspace import lifetimes
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 
@@ -52,6 +53,8 @@ def main() -> None:
     arguments = parsed(parser, rounds=1, epochs=2)
     spent: dict[str, list[float]] = {"layers": [], "criteria_pairs": []}
     moving.record_change = timed(moving.record_change, spent["layers"])
+    lifetimes.pass_by = timed(lifetimes.pass_by, spent["layers"])
+    lifetimes.record_final = timed(lifetimes.record_final, spent["layers"])
     ssvi.record_criteria = timed(ssvi.record_criteria, spent["criteria_pairs"])
     shares: dict[tuple[float, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:

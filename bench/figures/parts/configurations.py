@@ -8,6 +8,8 @@ import pandas as pd
 
 from bench.figures.parts.chart import Look, escaped, variant
 
+#: Symbols by which papers name settings, by the last part of the key.
+SYMBOLS = {"kl_factor": "κ", "lam": "λ", "replace_every": "M", "replace_fraction": "α"}
 #: Greatest number of lines or panels that readers can tell apart.
 MOST_CHOSEN = 6
 
@@ -114,7 +116,8 @@ def _common(done: pd.DataFrame) -> float:
 
 
 def _said(label: str, sparsity: float) -> list[str]:
-    parts = [_word(*part.split("=", 1)) for part in variant(label).split(" ") if part]
+    pairs = [part.partition("=") for part in variant(label).split(" ") if part]
+    parts = [_word(key, value) if equals else key for key, equals, value in pairs]
     # a dense configuration needs no sparsity in its name, since its method tells it apart
     return ([f"{100 * sparsity:.4g} %"] if sparsity > 0 else []) + parts
 
@@ -125,4 +128,4 @@ def _word(key: str, value: str) -> str:
         return {"epochs": "equal epochs", "flops": "equal FLOPs"}.get(value, f"budget {value}")
     if key in ("dataset", "network"):
         return value
-    return f"by {value}" if key == "criterion" else f"{key.replace('_', ' ')} {value}"
+    return f"by {value}" if key == "criterion" else f"{SYMBOLS.get(key, key.replace('_', ' '))} {value}"

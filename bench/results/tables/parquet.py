@@ -24,6 +24,8 @@ from bench.results.tables.columns import TABLES, kinds
 
 #: Tables that older versions did not write, each with a metric that exactly the runs with rows in it have.
 _LATER = {"selective": "aurc"}
+#: Last columns of a table that older versions did not write; they are null there.
+_LATER_COLUMNS = {"layers": ("regrown", "age_q50", "removed_age_q50")}
 #: Numbers that change when a file is changed or replaced.
 Stamp = tuple[int, ...]
 _SUFFIX = ".parquet"
@@ -79,7 +81,8 @@ def write_runs(folder: Path, table: pa.Table) -> None:
 def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
     """Read the tables ``names`` from the folder of a suite.
 
-    ``selective`` is empty if an older version wrote the tables and no run had rows for it.
+    ``selective`` is empty if an older version wrote the tables and no run had rows for it, and columns that
+    an older version did not write are null.
 
     Raises
     ------
@@ -100,8 +103,10 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
         if data is None:
             raise StoreError(f"{path}: no such file; {remedy}")
         try:
-            fixed = schema_of(name)
-            found = _small(data, path).schema_arrow
+            found, fixed = _small(data, path).schema_arrow, list(schema_of(name))
+            later = [field for field in fixed if field.name in _LATER_COLUMNS.get(name, ())]
+            absent = [] if any(field.name in found.names for field in later) else later
+            fixed = fixed[: len(fixed) - len(absent)]
             if [(field.name, field.type) for field in found][: len(fixed)] != [
                 (field.name, field.type) for field in fixed
             ]:
@@ -113,7 +118,10 @@ def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]
             )
             if sum(map(_text_bytes, table.columns)) > MAX_BYTES:
                 raise StoreError(f"{path}: more than {MAX_BYTES} bytes of text; {remedy}")
-            tables[name] = to_pandas(table.cast(found))
+            table = table.cast(found)
+            for field in absent:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+            tables[name] = to_pandas(table)
         except (pa.ArrowException, OSError, ValueError):
             raise StoreError(f"{path}: not a table; {remedy}") from None
     return tables

@@ -1,0 +1,1 @@
+"""Charts and sentences that answer the question of a suite: responses to settings, rest, comparisons."""

@@ -1,0 +1,192 @@
+"""Answer the question of a suite in a few sentences: comparisons, ranges, and where the posterior matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+
+from bench.figures.parts.axes import axes
+from bench.figures.parts.chart import Look, Missing, signed, variant
+from bench.figures.parts.configurations import SYMBOLS
+from bench.figures.parts.verdicts import said, tally, within
+from bench.figures.questions.responses import setting_name, varied
+from bench.figures.questions.settling import worth
+from bench.results.words import counted
+from bench.statistics.seeds import LEVEL, paired, summarise
+
+#: Differences that are told one by one.
+_TOLD = 2
+#: A method still trains while its mean accuracy is at least this share of the best one on its line.
+KEPT = 0.9
+#: Settings over whose range it is told whether a method still trains.
+_RANGES = ("method.initial_std", "training.lr", "method.kl_factor", "method.prior_std")
+
+
+def answer(
+    runs: pd.DataFrame,
+    references: Mapping[str, str],
+    score: str = "nll",
+    look: Look | None = None,
+    history: pd.DataFrame | None = None,
+) -> list[str]:
+    """Return sentences that answer a suite's question, with interval, number of pairs and verdict.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs`` of one suite and scale.
+    references
+        ``config_id`` to the ``config_id`` of its reference.
+    score
+        Column of ``runs`` that the suite ranks by.
+    look
+        Names of methods.
+    history
+        The table ``history``; with it, it is told whether a subspace that settles early predicts the score.
+
+    Returns
+    -------
+    list
+        Plain text; empty if no run is finished.
+    """
+    look, done = look or Look.of(runs), runs[runs["status"] == "done"]
+    if done.empty:
+        return []
+    settings = [part for _, part in done.groupby(["dataset", "network"], sort=False, observed=True)]
+    lines = _compared(done, references, score)
+    for part in settings:
+        where = f"{part['dataset'].iloc[0]}, {part['network'].iloc[0]}: " if len(settings) > 1 else ""
+        lines += [where + line for line in (*_gains(part, look), *_ranges(part, look))]
+        if history is not None:
+            with suppress(Missing):
+                lines.append(where + worth(history, part, score, look).alt)
+    return [*lines, *_alike(settings, score)]
+
+
+def _compared(runs: pd.DataFrame, references: Mapping[str, str], score: str) -> list[str]:
+    """Tell how many comparisons show what, and the clearest ones."""
+    axis, found = axes()[score], paired(runs, score, references)
+    found = found[(found["verdict"] != "reference") & found["difference"].notna()]
+    if found.empty:
+        return []
+    pairs = sorted({int(n) for n in found["n"]})
+    n = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}"
+    lines = [
+        f"Of {counted(len(found), 'comparison')} of {axis.name} with the reference, "
+        f"{tally(found['verdict'])}, after Holm's correction (n = {n} pairs; equivalent{within(score)})."
+    ]
+    labels = runs.drop_duplicates("config_id").set_index("config_id")["config_label"].astype(str)
+    clearest = found[found["verdict"] == "differs"].sort_values("p_holm", kind="stable")
+    if clearest.empty:
+        clearest = found.iloc[found["difference"].abs().to_numpy().argsort()[::-1]]
+        clearest = clearest.head(1)
+    for row in clearest.head(_TOLD).to_dict("records"):
+        mine, theirs = labels[row["config_id"]], labels[references[row["config_id"]]]
+        value = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
+        unit = f" {axis.step}" if axis.step else ""
+        lines.append(f"{_apart(mine, theirs)}: {value}{unit} (n = {row['n']} pairs), {said(row, axis)}.")
+    return lines
+
+
+def _apart(mine: str, theirs: str) -> str:
+    """Name a configuration by what sets it apart from its reference."""
+    parts, others = (dict(part.split("=", 1) for part in variant(label).split()) for label in (mine, theirs))
+    told = [
+        f"{SYMBOLS.get(key, key.replace('_', ' '))} {value}"
+        + (f" against {others[key]}" if key in others else "")
+        for key, value in parts.items()
+        if others.get(key) != value
+    ]
+    same = mine.split()[0] == theirs.split()[0]
+    return f"{mine.split()[0]}, {', '.join(told)}" if told and same else f"{mine} against {theirs}"
+
+
+def _gains(runs: pd.DataFrame, look: Look) -> list[str]:
+    """Tell from which κ on averaging gains, where a suite varies it."""
+    gain = "posterior_gain_nll"
+    found = summarise(runs, metrics=[gain]).set_index("config_id")
+    lines = []
+    for line in varied(runs):
+        if line.setting != "method.kl_factor" or len(line.config_ids) < 3:
+            continue
+        mine = found.loc[list(line.config_ids.values())]
+        surely = (mine[f"{gain}_mean"] - mine[f"{gain}_half_width"] > 0).to_numpy()
+        ends = list(line.config_ids)
+        if not surely.any():
+            lines.append(
+                f"{look.name(line.method)}: averaging gains surely at no κ from {ends[0]:g} to {ends[-1]:g}."
+            )
+            continue
+        first = int(surely.argmax())
+        row = mine.iloc[first]
+        value = signed(row[f"{gain}_mean"], row[f"{gain}_half_width"], 4)
+        lines.append(
+            f"{look.name(line.method)}: the smallest κ at which averaging surely gains is {ends[first]:g}, "
+            f"by {value} nats (n = {row[f'{gain}_n']})."
+        )
+    return lines
+
+
+def _ranges(runs: pd.DataFrame, look: Look) -> list[str]:
+    """Tell over which range of scales and rates a method still trains, where it varies over two decades."""
+    found = summarise(runs, metrics=["accuracy"]).set_index("config_id")["accuracy_mean"]
+    lines = []
+    for line in varied(runs):
+        values = list(line.config_ids)
+        if (
+            line.setting not in _RANGES
+            or len(values) < 3
+            or min(values) <= 0
+            or max(values) / min(values) < 99
+        ):
+            continue
+        means = found[list(line.config_ids.values())].to_numpy(float)
+        best = int(np.nanargmax(means))
+        low = high = best
+        while low > 0 and means[low - 1] >= KEPT * means[best]:
+            low -= 1
+        while high < len(means) - 1 and means[high + 1] >= KEPT * means[best]:
+            high += 1
+        sparsity = line.others.get("method.sparsity")
+        name = look.name(line.method) + (f", sparsity {sparsity:g}" if sparsity else "")
+        lines.append(
+            f"{name}: of {setting_name(line.setting).split(', ')[-1]} {values[0]:g} to {values[-1]:g}, "
+            f"{values[low]:g} to {values[high]:g} keeps {KEPT:.0%} of the best accuracy."
+        )
+    return lines
+
+
+def _alike(settings: list[pd.DataFrame], score: str) -> list[str]:
+    """Tell whether criteria rank alike on several networks and data sets."""
+    from scipy import stats  # imported here since it is slow to load
+
+    means = []
+    for part in settings:
+        found = summarise(part, metrics=[score])
+        named = found.dropna(subset=["criterion"]).groupby("criterion")[f"{score}_mean"].mean()
+        means.append(named)
+    table = pd.concat(means, axis=1, keys=range(len(means))).dropna()
+    if table.shape[1] < 4 or len(table) < 4:
+        return []
+    ranks = table.rank()
+    each = [
+        float(
+            stats.spearmanr(
+                ranks.iloc[:, place], ranks.drop(columns=ranks.columns[place]).mean(axis=1)
+            ).statistic
+        )
+        for place in range(ranks.shape[1])
+    ]
+    values = np.array([value for value in each if value == value])
+    if len(values) < 2:
+        return []
+    mean, n = values.mean(), len(values)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * values.std(ddof=1) / n**0.5
+    verdict = "undecided" if abs(mean) <= half else "differs from 0"
+    return [
+        f"The ranking of {len(table)} criteria on a network and data set has a rank correlation of "
+        f"{mean:.2f} ± {half:.2f} with their mean ranking on the others (n = {n}): {verdict}."
+    ]

@@ -1,0 +1,180 @@
+"""How a score responds to settings, and how the subspace settles: lines, names, overlaps and correlation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bench.figures import Missing, answer, responses, setting_name, settled, settling, varied, worth
+from bench.statistics import rank_correlation
+from tests.figure_data import LOOK, identifier, runs
+
+CENTRE = {
+    "config.method.name": "ssvi",
+    "config.method.replace_every": 20.0,
+    "config.method.criterion": "snr",
+    "config.method.lam": 1.0,
+    "config.method.kl_factor": 0.02,
+}
+
+
+def star():
+    """Two settings around a centre, λ of one criterion, and a method without any of them."""
+    one = [{"config.method.replace_every": value} for value in (80.0, 5.0)]
+    lam = [{"config.method.criterion": "snr_exp", "config.method.lam": value} for value in (0.1, 10.0)]
+    other = {"method": "dense_vi", "config.method.name": "dense_vi"}
+    other |= dict.fromkeys(list(CENTRE)[1:4], None)
+    given = [CENTRE, *(CENTRE | change for change in one + lam), CENTRE | other]
+    table = runs(*({**each, "nll": [0.1 + n, 0.2 + n, 0.3 + n]} for n, each in enumerate(given)))
+    return table
+
+
+def test_lines_have_configurations_that_differ_in_one_setting():
+    found = {
+        (line.setting, line.method, line.others.get("method.criterion")): line.config_ids
+        for line in varied(star())
+    }
+    assert found == {
+        ("method.replace_every", "ssvi", "snr"): {5: identifier(2), 20: identifier(0), 80: identifier(1)},
+        ("method.lam", "ssvi", "snr_exp"): {0.1: identifier(3), 10: identifier(4)},
+    }
+    assert [list(line.config_ids) for line in varied(star())] == [[5, 20, 80], [0.1, 10]]
+
+
+def test_a_panel_has_means_and_intervals_under_names_that_people_use():
+    chart = responses(star(), "nll", LOOK)
+    first, second = chart.figure.data
+    assert first.x == ("5", "20", "80") and first.y == pytest.approx((2.2, 0.2, 1.2))
+    half = stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    assert first.error_y.array == pytest.approx([half] * 3)
+    assert chart.figure.layout.xaxis.title.text == "M, minibatches between updates"
+    assert chart.figure.layout.xaxis2.title.text == "λ of the exponential criteria"
+    assert second.yaxis == "y2" and chart.figure.layout.yaxis2.matches == "y"
+    assert (
+        setting_name("method.kl_factor").startswith("κ") and setting_name("training.clip_norm") == "clip norm"
+    )
+    assert "config." not in chart.figure.to_json()
+    assert "M, minibatches between updates" in chart.alt and "2.000 nats" in chart.alt
+
+
+def test_nothing_varies_alone():
+    both = [CENTRE, CENTRE | {"config.method.lam": 2.0, "config.method.replace_every": 5.0}]
+    with pytest.raises(Missing, match="one setting only"):
+        responses(runs(*({**each, "nll": [0.1]} for each in both)), "nll", LOOK)
+
+
+def history(table, *overlaps):
+    """Rows of ``history``: IoU with the final subspace after steps 10 and 50 of 100, by run."""
+    rows = []
+    for run, (early, middle) in zip(table["run_id"], overlaps, strict=True):
+        values = (("iou_final", 10, early), ("iou_final", 50, middle), ("loss", 100, 0.5))
+        rows += [
+            {"run_id": run, "stage": "train", "step": step, "epoch": step, "split": "train", "metric": metric,
+             "value": value} for metric, step, value in values
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_overlap_with_the_final_subspace_is_averaged_over_seeds():
+    table = runs({"sparsity": 0.9, "nll": [0.1, 0.2, 0.3]})
+    given = history(table, (0.2, 0.6), (0.3, 0.7), (0.4, 0.8))
+    assert list(settled(given, table)["share"]) == [0.1, 0.5] * 3
+    band, line = settling(given, table, LOOK).figure.data
+    assert line.x == (0.1, 0.5) and line.y == pytest.approx((0.3, 0.7)) and band.fill == "toself"
+    assert "0.70" in settling(given, table, LOOK).alt
+    with pytest.raises(Missing, match="subspace_evolution"):
+        settled(given[given["metric"] == "loss"], table)
+
+
+def test_a_settled_run_is_compared_within_its_configuration_only():
+    """Configurations differ in both, runs of one configuration in opposite directions."""
+    table = runs({"nll": [0.1, 0.2, 0.3, 0.4]}, {"nll": [1.1, 1.2, 1.3, 1.45]})
+    given = history(table, *((0, x) for x in (0.3, 0.25, 0.2, 0.1, 0.9, 0.8, 0.75, 0.7)))
+    chart = worth(given, table, "nll", LOOK)
+    assert "is -0.9" in chart.alt and "differs from 0" in chart.alt and "n = 8" in chart.alt
+    assert len(chart.data) == 8
+    with pytest.raises(Missing, match="four"):
+        worth(given, table.head(3), "nll", LOOK)
+
+
+def test_rank_correlation_has_the_interval_that_simulation_gives():
+    """Of intervals of normal pairs whose true rank correlation is 0.483, about 95 % hold it."""
+    generator, held = np.random.default_rng(0), 0
+    true = 6 / math.pi * math.asin(0.5 / 2)
+    for _ in range(300):
+        x = generator.normal(size=40)
+        y = 0.5 * x + math.sqrt(0.75) * generator.normal(size=40)
+        shift = np.repeat([0, 5], 20)
+        value, low, high = rank_correlation(x + shift, y - shift, shift)
+        held += low <= true <= high
+        assert low < value < high
+    assert 0.9 <= held / 300 <= 0.99
+    plain = rank_correlation(x, y, np.zeros(40))[0]
+    assert plain == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert rank_correlation([1, 2, 3], [1, 2, 3], [0, 0, 0]) is None
+    assert rank_correlation([1] * 9, range(9), [0] * 9) is None
+
+
+# -- answers ------------------------------------------------------------------------------------
+
+
+def test_an_answer_counts_verdicts_and_tells_the_clearest_difference():
+    shifted = [[0.2 + n / 1000 + d for n in range(5)] for d in (0.0, 0.0001, 0.5)]
+    table = runs(*({"nll": values, "method": "ssvi"} for values in shifted))
+    for number, m in enumerate((20, 40, 80)):
+        here = table["config_id"] == identifier(number)
+        table.loc[here, "config_label"] = f"ssvi sparsity=0.9 replace_every={m}"
+    odd = table["seed"] % 2
+    table["nll"] += np.where(table["config_id"] == identifier(2), 0.003 * odd, 0)
+    table["nll"] += np.where(table["config_id"] == identifier(1), 0.002 * odd - 0.001, 0)
+    references = {identifier(number): identifier(0) for number in range(3)}
+    first, clearest = answer(table, references, "nll", LOOK)
+    assert first == (
+        "Of 2 comparisons of NLL with the reference, 1 differs, 1 is equivalent and 0 are undecided, after "
+        "Holm's correction (n = 5 pairs; equivalent within ± 0.01 nats)."
+    )
+    assert clearest.startswith("ssvi, M 80 against 20: +0.501 ± 0.002 nats (n = 5 pairs), differs (p = ")
+    assert answer(table.assign(status="failed"), references, "nll", LOOK) == []
+
+
+def test_an_answer_tells_ranges_and_from_where_averaging_gains():
+    base = {"config.method.name": "ssvi", "config.training.lr": 0.01, "config.method.sparsity": 0.9}
+    rates = {0.0001: 0.1, 0.001: 0.85, 0.1: 0.9, 1.0: 0.2}
+    given = [base | {"accuracy": [0.92, 0.92]}]
+    given += [base | {"config.training.lr": rate, "accuracy": [a, a]} for rate, a in rates.items()]
+    table = runs(*({"nll": 0.2, "config.method.kl_factor": 0.02} | each for each in given))
+    assert answer(table, {}, "nll", LOOK) == [
+        "SSVI: of learning rate 0.0001 to 1, 0.001 to 0.1 keeps 90% of the best accuracy."
+    ]
+    gains = {0.001: [0.0, 0.001, -0.001], 0.01: [0.01, 0.011, 0.009], 0.1: [0.05, 0.06, 0.05]}
+    table = runs(
+        *(
+            {"nll": 0.2, "accuracy": 0.9, "config.method.kl_factor": k, "posterior_gain_nll": g}
+            for k, g in gains.items()
+        )
+    )
+    (gain, kept) = answer(table, {}, "nll", LOOK)
+    assert gain == (
+        "SSVI: the smallest κ at which averaging surely gains is 0.01, by +0.0100 ± 0.0025 nats (n = 3)."
+    )
+    assert kept.startswith("SSVI: of factor of the KL term 0.001 to 0.1, 0.001 to 0.1 keeps")
+
+
+@pytest.mark.parametrize(("agree", "verdict"), [(True, "1.00 ± 0.00 with"), (False, "undecided")])
+def test_an_answer_tells_whether_criteria_rank_alike(agree, verdict):
+    names, generator = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"), np.random.default_rng(5)
+    parts = []
+    for network in ("mlp", "cnn", "lenet5", "vit"):
+        order = range(5) if agree else generator.permutation(5).tolist()
+        given = (
+            {"criterion": name, "nll": 0.1 * place, "network": network}
+            for name, place in zip(names, order, strict=True)
+        )
+        part = runs(*given)
+        parts.append(part.assign(config_id=network + part["config_id"], run_id=network + part["run_id"]))
+    (*_, last) = answer(pd.concat(parts, ignore_index=True), {}, "nll", LOOK)
+    assert "ranking of 5 criteria" in last and verdict in last and "(n = 4)" in last
