@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bench.figures import tradeoff
 from bench.statistics import nonparametric
 from bench.statistics.multiple import ALPHA, holm, shaffer
 from bench.statistics.nonparametric import (
@@ -139,6 +140,22 @@ def test_seeds_of_several_scales_make_no_matrix():
     table = pd.concat([runs({"a": [0.1]}), runs({"a": [0.2]}, scale="small")])
     with pytest.raises(ValueError, match="runs of several scales: demo, small"):
         by_seed(table, "accuracy")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda table: summarise(table, metrics=["foo"]),
+        lambda table: by_seed(table, "foo"),
+        lambda table: paired(table, "foo", {"a": "b"}),
+        lambda table: ranking(table, "foo"),
+        lambda table: tradeoff(table, "foo"),
+    ],
+    ids=["summarise", "by_seed", "paired", "ranking", "tradeoff"],
+)
+def test_a_column_that_does_not_exist_is_said_in_words(call):
+    with pytest.raises(ValueError, match=r"column 'foo'; valid: .*accuracy"):
+        call(runs({"a": [0.1, 0.2], "b": [0.2, 0.3]}))
 
 
 # -- differences to a reference ---------------------------------------------------------

@@ -8,7 +8,7 @@ for the overlap (``splits``). Statistics that do not assume normal values are in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def summarise(
     """
     import pandas as pd
 
-    done = _done(runs)
+    done = _done(runs, *metrics)
     done = done.assign(**{_OVERLAP: overlap(done)})
     groups = done.groupby(["scale", by], sort=False, dropna=False, observed=True)
     share = groups[_OVERLAP].max().to_numpy(np.float64)
@@ -100,7 +100,7 @@ def by_seed(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     ValueError
         The finished runs have different scales.
     """
-    done = _done(runs)
+    done = _done(runs, metric)
     if done["scale"].nunique() > 1:
         raise ValueError(f"runs of several scales: {', '.join(sorted(done['scale'].unique()))}")
     done = done.assign(config_id=done["config_id"].astype(object)).dropna(subset=["seed", metric])
@@ -159,7 +159,7 @@ def paired(
     import pandas as pd
 
     known = dict(references_of(runs, references))
-    done = _done(runs)
+    done = _done(runs, metric)
     done = done.assign(**{_OVERLAP: overlap(done)})
     test_set = [column for column in _TEST_SET if column in done]
     keys = ["scale", "config_id", "seed"]
@@ -286,7 +286,8 @@ def ranking(
     Raises
     ------
     ValueError
-        Neither ``better`` nor ``bench/columns.yaml`` says which direction is better.
+        The table has no column ``metric``, or neither ``better`` nor ``bench/columns.yaml`` says which
+        direction is better.
 
     Examples
     --------
@@ -297,6 +298,7 @@ def ranking(
     """
     import pandas as pd
 
+    _require(runs, [metric])
     sign = direction(better or _defined(metric).get("better"), metric)
     done = _done(runs).dropna(subset=[metric])
     done = done.assign(**{_OVERLAP: is_score(metric) * overlap(done)})
@@ -346,9 +348,17 @@ def direction(better: str | None, metric: str = "it") -> int:
 # ---------------------------------------------------------------------------------------
 
 
-def _done(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished runs, each once per scale."""
+def _done(runs: pd.DataFrame, *metrics: str) -> pd.DataFrame:
+    """Return the finished runs, each once per scale; ``ValueError`` if a column of ``metrics`` is missing."""
+    _require(runs, metrics)
     return runs[runs["status"] == "done"].drop_duplicates(["scale", "run_id"])
+
+
+def _require(runs: pd.DataFrame, metrics: Iterable[str]) -> None:
+    for metric in metrics:
+        if metric not in runs:
+            numbers = map(str, runs.select_dtypes("number").columns)
+            raise ValueError(f"the table has no column {metric!r}; valid: {', '.join(numbers)}")
 
 
 def _moments_of(groups: Any) -> tuple[Numbers, Numbers, Numbers]:

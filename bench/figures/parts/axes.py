@@ -101,7 +101,12 @@ def ranked_by(plan: Mapping[str, Any]) -> str:
     return named if named in SCORES else SCORES[0]
 
 
+class _Axes(dict[str, Axis]):
+    def __missing__(self, column: str) -> Axis:
+        raise ValueError(f"no axis shows the column {column!r}; valid: {', '.join(self)}")
+
+
 @cache
 def axes() -> dict[str, Axis]:
-    """Return every axis by its column."""
-    return {axis.column: axis for axis in _AXES}
+    """Return every axis by its column; a column without one is a ``ValueError``."""
+    return _Axes({axis.column: axis for axis in _AXES})
