@@ -178,3 +178,25 @@ def test_an_answer_tells_whether_criteria_rank_alike(agree, verdict):
         parts.append(part.assign(config_id=network + part["config_id"], run_id=network + part["run_id"]))
     (*_, last) = answer(pd.concat(parts, ignore_index=True), {}, "nll", LOOK)
     assert "ranking of 5 criteria" in last and verdict in last and "(n = 4)" in last
+
+
+def test_an_answer_tells_where_the_weights_of_a_transformer_go():
+    given = [
+        {"criterion": "snr", "network": "vit", "config.method.allocation": allocation, "nll": [0.1, 0.1]}
+        for allocation in ("uniform", "global")
+    ]
+    table = runs(*given)
+    slots = {
+        "uniform": {"embed": 5, "blocks.0.query": 10, "blocks.0.out": 10, "blocks.1.fc1": 20, "fc1": 7},
+        "global": {"embed": 9, "blocks.0.query": 2, "blocks.0.out": 8, "blocks.1.fc1": 30, "fc1": 7},
+    }
+    rows = [
+        {"run_id": run["run_id"], "layer": layer, "step": step, "slots": count if step == 20 else 1}
+        for run in table.to_dict("records")
+        for step in (20, 10)
+        for layer, count in slots[run["config.method.allocation"]].items()
+    ]
+    (*_, last) = answer(table, {}, "nll", LOOK, layers=pd.DataFrame(rows))
+    assert last.endswith(": MLP blocks 1.50 ± 0.00, attention 0.50 ± 0.00 (n = 2 seeds).")
+    alone = table[table["config.method.allocation"] == "uniform"]
+    assert answer(alone, {}, "nll", LOOK, layers=pd.DataFrame(rows)) == []

@@ -69,8 +69,8 @@ def make(
     report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
-    history = store.read_tables(suite, ["history"])["history"]
-    if answered := answer(runs, references, scores[0], look, history):
+    tables = store.read_tables(suite, ["history", "layers"])
+    if answered := answer(runs, references, scores[0], look, tables["history"], tables["layers"]):
         report.sections.append(Section("Answer", answered))
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]

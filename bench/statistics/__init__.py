@@ -28,12 +28,14 @@ from bench.statistics.seeds import (
     summarise,
 )
 from bench.statistics.splits import overlap, scope
+from bench.statistics.subspaces import Overlap, subspace_overlap
 
 __all__ = [
     "ALPHA",
     "LEVEL",
     "AverageRanks",
     "Interval",
+    "Overlap",
     "TooFew",
     "average_ranks",
     "bootstrap_interval",
@@ -50,6 +52,7 @@ __all__ = [
     "references_of",
     "scope",
     "shaffer",
+    "subspace_overlap",
     "summarise",
     "superiority",
     "verdicts",

@@ -26,6 +26,7 @@ from methods.base import Predictor
 from methods.core import global_generators, torch_flags
 from methods.core.errors import UserError, unknown
 from methods.layers import execution
+from methods.layers.layer import sparse_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,16 @@ class Model:
     def spec(self) -> RunSpec:
         """Return the settings of the run, with all defaults filled in."""
         return self._problem.spec
+
+    def active(self) -> dict[str, torch.Tensor]:
+        """Return which weights of each sparse layer are active, boolean, of the weight's shape, by layer.
+
+        ``bench.statistics.subspace_overlap`` compares two models by it.
+        """
+        return {
+            name: posterior.scatter(torch.ones_like(posterior.index)).bool()
+            for name, _, posterior in sparse_layers(self.module)
+        }
 
     def mean(self, inputs: ArrayLike | torch.Tensor | pd.DataFrame) -> torch.Tensor:
         """Compute class probabilities of the mean network.

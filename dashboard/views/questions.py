@@ -23,7 +23,7 @@ def _answered(part: Part) -> None:
     plan = data.plan(part)
     st.subheader(plain(plan.get("question") or part.name), anchor=False)
     try:
-        runs, history = data.table(part, "runs"), data.table(part, "history")
+        runs, history, layers = (data.table(part, name) for name in ("runs", "history", "layers"))
     except StoreError as error:
         st.info(plain(error), icon=":material/info:")
         return
@@ -33,7 +33,7 @@ def _answered(part: Part) -> None:
     state = f"{len(done)} of {counted(len(runs), 'run')} done, {failed} failed, {hours:.1f} hours of runs"
     st.caption(f"[{plain(part.name)}](overview?suite={quote(part.name)}) · {plain(state)}")
     look = Look(selection.look.mode, data.styles(part), data.styles(part, CRITERIA))
-    lines = answer(runs, data.references(part), ranked_by(plan), look, history)
+    lines = answer(runs, data.references(part), ranked_by(plan), look, history, layers)
     st.markdown("\n".join(f"- {plain(line)}" for line in lines) or "No run is finished.")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.figures.parts.axes import axes
-from bench.figures.parts.chart import Look, Missing, signed, variant
+from bench.figures.parts.chart import Look, Missing, interval, signed, variant
 from bench.figures.parts.configurations import SYMBOLS
 from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.questions.responses import setting_name, varied
@@ -21,6 +21,10 @@ from bench.statistics.seeds import LEVEL, paired, summarise
 _TOLD = 2
 #: A method still trains while its mean accuracy is at least this share of the best one on its line.
 KEPT = 0.9
+#: What the layers of a transformer's blocks belong to, by the last part of their names.
+_KINDS = dict.fromkeys(("query", "key", "value", "out"), "attention") | dict.fromkeys(
+    ("fc1", "fc2"), "MLP blocks"
+)
 #: Settings over whose range it is told whether a method still trains.
 _RANGES = ("method.initial_std", "training.lr", "method.kl_factor", "method.prior_std")
 
@@ -31,6 +35,7 @@ def answer(
     score: str = "nll",
     look: Look | None = None,
     history: pd.DataFrame | None = None,
+    layers: pd.DataFrame | None = None,
 ) -> list[str]:
     """Return sentences that answer a suite's question, with interval, number of pairs and verdict.
 
@@ -46,6 +51,8 @@ def answer(
         Names of methods.
     history
         The table ``history``; with it, it is told whether a subspace that settles early predicts the score.
+    layers
+        The table ``layers``; with it, it is told where the weights of a transformer go under one budget.
 
     Returns
     -------
@@ -63,6 +70,8 @@ def answer(
         if history is not None:
             with suppress(Missing):
                 lines.append(where + worth(history, part, score, look).alt)
+        if layers is not None:
+            lines += [where + line for line in _blocks(part, layers)]
     return [*lines, *_alike(settings, score)]
 
 
@@ -157,6 +166,43 @@ def _ranges(runs: pd.DataFrame, look: Look) -> list[str]:
             f"{values[low]:g} to {values[high]:g} keeps {KEPT:.0%} of the best accuracy."
         )
     return lines
+
+
+def _blocks(runs: pd.DataFrame, layers: pd.DataFrame) -> list[str]:
+    """Tell how many weights attention and MLP blocks have under one budget for all layers.
+
+    The numbers are those under the allocation ``global``, as multiples of those under ``uniform`` with the
+    same seed and criterion; both are means over criteria.
+    """
+    from scipy import stats  # imported here since it is slow to load
+
+    allocation = "config.method.allocation"
+    if allocation not in runs:
+        return []
+    last = layers.sort_values("step", kind="stable").drop_duplicates(["run_id", "layer"], keep="last")
+    leaf = last["layer"].astype(str).str.rpartition(".")
+    kind = leaf[2].map(_KINDS).where(leaf[0] != "")
+    known = runs.drop_duplicates("run_id").assign(run_id=lambda rows: rows["run_id"].astype(str))
+    table = last.assign(kind=kind, run_id=last["run_id"].astype(str)).dropna(subset=["kind"])
+    table = table.merge(known[["run_id", "seed", "criterion", allocation]], on="run_id")
+    slots = table.pivot_table(
+        index=["kind", "criterion", "seed"], columns=allocation, values="slots", aggfunc="sum", observed=True
+    )
+    if not {"global", "uniform"} <= set(slots.columns):
+        return []
+    ratio = (slots["global"] / slots["uniform"]).dropna().groupby(["kind", "seed"]).mean()
+    told = []
+    for name, values in ratio.groupby("kind"):
+        n = len(values)
+        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * values.std() / n**0.5 if n > 1 else np.nan
+        told.append(f"{name} {interval(float(values.mean()), float(half), 2)}")
+    if len(told) < 2:
+        return []
+    seeds = ratio.index.get_level_values("seed").nunique()
+    return [
+        f"With one budget for all layers, as multiples of their weights under the uniform allocation: "
+        f"{', '.join(told)} (n = {seeds} seeds)."
+    ]
 
 
 def _alike(settings: list[pd.DataFrame], score: str) -> list[str]:
