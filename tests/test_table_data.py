@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.data.base import DATASETS
-from bench.data.tables import gene_expression, npz, openml
+from bench.data.tables import gene_expression, npz, openml, planted
 from bench.experiment.spec import parse_spec
 from methods.core.errors import UserError
 from methods.core.options import hashed_dict, parse, to_dict
@@ -333,3 +333,19 @@ def test_a_missing_file_says_where_it_was_looked_for(offline):
         UserError, match=r"^data set golub: no file gene-expression/golub_\S+ in .*; set BENCH_DATA_ROOT"
     ):
         load(gene_expression.Golub)
+
+
+def test_every_table_has_unknown_and_shifted_inputs():
+    tables = {name: DATASETS.get(name) for name in DATASETS.names() if _is_table(DATASETS.get(name))}
+    assert {"planted", "npz", "openml", "golub", "indian_pines"} <= tables.keys()
+    _, splits = load(planted.Planted, features=20, relevant=3, test=30)
+    for name, cls in tables.items():
+        dataset = cls()
+        for unknown in dataset.unknown().values():
+            assert unknown(splits).shape[1:] == (20,), name
+        for shift in dataset.shifts().values():
+            assert shift(splits.test.inputs, 3, splits).shape == (30, 20), name
+
+
+def _is_table(cls):
+    return cls.__module__.startswith("bench.data.tables.")

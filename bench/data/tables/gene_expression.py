@@ -11,9 +11,10 @@ from typing import ClassVar
 
 import torch
 
-from bench.data.images import data_root
+from bench.data.files import data_root
 from bench.data.tables.npz import read
 from bench.data.tables.resampling import Resampled, ResamplingOptions, Rows
+from bench.data.tables.tabular import Tabular
 from methods.core.errors import UserError
 from methods.core.options import option
 
@@ -25,7 +26,7 @@ class GeneOptions(ResamplingOptions):
     logarithm: bool = option(True, "take the logarithm of tables that hold raw intensities")
 
 
-class GeneExpression(Resampled):
+class GeneExpression(Tabular, Resampled):
     """Base class of a table of gene expression.
 
     Features are genes. Each is standardised by the training rows alone.

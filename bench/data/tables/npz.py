@@ -17,6 +17,7 @@ import torch
 
 from bench.data.tables.files import FileOptions, digest
 from bench.data.tables.resampling import Resampled, ResamplingOptions, Rows
+from bench.data.tables.tabular import Tabular
 from methods.core.errors import UserError
 
 #: The arrays whose content is the data set, and so its digest.
@@ -37,7 +38,7 @@ class NpzOptions(FileOptions, ResamplingOptions):
         )
 
 
-class Npz(Resampled):
+class Npz(Tabular, Resampled):
     """A table of your own in an npz file, named by ``dataset.path``."""
 
     name = "npz"

@@ -11,9 +11,10 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from bench.data.images import data_root
+from bench.data.files import data_root
 from bench.data.tables.npz import numbered
 from bench.data.tables.resampling import Resampled, ResamplingOptions, Rows
+from bench.data.tables.tabular import Tabular
 from methods.core.errors import UserError
 from methods.core.options import option
 
@@ -32,7 +33,7 @@ class OpenMLOptions(ResamplingOptions):
             raise UserError(f"id {self.id} and table {self.table!r}: give one of them")
 
 
-class OpenML(Resampled):
+class OpenML(Tabular, Resampled):
     """A classification table of openml.org, named by ``dataset.id`` or ``dataset.table``.
 
     Numbers are features as they are; a category becomes one feature of 0 and 1 for each of its values.

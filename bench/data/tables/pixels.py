@@ -8,9 +8,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from bench.data.base import Dataset, DatasetOptions, Split, Splits
-from bench.data.images import data_root
+from bench.data.base import DatasetOptions, Split, Splits
+from bench.data.files import data_root
 from bench.data.splitting import stratified
+from bench.data.tables.tabular import Tabular
 from methods.base import Task
 from methods.core.errors import UserError
 from methods.core.options import option
@@ -46,7 +47,7 @@ class Pixels:
     column: torch.Tensor
 
 
-class IndianPines(Dataset):
+class IndianPines(Tabular):
     """Crops and woods seen from the air: 10,249 labelled pixels of 200 bands, 16 classes (AVIRIS 1992).
 
     An input is the spectrum (200,) of one pixel. Each seed divides the image anew.

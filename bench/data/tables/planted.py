@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.data.base import Dataset, DatasetOptions, Split, Splits
+from bench.data.base import DatasetOptions, Split, Splits
+from bench.data.tables.tabular import Tabular
 from methods.base import Task
 from methods.core.errors import UserError
 from methods.core.options import option
@@ -47,7 +48,7 @@ class PlantedOptions(DatasetOptions):
             raise UserError(f"relevant: {self.relevant} is above features, {self.features}")
 
 
-class Planted(Dataset):
+class Planted(Tabular):
     """Gaussian features (p,), of which a linear or network teacher looks at k; the k are known.
 
     Teacher and test part are those of the problem. Each seed draws its own training and validation part.
