@@ -212,6 +212,10 @@ def _by_tables(
         lambda: figures.detection(runs, rows("metrics"), "error_auroc", *shown),
         lambda: figures.posterior_gain(runs, "posterior_gain_nll", look),
         lambda: figures.risk_coverage(runs, rows("selective"), few, *shown),
+        lambda: figures.matrix(runs, rows("metrics"), "entropy", predictor, look),
+        lambda: figures.severity(runs, rows("metrics"), score, figures.EVERY_SHIFT, few, predictor, look),
+        lambda: figures.corruption_error(runs, rows("metrics"), predictor, look),
+        lambda: figures.scaled_under_shift(runs, rows("metrics"), predictor, look),
         lambda: figures.speed(runs, "train_flops_ratio", "step_time_ratio", look),
         lambda: figures.stored(runs, look),
     ]
