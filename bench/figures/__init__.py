@@ -34,7 +34,7 @@ from bench.figures.overview import MOST_ROWS, best, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
-from bench.figures.parts.verdicts import said, within
+from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
@@ -137,6 +137,7 @@ __all__ = [
     "speed",
     "stored",
     "subspace",
+    "tally",
     "tells_errors",
     "tradeoff",
     "verdicts",
