@@ -1,4 +1,9 @@
-"""Write the tables behind the claims of docs/findings.md anew: ``python -m tests.claims``."""
+"""Write the tables behind the claims of docs/findings.md anew: ``python -m tests.claims``.
+
+A table of comparisons follows the command of its report, up to the mark of its end. The answers of a suite
+that was evaluated on unknown and shifted inputs stand between ``<!-- answers: SUITE SCALE -->`` and
+``<!-- end of the answers -->``.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +11,56 @@ import re
 from pathlib import Path
 
 from bench.figures import Look
+from bench.reporting.answers import answers
 from bench.reporting.claims import claims
+from bench.reporting.document import Section
 from bench.results.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "findings.md"
+REFERENCE = Store(ROOT / "results" / "reference")
 _COMMAND = (
     r"`python -m bench\.report --suite (?P<suite>\w+) --scale (?P<scale>\w+) --score (?P<score>\w+)[^`]*`\n"
+)
+_ANSWERS = re.compile(
+    r"(?P<head><!-- answers: (?P<suite>\w+) (?P<scale>\w+) -->\n).*?(?P<end><!-- end of the answers -->)",
+    re.DOTALL,
 )
 _BLOCK = re.compile(f"(?P<head>{_COMMAND}).*?(?P<end><!-- end of the table -->)", re.DOTALL)
 
 
-def written(text: str) -> str:
-    """Return ``text`` with the table of comparisons of each report that it names, up to the closing mark."""
-    return _BLOCK.sub(lambda block: f"{block['head']}\n{_table(block)}\n{block['end']}", text)
+def written(text: str, store: Store = REFERENCE) -> str:
+    """Return ``text`` with the tables and answers that it names, from the results in ``store``."""
+    text = _BLOCK.sub(lambda block: f"{block['head']}\n{_table(store, block)}\n{block['end']}", text)
+    return _ANSWERS.sub(lambda block: f"{block['head']}\n{_answers(store, block)}\n{block['end']}", text)
 
 
-def _table(block: re.Match[str]) -> str:
-    store, suite, scale = Store(ROOT / "results" / "reference"), block["suite"], block["scale"]
+def _table(store: Store, block: re.Match[str]) -> str:
+    suite, scale = block["suite"], block["scale"]
     tables = store.read_tables(suite, ["runs", "criteria_pairs"])
     runs, pairs = tables["runs"], tables["criteria_pairs"]
     references = store.references(suite, scale)
     return claims(
         "", runs[runs["scale"] == scale], references, block["score"], Look.of(runs), pairs
     ).markdown()
+
+
+def _answers(store: Store, block: re.Match[str]) -> str:
+    """Return each answer: its question, a sentence a measure, and its table, folded."""
+    suite, scale = block["suite"], block["scale"]
+    tables = store.read_tables(suite, ["runs", "metrics"])
+    runs = tables["runs"][tables["runs"]["scale"] == scale]
+    settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
+    parts = []
+    for setting in dict.fromkeys(settings):
+        here = runs[settings == setting]
+        metrics = tables["metrics"][tables["metrics"]["run_id"].isin(here["run_id"])]
+        for section in answers(setting, here, metrics, store.references(suite, scale)):
+            listed = "\n".join(f"- {words}" for words in section.words[:-1])
+            rows = Section("", section.words[-1:], section.table).markdown()
+            table = f"<details><summary>Every comparison</summary>\n\n{rows}\n</details>"
+            parts.append(f"### {section.title}\n\n{listed}\n\n{table}\n")
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

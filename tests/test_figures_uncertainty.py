@@ -297,3 +297,12 @@ def test_severity_begins_with_the_data_as_they_are():
     assert chart.data["half_width"].tolist() == pytest.approx([0, 0, 0.1 * T2 / math.sqrt(3)])
     with pytest.raises(Missing, match="under snow"):
         severity(table, rows, "accuracy", "snow", [identifier(0)], "samples", LOOK)
+
+
+def test_a_rejection_curve_with_unknown_inputs_says_what_counts_as_an_error():
+    table = runs(SSVI)
+    selective = curves(table, {0.5: [0.1, 0.2, 0.3], 1.0: [0.5, 0.6, 0.7]}, split="letters")
+    chart = risk_coverage(table, selective, [identifier(0)], "samples", "letters", LOOK)
+    assert "letters comes with the test inputs" in chart.title
+    assert "every prediction on the latter is an error" in chart.how
+    assert chart.data["risk_mean"].tolist() == pytest.approx([0.2, 0.6])

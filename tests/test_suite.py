@@ -615,13 +615,30 @@ def test_a_scale_that_the_suite_has_not(write):
         write().expand("paper")
 
 
-@pytest.mark.parametrize(
-    "reference", ["{method: sparse, criterion: mean_abs}", "{method: sparse, criterion: twin}"]
-)
-def test_a_reference_must_be_trained(write, reference):
-    toy = write(SUITE, **{"{method: sparse, criterion: abs_mean}": reference})
-    with pytest.raises(UserError, match=r"^toy\.yaml: demo: no trained cell has the labels of the reference"):
+def test_a_reference_must_be_a_cell(write):
+    toy = write(SUITE, **{"{method: sparse, criterion: abs_mean}": "{method: sparse, criterion: mean_abs}"})
+    with pytest.raises(UserError, match=r"^toy\.yaml: demo: no cell has the labels of the reference"):
         toy.expand("demo")
+
+
+def compared(plan):
+    """Method, criterion and sparsity of the reference, by those of the configuration, in the recipe quick."""
+    names = {
+        cell.spec.config_id: tuple(cell.labels.get(key) for key in ("method", "criterion", "sparsity"))
+        for cell in plan.cells
+        if cell.alias_of is None and cell.recipe == "quick"
+    }
+    return {names[mine]: names[theirs] for mine, theirs in plan.references.items() if mine in names}
+
+
+def test_a_reference_that_is_equal_to_another_cell_stands_for_that_one(write):
+    twin = {"{method: sparse, criterion: abs_mean}": "{method: sparse, criterion: twin}"}
+    found = compared(write(SUITE, **twin).expand("demo"))
+    assert found["sparse", "abs_mean", 0.5] == ("sparse", "snr", 0.5)
+    dense = {"{method: sparse, criterion: abs_mean}": "{sparsity: 0}"}
+    found = compared(write(SUITE, **dense).expand("demo"))
+    sparse = ("sparse", "abs_mean", 0.5), ("sparse", "snr", 0.5)
+    assert found == dict.fromkeys([*sparse, ("dense", None, None)], ("dense", None, None))
 
 
 @pytest.mark.parametrize(
@@ -872,6 +889,7 @@ PRUNED = {"magnitude_vi", "snr_vi"}
 OF_A_SPARSITY = OURS | PRUNED | {"lottery_ticket", "rigl"}
 VARIATIONAL = OURS | PRUNED | {"lottery_ticket", "sparse_vd", "lbbnn"}
 EVERY = OF_A_SPARSITY | {"deterministic", "mc_dropout", "ensemble", "sparse_vd", "lbbnn"}
+ALL = EVERY | {"swag", "laplace", "csgld"}
 #: The methods of each suite at each scale; rigl at sparsity 0 is the deterministic network.
 METHODS_OF = {
     "criteria_ablation": (OURS, OURS, OURS),
@@ -887,6 +905,7 @@ METHODS_OF = {
     "architectures": ({"ssvi"},) * 3,
     "adaptive": ({"ssvi"},) * 3,
     "high_dimensional": ({"ssvi", "static_vi", "rigl", "lottery_ticket", "dense_vi", "deterministic"},) * 3,
+    "ood": (ALL, ALL, ALL),
 }
 
 
@@ -934,6 +953,23 @@ def test_the_sweep_covers_all_sparsities_with_dense_vi_at_its_head(real_recipes)
             assert found == dict.fromkeys([0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99], recipes_of * len(sets))
         assert all(c.alias_of for c in plan.cells if c.labels.get("sparsity") == 0)
     assert sets == {"cifar10", "cifar100"}
+
+
+@pytest.mark.parametrize("scale", ["demo", "small"])
+def test_in_the_suite_ood_whatever_has_a_sparsity_is_compared_with_itself_dense(real_recipes, scale):
+    plan = load("ood").expand(scale, seeds="0")
+    trained = {cell.spec.config_id: cell.labels for cell in plan.cells if cell.alias_of is None}
+    of_method = {"rigl": "deterministic"} | dict.fromkeys(("swag", "csgld", "sparse_vd", "lbbnn", "ensemble"))
+    for config_id, labels in trained.items():
+        if labels.get("sparsity"):
+            dense = trained[plan.references[config_id]]
+            assert not dense.get("sparsity")
+            assert dense["method"] == (of_method.get(labels["method"], "dense_vi") or labels["method"])
+            assert dense["dataset"] == labels["dataset"]
+    sparse = [own for own in trained.values() if own["method"] == "ensemble" and "sparsity" in own]
+    assert {own["member"] for own in sparse} == {"rigl"}
+    sets = {spec.dataset[0]: (spec.evaluation.ood, spec.evaluation.shifts) for spec in plan.specs}
+    assert all(ood and shifts for ood, shifts in sets.values())
 
 
 def test_references_are_on_the_same_data_and_in_the_same_recipe(real_recipes):

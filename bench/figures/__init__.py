@@ -6,6 +6,23 @@ of methods are those in the ``attrs`` of tables from ``bench.tables``, unless a 
 notebook, show the attribute ``figure`` of a chart.
 """
 
+from bench.figures.beside.shifted import (
+    EVERY_SHIFT,
+    SHIFTED,
+    corruption_error,
+    over_shifts,
+    scaled_under_shift,
+    severity,
+    shifts,
+)
+from bench.figures.beside.unknown import (
+    DETECTORS,
+    auroc_axis,
+    by_split,
+    detection_by_set,
+    foreign_splits,
+    matrix,
+)
 from bench.figures.calibration import SCALED, reliability, scaling
 from bench.figures.cost import COUNTED, MEASURED, not_comparable, speed, stored
 from bench.figures.criteria.paired import criteria
@@ -17,7 +34,7 @@ from bench.figures.overview import MOST_ROWS, best, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
-from bench.figures.parts.verdicts import said, within
+from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.questions.answers import answer
 from bench.figures.questions.responses import responses, setting_name, varied
@@ -37,15 +54,10 @@ from bench.figures.subspace import (
 from bench.figures.tradeoff import at_compression, tradeoff
 from bench.figures.uncertainty import (
     DETECTION,
-    SHIFTED,
     UNCERTAINTIES,
-    by_split,
     detection,
-    foreign_splits,
     risk_coverage,
     separation,
-    severity,
-    shifts,
     tells_errors,
 )
 from bench.results.tables.columns import PREDICTORS, SCORES
@@ -55,6 +67,8 @@ __all__ = [
     "COSTS",
     "COUNTED",
     "DETECTION",
+    "DETECTORS",
+    "EVERY_SHIFT",
     "GAINS",
     "MEASURED",
     "MOMENTS",
@@ -77,15 +91,18 @@ __all__ = [
     "aliases",
     "answer",
     "at_compression",
+    "auroc_axis",
     "axes",
     "best",
     "by_split",
     "coincidences",
     "compare",
+    "corruption_error",
     "coverage",
     "criteria",
     "default_choice",
     "detection",
+    "detection_by_set",
     "differing",
     "foreign_splits",
     "forest",
@@ -94,11 +111,13 @@ __all__ = [
     "latex",
     "layer_map",
     "leaderboard",
+    "matrix",
     "middle",
     "moves",
     "not_comparable",
     "numbers",
     "one_a_method",
+    "over_shifts",
     "overlap_in_time",
     "overlap_map",
     "posterior_gain",
@@ -111,6 +130,7 @@ __all__ = [
     "run_curves",
     "said",
     "same_results",
+    "scaled_under_shift",
     "scaling",
     "scored_by",
     "seed_curves",
@@ -126,6 +146,7 @@ __all__ = [
     "speed",
     "stored",
     "subspace",
+    "tally",
     "tells_errors",
     "tradeoff",
     "varied",

@@ -1,4 +1,4 @@
-"""Draw whether predictions are less certain if they are wrong, and on data unlike those of training."""
+"""Draw whether predictions are less certain if they are wrong."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pandas as pd
 
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.bands import FEWEST
-from bench.figures.parts.chart import Chart, Look, Missing, escaped
-from bench.figures.parts.configurations import dashes, short_names
+from bench.figures.parts.chart import Chart, Look, Missing
+from bench.figures.parts.configurations import by_method, chosen_runs, dashes_of, short_names
 from bench.figures.parts.curves import add_curves, add_seeds, along
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
-from bench.figures.parts.last_stage import last_rows, scored
+from bench.figures.parts.last_stage import last_rows, scored, where
 from bench.results.words import counted
 from bench.statistics.seeds import summarise
 
@@ -29,24 +29,15 @@ DETECTION = {
     "error_auroc": Axis("error_auroc", "AUROC of errors", 100, 2, unit="%", table=_METRICS),
     "aurc": Axis("aurc", "area under the risk-coverage curve", 100, 2, unit="%", table=_METRICS),
 }
-#: Measures that are drawn against the strength of a corruption.
-SHIFTED = {
-    "accuracy": Axis("accuracy", "accuracy", 100, 2, unit="%", table=_METRICS),
-    "nll": Axis("nll", "NLL", digits=3, unit="nats", table=_METRICS),
-    "ece": Axis("ece", "ECE", 100, 2, unit="%", table=_METRICS),
-    **UNCERTAINTIES,
-}
-#: Parts of the run's own data set; all other splits are out of distribution.
-_OWN_SPLITS = ("val", "test")
 _COVERAGE = Axis("coverage", "coverage", 100, 0, unit="% of examples predicted", table="selective")
 _RISK = Axis("risk", "risk", 100, 2, unit="% of those wrong", table="selective")
-_SEVERITY = Axis("severity", "severity", 1, 0, table="metrics")
 #: Message for runs that an older version scored.
 _OLDER = (
     "No run here has {what}: the runs were computed before this was measured, or made no error at all. "
     "--force computes them anew."
 )
-_NO_INFORMATION = (
+#: Message where a measure needs several draws.
+NO_INFORMATION = (
     "The mean network predicts once, so that there is no mutual information between a prediction and a "
     "sample. Choose posterior samples."
 )
@@ -91,7 +82,7 @@ def separation(
     look = look or Look.of(runs)
     axis = UNCERTAINTIES[measure]
     if measure == "mutual_information" and predictor == "mean":
-        raise Missing(_NO_INFORMATION)
+        raise Missing(NO_INFORMATION)
     stems = [measure, f"{measure}_right", f"{measure}_wrong"]
     table = scored(runs, metrics, stems, predictor, split)
     found = summarise(table, metrics=stems)
@@ -101,7 +92,7 @@ def separation(
             f"No finished run here has {axis.name} of predictor {predictor} on split {split}. "
             "Choose another split or predictor, or widen the filters."
         )
-    found = _by_method(found, look)
+    found = by_method(found, look)
     shown = found.head(MOST_ROWS)
     told = found[f"{measure}_wrong_mean"].notna()
     if told.any():
@@ -129,7 +120,7 @@ def separation(
         figure=figure,
         data=found[described(stems)],
         how=(
-            f"{_where(predictor, split)} A mark is the mean over a run's examples, then over seeds; "
+            f"{where(predictor, split)} A mark is the mean over a run's examples, then over seeds; "
             "whiskers are the 95 % t-interval over seeds (none for a single seed), n in the tooltip; "
             "whiskers beyond possible values leave the frame. A gap between right and wrong predictions "
             "means that uncertainty warns of errors; its size depends on how confident the predictor is "
@@ -179,7 +170,7 @@ def detection(
         figure=figure,
         data=found[described([score])],
         how=(
-            f"{_where(predictor, split)} Means over seeds with the 95 % t-interval over seeds (none for a "
+            f"{where(predictor, split)} Means over seeds with the 95 % t-interval over seeds (none for a "
             "single seed), n in the tooltip; whiskers beyond possible values leave the frame. "
             f"{limit}{rest(found)}\n\n**{axis.name}**: {axis.definition}"
         ),
@@ -220,7 +211,7 @@ def risk_coverage(
         No configuration has a risk-coverage curve.
     """
     look = look or Look.of(runs)
-    chosen = _chosen(runs, config_ids)
+    chosen = chosen_runs(runs, config_ids)
     mine = selective[selective["run_id"].isin(chosen["run_id"])]
     rows = last_rows(mine, chosen, predictor, split)
     found = along(chosen, rows, "coverage", "risk")
@@ -229,7 +220,7 @@ def risk_coverage(
     figure = look.figure(height=460)
     if singles or found["n"].max() < FEWEST:
         add_seeds(figure, chosen, rows, _COVERAGE, _RISK, "risk", look)
-    add_curves(figure, found, _COVERAGE, _RISK, short_names(found, look), _dashes(found, look), look)
+    add_curves(figure, found, _COVERAGE, _RISK, short_names(found, look), dashes_of(found, look), look)
     figure.update_xaxes(title_text=f"{_COVERAGE.name} ({_COVERAGE.unit})", range=[0, 102], dtick=20)
     figure.update_yaxes(title_text=_RISK.title, rangemode="tozero")
     half = found[(found["x"] - 0.5).abs() < 1e-9]
@@ -237,155 +228,24 @@ def risk_coverage(
     if len(half):
         best = half.iloc[int(half["mean"].argmin())]
         said = f" At half of the examples {best['config_label']} has the lowest, {100 * best['mean']:.2f} %."
+    asked, counted_in = "How many errors remain when the least confident predictions are withheld?", ""
+    if split not in ("val", "test"):
+        asked = f"How many errors remain if {split} comes with the test inputs, and the least confident go?"
+        counted_in = (
+            f" Test inputs and those of `{split}` are ranked together; every prediction on the latter is an "
+            "error."
+        )
     return Chart(
-        title="How many errors remain when the least confident predictions are withheld?",
+        title=asked,
         figure=figure,
         data=found.rename(columns={"x": "coverage", "mean": "risk_mean", "half_width": "risk_half_width"}),
         how=(
-            f"{_where(predictor, split)} Examples are kept in the order of the probability of their "
-            "predicted class; at coverage c the most confident share c of them is kept, and the line is "
-            "the mean over seeds of the error rate among these. Bands are the 95 % t-interval over seeds "
-            f"at each coverage (none below {FEWEST} seeds), cut to possible values, n in the tooltip. At "
-            "full coverage the line ends at the error rate on all examples.\n\n"
+            f"{where(predictor, split)}{counted_in} Examples are kept in the order of the "
+            "probability of their predicted class; at coverage c the most confident share c of them is "
+            "kept, and the line is the mean over seeds of the error rate among these. Bands are the 95 % "
+            f"t-interval over seeds at each coverage (none below {FEWEST} seeds), cut to possible values, n "
+            "in the tooltip. At full coverage the line ends at the error rate on all examples.\n\n"
             f"**{_RISK.name}**: {_RISK.definition}"
         ),
         alt=f"Error rate against coverage of {found['config_id'].nunique()} configurations.{said}",
     )
-
-
-def foreign_splits(metrics: pd.DataFrame) -> list[str]:
-    """Return the sorted names of the splits of ``metrics`` that are out of distribution."""
-    return sorted({str(split) for split in metrics["split"].dropna().unique()} - set(_OWN_SPLITS))
-
-
-def by_split(
-    runs: pd.DataFrame,
-    metrics: pd.DataFrame,
-    measure: str,
-    split: str,
-    predictor: str,
-    look: Look | None = None,
-) -> Chart:
-    """Draw the mean ``measure`` on the test part and on an out-of-distribution ``split``.
-
-    There is one row per configuration. The arguments are those of ``separation``, with a split from
-    ``foreign_splits``.
-
-    Raises
-    ------
-    Missing
-        No finished run was evaluated on ``split``.
-    """
-    look = look or Look.of(runs)
-    axis = UNCERTAINTIES[measure]
-    if measure == "mutual_information" and predictor == "mean":
-        raise Missing(_NO_INFORMATION)
-    own = scored(runs, metrics, [measure], predictor, "test")
-    other = scored(runs, metrics, [measure], predictor, split)
-    found = summarise(own.assign(test=own[measure], other=other[measure]), metrics=["test", "other"])
-    found = _by_method(found.dropna(subset="other_mean"), look)
-    if found.empty:
-        raise Missing(f"No finished run here has {axis.name} of predictor {predictor} on {split}.")
-    shown = found.head(MOST_ROWS)
-    marks = [Marks("test", "test", "filled", 0.14), Marks("other", escaped(split), "open", -0.14)]
-    higher = int((found["other_mean"] > found["test_mean"]).sum())
-    return Chart(
-        title=f"Does {axis.name} rise on {split}?",
-        figure=dot_plot(shown, marks, axis, short_names(shown, look), look),
-        data=found[described(["test", "other"])],
-        how=(
-            f"Predictor `{predictor}`, last stage of each run. Means over examples, then over seeds, with "
-            "the 95 % t-interval over seeds (none for a single seed), n in the tooltip. The networks were "
-            f"not trained for such data.{rest(found)}\n\n**{axis.name}**: {axis.definition}"
-        ),
-        alt=f"Mean {axis.name} is higher on {split} than on test in {higher} of {len(found)}.",
-    )
-
-
-def shifts(metrics: pd.DataFrame) -> list[str]:
-    """Return the sorted names of the corruptions in ``metrics``."""
-    return sorted(str(shift) for shift in metrics["shift"].dropna().unique())
-
-
-def severity(
-    runs: pd.DataFrame,
-    metrics: pd.DataFrame,
-    score: str,
-    shift: str,
-    config_ids: Sequence[str],
-    predictor: str,
-    look: Look | None = None,
-) -> Chart:
-    """Draw a score on the test part against the severity of a corruption, one line per configuration.
-
-    Parameters
-    ----------
-    runs, metrics
-        The tables of these names.
-    score
-        A key of ``SHIFTED``.
-    shift
-        Name of a corruption; severity 0 is the uncorrupted test part.
-    config_ids
-        The configurations.
-    predictor
-        The predictor.
-    look
-        Colours and dashes.
-
-    Raises
-    ------
-    Missing
-        No configuration was evaluated under ``shift``.
-    """
-    look = look or Look.of(runs)
-    axis = SHIFTED[score]
-    chosen = _chosen(runs, config_ids)
-    mine = metrics[(metrics["metric"] == score) & metrics["run_id"].isin(chosen["run_id"])]
-    rows = last_rows(mine, chosen, predictor, "test", shifted=True)
-    rows = rows[rows["shift"].isna() | (rows["shift"] == shift)]
-    if rows["shift"].isna().all():
-        raise Missing(f"None of the chosen configurations was evaluated under {shift}.")
-    level = rows["severity"].astype("Float64").where(rows["shift"].notna(), 0.0)
-    found = along(chosen, rows.assign(severity=level.astype("float64")), "severity", "value")
-    figure = look.figure(height=420)
-    add_curves(figure, found, _SEVERITY, axis, short_names(found, look), _dashes(found, look), look)
-    figure.update_xaxes(title_text=f"severity of {escaped(shift)} (0: none)", dtick=1)
-    figure.update_yaxes(title_text=axis.title)
-    return Chart(
-        title=f"What happens to {axis.name} as the data shift?",
-        figure=figure,
-        data=found.rename(columns={"x": "severity"}),
-        how=(
-            f"{_where(predictor, 'test')} Mean over seeds at each severity, with bands of the 95 % "
-            f"t-interval over seeds (none below {FEWEST} seeds), cut to possible values, n in the "
-            f"tooltip.\n\n**{axis.name}**: {axis.definition}"
-        ),
-        alt=(
-            f"{axis.name} against severity 0 to {found['x'].max():g} of {shift}, "
-            f"{found['config_id'].nunique()} configurations."
-        ),
-    )
-
-
-def _chosen(runs: pd.DataFrame, config_ids: Sequence[str]) -> pd.DataFrame:
-    """Return the runs of ``config_ids``, in that order."""
-    places = {config_id: place for place, config_id in enumerate(config_ids)}
-    chosen = runs[runs["config_id"].isin(places)]
-    return chosen.sort_values("config_id", key=lambda column: column.map(places), kind="stable")
-
-
-def _by_method(table: pd.DataFrame, look: Look) -> pd.DataFrame:
-    places = {method: place for place, method in enumerate(look.ordered(table["method"].astype(str)))}
-    order = table.assign(_place=table["method"].astype(str).map(places))
-    order = order.sort_values(["_place", "config_label"], kind="stable")
-    return order.drop(columns="_place").reset_index(drop=True)
-
-
-def _dashes(table: pd.DataFrame, look: Look) -> dict[str, str]:
-    rows = table.drop_duplicates("config_id")
-    return dashes(rows["config_id"].astype(str).tolist(), rows["method"].astype(str).tolist(), look)
-
-
-def _where(predictor: str, split: str) -> str:
-    return f"Predictor `{predictor}`, split `{split}`, last stage of each run."

@@ -5,7 +5,8 @@ the entry-point group ``ssvi_bench.suites``, or any file given by its path. Its 
 file or of the entry point. ::
 
     question: Which criterion should choose the weights to remove?   # one sentence
-    reference: {method: ssvi, criterion: abs_mean}     # labels of the cells that others are compared with
+    reference: {method: ssvi, criterion: abs_mean}     # labels of the cells that others are compared with;
+                                                       # {sparsity: 0}: each with itself dense
     one_at_a_time: false                               # true: runs never share the machine, for timing
     rank_by: nll                                       # metric that sorts the summary; default: as written
     scales:
@@ -53,7 +54,7 @@ from bench.experiment.notation import read_yaml, show
 from bench.planning import tuned_settings
 from bench.planning.expansion import Expansion, Scale, check_networks
 from bench.planning.filters import parse_where, select
-from bench.planning.plan import Cell, Draft, Labeller, Plan, canonical, cells
+from bench.planning.plan import Cell, Draft, Labeller, Plan, cells
 from bench.planning.search_spec import FamilySearch, Search, families, parse_search
 from bench.planning.suite_names import SCALES, entry_points, from_here, names, path_of
 from bench.results.plans import NAME, RESERVED
@@ -136,7 +137,7 @@ class Suite:
         labeller = Labeller(drafts)
         rows = [_columns(draft) | labeller.labels(draft) for draft in drafts]
         if not overrides:  # overrides may replace the labels of the reference
-            self._check_reference(drafts, rows, place)
+            self._check_reference(rows, place)
         kept = list(itertools.compress(drafts, select(rows, parse_where(where))))
         check_networks(kept)
         found = tuple(cells(kept, labeller))
@@ -193,13 +194,11 @@ class Suite:
                 f"valid: seeds other than {show(sorted(used))}"
             )
 
-    def _check_reference(self, drafts: list[Draft], rows: list[dict[str, Any]], place: str) -> None:
+    def _check_reference(self, rows: list[dict[str, Any]], place: str) -> None:
         if not self.reference:
             return
-        kept = [canonical(draft.spec, draft.where)[1] is None for draft in drafts]
-        trained = itertools.compress(rows, kept)
-        if not any(all(row.get(key) == value for key, value in self.reference.items()) for row in trained):
-            raise UserError(f"{place}: no trained cell has the labels of the reference, {self.reference}")
+        if not any(all(row.get(key) == value for key, value in self.reference.items()) for row in rows):
+            raise UserError(f"{place}: no cell has the labels of the reference, {self.reference}")
 
 
 def load(name: str) -> Suite:

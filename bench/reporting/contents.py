@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.reporting.answers import answers
 from bench.reporting.claims import claims
 from bench.reporting.document import Report, Section
 from bench.results import styles
@@ -79,6 +80,7 @@ def make(
                 _of_setting(setting, here, store, plan, references, look, score, predictor)
             )
         report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0], predictor))
+        report.sections.extend(_beside(setting, here, store, suite, references, predictor))
     report.sections.extend(_tail(plan, runs))
     return report
 
@@ -218,11 +220,31 @@ def _by_tables(
         lambda: figures.detection(runs, rows("metrics"), "error_auroc", *shown),
         lambda: figures.posterior_gain(runs, "posterior_gain_nll", look),
         lambda: figures.risk_coverage(runs, rows("selective"), few, *shown),
+        lambda: figures.matrix(runs, rows("metrics"), "entropy", predictor, look),
+        lambda: figures.severity(runs, rows("metrics"), score, figures.EVERY_SHIFT, few, predictor, look),
+        lambda: figures.corruption_error(runs, rows("metrics"), predictor, look),
+        lambda: figures.scaled_under_shift(runs, rows("metrics"), predictor, look),
         lambda: figures.speed(runs, "train_flops_ratio", "step_time_ratio", look),
         lambda: figures.stored(runs, look),
     ]
     found = (_unless_missing(partial(_made, setting, maker)) for maker in makers)
     return [section for section in found if section is not None]
+
+
+def _beside(
+    setting: str,
+    runs: pd.DataFrame,
+    store: Store,
+    suite: str,
+    references: Mapping[str, str],
+    predictor: str,
+) -> list[Section]:
+    """Make the sections on unknown and shifted inputs; one that says why if their table can't be read."""
+    try:
+        metrics = store.read_tables(suite, ["metrics"])["metrics"]
+    except StoreError as error:
+        return [Section("Left out", [str(error)])]
+    return answers(setting, runs, metrics[metrics["run_id"].isin(runs["run_id"])], references, predictor)
 
 
 def _unless_missing(maker: Callable[[], Section]) -> Section | None:

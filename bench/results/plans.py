@@ -184,7 +184,8 @@ def references(plan: Mapping[str, Any]) -> dict[str, str]:
     The reference of a configuration has the labels in the plan's ``reference`` and otherwise the labels of
     the configuration (the same sparsity, data set and network, for example). If not exactly one
     configuration fits, it is the only one with the labels in ``reference`` on the same data set and network;
-    if there are several of these, the only one of them with the same recipe.
+    if there are several of these, the only one of them with the same recipe. A cell that is not trained, as
+    it is equal to another one, stands for that one: at sparsity 0, SSVI is dense VI.
 
     Returns
     -------
@@ -195,20 +196,24 @@ def references(plan: Mapping[str, Any]) -> dict[str, str]:
     wanted = plan.get("reference")
     if not isinstance(wanted, dict) or not wanted:
         return {}
-    cells = [cell for cell in plan["cells"] if cell.get("omitted") is None and cell.get("config_id")]
-    labels = {cell["config_id"]: _without_seed(cell.get("labels") or {}) for cell in cells}
-    recipes = {cell["config_id"]: cell.get("recipe") for cell in cells}
-    candidates: dict[str, list[str]] = {}
-    for config_id, own in labels.items():
-        if wanted.items() <= own.items():
-            candidates.setdefault(_setting(own), []).append(config_id)
+    trained = [cell for cell in plan["cells"] if cell.get("omitted") is None and cell.get("config_id")]
+    labels = {cell["config_id"]: _without_seed(cell.get("labels") or {}) for cell in trained}
+    recipes = {cell["config_id"]: cell.get("recipe") for cell in trained}
+    of_run = {cell["run_id"]: cell["config_id"] for cell in trained}
+    candidates: dict[str, list[tuple[dict[str, Any], str]]] = {}
+    for cell in plan["cells"]:
+        own = _without_seed(cell.get("labels") or {})
+        config_id = of_run.get(cell.get("alias_of") or cell.get("run_id"))
+        if config_id is not None and wanted.items() <= own.items():
+            candidates.setdefault(_setting(own), []).append((own, config_id))
     found: dict[str, str] = {}
     for config_id, own in labels.items():
         here = candidates.get(_setting(own), [])
-        nearest = [c for c in here if {**own, **wanted}.items() <= labels[c].items()]
-        recipe = [c for c in here if recipes[c] == recipes[config_id]]
-        if chosen := next((some for some in (nearest, here, recipe) if len(some) == 1), None):
-            found[config_id] = chosen[0]
+        nearest = {c for labelled, c in here if {**own, **wanted}.items() <= labelled.items()}
+        every = {c for _, c in here}
+        recipe = {c for c in every if recipes[c] == recipes[config_id]}
+        if chosen := next((some for some in (nearest, every, recipe) if len(some) == 1), None):
+            (found[config_id],) = chosen
     return found
 
 

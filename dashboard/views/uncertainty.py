@@ -6,15 +6,20 @@ import streamlit as st
 
 from bench.figures import (
     DETECTION,
+    DETECTORS,
+    EVERY_SHIFT,
     GAINS,
     SHIFTED,
     UNCERTAINTIES,
     axes,
     by_split,
+    corruption_error,
     detection,
     foreign_splits,
+    matrix,
     posterior_gain,
     risk_coverage,
+    scaled_under_shift,
     separation,
     severity,
     shifts,
@@ -58,8 +63,9 @@ with show.forgiving():
         )
         choose.again(selection)
 
-    if told:
+    if told or foreign or corruptions:
         chosen = choose.configurations(selection, "uncertainty-configurations")
+    if told:
         show.chart(
             "risk-coverage",
             lambda: risk_coverage(
@@ -70,18 +76,30 @@ with show.forgiving():
     gain = show.axis("Gain in", {name: axes()[name].name for name in GAINS}, "uncertainty-gain")
     show.chart("gain", lambda: posterior_gain(runs, gain, look, singles), selection.words)
     if not foreign and not corruptions:
-        st.caption("No data out of distribution and no shifted data have been evaluated in this suite.")
+        st.caption("No unknown inputs and no shifted test inputs have been evaluated in this suite.")
+    beside = f"{selection.words} · {predictor}"
     if foreign:
-        other = st.selectbox("Data set", foreign, key="uncertainty-foreign", bind="query-params")
+        st.subheader("Unknown inputs", anchor=False)
+        detector = show.axis("Judged by", DETECTORS, "uncertainty-detector", wrap=True)
+        show.chart("matrix", lambda: matrix(runs, metrics, detector, predictor, look), beside)
+        other = st.selectbox("Set", foreign, key="uncertainty-foreign", bind="query-params", width=240)
+        show.chart("foreign", lambda: by_split(runs, metrics, measure, other, predictor, look), beside)
         show.chart(
-            "foreign", lambda: by_split(runs, metrics, measure, other, predictor, look), selection.words
+            "rejection",
+            lambda: risk_coverage(
+                runs, data.table(part, "selective"), chosen, predictor, other, look, singles
+            ),
+            beside,
         )
     if corruptions:
-        if not told:
-            chosen = choose.configurations(selection, "uncertainty-configurations")
+        st.subheader("Shifted test inputs", anchor=False)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             shift = st.selectbox(
-                "Shift", corruptions, key="uncertainty-shift", bind="query-params", width=240
+                "Shift",
+                [EVERY_SHIFT, *corruptions],
+                key="uncertainty-shift",
+                bind="query-params",
+                width=240,
             )
             followed = show.axis(
                 "Score",
@@ -92,5 +110,11 @@ with show.forgiving():
         show.chart(
             "severity",
             lambda: severity(runs, metrics, followed, shift, chosen, predictor, look),
-            f"{selection.words} · {predictor}",
+            beside,
+        )
+        show.chart(
+            "corruption-error", lambda: corruption_error(runs, metrics, predictor, look, singles), beside
+        )
+        show.chart(
+            "scaled-shift", lambda: scaled_under_shift(runs, metrics, predictor, look, singles), beside
         )

@@ -54,6 +54,21 @@ def one_a_method(
     return [str(best[method]) for method in look.ordered(best.index)][:most]
 
 
+def chosen_runs(runs: pd.DataFrame, config_ids: Sequence[str]) -> pd.DataFrame:
+    """Return the runs of ``config_ids``, in that order."""
+    places = {config_id: place for place, config_id in enumerate(config_ids)}
+    chosen = runs[runs["config_id"].isin(places)]
+    return chosen.sort_values("config_id", key=lambda column: column.map(places), kind="stable")
+
+
+def by_method(table: pd.DataFrame, look: Look) -> pd.DataFrame:
+    """Sort rows by the order of methods, then by label."""
+    places = {method: place for place, method in enumerate(look.ordered(table["method"].astype(str)))}
+    order = table.assign(_place=table["method"].astype(str).map(places))
+    order = order.sort_values(["_place", "config_label"], kind="stable")
+    return order.drop(columns="_place").reset_index(drop=True)
+
+
 def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
     """Give each configuration of a chart a short name; no two names are equal.
 
@@ -100,6 +115,12 @@ def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dic
         found[config_id] = free[0] if free else "solid"
         mine.append(found[config_id])
     return found
+
+
+def dashes_of(table: pd.DataFrame, look: Look) -> dict[str, str]:
+    """Return a plotly dash for each configuration of a chart (see ``dashes``)."""
+    rows = table.drop_duplicates("config_id")
+    return dashes(rows["config_id"].astype(str).tolist(), rows["method"].astype(str).tolist(), look)
 
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

@@ -61,3 +61,8 @@ def scored(
     # one concatenation, since adding columns one by one would fragment the frame
     values = wide.reindex(found["run_id"].astype(str)).astype("float64").set_axis(found.index)
     return pd.concat([found, values], axis=1)
+
+
+def where(predictor: str, split: str) -> str:
+    """Say which rows a chart shows."""
+    return f"Predictor `{predictor}`, split `{split}`, last stage of each run."

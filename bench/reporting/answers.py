@@ -1,0 +1,218 @@
+"""Answer what sparsity costs on unknown and shifted inputs, what averaging buys, and whether SSVI is ahead.
+
+Each answer is a section: what the comparisons show in a sentence for each measure, and every difference with
+its interval, its pairs and its verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.reporting.document import Section
+from bench.results.words import counted
+
+if TYPE_CHECKING:  # pandas and plotly take a second to import
+    import pandas as pd
+
+    from bench.figures.parts.axes import Axis
+
+#: Detector whose AUROC is compared; every predictor has it.
+DETECTOR = "entropy"
+#: Differences of AUROC below this do not matter.
+AUROC_MARGIN = 0.01
+#: Scores that are averaged over shifts and severities in each run.
+_SCORES = ("accuracy", "nll", "ece")
+#: Ends the id of a configuration that is judged by its mean network.
+_MEAN = " mean network"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of the runs of a setting.
+
+    Parameters
+    ----------
+    axis
+        How it is shown.
+    values
+        Finished runs by predictor, with the measure in the column ``column``.
+    column
+        Name of the column.
+    margin
+        Largest difference that does not matter; None for that of ``bench/columns.yaml``.
+    """
+
+    axis: Axis
+    values: Mapping[str, pd.DataFrame]
+    column: str
+    margin: float | None = None
+
+
+def answers(
+    setting: str,
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    references: Mapping[str, str],
+    predictor: str = "samples",
+) -> list[Section]:
+    """Make the sections for one data set and network; none if nothing was evaluated beside the test part.
+
+    Parameters
+    ----------
+    setting
+        Data set and network, for the headings.
+    runs, metrics
+        The tables of these names.
+    references
+        ``config_id`` to the ``config_id`` of its reference.
+    predictor
+        Whose scores to compare between configurations.
+    """
+    found = list(measures(runs, metrics))
+    dense = _sparse_with_dense(runs, references)
+    averaged = _averaging(found)
+    rivals = _rivals_of_ssvi(runs)
+    sections = [
+        _section(
+            f"{setting}: what does sparsity cost on unknown and shifted inputs?",
+            f"Each sparse configuration minus the same one dense, scores of predictor `{predictor}`.",
+            [(measure, measure.values[predictor], dense) for measure in found],
+        ),
+        _section(
+            f"{setting}: does averaging beat the mean network on unknown and shifted inputs?",
+            "Averaged samples minus the mean network of the same runs. Left out are configurations without "
+            "a mean network, and those in which both predict the same.",
+            [(measure, _both(measure), averaged) for measure in found],
+        ),
+        _section(
+            f"{setting}: is SSVI ahead of RigL and of an ensemble of sparse networks at equal cost?",
+            "The rival minus SSVI at the same sparsity, each with the training FLOPs of dense VI (`budget: "
+            f"flops`) or as many as its cap on epochs allows, scores of predictor `{predictor}`.",
+            [(measure, measure.values[predictor], rivals) for measure in found],
+        ),
+    ]
+    return [section for section in sections if section is not None]
+
+
+def measures(runs: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Measure]:
+    """Yield the measures that any run has: AUROC over unknown sets, and scores over shifts."""
+    from bench.figures import SHIFTED, auroc_axis, detection_by_set, foreign_splits, over_shifts, shifts
+
+    predictors = ("samples", "mean")
+    if foreign_splits(metrics):
+        axis = replace(auroc_axis(DETECTOR), digits=2)
+        tables = {
+            each: detection_by_set(runs, metrics, DETECTOR, each).rename(columns={"mean of sets": "auroc"})
+            for each in predictors
+        }
+        yield Measure(replace(axis, name=f"{axis.name}, mean of sets"), tables, "auroc", AUROC_MARGIN)
+    if shifts(metrics):
+        for score in _SCORES:
+            axis = SHIFTED[score]
+            tables = {each: over_shifts(runs, metrics, score, each) for each in predictors}
+            yield Measure(replace(axis, name=f"{axis.name} under shift"), tables, score)
+
+
+def _sparse_with_dense(runs: pd.DataFrame, references: Mapping[str, str]) -> dict[str, str]:
+    """Return the references that are dense, of sparse configurations."""
+    known = runs.drop_duplicates("config_id")
+    sparsity = dict(zip(known["config_id"].astype(str), known["sparsity"].astype(float), strict=True))
+    return {
+        mine: theirs
+        for mine, theirs in references.items()
+        if sparsity.get(mine, 0) > 0 and sparsity.get(theirs) == 0
+    }
+
+
+def _rivals_of_ssvi(runs: pd.DataFrame) -> dict[str, str]:
+    """Return SSVI's configuration by that of each sparse rival, both under ``budget: flops``."""
+    if "config.training.budget" not in runs:
+        return {}
+    known = runs.drop_duplicates("config_id").astype({"config_id": str, "method": str})
+    known = known[(known["config.training.budget"].astype(str) == "flops") & (known["sparsity"] > 0)]
+    own = known[known["method"] == "ssvi"].drop_duplicates("sparsity")
+    ssvi = dict(zip(own["sparsity"], own["config_id"], strict=True))
+    rivals = known[known["method"].isin(["rigl", "ensemble"]) & known["sparsity"].isin(list(ssvi))]
+    return {
+        config_id: ssvi[sparsity]
+        for config_id, sparsity in zip(rivals["config_id"], rivals["sparsity"], strict=True)
+    }
+
+
+def _averaging(found: list[Measure]) -> dict[str, str]:
+    """Return what to compare to see what averaging buys: each configuration, and its mean network.
+
+    Configurations whose samples and mean network are equal in every measure of every run are left out.
+    """
+    differ: set[str] = set()
+    for measure in found:
+        samples, mean = (
+            measure.values[name].set_index(["config_id", "run_id"])[measure.column].dropna()
+            for name in ("samples", "mean")
+        )
+        both = samples.index.intersection(mean.index)
+        differ |= set(both[samples[both] != mean[both]].get_level_values("config_id").astype(str))
+    return {config_id: config_id + _MEAN for config_id in sorted(differ)}
+
+
+def _both(measure: Measure) -> pd.DataFrame:
+    """Return the runs under both predictors, as runs of two configurations."""
+    import pandas as pd
+
+    ids = {"run_id": str, "config_id": str, "config_label": str}
+    samples, mean = (measure.values[name].astype(ids) for name in ("samples", "mean"))
+    return pd.concat([samples, mean.assign(**{name: mean[name] + _MEAN for name in ids})])
+
+
+def _told(row: Mapping[Any, Any], axis: Axis) -> str:
+    from bench.figures import signed
+
+    difference = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
+    return f"{difference} {axis.step}".rstrip()
+
+
+def _section(
+    title: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]]
+) -> Section | None:
+    """Make the section of differences in several measures; None if there are none."""
+    import pandas as pd
+
+    from bench.figures import said, tally
+    from bench.statistics import paired, scope
+
+    words, rows = [], []
+    for measure, runs, references in compared:
+        axis = measure.axis
+        if runs[measure.column].notna().sum() == 0 or not references:
+            continue
+        found = paired(runs, measure.column, references, measure.margin)
+        if found.empty:
+            continue
+        known = runs.drop_duplicates("config_id")
+        labels = dict(zip(known["config_id"].astype(str), known["config_label"].astype(str), strict=True))
+        records = found.assign(label=found["config_id"].astype(str).map(labels)).to_dict("records")
+        sign = -1 if axis.better == "lower" else 1
+        records.sort(key=lambda row: sign * row["difference"])
+
+        worst, best = records[0], records[-1]
+        ends = f"from {_told(worst, axis)} ({worst['label']}) to {_told(best, axis)} ({best['label']})"
+        ends = ends if len(records) > 1 else f"{_told(worst, axis)} ({worst['label']})"
+        words.append(
+            f"{axis.title}: of {counted(len(records), 'comparison')}, {tally(found['verdict'])}; differences "
+            f"are {ends}."
+        )
+        for row in records:
+            theirs = labels[str(references[str(row["config_id"])])]
+            rows.append([axis.title, row["label"], theirs, _told(row, axis), row["n"], said(row, axis)])
+    if not rows:
+        return None
+    heads = ["measure", "configuration", "compared with", "difference", "n", "verdict"]
+    how = (
+        f"{what} Mean difference under the same seed ± half width of its 95 % t-interval, from n pairs. "
+        "Verdicts: the paired t-test shows that it differs, or two one-sided t-tests that it is equivalent "
+        f"(within {100 * AUROC_MARGIN:g} point of AUROC; otherwise as on the test part), at 5 % after Holm's "
+        f"correction for the comparisons of the measure. {scope(compared[0][1])}"
+    )
+    return Section(title, [*words, how], pd.DataFrame(rows, columns=heads))
