@@ -71,9 +71,15 @@ class RigL(MovingSubspace):
 
         return convert.to_variational(network, point, 0.0, self.options.keep_dense)
 
-    def slots(self, weight: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> SparsePoint:
+    def slots(
+        self,
+        weight: torch.Tensor,
+        index: torch.Tensor,
+        generator: torch.Generator,
+        share: float | None = None,
+    ) -> SparsePoint:
         # initial values are enlarged, so that a layer's outputs keep their variance, as in sparse VI
-        values = weight.reshape(-1)[index] / (index.numel() / weight.numel()) ** 0.5
+        values = weight.reshape(-1)[index] / (share or index.numel() / weight.numel()) ** 0.5
         return SparsePoint(weight.shape, index, values)
 
     def scores(self, posterior: Slots) -> torch.Tensor:

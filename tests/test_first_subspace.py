@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.func import functional_call, hessian
 
 from bench.checking.held import numbers_held
@@ -170,8 +171,10 @@ def test_training_begins_with_the_best_weights_of_the_network(method, allocated,
     for name, index in expected.items():
         at, mean = found[f"train/{name}"]
         assert torch.equal(at.long(), index)
-        values, density = start[name].flatten()[index], len(index) / start[name].numel()
-        torch.testing.assert_close(mean, values / density**0.5)
+        squares = start[name].square().sum()
+        torch.testing.assert_close(mean.square().sum(), squares)  # outputs keep their variance
+        values = start[name].flatten()[index]
+        torch.testing.assert_close(mean, values * (squares / values.square().sum()) ** 0.5)
     if method != "static_vi":
         initial = {key: value for key, value in trained.state.memory.items() if key.startswith("initial/")}
         assert all(torch.equal(initial[f"initial/{name}"].long(), index) for name, index in expected.items())
@@ -199,7 +202,8 @@ def test_members_and_samples_begin_with_it_too(tmp_path, monkeypatch):
             assert torch.equal(index, other[0]) and torch.equal(mean, other[1])
     index, mean = found["member 2/1.fc1"]  # of a network that has other initial weights
     start = trained.problem.network(Streams(0))[1].get_submodule("fc1").weight.detach().flatten()
-    torch.testing.assert_close(mean, start[index.long()] / (len(index) / len(start)) ** 0.5)
+    values = start[index.long()]
+    torch.testing.assert_close(mean, values * (start.square().sum() / values.square().sum()) ** 0.5)
 
 
 @pytest.mark.parametrize("after", [1, 5])
@@ -237,3 +241,19 @@ def test_nothing_dense_is_left_after_the_first_step(rule, tmp_path):
         held.append(sum(numbers_held(state.module, state.optimiser, state.memory, method).values()))
     assert sizes == [0] * 4
     assert held[0] == held[1]
+
+
+def test_a_layer_that_begins_at_zero_stays_finite(tmp_path, monkeypatch):
+    """Residual branches may: then no score prefers any of its weights."""
+    run = spec(method="ssvi", subspace_init="snip", epochs=1)
+    build = NETWORKS.get("mlp").build
+
+    def zeroed(self, task):
+        network = build(self, task)
+        nn.init.zeros_(network.fc2.weight)
+        return network
+
+    monkeypatch.setattr(NETWORKS.get("mlp"), "build", zeroed)
+    found, _ = seen_first(run, tmp_path, monkeypatch)
+    assert found["train/fc2"][1].abs().max() == 0
+    assert all(mean.isfinite().all() for _, mean in found.values())

@@ -57,7 +57,12 @@ class FirstSubspace(WithSlots):
         weights = self._weights(network, found)
         chosen = foresight.choose(rule, network, weights, loss, context.batch[0][:1], quota)
         for name, _, posterior in found:
-            first = self.slots(initial[name], chosen[name].cpu(), context.streams["posterior"]).to(device)
+            weight, index = initial[name], chosen[name].cpu()
+            # what scores choose is larger than what chance would: the usual factor would enlarge outputs
+            squares = weight.square().view(-1)
+            chosen_squares = float(squares[index].sum())
+            share = chosen_squares / float(squares.sum()) if chosen_squares else None  # layers may begin at 0
+            first = self.slots(weight, index, context.streams["posterior"], share).to(device)
             before = {key: getattr(posterior, key) for key in posterior.PARAMETERS}
             posterior.set_slots(first.index, **{key: getattr(first, key).detach() for key in before})
             for key, parameter in before.items():

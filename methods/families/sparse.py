@@ -44,7 +44,13 @@ class SparsityOptions(KeepDense, RequestedSparsity):
 class WithSlots(Method):
     """Base of methods that can store some coordinates of a kernel only."""
 
-    def slots(self, weight: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> Slots:
+    def slots(
+        self,
+        weight: torch.Tensor,
+        index: torch.Tensor,
+        generator: torch.Generator,
+        share: float | None = None,
+    ) -> Slots:
         """Return the initial posterior of the coordinates ``index`` (flat, sorted) of a kernel.
 
         Parameters
@@ -55,6 +61,10 @@ class WithSlots(Method):
             Active coordinates.
         generator
             Draws initial values that do not come from the network.
+        share
+            Their share of the layer's sum of squared weights, by whose root initial weights are divided so
+            that the layer's outputs keep their variance. By default their share of the number of weights, as
+            for coordinates drawn at random.
         """
         raise NotImplementedError
 

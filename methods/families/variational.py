@@ -98,8 +98,14 @@ class VariationalMethod(WithSlots):
             part.one_sample |= self.options.same_noise
         return module
 
-    def slots(self, weight: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> SparseGaussian:
-        mean, std = self._initial(weight, index.numel() / weight.numel(), generator)
+    def slots(
+        self,
+        weight: torch.Tensor,
+        index: torch.Tensor,
+        generator: torch.Generator,
+        share: float | None = None,
+    ) -> SparseGaussian:
+        mean, std = self._initial(weight, share or index.numel() / weight.numel(), generator)
         return SparseGaussian(
             weight.shape, index, mean.view(-1)[index], std.view(-1)[index], self.options.scale_map
         )
