@@ -22,18 +22,18 @@ from bench.planning.filters import WHERE, parse_where
 from methods.core.errors import unknown
 
 _ROOT = Path(__file__).parents[2]
-#: What is chosen by name: its folder, and the group of entry points that other packages use.
+#: What is chosen by name: its folders, and the group of entry points that other packages use.
 _KINDS = {
-    "method": ("methods", "ssvi_bench.methods"),
-    "criterion": ("methods/criteria", "ssvi_bench.criteria"),
-    "dataset": ("bench/data", "ssvi_bench.datasets"),
-    "network": ("bench/networks", "ssvi_bench.networks"),
+    "method": (("methods",), "ssvi_bench.methods"),
+    "criterion": (("methods/criteria",), "ssvi_bench.criteria"),
+    "dataset": (("bench/data", "bench/data/tables"), "ssvi_bench.datasets"),
+    "network": (("bench/networks",), "ssvi_bench.networks"),
 }
 _WORDS = {"dataset": "data set"}
 #: Where options are declared, by the section of their keys.
 _OPTIONS = {
     "method": ("methods", "methods/families"),
-    "dataset": ("bench/data",),
+    "dataset": ("bench/data", "bench/data/tables"),
     "network": ("bench/networks",),
 }
 #: The file of a folder that defines the base class.
@@ -116,11 +116,11 @@ def _check_key(kind: str, key: str, others: Iterable[str], where: str) -> None:
 @cache
 def _names(kind: str) -> list[str] | None:
     """Return the names of a kind; None if the source does not tell them all."""
-    folder, group = _KINDS[kind]
+    folders, group = _KINDS[kind]
     if importlib.metadata.entry_points(group=group):
         return None
     found = []
-    for cls in _classes(folder):
+    for cls in (cls for folder in folders for cls in _classes(folder)):
         for line in cls.body:
             if isinstance(line, ast.Assign) and any(getattr(to, "id", "") == "name" for to in line.targets):
                 if not (isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)):

@@ -109,6 +109,27 @@ class Dataset:
         """
         raise NotImplementedError
 
+    def load_seed(self, seed: int, split: torch.Generator) -> Splits:
+        """Load the three parts of a run, whose number a protocol such as cross-validation may need.
+
+        The default is ``load``.
+
+        Parameters
+        ----------
+        seed
+            Seed of the run.
+        split
+            The run's random stream for splitting.
+        """
+        return self.load(split)
+
+    def relevant(self) -> torch.Tensor | None:
+        """Return which inputs decide the classes, as sorted positions in a flattened example.
+
+        None, the default, if this is not known. Real data do not tell; a simulated problem does.
+        """
+        return None
+
     def task(self, refit: bool = False) -> Task | None:
         """Return the shape and number of inputs and the number of classes, if known without loading the data.
 
@@ -133,7 +154,7 @@ class Dataset:
         """
         return None
 
-    def parts(self, split: torch.Generator, refit: bool = False) -> Splits:
+    def parts(self, split: torch.Generator, refit: bool = False, seed: int = 0) -> Splits:
         """Load the three parts with their statistics, as runs use them.
 
         Parameters
@@ -142,6 +163,8 @@ class Dataset:
             The run's random stream for splitting.
         refit
             Move validation examples to the training part; the statistics then include them.
+        seed
+            Seed of the run.
 
         Raises
         ------
@@ -149,7 +172,7 @@ class Dataset:
             The data cannot be trained on; see ``bench.data.validation``.
         """
         name = getattr(self, "name", type(self).__name__)  # a class that no registry knows needs none
-        splits = validation.checked(name, self.load(split))
+        splits = validation.checked(name, self.load_seed(seed, split))
         if refit:
             splits = splits.merged()
         found = self.statistics(splits.train)

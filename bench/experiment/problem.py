@@ -243,5 +243,5 @@ def _load(name: str, options: Any, seed: int, protocol: str, device: str) -> Spl
     start = derive(seed, "split")
     generator = torch.Generator().manual_seed(start)
     with seeded(start):
-        splits = dataset_of(name, options).parts(generator, refit=protocol == "refit")
+        splits = dataset_of(name, options).parts(generator, protocol == "refit", seed)
     return splits.to(device)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+#: Values of the option ``resampling`` of a data set under which each seed tests one fold.
+_FOLDED = ("folds", "leave_one_out")
 _COLUMNS = ("test_set", "train_examples", "test_examples")
 
 
@@ -64,6 +66,11 @@ def variance_factor(count: Any, share: Any) -> NDArray[np.float64]:
     return np.asarray(1 / np.where(number > 0, number, np.nan) + np.asarray(share, np.float64))
 
 
+def _ratios(share: pd.Series[float]) -> list[str]:
+    """Return the different positive values of ``overlap`` in words."""
+    return [f"n_test/n_train = {value:.2g}" for value in sorted(set(share[share > 0].round(4)))]
+
+
 def scope(runs: pd.DataFrame) -> str:
     """Say in a sentence or two what intervals and tests over the seeds of ``runs`` cover.
 
@@ -75,12 +82,23 @@ def scope(runs: pd.DataFrame) -> str:
     done = runs[runs["status"] == "done"]
     share = overlap(done)
     sizes = set(done["test_examples"].dropna()) if "test_examples" in done else set()
-    told = [f"n_test/n_train = {value:.2g}" for value in sorted(set(share[share > 0].round(4)))]
+    told = _ratios(share)
     sentences = []
-    if told:
+    folded = (
+        done["config.dataset.resampling"].isin(_FOLDED) if "config.dataset.resampling" in done else share < 0
+    )
+    corrected = (
+        "variances of means over n seeds are multiplied by 1 + n × n_test/n_train (Nadeau and Bengio 2003"
+    )
+    if drawn := _ratios(share[~folded]):
         sentences.append(
-            "Each seed draws its own test part, and these overlap: variances of means over n seeds are "
-            f"multiplied by 1 + n × n_test/n_train (Nadeau and Bengio 2003; {', '.join(told)})."
+            f"Each seed draws its own test part, and these overlap: {corrected}; {', '.join(drawn)})."
+        )
+    if dealt := _ratios(share[folded]):
+        sentences.append(
+            "Each seed tests a fold of a cross-validation. Test parts of a repeat are disjoint, but training "
+            f"parts overlap: {corrected}, as Bouckaert and Frank 2004 do for repeated folds; "
+            f"{', '.join(dealt)})."
         )
     if (share == 0).any() or not len(share):
         shared = f" of {int(max(sizes))} examples" if sizes and not told else ""

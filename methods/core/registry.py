@@ -187,7 +187,8 @@ class Registry(Generic[T]):
                 self._leave_out(info.name, f"{file}{line}: cannot be loaded: {_reason(error)}")
                 continue
             for item in list(vars(module).values()):
-                if self._belongs(item) and item.__module__ == module.__name__:
+                # a folder offers what its ``__init__`` imports from its own modules
+                if self._belongs(item) and f"{item.__module__}.".startswith(f"{module.__name__}."):
                     self._add(found, item, info.name, file)
         return found
 

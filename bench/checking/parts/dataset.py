@@ -39,7 +39,7 @@ class Subject:
 
     def load(self, seed: int, refit: bool = False) -> Splits:
         """Load the parts of a seed."""
-        return self.dataset.parts(torch.Generator().manual_seed(seed), refit)
+        return self.dataset.parts(torch.Generator().manual_seed(seed), refit, seed)
 
 
 def declared(subject: Subject) -> str:
@@ -59,7 +59,9 @@ def loads(subject: Subject) -> str:
 
 def seeds(subject: Subject) -> str:
     """Check that a seed fixes the parts, and that no global random stream is used."""
-    require_global_streams_kept(lambda: subject.dataset.load(torch.Generator().manual_seed(0)), "load")
+    require_global_streams_kept(
+        lambda: subject.dataset.load_seed(0, torch.Generator().manual_seed(0)), "load"
+    )
     again = subject.load(0)
     for part in ("train", "val", "test"):
         first, second = getattr(subject.splits, part), getattr(again, part)
