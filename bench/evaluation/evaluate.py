@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.data.base import Split
-from bench.evaluation import calibration, metrics, temperature
+from bench.evaluation import calibration, metrics, recovery, temperature
 from bench.experiment.problem import Problem
 from methods.base import Predictor, Stage
 from methods.core.streams import Streams
@@ -129,6 +129,13 @@ def evaluate_stage(
                 arrays[f"{predictor}/mutual_information"] = information.astype(np.float32)
         if "val" in splits:
             _add_scaled(rows, stage, predictor, pooled, labels)
+    if (relevant := problem.dataset.relevant()) is not None:
+        inputs = problem.splits.test.inputs[0].numel()
+        first = {key: rows["metrics"][0][key] for key in ("predictor", "shift", "severity")}
+        rows["metrics"] += [
+            {"stage": stage.name, "split": "test", **first, "metric": metric, "value": value, "n": inputs}
+            for metric, value in recovery.scores(module, relevant, inputs).items()
+        ]
     return rows, arrays
 
 
