@@ -13,18 +13,22 @@ from methods.base import Context, Equivalent
 from methods.core import passes
 from methods.core.data_loss import data_loss
 from methods.core.errors import UserError
-from methods.core.options import option, to_dict
+from methods.core.options import names, option, to_dict
 from methods.core.passes import GradientConsumer
 from methods.core.style import Style
 from methods.criteria.base import CRITERIA
 from methods.criteria.moments import Moments
+from methods.families import dimension
+from methods.families.dimension import DimensionOptions
 from methods.families.moving import MovingOptions, MovingSubspace, offer_random
 from methods.families.variational import SparseOptions, SparseVariationalMethod
 from methods.layers import layer as layers
 from methods.layers.posterior import Slots, SparseGaussian
 from methods.layers.scale_maps import SCALE_MAPS
 from methods.subspace import surgery
+from methods.subspace.exchange import Exchange
 from methods.subspace.recording import record_criteria, snapshots
+from methods.subspace.resizing import Resizing
 
 ADDITIONS = {
     "grad_sampled": "largest |gradient of the mean| in the training step's own noisy pass, as released",
@@ -48,7 +52,7 @@ def _one_sign(posterior: SparseGaussian) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class SSVIOptions(MovingOptions, SparseOptions):
+class SSVIOptions(MovingOptions, DimensionOptions, SparseOptions):
     """Options of SSVI. All behaviours of the released code can be chosen; the defaults are ours.
 
     The prior, the KL term and the initial posteriors have the defaults of all variational methods. To give
@@ -79,9 +83,12 @@ class SSVIOptions(MovingOptions, SparseOptions):
         choices=("likelihood", "likelihood_and_kl"),
     )
 
+    def __post_init__(self) -> None:
+        dimension.require_bounds(self)
+
 
 class SSVI(MovingSubspace, SparseVariationalMethod):
-    """Mean-field VI that trains on a subspace of fixed size and moves it: sparse from first step to last.
+    """Mean-field VI that trains on a subspace and moves it: sparse from the first step to the last.
 
     References
     ----------
@@ -101,6 +108,11 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
         def instead(reason: str, **changes: Any) -> Equivalent:
             return Equivalent(cls.name, to_dict(replace(options, **changes)), reason)
 
+        if options.dimension == "fixed":
+            default = DimensionOptions()
+            changed = {name: getattr(default, name) for name in names(DimensionOptions)}
+            if any(getattr(options, name) != value for name, value in changed.items()):
+                return instead("bounds and price do not enter a fixed dimension", **changed)
         if options.lam != 1.0 and not CRITERIA.get(options.criterion).uses_lam:
             return instead(f"lambda does not enter {options.criterion}", lam=1.0)
         if options.addition == "grad_accumulated" and options.addition_minibatches == 1:
@@ -127,6 +139,45 @@ class SSVI(MovingSubspace, SparseVariationalMethod):
 
     def scores(self, posterior: Slots) -> torch.Tensor:
         return CRITERIA.get(self.options.criterion)().score(self._moments(posterior))
+
+    def replaceable(self, context: Context, layer: str, posterior: Slots) -> int:
+        """Return the slots of the layer; those of its start if the number changes, so that trials go on."""
+        if self.options.dimension == "fixed":
+            return super().replaceable(context, layer, posterior)
+        start: torch.Tensor = context.memory[f"initial/{layer}"]
+        return start.numel()
+
+    def most_slots(self, posterior: Slots) -> int:
+        if self.options.dimension == "fixed":
+            return super().most_slots(posterior)
+        return dimension.bounds(self.options, posterior.active, posterior.shape.numel()).most
+
+    @torch.no_grad()
+    def exchange(
+        self,
+        found: list[layers.SparseLayer],
+        scores: list[torch.Tensor],
+        quotas: list[int] | int,
+        context: Context,
+    ) -> Exchange:
+        chosen = self.options
+        if chosen.dimension == "fixed":
+            return super().exchange(found, scores, quotas, context)
+        posteriors = [p for *_, p in found if isinstance(p, SparseGaussian)]
+        starts = [self.replaceable(context, name, p) for name, _, p in found]
+        sizes = [posterior.shape.numel() for posterior in posteriors]
+        prior, price, weight = chosen.prior_std, chosen.slot_price, self.kl_weight(context.progress)
+        return Resizing(
+            [posterior.index for posterior in posteriors],
+            scores,
+            [dimension.evidence(posterior, prior) > price for posterior in posteriors],
+            [dimension.promising(posterior, prior, weight, price) for posterior in posteriors],
+            quotas,
+            dimension.bounds(chosen, sum(starts), sum(sizes))
+            if isinstance(quotas, int)
+            else [dimension.bounds(chosen, *of_layer) for of_layer in zip(starts, sizes, strict=True)],
+            chosen.readmit,
+        )
 
     def observe(
         self, context: Context, layer: str, posterior: Slots, removed: torch.Tensor, updates: int

@@ -885,6 +885,8 @@ METHODS_OF = {
     "kl_schedule": ({"ssvi", "dense_vi"},) * 3,
     "initialisation": (OURS, OURS, OURS),
     "architectures": ({"ssvi"},) * 3,
+    "adaptive": ({"ssvi"},) * 3,
+    "high_dimensional": ({"ssvi", "static_vi", "rigl", "lottery_ticket", "dense_vi", "deterministic"},) * 3,
 }
 
 

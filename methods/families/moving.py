@@ -150,6 +150,37 @@ class MovingSubspace(FirstSubspace):
         """Return the events that an update adds to a step (see ``Method.flops``)."""
         return ["dense_gradient"]
 
+    def replaceable(self, context: Context, layer: str, posterior: Slots) -> int:
+        """Return the number of slots of a layer of which an update replaces a share."""
+        return posterior.active
+
+    def most_slots(self, posterior: Slots) -> int:
+        """Return how many slots a layer that was just built has at most in training, by its own bounds."""
+        return posterior.active
+
+    def exchange(
+        self,
+        found: list[SparseLayer],
+        scores: list[torch.Tensor],
+        quotas: list[int] | int,
+        context: Context,
+    ) -> Exchange:
+        """Return what chooses the slots of an update; by default as many are added as are removed.
+
+        Parameters
+        ----------
+        found
+            Name, layer and posterior of every sparse layer.
+        scores
+            Scores (s,) of each layer's slots.
+        quotas
+            Slots that may be replaced in each layer, or in all together.
+        context
+            Context of the step.
+        """
+        indices = [posterior.index for _, _, posterior in found]
+        return Exchange(indices, scores, quotas, self.options.readmit)
+
     def observe(
         self, context: Context, layer: str, posterior: Slots, removed: torch.Tensor, updates: int
     ) -> None:
@@ -186,11 +217,11 @@ class MovingSubspace(FirstSubspace):
         found = list(layers.sparse_layers(context.module))
         fraction = self._fraction(due, last)
         if step < due:
-            if self._quotas([posterior.active for *_, posterior in found], fraction) is not None:
+            if self._quotas(self._replaceable(found, context), fraction) is not None:
                 self.before_update(context)
             return
         context.skip_step = not self.options.step_on_update
-        update = self._begin_update(found, fraction)
+        update = self._begin_update(found, fraction, context)
         if update is None:
             return
         context.scratch["update"] = update
@@ -235,7 +266,7 @@ class MovingSubspace(FirstSubspace):
         return int(self.options.replace_every)
 
     def training_flops(self, module: nn.Module, budget: Budget) -> float:
-        """As counted in training; under the allocation ``global`` the largest possible value."""
+        """As counted in training; where layers may grow, the largest possible value."""
         step = self._dearest_step(module)
         update = sum(self.flops(module, event) for event in self.update_events())
         before = self.flops(module, "dense_gradient")
@@ -251,18 +282,20 @@ class MovingSubspace(FirstSubspace):
         return total
 
     def _dearest_step(self, module: nn.Module) -> float:
-        """Return the FLOPs of a plain step for one example.
+        """Return the FLOPs of a plain step for one example, at the largest number of slots.
 
         Under the allocation ``global`` all weights are assumed to be where they are used most.
         """
         step = self.flops(module, "step")
-        if self.options.allocation != "global":
-            return step
         found = {name: (layer, posterior) for name, layer, posterior in layers.sparse_layers(module)}
+        slots = {name: posterior.active for name, (_, posterior) in found.items()}
+        counts = {name: self.most_slots(posterior) for name, (_, posterior) in found.items()}
+        if self.options.allocation != "global" and counts == slots:
+            return step
         prices = {name: pruning.step_price(layer) for name, (layer, _) in found.items()}
         sizes = {name: posterior.shape.numel() for name, (_, posterior) in found.items()}
-        slots = {name: posterior.active for name, (_, posterior) in found.items()}
-        counts = pruning.dearest(sizes, prices, sum(slots.values()))
+        if self.options.allocation == "global":
+            counts = pruning.dearest(sizes, prices, sum(counts.values()))
         return step + sum((counts[name] - slots[name]) * price for name, price in prices.items())
 
     def _updates(self, slots: list[int], steps: int) -> list[range]:
@@ -285,14 +318,16 @@ class MovingSubspace(FirstSubspace):
             quotas = math.floor(sum(slots) * fraction)
         return quotas if (quotas if isinstance(quotas, int) else any(quotas)) else None
 
-    def _begin_update(self, found: list[SparseLayer], fraction: float) -> Update | None:
+    def _replaceable(self, found: list[SparseLayer], context: Context) -> list[int]:
+        return [self.replaceable(context, name, posterior) for name, _, posterior in found]
+
+    def _begin_update(self, found: list[SparseLayer], fraction: float, context: Context) -> Update | None:
         """Choose the slots to remove, ``fraction`` of each layer's or of all together; None if none go."""
-        quotas = self._quotas([posterior.active for _, _, posterior in found], fraction)
+        quotas = self._quotas(self._replaceable(found, context), fraction)
         if quotas is None:
             return None
         scores = [self.scores(posterior) for _, _, posterior in found]
-        indices = [posterior.index for _, _, posterior in found]
-        return Update(found, scores, Exchange(indices, scores, quotas, self.options.readmit))
+        return Update(found, scores, self.exchange(found, scores, quotas, context))
 
     def _fraction(self, step: int, last: int) -> float:
         """Return the share of the slots that the update at ``step`` may replace; ``last`` is T_end."""

@@ -65,8 +65,11 @@ class Exchange:
         self._missing.pop(layer, None)
         index, removed = self._indices[layer], self.removed[layer]
         ranks = surgery.candidates(index, removed, magnitude, self._readmit)
-        available = ranks.numel() - index.numel() + int(removed.sum())
-        self._pools[layer].offer(layer, ranks, available)
+        self._pools[layer].offer(layer, ranks, self._available(layer, ranks))
+
+    def _available(self, layer: int, ranks: torch.Tensor) -> int:
+        """Return how many coordinates of a layer are candidates: the largest of ``ranks``."""
+        return ranks.numel() - self._indices[layer].numel() + int(self.removed[layer].sum())
 
     def change(self, layer: int) -> surgery.Change:
         """Return the change of a layer, after all layers have made their offers."""
