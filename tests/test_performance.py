@@ -22,6 +22,7 @@ FIGURES = {
     "layer_costs": r"ssvi / masked dense tensors: \d+\.\d\d ",
     "point_layers": r"\| Conv .*\| \d+\.\d\d",
     "recording_share": r"sparsity 0\.98: \d+\.\d % of the run",
+    "wide_layers": r"\| 500 \| dense_vi \| 8,\d+ \| \d+\.\d \|",
     "ten_thousand": r"collect, 100 changed +\d+\.\d\d s",
 }
 FIGURE = r"\d"

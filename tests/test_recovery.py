@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +101,12 @@ def test_real_data_have_no_such_scores():
     stage = problem.method.stages(problem.budget)[0]
     found = evaluate_stage(problem, problem.build(Streams(0)), stage)[0]["metrics"]
     assert not NAMES & {row["metric"] for row in found}
+
+
+def test_the_lasso_of_the_documentation_finds_the_features_from_enough_examples(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "high-dimensional.md").read_text(encoding="utf-8")
+    (block,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "sklearn" in code)
+    exec(block, {})
+    few, many = capsys.readouterr().out.splitlines()
+    assert few.startswith("40 examples: average precision 0.0")
+    assert re.match(r"400 examples: average precision (0\.9|1\.0)", many)

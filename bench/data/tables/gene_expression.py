@@ -1,7 +1,7 @@
 """Read four tables of gene expression: 62 to 102 samples of 2,000 to 7,129 genes.
 
 They are files of numpy's ``npz`` format in ``gene-expression/`` of the data folder (see
-``bench.data.images.data_root``), with the arrays that ``bench.data.tables.npz`` describes.
+``bench.data.files.data_root``), with the arrays that ``bench.data.tables.npz`` describes.
 """
 
 from __future__ import annotations
