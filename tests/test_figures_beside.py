@@ -16,7 +16,6 @@ from bench.figures import (
     scaled_under_shift,
     severity,
 )
-from bench.statistics.corruption import mean_corruption_error
 from tests.figure_data import LOOK, identifier, runs
 from tests.test_figures_uncertainty import DENSE, SEEDS, SSVI, T2, metrics
 
@@ -103,19 +102,6 @@ def test_all_shifts_are_averaged_in_each_run_before_seeds_are():
     assert "Averaged over 2 shifts first" in chart.how
     one = severity(table, rows, "accuracy", "snow", [identifier(0)], "samples", LOOK)
     assert one.data["mean"].tolist() == pytest.approx([0.9, 0.6, 0.2])
-
-
-@pytest.mark.parametrize(
-    ("errors", "reference", "found"),
-    [
-        ([[0.1, 0.2], [0.3, 0.3]], [[0.1, 0.2], [0.3, 0.3]], 1.0),
-        ([[0.1, 0.2], [0.3, 0.3]], [[0.2, 0.2], [0.2, 0.2]], (0.75 + 1.5) / 2),
-        ([[0.0, 0.0]], [[0.2, 0.4]], 0.0),
-        ([[0.0, 0.0], [0.1, 0.1]], [[0.0, 0.0], [0.1, 0.1]], math.nan),
-    ],
-)
-def test_mean_corruption_error_averages_ratios_of_sums(errors, reference, found):
-    assert mean_corruption_error(errors, reference) == pytest.approx(found, nan_ok=True)
 
 
 def test_corruption_errors_are_relative_to_the_deterministic_network():
