@@ -65,12 +65,12 @@ with show.forgiving():
         st.markdown(MOVES_EXPLAINED[move] + (f" {NO_FINAL}" if move.startswith("iou") else ""))
         st.divider()
         history = data.table(selection.part, "history")
-        show.chart("settling", lambda: settling(history, runs, selection.look), where)
-        drawn = show.chart(
-            "settled-score", lambda: worth(history, recorded, selection.score, selection.look), where
-        )
-        if drawn is not None:
-            st.markdown(plain(drawn.alt))
+        if show.chart("settling", lambda: settling(history, runs, selection.look), where) is not None:
+            drawn = show.chart(
+                "settled-score", lambda: worth(history, recorded, selection.score, selection.look), where
+            )
+            if drawn is not None:
+                st.markdown(plain(drawn.alt))
         st.divider()
         label = st.selectbox("Layers of", chosen, key="subspace_of", bind="query-params")
         its = runs[runs["config_label"] == label]
