@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from bench.reporting import contents
 from bench.results import styles
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
@@ -365,3 +366,35 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "me
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+
+
+def with_sets(folder):
+    """Write results on an unknown set and under a shift beside those that the runs of ``WATCHED`` have."""
+    path = folder / "criteria_ablation" / "metrics.parquet"
+    schema = pq.read_schema(path)
+    known = pd.read_parquet(path)
+    test = known[(known["split"].astype(str) == "test") & known["metric"].isin(["accuracy", "nll", "ece"])]
+    unknown = (
+        test[test["metric"] == "accuracy"].astype(object).assign(split="letters", metric="auroc_entropy")
+    )
+    shifted = [test.astype(object).assign(shift="fog", severity=level) for level in (1, 2)]
+    rows = pd.concat([known.astype(object), unknown, *shifted])
+    pq.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), path)
+
+
+def test_unknown_and_shifted_inputs_are_shown_once_results_have_them(opened, copy):
+    assert "No unknown inputs and no shifted test inputs" in words(opened("uncertainty", copy, suite=WATCHED))
+    with_sets(copy)
+    shown = words(opened("uncertainty", copy, suite=WATCHED))
+    for title in (
+        "Does uncertainty tell unknown inputs from test inputs?",
+        "What happens to accuracy as the data shift?",
+        "Does a temperature fitted on clean data still calibrate shifted data?",
+    ):
+        assert title in shown
+    # there is no deterministic network in this suite
+    assert "it is relative to the method deterministic" in shown
+    report = contents.make(Store(copy), "criteria_ablation", "demo")
+    titles = "\n".join(section.title for section in report.sections)
+    assert "Does uncertainty tell unknown inputs from test inputs?" in titles
+    assert "does averaging beat the mean network on unknown and shifted inputs?" in titles

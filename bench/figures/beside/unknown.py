@@ -20,8 +20,8 @@ from bench.statistics.seeds import summarise
 
 #: What an input is judged by, in words.
 DETECTORS = {
-    "max_probability": "maximum probability",
     "entropy": "predictive entropy",
+    "max_probability": "maximum probability",
     "mutual_information": "mutual information",
     "expected_entropy": "expected entropy",
     "energy": "energy",
