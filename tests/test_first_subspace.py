@@ -228,7 +228,8 @@ def test_nothing_dense_is_left_after_the_first_step(rule, tmp_path):
 
     def stop():
         gc.collect()
-        tensors = (found for found in gc.get_objects() if issubclass(type(found), torch.Tensor))
+        # other tests of this process may have left tensors of other types, whose sizes are symbols
+        tensors = (found for found in gc.get_objects() if type(found) in (torch.Tensor, torch.nn.Parameter))
         sizes.append(sum(found.shape in {(509, 64), (10, 509)} for found in tensors))
         return len(sizes) % 2 == 0 and "enough"
 
