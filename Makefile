@@ -52,6 +52,7 @@ reference: $(STAMP)
 	$(PYTHON) -m bench.grid --suite baselines --scale small --where "budget=epochs,sparsity=0|0.95,method=dense_vi|deterministic|mc_dropout|sparse_vd|lbbnn|ssvi|static_vi|magnitude_vi|snr_vi|rigl" --results $(WORK)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=fashion_mnist,sparsity=0|0.8|0.9|0.95|0.98,method=dense_vi|static_vi|ssvi" --results $(WORK)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=cifar10,sparsity=0|0.9|0.98,method=dense_vi|static_vi|ssvi" --seeds 0-1 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite posterior --seeds 0-9 --results $(WORK)
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
 
 # the tables of docs/findings.md, from the reference results

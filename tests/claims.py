@@ -2,7 +2,8 @@
 
 A table of comparisons follows the command of its report, up to the mark of its end. The answers of a suite
 that was evaluated on unknown and shifted inputs stand between ``<!-- answers: SUITE SCALE -->`` and
-``<!-- end of the answers -->``.
+``<!-- end of the answers -->``, and what averaging gains between ``<!-- gains: SUITE SCALE -->`` and
+``<!-- end of the gains -->``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.figures import Look
+import pandas as pd
+
+from bench.figures import Look, axes, posterior_gain, signed
+from bench.figures.posterior import GAINS
 from bench.reporting.answers import answers
 from bench.reporting.claims import claims
 from bench.reporting.document import Section
@@ -26,13 +30,18 @@ _ANSWERS = re.compile(
     r"(?P<head><!-- answers: (?P<suite>\w+) (?P<scale>\w+) -->\n).*?(?P<end><!-- end of the answers -->)",
     re.DOTALL,
 )
+_GAINS = re.compile(
+    r"(?P<head><!-- gains: (?P<suite>\w+) (?P<scale>\w+) -->\n).*?(?P<end><!-- end of the gains -->)",
+    re.DOTALL,
+)
 _BLOCK = re.compile(f"(?P<head>{_COMMAND}).*?(?P<end><!-- end of the table -->)", re.DOTALL)
 
 
 def written(text: str, store: Store = REFERENCE) -> str:
     """Return ``text`` with the tables and answers that it names, from the results in ``store``."""
     text = _BLOCK.sub(lambda block: f"{block['head']}\n{_table(store, block)}\n{block['end']}", text)
-    return _ANSWERS.sub(lambda block: f"{block['head']}\n{_answers(store, block)}\n{block['end']}", text)
+    text = _ANSWERS.sub(lambda block: f"{block['head']}\n{_answers(store, block)}\n{block['end']}", text)
+    return _GAINS.sub(lambda block: f"{block['head']}\n{_gains(store, block)}\n{block['end']}", text)
 
 
 def _table(store: Store, block: re.Match[str]) -> str:
@@ -61,6 +70,27 @@ def _answers(store: Store, block: re.Match[str]) -> str:
             table = f"<details><summary>Every comparison</summary>\n\n{rows}\n</details>"
             parts.append(f"### {section.title}\n\n{listed}\n\n{table}\n")
     return "\n".join(parts)
+
+
+def _gains(store: Store, block: re.Match[str]) -> str:
+    """Return what averaging gains in each configuration, in NLL and ECE, largest gain in NLL first."""
+    runs = store.read_tables(block["suite"], ["runs"])["runs"]
+    runs = runs[runs["scale"] == block["scale"]]
+    words, columns = [], {}
+    for gain in GAINS:
+        chart, axis = posterior_gain(runs, gain), axes()[gain]
+        words.append(f"{axis.name[0].upper()}{axis.name[1:]}: {chart.alt[0].lower()}{chart.alt[1:]}")
+        rows = chart.data.set_index("config_label")
+        columns["n"] = rows[f"{gain}_n"]
+        columns[f"{axis.name} ({axis.step})"] = pd.Series(
+            {
+                label: signed(row[f"{gain}_mean"], row[f"{gain}_half_width"], axis.digits, axis.factor)
+                for label, row in rows.iterrows()
+            }
+        )
+    order = posterior_gain(runs, GAINS[0]).data["config_label"]
+    table = pd.DataFrame(columns).loc[list(order)].rename_axis("configuration").reset_index()
+    return Section("", words, table).markdown()
 
 
 if __name__ == "__main__":
