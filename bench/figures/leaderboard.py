@@ -109,13 +109,15 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
     return table
 
 
-def numbers(board: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[int, str]]]:
+def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, tuple[int, str]]]:
     """Return ``board`` in the units that readers see, as numbers, so that a table sorts them as such.
 
     Parameters
     ----------
     board
         What ``leaderboard`` returns.
+    look
+        Names of methods, which are the last column.
 
     Returns
     -------
@@ -138,6 +140,7 @@ def numbers(board: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[int, str
         if number == 0:
             table[HALF_WIDTH] = _shown(board[f"{metric}_half_width"], axis.factor)
             told[HALF_WIDTH] = axis.digits, "half width of the 95 % t-interval over seeds"
+    table["method"] = [look.name(str(method)) for method in board["method"]]
     return table, told
 
 

@@ -20,7 +20,7 @@ axis = axes()[score]
 
 with show.forgiving():
     board = leaderboard(selection.runs, score)
-    table, told = numbers(board.head(_MOST_ROWS))
+    table, told = numbers(board.head(_MOST_ROWS), selection.look)
     st.subheader(f"Which configuration has the best {axis.name}?", anchor=False)
     st.caption(plain(selection.words))
     event = st.dataframe(
