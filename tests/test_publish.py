@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pandas as pd
@@ -84,6 +85,34 @@ def test_tables_of_a_version_that_had_fewer_are_published_as_they_are(store, tmp
     publishing.publish(store, ["given"], tmp_path / "published")
     assert not (tmp_path / "published" / "given" / "selective.parquet").exists()
     assert Store(tmp_path / "published").read_tables("given")["selective"].empty
+
+
+def test_commands_do_not_name_a_folder_of_this_machine(store, tmp_path):
+    """A relative folder stays, and so does a plan without an absolute one, to the byte."""
+    path = store.root / "given" / "plan-demo.json"
+    publishing.publish(store, ["given"], tmp_path / "published")
+    published = tmp_path / "published" / "given" / "plan-demo.json"
+    assert published.read_bytes() == path.read_bytes()
+    plan = json.loads(path.read_text())
+    said = {
+        "command": "python -m bench.grid --suite given --results /home/me/x --workers 2",
+        "commands": [
+            "python -m bench.grid --suite given --where 'lr=0.1|0.2' --results=/home/me/x",
+            "python -m bench.grid --suite given --results results/working",
+            "python -m bench.grid --suite given --results '/home/me/x y'",
+        ],
+    }
+    path.write_text(json.dumps({**plan, **said}))
+    publishing.publish(store, ["given"], tmp_path / "published")
+    assert json.loads(published.read_text()) == {
+        **plan,
+        "command": "python -m bench.grid --suite given --workers 2",
+        "commands": [
+            "python -m bench.grid --suite given --where 'lr=0.1|0.2'",
+            "python -m bench.grid --suite given --results results/working",
+            "python -m bench.grid --suite given",
+        ],
+    }
 
 
 def test_publishing_again_replaces_the_suite(store, tmp_path):

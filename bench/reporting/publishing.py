@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.results import styles
-from bench.results.files import StoreError, read_bytes, write_bytes
+from bench.results.files import StoreError, parse_json, read_bytes, to_json, write_bytes
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 
+#: The option of a command line that names an absolute results folder.
+_ABSOLUTE = re.compile(r" --results[ =](?:'/[^']*'|/\S*)")
 _PATCH = re.compile(r"\+([0-9a-f]{8})$")
 
 
@@ -50,7 +52,7 @@ def publish(store: Store, suites: Sequence[str], target: Path) -> list[Path]:
             fresh.mkdir()
             for name in _names(store, suite):
                 if (data := read_bytes(store.root / suite / name)) is not None:
-                    write_bytes(fresh / name, data)
+                    write_bytes(fresh / name, _portable(data) if name.startswith("plan-") else data)
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
         except OSError as error:
@@ -68,6 +70,18 @@ def _names(store: Store, suite: str) -> list[str]:
     """Return the names of the files to publish; an earlier version may have written only some of them."""
     plans = [f"plan-{scale}.json" for scale in store.scales(suite)]
     return [*(f"{name}.parquet" for name in TABLES), *plans, *(known.file for known in styles.FILES)]
+
+
+def _portable(plan: bytes) -> bytes:
+    """Return a plan whose commands do not name a results folder of the machine that computed it.
+
+    A relative folder stays. Without an absolute one, a command computes into the default folder.
+    """
+    document = parse_json(plan, "plan")
+    commands = [_ABSOLUTE.sub("", command) for command in document.get("commands", [])]
+    changed = {**document, "command": _ABSOLUTE.sub("", document["command"])}
+    changed |= {"commands": commands} if "commands" in document else {}
+    return plan if changed == document else to_json(changed, "plan").encode() + b"\n"
 
 
 def _patch(root: Path, target: Path, digest: str) -> list[Path]:
