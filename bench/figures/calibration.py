@@ -12,7 +12,7 @@ from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Chart, Look, Missing, interval
 from bench.figures.parts.configurations import short_names
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
-from bench.figures.parts.last_stage import last_rows, scored
+from bench.figures.parts.last_stage import finished, last_rows, scored
 from bench.figures.parts.panels import add_keys, add_panel, panels
 from bench.results.words import counted
 from bench.statistics.nonparametric import wilson
@@ -44,7 +44,7 @@ def bins(runs: pd.DataFrame, calibration: pd.DataFrame, predictor: str, split: s
         per seed), ``confidence`` and ``accuracy`` of the pooled examples, ``gap`` (accuracy minus
         confidence), ``low`` and ``high`` (95 % Wilson interval of the accuracy for ``per_seed`` examples).
     """
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     known = done.assign(run_id=done["run_id"].astype(str)).set_index("run_id")
     # filter by run first: the table has 120 rows per run, and only few runs are asked for
     mine = calibration[calibration["run_id"].isin(known.index)]

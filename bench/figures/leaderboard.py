@@ -91,8 +91,7 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
     """Format ``board`` for readers: rounded intervals, ranks as ``1–3``, and names of methods."""
     metrics = _metrics(board)
     ranks = [_rank(low, high) for low, high in zip(board["rank_low"], board["rank_high"], strict=True)]
-    verdicts = ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
-    table = pd.DataFrame({"rank": ranks, "verdict": verdicts})
+    table = pd.DataFrame({"rank": ranks, "verdict": _marked(board)})
     for number, metric in enumerate(metrics):
         axis = axes()[metric]
         half_widths = (
@@ -125,9 +124,8 @@ def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, tu
         The table: the ranks that a configuration may have, its verdict, the score with the half width of its
         interval, and the other columns without theirs; and decimal places and definition by column.
     """
-    verdicts = ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
     ranks = {head: board[f"rank_{end}"].astype("Int64").array for head, end in RANKS.items()}
-    table = pd.DataFrame({**ranks, "verdict": verdicts})
+    table = pd.DataFrame({**ranks, "verdict": _marked(board)})
     table["configuration"] = board["config_label"].astype(str).to_numpy()
     table["n"] = board["n"].astype(int).to_numpy()
     told: dict[str, tuple[int, str]] = {}
@@ -142,6 +140,11 @@ def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, tu
             told[HALF_WIDTH] = axis.digits, "half width of the 95 % t-interval over seeds"
     table["method"] = [look.name(str(method)) for method in board["method"]]
     return table, told
+
+
+def _marked(board: pd.DataFrame) -> list[str]:
+    """Return the verdicts with their marks."""
+    return ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
 
 
 def _shown(values: pd.Series, factor: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from bench.figures.parts.chart import Chart, Look, Missing, escaped
 from bench.figures.parts.configurations import by_method, chosen_runs, dashes_of, short_names
 from bench.figures.parts.curves import add_curves, along
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
-from bench.figures.parts.last_stage import last_rows, scored, where
+from bench.figures.parts.last_stage import finished, last_rows, scored, where
 from bench.figures.uncertainty import UNCERTAINTIES
 from bench.results.words import counted
 from bench.statistics.corruption import corruption_errors
@@ -159,7 +159,7 @@ def corruption_error(
 
 def relative_errors(runs: pd.DataFrame, metrics: pd.DataFrame, predictor: str) -> pd.DataFrame:
     """Return the finished runs with the column ``error``, their mean corruption error; NaN where unknown."""
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     rows = _shifted(done, metrics, "accuracy", predictor)
     setting = done["dataset"].astype(str) + " " + done["network"].astype(str)
     of_run = dict(zip(done["run_id"].astype(str), setting, strict=True))
@@ -213,7 +213,7 @@ def scaled_under_shift(
     """
     look = look or Look.of(runs)
     axis, scaled = SHIFTED["ece"], f"{predictor}+temperature"
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     columns = {"raw": _over_shifts(done, metrics, "ece", predictor)}
     columns["scaled"] = _over_shifts(done, metrics, "ece", scaled)
     columns["clean"] = scored(done, metrics, ["ece"], scaled, "test")["ece"]
@@ -255,7 +255,7 @@ def _over_shifts(runs: pd.DataFrame, metrics: pd.DataFrame, score: str, predicto
 
 def over_shifts(runs: pd.DataFrame, metrics: pd.DataFrame, score: str, predictor: str) -> pd.DataFrame:
     """Return the finished runs with the mean of ``score`` over shifts and severities in its column."""
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     return done.assign(**{score: _over_shifts(done, metrics, score, predictor)})
 
 

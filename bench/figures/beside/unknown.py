@@ -13,7 +13,7 @@ from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import INK, Chart, Look, Missing, escaped, interval
 from bench.figures.parts.configurations import by_method, short_names
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
-from bench.figures.parts.last_stage import scored
+from bench.figures.parts.last_stage import finished, scored
 from bench.figures.uncertainty import NO_INFORMATION, UNCERTAINTIES
 from bench.results.words import counted
 from bench.statistics.seeds import summarise
@@ -71,7 +71,7 @@ def detection_by_set(
     """
     name = f"auroc_{detector}"
     mine = metrics[metrics["metric"] == name]
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     found = {}
     for split in foreign_splits(mine):
         values = scored(runs, mine, [name], predictor, split)[name]

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.bands import FEWEST
 from bench.figures.parts.chart import Look, escaped, interval, translucent
+from bench.figures.parts.last_stage import finished
 from bench.statistics.seeds import summarise
 
 
@@ -31,7 +32,7 @@ def along(runs: pd.DataFrame, rows: pd.DataFrame, x: str, value: str) -> pd.Data
         Columns ``config_id``, ``config_label``, ``method``, ``sparsity``, ``x``, ``mean``, ``half_width`` (of
         the 95 % t-interval) and ``n`` (number of seeds), in the order of ``runs`` and ``x``.
     """
-    runs = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    runs = finished(runs)
     rows = rows.astype({"run_id": str}).drop_duplicates(["run_id", x])
     wide = rows.pivot(index="run_id", columns=x, values=value).sort_index(axis=1)
     columns = dict(enumerate(wide.columns))

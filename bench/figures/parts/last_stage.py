@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs of the table ``runs``, each once."""
+    return runs[runs["status"] == "done"].drop_duplicates("run_id")
+
+
 def last_rows(
     rows: pd.DataFrame, runs: pd.DataFrame, predictor: str, split: str | None = None, shifted: bool = False
 ) -> pd.DataFrame:
@@ -31,7 +36,7 @@ def last_rows(
     if "shift" in rows and not shifted:
         kept &= rows["shift"].isna()
     found = rows[kept]
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     stages = dict(zip(done["run_id"].astype(str), done["stage"].astype(str), strict=True))
     ended = found["run_id"].astype(str).map(stages) == found["stage"].astype(str)
     return found[ended]
@@ -56,7 +61,7 @@ def scored(
     rows = last_rows(metrics[metrics["metric"].isin(list(names))], runs, predictor, split)
     rows = rows.astype({"run_id": str, "metric": str}).drop_duplicates(["run_id", "metric"])
     wide = rows.pivot(index="run_id", columns="metric", values="value").reindex(columns=list(names))
-    done = runs[runs["status"] == "done"].drop_duplicates("run_id")
+    done = finished(runs)
     found = done.drop(columns=[name for name in names if name in done])
     # one concatenation, since adding columns one by one would fragment the frame
     values = wide.reindex(found["run_id"].astype(str)).astype("float64").set_axis(found.index)

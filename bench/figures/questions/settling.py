@@ -40,7 +40,8 @@ def settled(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         No run recorded it.
     """
     rows = history[history["metric"].astype(str) == "iou_final"]
-    known = runs.drop_duplicates("run_id").set_index(runs.drop_duplicates("run_id")["run_id"].astype(str))
+    known = runs.drop_duplicates("run_id")
+    known = known.set_index(known["run_id"].astype(str))
     rows = rows[rows["run_id"].astype(str).isin(known.index)]
     if rows.empty:
         raise Missing(
