@@ -125,6 +125,7 @@ def test_every_page_on_a_narrow_screen(visit, name):
 
 def test_a_filter_redraws_and_lives_in_the_address_and_on_other_pages(visit):
     page = visit(f"tradeoff?{suite('baselines · demo')}")
+    page.locator(".legend .traces").nth(1).wait_for()
     before = page.locator(".legend .traces").count()
     page.get_by_role("combobox", name="Methods").click()
     page.get_by_role("option", name="RigL").click()

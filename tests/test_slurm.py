@@ -274,7 +274,7 @@ def small_disk(tmp_path):
         pytest.skip("mounting needs root")
     place = tmp_path / "results"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place]).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", place]).returncode:
         pytest.skip("nothing can be mounted here")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
