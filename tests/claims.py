@@ -1,7 +1,7 @@
 """Write the tables behind the claims of docs/findings.md anew: ``python -m tests.claims``.
 
-A table of comparisons follows the command of its report, up to the mark of its end. The answers of a suite
-that was evaluated on unknown and shifted inputs stand between ``<!-- answers: SUITE SCALE -->`` and
+A table of comparisons follows the command of its report, up to the mark of its end. The answers to the
+questions of a suite stand between ``<!-- answers: SUITE SCALE -->`` and
 ``<!-- end of the answers -->``, and what averaging gains between ``<!-- gains: SUITE SCALE -->`` and
 ``<!-- end of the gains -->``.
 """
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.figures import Look, axes, posterior_gain, signed
+from bench.figures import Answer, Look, answers, axes, posterior_gain, ranked_by, signed
 from bench.figures.posterior import GAINS
-from bench.reporting.answers import answers
 from bench.reporting.claims import claims
 from bench.reporting.document import Section
 from bench.results.store import Store
+from bench.results.styles import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "findings.md"
@@ -55,21 +55,28 @@ def _table(store: Store, block: re.Match[str]) -> str:
 
 
 def _answers(store: Store, block: re.Match[str]) -> str:
-    """Return each answer: its question, a sentence a measure, and its table, folded."""
+    """Return each answer: its question, its sentences, and its table, folded."""
     suite, scale = block["suite"], block["scale"]
-    tables = store.read_tables(suite, ["runs", "metrics"])
-    runs = tables["runs"][tables["runs"]["scale"] == scale]
-    settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
-    parts = []
-    for setting in dict.fromkeys(settings):
-        here = runs[settings == setting]
-        metrics = tables["metrics"][tables["metrics"]["run_id"].isin(here["run_id"])]
-        for section in answers(setting, here, metrics, store.references(suite, scale)):
-            listed = "\n".join(f"- {words}" for words in section.words[:-1])
-            rows = Section("", section.words[-1:], section.table).markdown()
-            table = f"<details><summary>Every comparison</summary>\n\n{rows}\n</details>"
-            parts.append(f"### {section.title}\n\n{listed}\n\n{table}\n")
-    return "\n".join(parts)
+    plan = store.plan(suite, scale)
+    runs = store.read_tables(suite, ["runs"])["runs"]
+    runs = runs[runs["scale"] == scale]
+
+    def table(name: str) -> pd.DataFrame:
+        found = runs if name == "runs" else store.read_tables(suite, [name])[name]
+        return found[found["run_id"].isin(runs["run_id"])]
+
+    look = Look("light", store.read_styles(suite, METHODS))
+    found = answers(table, store.references(suite, scale), ranked_by(plan), look)
+    return "\n".join(_answer(each, str(plan["question"])) for each in found)
+
+
+def _answer(answer: Answer, question: str) -> str:
+    lines = "\n".join(f"- {sentence}" for sentence in answer.sentences)
+    text = f"### {answer.question or question}\n\n{lines}\n"
+    if answer.table is None:
+        return text
+    rows = Section("", [answer.how], answer.table).markdown()
+    return f"{text}\n<details><summary>Every comparison</summary>\n\n{rows}\n</details>\n"
 
 
 def _gains(store: Store, block: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from bench.figures import Look, answer, ranked_by, responses
+from bench.figures import Look, answers, ranked_by, responses
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
 from bench.results.words import counted
@@ -23,7 +23,7 @@ def _answered(part: Part) -> None:
     plan = data.plan(part)
     st.subheader(plain(plan.get("question") or part.name), anchor=False)
     try:
-        runs, history, layers = (data.table(part, name) for name in ("runs", "history", "layers"))
+        runs = data.table(part, "runs")
     except StoreError as error:
         st.info(plain(error), icon=":material/info:")
         return
@@ -33,8 +33,12 @@ def _answered(part: Part) -> None:
     state = f"{len(done)} of {counted(len(runs), 'run')} done, {failed} failed, {hours:.1f} hours of runs"
     st.caption(f"[{plain(part.name)}](overview?suite={quote(part.name)}) · {plain(state)}")
     look = Look(selection.look.mode, data.styles(part), data.styles(part, CRITERIA))
-    lines = answer(runs, data.references(part), ranked_by(plan), look, history, layers)
-    st.markdown("\n".join(f"- {plain(line)}" for line in lines) or "No run is finished.")
+    found = answers(lambda name: data.table(part, name), data.references(part), ranked_by(plan), look)
+    if not found:
+        st.markdown("No run is finished.")
+    for each in found:
+        heading = f"**{plain(each.question)}**\n\n" if each.question else ""
+        st.markdown(heading + "\n".join(f"- {plain(sentence)}" for sentence in each.sentences))
 
 
 st.title("Questions", anchor=False)

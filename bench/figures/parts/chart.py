@@ -183,10 +183,14 @@ class Look:
         )  # fmt: skip
 
 
+def labelled(label: str) -> dict[str, str]:
+    """Return the settings that a label names: ``{"sparsity": "0.9", "criterion": "snr"}``."""
+    return dict(_TOKEN.findall(label))
+
+
 def variant(label: str) -> str:
     """Return the parts of a label besides method and sparsity: ``criterion=snr budget=flops``."""
-    found = [f"{key}={value}" for key, value in _TOKEN.findall(label) if key != "sparsity"]
-    return " ".join(found)
+    return " ".join(f"{key}={value}" for key, value in labelled(label).items() if key != "sparsity")
 
 
 def escaped(text: object) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import starmap
 
 import pandas as pd
 
-from bench.figures.parts.chart import Look, escaped, variant
+from bench.figures.parts.chart import Look, escaped, labelled, variant
 
 #: Symbols by which papers name settings, by the last part of the key.
 SYMBOLS = {"kl_factor": "κ", "lam": "λ", "replace_every": "M", "replace_fraction": "α"}
@@ -103,6 +104,45 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
 def full_name(label: str, method: str, sparsity: float, look: Look) -> str:
     """Return a configuration's name with all parts of its label, unescaped."""
     return " · ".join([look.name(method), *_said(label, sparsity)])
+
+
+def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
+    """Name each configuration by what sets it apart from its reference, and where.
+
+    Parameters
+    ----------
+    pairs
+        Labels of a configuration and of its reference, by any key.
+    look
+        Gives the names of methods.
+
+    Returns
+    -------
+    dict
+        Names by key, unescaped: ``SSVI, M 80 against 20, at epochs 100``. What a configuration shares with
+        its reference is told where not all configurations have it.
+    """
+    split = {key: (labelled(mine), labelled(theirs)) for key, (mine, theirs) in pairs.items()}
+    common = set.intersection(*({*mine.items()} for mine, _ in split.values())) if split else set()
+    names = {}
+    for key, (mine, theirs) in split.items():
+        method, other = (label.split(" ")[0] for label in pairs[key])
+        ours, others = (
+            {name: value for name, value in one.items() if two.get(name) != value}
+            for one, two in ((mine, theirs), (theirs, mine))
+        )
+        if method == other and ours:
+            told = [
+                _word(name, value) + (f" against {others[name]}" if name in others else "")
+                for name, value in ours.items()
+            ]
+            said = ", ".join([look.name(method), *told])
+        else:
+            sides = ((method, ours), (other, others))
+            said = " against ".join(" ".join([look.name(m), *starmap(_word, s.items())]) for m, s in sides)
+        both = [_word(*item) for item in mine.items() if item in theirs.items() and item not in common]
+        names[key] = said + (f", at {', '.join(both)}" if both else "")
+    return names
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:
