@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -398,3 +399,19 @@ def test_unknown_and_shifted_inputs_are_shown_once_results_have_them(opened, cop
     titles = "\n".join(section.title for section in report.sections)
     assert "Does uncertainty tell unknown inputs from test inputs?" in titles
     assert "does averaging beat the mean network on unknown and shifted inputs?" in titles
+
+
+def test_claims_have_the_sentences_and_verdicts_of_the_findings(opened):
+    """Word for word, for the reference results."""
+    page = (ROOT / "docs" / "findings.md").read_text()
+    said = re.findall(r"^- \*\*(.*)\*\*$", page.partition("<!-- claims of the paper -->")[2], re.MULTILINE)
+    app = opened("claims")
+    shown = [
+        text.replace("\\", "")
+        for text in [*(s.value for s in app.subheader), *(m.value for m in app.markdown)]
+    ]
+    verdicts = [text.strip("*") for text in shown if text.startswith("**")]
+    statements = [text for text in shown if any(line.startswith(text) for line in said)]
+    assert [f"{s} {v[0].upper()}{v[1:]}." for s, v in zip(statements, verdicts, strict=True)] == said
+    for line in re.findall(r"^  - (.*)$", page, re.MULTILINE):
+        assert any(line in text for text in shown), line

@@ -10,7 +10,7 @@ file or of the entry point. ::
     one_at_a_time: false                               # true: runs never share the machine, for timing
     rank_by: nll                                       # metric that sorts the summary; default: as written
     scales:
-      demo:                                            # any of demo, small, paper
+      demo:                                            # any of demo, small, reduced, paper
         seeds: 0-4                                     # 0-4, 0,2,5-7, 3 or [0, 1]
         base: {dataset: digits, network: mlp, epochs: 40}
         grids:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "suites"
 GROUP = "ssvi_bench.suites"
-SCALES = ("demo", "small", "paper")
+SCALES = ("demo", "small", "reduced", "paper")
 #: How the file of chosen settings beside a suite's file ends.
 TUNED = ".tuned.yaml"
 
