@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 # without compiled files on disk, every process of tests and grids would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
-PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder --durations=30 --durations-min=5
 
 .PHONY: help demo dashboard reference findings screenshots test test-rest test-all fuzz chaos lint format bench clean
 .DEFAULT_GOAL := help
