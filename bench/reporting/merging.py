@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bench.reporting.rounding import rounded
 from bench.results import plans as planfile
 from bench.results.files import StoreError
 from bench.results.store import Store
@@ -53,7 +54,7 @@ def merged(published: Store, store: Store, suite: str) -> tuple[list[dict[str, A
         scores of a run, or finished runs of another version of torch or kind of device.
     """
     plans = _plans(published, store, suite)
-    old, new = _read(published, suite), _read(store, suite)
+    old, new = read(published, suite), read(store, suite)
     _check_alike(suite, old["runs"], new["runs"])
     renewed = _renewed(suite, old, new)
     tables = {"runs": _runs(suite, plans, old["runs"], new["runs"], renewed)}
@@ -86,8 +87,8 @@ def _plans(published: Store, store: Store, suite: str) -> list[dict[str, Any]]:
     return [plans[scale] for scale in sorted(plans)]
 
 
-def _read(store: Store, suite: str) -> Tables:
-    """Read tables as they are stored, once they are known to be of this version."""
+def read(store: Store, suite: str) -> Tables:
+    """Read tables as they are published, once they are known to be of this version: long ones rounded."""
     store.read_tables(suite)
     tables = {}
     for name, path in parquet.paths(store.root / suite).items():
@@ -96,7 +97,7 @@ def _read(store: Store, suite: str) -> Tables:
             for field in parquet.schema_of(name):
                 if field.name not in table.column_names:  # an older version did not write it
                     table = table.append_column(field, pa.nulls(len(table), field.type))
-            tables[name] = table
+            tables[name] = table if name == "runs" else rounded(table)
     return tables
 
 
@@ -240,7 +241,7 @@ def _alike(parts: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
 
 
 def write(folder: Path, tables: Tables) -> None:
-    """Write merged tables into ``folder``."""
+    """Write tables into ``folder``."""
     for name, path in parquet.paths(folder).items():
         if name in tables:
             with parquet.writer(path, tables[name].schema) as sink:

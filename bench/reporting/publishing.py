@@ -14,7 +14,7 @@ from bench.reporting import merging
 from bench.results import styles
 from bench.results.files import StoreError, parse_json, read_bytes, to_json, write_bytes, write_json
 from bench.results.store import Store
-from bench.results.tables.columns import TABLES
+from bench.results.tables import parquet
 
 #: The option of a command line that names an absolute results folder.
 _ABSOLUTE = re.compile(r" --results[ =](?:'/[^']*'|/\S*)")
@@ -22,7 +22,7 @@ _PATCH = re.compile(r"\+([0-9a-f]{8})$")
 
 
 def publish(store: Store, suites: Sequence[str], target: Path, merge: bool = False) -> list[Path]:
-    """Copy the tables of ``suites`` to the folder ``target``.
+    """Copy the tables of ``suites`` to the folder ``target``, long ones with numbers of about 7 digits.
 
     Every suite is written beside its place before any is put there, so that an error changes nothing.
 
@@ -77,6 +77,9 @@ def publish(store: Store, suites: Sequence[str], target: Path, merge: bool = Fal
 
 
 def _copy(store: Store, suite: str, folder: Path) -> None:
+    there = {name for name, path in parquet.paths(store.root / suite).items() if path.exists()}
+    tables = merging.read(store, suite)
+    merging.write(folder, {name: table for name, table in tables.items() if name in there})
     for name in _names(store, suite):
         if (data := read_bytes(store.root / suite / name)) is not None:
             write_bytes(folder / name, _portable(data) if name.startswith("plan-") else data)
@@ -108,9 +111,9 @@ def missing(published: Store, suite: str) -> dict[str, list[str]]:
 
 
 def _names(store: Store, suite: str) -> list[str]:
-    """Return the names of the files to publish; an earlier version may have written only some of them."""
+    """Return the names of the files beside the tables; an earlier version may have written only some."""
     plans = [f"plan-{scale}.json" for scale in store.scales(suite)]
-    return [*(f"{name}.parquet" for name in TABLES), *plans, *(known.file for known in styles.FILES)]
+    return [*plans, *(known.file for known in styles.FILES)]
 
 
 def _portable(plan: bytes) -> bytes:
