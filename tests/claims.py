@@ -9,6 +9,7 @@ claims between ``<!-- claims of the paper -->`` and ``<!-- end of the claims -->
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -64,14 +65,7 @@ def _table(store: Store, block: re.Match[str]) -> str:
 def _answers(store: Store, block: re.Match[str]) -> str:
     """Return each answer: its question, its sentences, and its table, folded."""
     suite, scale = block["suite"], block["scale"]
-    plan = store.plan(suite, scale)
-    runs = store.read_tables(suite, ["runs"])["runs"]
-    runs = runs[runs["scale"] == scale]
-
-    def table(name: str) -> pd.DataFrame:
-        found = runs if name == "runs" else store.read_tables(suite, [name])[name]
-        return found[found["run_id"].isin(runs["run_id"])]
-
+    plan, table = store.plan(suite, scale), partial(store.read_table, suite, scale)
     look = Look("light", store.read_styles(suite, METHODS))
     found = answers(table, store.references(suite, scale), ranked_by(plan), look)
     return "\n".join(_answer(each, str(plan["question"])) for each in found)

@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from bench import suites
 from bench.reporting import contents
 from bench.results import styles
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 from dashboard import data
+from dashboard.plain import plain
 from tests.dashboard_server import ROOT
 
 APP = str(ROOT / "dashboard" / "app.py")
@@ -83,6 +85,17 @@ def test_every_page_shows_every_suite_and_changes_no_table(opened, page, suite):
         assert now().equals(before)  # to the bit, and hundreds of times as fast as assert_frame_equal
     assert app.title and (page == "definitions" or app.selectbox(key="suite").value == suite)
     assert not app.error
+
+
+def test_questions_lists_every_suite_launched_or_not(opened):
+    text = words(opened("questions"))
+    launched = {plan["suite"] for plan in Store(REFERENCE).plans()}
+    for name, question in suites.questions().items():
+        assert plain(question) in text
+        assert (f"python -m bench.grid --suite {name}`" in text) == (name not in launched)
+    assert len(suites.questions()) > len(launched)
+    assert re.search(r"\d+ of \d+ runs done, 0 failed, \d+ minutes of runs", text.replace("\\", ""))
+    assert "after Holm's correction" in text.replace("\\", "")
 
 
 def test_a_filter_leaves_what_was_chosen_on_every_page(opened):

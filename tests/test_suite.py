@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import nn
 
-from bench import grid, run
+from bench import grid, run, suites
 from bench.cli.describe_plan import describe_plan
 from bench.data import files
 from bench.data.base import DATASETS, Dataset, Split, Splits
@@ -24,7 +24,6 @@ from bench.experiment import preflight, problem, recipes
 from bench.experiment.settings import Evaluation, Training, nest
 from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS, Network
-from bench.planning import suite_names
 from bench.planning.estimate import Estimate, estimate
 from bench.planning.expansion import Expansion, Scale
 from bench.planning.suite import load, names
@@ -729,7 +728,7 @@ def test_suites_of_other_packages(monkeypatch, tmp_path):
         Point("no_grids", {"question": "Q?", "scales": {"demo": {"seeds": 0}}}),
     ]
     monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group: points if group == suite_names.GROUP else []
+        importlib.metadata, "entry_points", lambda group: points if group == suites.GROUP else []
     )
     assert {"as_path", "as_text", "as_mapping", "criteria_ablation"} <= set(names())
     plans = [load(name).expand("demo") for name in ("as_path", "as_text", "as_mapping")]

@@ -56,8 +56,8 @@ from bench.planning.expansion import Expansion, Scale, check_networks
 from bench.planning.filters import parse_where, select
 from bench.planning.plan import Cell, Draft, Labeller, Plan, cells
 from bench.planning.search_spec import FamilySearch, Search, families, parse_search
-from bench.planning.suite_names import SCALES, entry_points, from_here, names, path_of
 from bench.results.plans import NAME, RESERVED
+from bench.suites import SCALES, entry_points, from_here, names, path_of
 from methods.core.errors import UserError, unknown
 from methods.core.options import option, parse
 from methods.core.registry import loaded, told, warn_once
