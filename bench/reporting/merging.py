@@ -27,6 +27,9 @@ from bench.results.tables.columns import TABLES, kinds
 _COMPARED = ("step_time_ratio", "peak_memory_ratio")
 _REMEDY = "publishing without --merge replaces the suite"
 
+#: Level of the compression of published tables: slow and small.
+_LEVEL = 19
+
 Tables = dict[str, pa.Table]
 
 
@@ -241,8 +244,8 @@ def _alike(parts: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
 
 
 def write(folder: Path, tables: Tables) -> None:
-    """Write tables into ``folder``."""
+    """Write tables into ``folder``, as small as can be."""
     for name, path in parquet.paths(folder).items():
         if name in tables:
-            with parquet.writer(path, tables[name].schema) as sink:
+            with parquet.writer(path, tables[name].schema, _LEVEL) as sink:
                 sink.write_table(tables[name])

@@ -1,19 +1,19 @@
-"""Round the fractions of published tables to single precision, so that files are half as large."""
+"""Round the fractions of published tables to six digits, so that files are less than half as large."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 
-#: Bits of a double's fraction that a single-precision number lacks.
-_DROPPED = 29
+#: Significant bits of a double, and how many of them stay.
+_BITS, _KEPT = 53, 20
+_DROPPED = _BITS - _KEPT
 
 
 def rounded(table: pa.Table) -> pa.Table:
-    """Return a table whose fractions have 24 significant bits, about 7 digits; all else is as it was.
+    """Return a table whose fractions have 20 significant bits, which is six digits; all else is as it was.
 
-    Whole numbers keep every digit, since they count something. So do exponents: what is too small or too
-    large for single precision is rounded like other numbers.
+    Whole numbers keep every digit, since they count something.
     """
     for place, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
