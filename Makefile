@@ -53,6 +53,10 @@ reference: $(STAMP)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=fashion_mnist,sparsity=0|0.8|0.9|0.95|0.98,method=dense_vi|static_vi|ssvi" --results $(WORK)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=cifar10,sparsity=0|0.9|0.98,method=dense_vi|static_vi|ssvi" --seeds 0-1 --results $(WORK)
 	$(PYTHON) -m bench.grid --suite posterior --seeds 0-9 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite ood --results $(WORK)
+	$(PYTHON) -m bench.grid --suite ood --where "sparsity=0|0.95" --seeds 0-9 --results $(WORK)
+	for suite in subspace_evolution hyperparameters kl_schedule initialisation architectures high_dimensional; do \
+	    $(PYTHON) -m bench.grid --suite $$suite --results $(WORK) || exit; done
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
 
 # the tables of docs/findings.md, from the reference results
