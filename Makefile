@@ -59,7 +59,7 @@ reference: $(STAMP)
 	    $(PYTHON) -m bench.grid --suite $$suite --results $(WORK) || exit; done
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
 
-# the tables of docs/findings.md, from the reference results
+# the sentences and tables of docs/findings.md, from the reference results
 findings: $(STAMP)
 	$(PYTHON) -m tests.claims
 

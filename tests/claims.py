@@ -2,8 +2,8 @@
 
 A table of comparisons follows the command of its report, up to the mark of its end. The answers to the
 questions of a suite stand between ``<!-- answers: SUITE SCALE -->`` and ``<!-- end of the answers -->``, what
-averaging gains between ``<!-- gains: SUITE SCALE -->`` and ``<!-- end of the gains -->``, and the paper's
-claims between ``<!-- claims of the paper -->`` and ``<!-- end of the claims -->``.
+averaging gains between ``<!-- gains: SUITE SCALE -->`` and ``<!-- end of the gains -->``, and each part of
+``bench.reporting.findings`` between ``<!-- part: NAME -->`` and ``<!-- end of the part -->``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from bench.figures import Answer, Look, answers, axes, posterior_gain, ranked_by, signed
-from bench.figures.paper.claims import examine, reported, settings
-from bench.figures.paper.setting import Setting
 from bench.figures.posterior import GAINS
 from bench.reporting.claims import claims
 from bench.reporting.document import Section
+from bench.reporting.findings import findings
 from bench.results.store import Store
 from bench.results.styles import METHODS
 
@@ -38,8 +37,8 @@ _GAINS = re.compile(
     r"(?P<head><!-- gains: (?P<suite>\w+) (?P<scale>\w+) -->\n).*?(?P<end><!-- end of the gains -->)",
     re.DOTALL,
 )
-_CLAIMS = re.compile(
-    r"(?P<head><!-- claims of the paper -->\n).*?(?P<end><!-- end of the claims -->)", re.DOTALL
+_PART = re.compile(
+    r"(?P<head><!-- part: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end of the part -->)", re.DOTALL
 )
 _BLOCK = re.compile(f"(?P<head>{_COMMAND}).*?(?P<end><!-- end of the table -->)", re.DOTALL)
 
@@ -48,8 +47,18 @@ def written(text: str, store: Store = REFERENCE) -> str:
     """Return ``text`` with the tables and answers that it names, from the results in ``store``."""
     text = _BLOCK.sub(lambda block: f"{block['head']}\n{_table(store, block)}\n{block['end']}", text)
     text = _ANSWERS.sub(lambda block: f"{block['head']}\n{_answers(store, block)}\n{block['end']}", text)
-    text = _CLAIMS.sub(lambda block: f"{block['head']}\n{_reported(store)}\n{block['end']}", text)
-    return _GAINS.sub(lambda block: f"{block['head']}\n{_gains(store, block)}\n{block['end']}", text)
+    text = _GAINS.sub(lambda block: f"{block['head']}\n{_gains(store, block)}\n{block['end']}", text)
+    if _PART.search(text) is None:
+        return text
+    parts = findings(store, REPORTED)
+    return _PART.sub(lambda block: f"{block['head']}\n{parts[block['name']]}\n{block['end']}", text)
+
+
+def unwritten(text: str) -> str:
+    """Return ``text`` without what ``written`` writes."""
+    for block in (_BLOCK, _ANSWERS, _GAINS, _PART):
+        text = block.sub("", text)
+    return text
 
 
 def _table(store: Store, block: re.Match[str]) -> str:
@@ -99,24 +108,6 @@ def _gains(store: Store, block: re.Match[str]) -> str:
     order = posterior_gain(runs, GAINS[0]).data["config_label"]
     table = pd.DataFrame(columns).loc[list(order)].rename_axis("configuration").reset_index()
     return Section("", words, table).markdown()
-
-
-def _reported(store: Store) -> str:
-    """Return each claim of the paper with its verdict, and every setting in which it was tested, folded."""
-    found: list[Setting] = []
-    for suite in store.suites():
-        runs = store.read_tables(suite, ["runs"])["runs"]
-        for scale in store.scales(suite):
-            found += settings(suite, scale, runs[runs["scale"] == scale], store.references(suite, scale))
-    parts = []
-    for each in examine(reported(REPORTED), found):
-        listed = "\n".join(f"  - {line}" for line in each.sentences)
-        parts.append(f"- **{each.said}**\n{listed}\n")
-        if len(each.outcomes) > 1:
-            rows = Section("", table=each.table()).markdown().rstrip()
-            indented = "\n".join(f"  {line}" for line in rows.splitlines())
-            parts.append(f"  <details><summary>Every setting</summary>\n\n{indented}\n\n  </details>\n")
-    return "\n".join(parts)
 
 
 if __name__ == "__main__":

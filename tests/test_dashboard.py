@@ -417,7 +417,9 @@ def test_unknown_and_shifted_inputs_are_shown_once_results_have_them(opened, cop
 def test_claims_have_the_sentences_and_verdicts_of_the_findings(opened):
     """Word for word, for the reference results."""
     page = (ROOT / "docs" / "findings.md").read_text()
-    said = re.findall(r"^- \*\*(.*)\*\*$", page.partition("<!-- claims of the paper -->")[2], re.MULTILINE)
+    said = re.findall(
+        r"^- \*\*(.*)\*\*$", page.partition("<!-- part: claims of the paper -->")[2], re.MULTILINE
+    )
     app = opened("claims")
     shown = [
         text.replace("\\", "")

@@ -43,7 +43,7 @@ with show.forgiving():
         st.subheader(plain(each.claim.statement), anchor=False)
         st.markdown(f"**{plain(each.verdict)}**")
         st.markdown("\n".join(f"- {restrained(line)}" for line in each.sentences))
-        table = each.table()
+        table = each.table().replace("`", "", regex=True)  # code is marked in text alone
         if len(table):
             with st.expander(f"{counted(len(table), 'setting')}, the nearest first", key=f"claim-{number}"):
                 st.dataframe(

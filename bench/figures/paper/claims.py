@@ -132,7 +132,12 @@ def examine(claims: Iterable[Claim], found: Iterable[Setting]) -> list[Examined]
     return examined
 
 
-def _distance(setting: Setting, outcome: Outcome) -> tuple[bool, int, int]:
+def by_nearness(setting: Setting) -> tuple[int, int]:
+    """Return a key that sorts settings, the nearest to the paper's first."""
     scale = _SCALES.index(setting.scale) if setting.scale in _SCALES else len(_SCALES)
     dataset = _DATASETS.index(setting.dataset) if setting.dataset in _DATASETS else len(_DATASETS)
-    return outcome.n < _FEW, scale, dataset
+    return scale, dataset
+
+
+def _distance(setting: Setting, outcome: Outcome) -> tuple[bool, int, int]:
+    return outcome.n < _FEW, *by_nearness(setting)

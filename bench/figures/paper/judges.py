@@ -89,7 +89,7 @@ def rivals(setting: Setting) -> Outcome | None:
 
 def dense(setting: Setting) -> Outcome | None:
     """Judge whether any configuration of SSVI is ahead of dense VI in accuracy and NLL."""
-    return _ahead(setting, _of_dense(setting), every=False, flip=False)
+    return _ahead(setting, of_dense(setting), every=False, flip=False)
 
 
 def criteria(setting: Setting) -> Outcome | None:
@@ -160,7 +160,7 @@ JUDGES: dict[str, tuple[Callable[[Setting], Outcome | None], tuple[str, ...]]] =
 }
 
 
-def _of_dense(setting: Setting) -> dict[str, str]:
+def of_dense(setting: Setting) -> dict[str, str]:
     """Return dense VI by each configuration of SSVI that is compared with it."""
     method = setting.configurations["method"].astype(str)
     return {
@@ -172,7 +172,7 @@ def _of_dense(setting: Setting) -> dict[str, str]:
 
 def _losses(setting: Setting) -> list[dict[Any, Any]]:
     """Return the accuracy of each configuration of SSVI less that of dense VI."""
-    found = paired(setting.runs, "accuracy", _of_dense(setting))
+    found = paired(setting.runs, "accuracy", of_dense(setting))
     return found.assign(config_id=found["config_id"].astype(str)).to_dict("records")
 
 

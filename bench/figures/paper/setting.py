@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 HOLDS, FAILS, UNDECIDED = "holds here", "fails here", "undecided here"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """Hold the results of a suite at one scale, on one data set and network.
 
@@ -32,12 +33,23 @@ class Setting:
     references: Mapping[str, str]
 
     def __str__(self) -> str:
-        return f"{self.suite}, scale {self.scale}, {self.dataset} and {self.network}"
+        return f"`{self.suite}`, scale {self.scale}, {self.dataset} and {self.network}"
 
-    @property
+    @cached_property
     def configurations(self) -> pd.DataFrame:
         """Return one run of each configuration, by ``config_id``."""
         return self.runs.astype({"config_id": str}).drop_duplicates("config_id").set_index("config_id")
+
+    def named(self, config_id: object) -> str:
+        """Name a configuration by its method, and by what else differs in this setting."""
+        known = self.configurations
+        own = known.loc[str(config_id)]
+        words = [f"`{own['method']}`"]
+        if own["sparsity"] > 0:
+            words.append(f"sparsity {own['sparsity']:g}")
+        several = [key for key in ("criterion", "recipe", "budget") if known[key].nunique() > 1]
+        words += [f"{key} {own[key]}" for key in several if isinstance(own[key], str)]
+        return " ".join([words[0], *([f"({', '.join(words[1:])})"] if words[1:] else [])])
 
     def mean(self, column: str) -> pd.Series[float]:
         """Return the mean of a column by ``config_id``."""
