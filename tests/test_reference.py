@@ -17,6 +17,12 @@ from tests import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "reference"
+#: Suites whose comparisons need the most seeds, and those that ask one open question each.
+HEADLINE = ("baselines", "criteria_ablation", "ood", "posterior", "sparsity_sweep")
+QUESTIONS = (
+    *("architectures", "high_dimensional", "hyperparameters", "initialisation", "kl_schedule"),
+    "subspace_evolution",
+)
 #: Of what every page may give figures: shown as in the dashboard.
 SCORES = ("accuracy", "nll", "brier", "ece")
 #: Of these, each configuration's own mean.
@@ -31,7 +37,7 @@ def store():
 def test_every_table_is_one_that_this_version_reads(store):
     """Fails when a column is added or changes: ``make reference`` computes and publishes them again."""
     assert store.published
-    assert store.suites() == ["baselines", "criteria_ablation", "posterior", "sparsity_sweep"]
+    assert store.suites() == sorted(HEADLINE + QUESTIONS)
     for suite in store.suites():
         runs = store.read_tables(suite)["runs"]
         assert (runs["status"] == "done").all() and len(runs) > 60
@@ -40,8 +46,11 @@ def test_every_table_is_one_that_this_version_reads(store):
         assert {plan["scale"] for plan in store.plans(suite)} == set(runs["scale"])
 
 
-def test_headline_cells_have_ten_seeds(store):
-    for suite in store.suites():
+def test_headline_cells_have_ten_seeds_and_questions_their_own(store):
+    for suite in QUESTIONS:
+        seeds = store.read_tables(suite, ["runs"])["runs"].groupby("config_label")["seed"].nunique()
+        assert seeds.min() == seeds.max() == (3 if suite == "high_dimensional" else 5)
+    for suite in HEADLINE:
         runs = store.read_tables(suite, ["runs"])["runs"]
         seeds = runs[runs["scale"] == "demo"].groupby("config_label")["seed"].nunique()
         assert seeds.min() >= 3 and (seeds == 10).sum() >= 12
