@@ -162,6 +162,23 @@ def test_reset_withdraws_all_filters(opened):
     assert app.multiselect(key="method").value == app.multiselect(key="sparsity").value == []
 
 
+@pytest.mark.parametrize(
+    ("page", "key"), [("leaderboard", "leaderboard"), ("tradeoff", "tradeoff"), ("tradeoff", "small")]
+)
+def test_figures_and_tables_have_a_link_and_a_command_for_papers(opened, page, key):
+    app = opened(page, suite="baselines · demo", method="SSVI", sparsity="0.95", budget="flops")
+    app.session_state[f"{key}-paper"] = True
+    app.run()
+    assert not app.exception
+    link, command = (code.value for code in app.code[:2])
+    for part in ("suite=baselines+%C2%B7+demo", "score=NLL", "method=SSVI", "sparsity=0.95", "budget=flops"):
+        assert part in link
+    assert command == (
+        "python -m bench.grid --suite baselines --scale demo --where "
+        "method=ssvi,sparsity=0.95,budget=flops --seeds 0-4"
+    )
+
+
 def test_criteria_have_the_looks_and_words_that_the_folder_gives_them(opened, copy):
     path = copy / "criteria_ablation" / "criteria.json"
     known = json.loads(path.read_text())

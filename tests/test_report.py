@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +18,7 @@ from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 from bench.results.tables.parquet import write_runs
 from tests.dashboard_server import ROOT
+from tests.latex import compile_fitting
 
 REFERENCE = ROOT / "results" / "reference"
 SUITE, SCALE = "baselines", "demo"
@@ -128,26 +127,11 @@ def test_tables_that_are_missing_are_said_with_what_makes_them(tmp_path, capsys)
     assert code == 2 and "no such file" in err
 
 
-def pdflatex():
-    """The program; where it is missing, CI installs it and others skip the test."""
-    if (found := shutil.which("pdflatex")) is None:
-        if "CI" not in os.environ:
-            pytest.skip("no pdflatex here; tests/install_latex.sh installs it")
-        subprocess.run([ROOT / "tests" / "install_latex.sh"], check=True)
-        found = shutil.which("pdflatex")
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", ["baselines", "criteria_ablation", "sparsity_sweep"])
 def test_the_tables_compile_and_fit_the_text(suite, tmp_path):
     made = contents.make(Store(REFERENCE), suite, SCALE, ["nll", "brier"])
-    head = r"\documentclass{article}\usepackage{booktabs,tabularx}\begin{document}"
-    (tmp_path / "report.tex").write_text(f"{head}\n{made.latex()}\n\\end{{document}}\n")
-    subprocess.run([pdflatex(), "-interaction=batchmode", "report.tex"], cwd=tmp_path, check=True)
-    log = (tmp_path / "report.log").read_text(errors="replace")
-    too_wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
-    assert max(too_wide, default=0) < 2 and "Float too large" not in log
+    compile_fitting(made.latex(), "booktabs,tabularx", tmp_path)
 
 
 def test_each_score_that_is_asked_for_has_a_ranking(tmp_path, capsys):

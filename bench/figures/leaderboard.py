@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, Missing, interval
+from bench.figures.parts.latex import ROWS_OF_A_PAGE, escape, label
 from bench.figures.parts.verdicts import within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import MOST_COMPARED, ranking, summarise
@@ -32,14 +33,9 @@ _SHORT = {
     "train_flops_ratio": "FLOPs",
 }
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
-_ROWS_OF_A_PAGE = 18
 _LATEX_MARKS = {"equivalent": r"$^\dagger$", "undecided": r"$^\ddagger$"}
 _LATEX_WORDS = {"equivalent": "equivalent to the best", "undecided": "undecided whether worse than the best"}
 _LATEX_INTERVAL = r"Mean over $n$ seeds $\pm$ half width of the 95\,\% t-interval; the best mean is bold"
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
 
 
 def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
@@ -162,9 +158,8 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
         board = board.drop(columns=[f"{_GAIN}_mean", f"{_GAIN}_half_width"], errors="ignore")
     rows, marks = _latex_rows(board), set(board["verdict"].dropna())
     told = [rf"{mark} {_LATEX_WORDS[name]}" for name, mark in _LATEX_MARKS.items() if name in marks]
-    label = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
-    first = rf"{escape(caption)}. {'; '.join([_LATEX_INTERVAL, *told])}.\label{{tab:{label}}}"
-    parts = [rows[start : start + _ROWS_OF_A_PAGE] for start in range(0, len(rows), _ROWS_OF_A_PAGE)]
+    first = f"{escape(caption)}. {'; '.join([_LATEX_INTERVAL, *told])}.{label('tab', caption)}"
+    parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
     return "\n".join(
         _latex_table(_metrics(board), part, f"{escape(caption)} (continued)." if number else first)
         for number, part in enumerate(parts)
@@ -199,8 +194,8 @@ def _latex_head(metric: str) -> str:
 def _latex_rows(board: pd.DataFrame) -> list[str]:
     metrics, lines = _metrics(board), []
     for number, row in enumerate(board.to_dict("records")):
-        label = _breakable(escape(str(row["config_label"])))
-        cells = [f"{label}{_LATEX_MARKS.get(row['verdict'], '')}", str(int(row["n"]))]
+        named = _breakable(escape(str(row["config_label"])))
+        cells = [f"{named}{_LATEX_MARKS.get(row['verdict'], '')}", str(int(row["n"]))]
         for metric in metrics:
             axis = axes()[metric]
             half_width = row[f"{metric}_half_width"] if metric in _WITH_INTERVAL else float("nan")
@@ -251,8 +246,3 @@ def _rank(low: object, high: object) -> str:
 def _metrics(board: pd.DataFrame) -> list[str]:
     """Return the columns of which ``board`` has means, starting with the score that decides the ranking."""
     return [name.removesuffix("_mean") for name in map(str, board.columns) if name.endswith("_mean")]
-
-
-def escape(text: str) -> str:
-    """Escape ``text`` so that LaTeX prints it literally."""
-    return "".join(_SPECIAL.get(character, character) for character in text)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from bench.figures import MOST_COMPARED, SCORES, axes, grouped, latex, leaderboard, numbers
 from bench.statistics.splits import scope
-from dashboard import show
+from dashboard import for_paper, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
@@ -53,15 +53,8 @@ with show.forgiving():
             f"{grouped(board, score)} Pairs are those that the filters leave. ± is the half width of the "
             f"95 % t-interval over seeds. {scope(selection.runs)}"
         )
-    buttons = st.columns([1, 1, 4])
-    with buttons[0]:
-        show.download("leaderboard", board)
-    with buttons[1]:
-        caption = f"Configurations by {axis.name}: {selection.words}"
-        st.download_button(
-            "LaTeX", lambda: latex(board, selection.look, caption), file_name="ssvi-bench-leaderboard.tex",
-            mime="text/plain", key="leaderboard-tex", on_click="ignore", icon=":material/download:",
-        )  # fmt: skip
+    caption = f"Configurations by {axis.name}: {selection.words}"
+    for_paper.table("leaderboard", board, lambda: latex(board, selection.look, caption), selection)
     rows = event["selection"]["rows"]
     if not rows:
         st.caption("Choose a row to see the runs behind it.")

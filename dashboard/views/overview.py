@@ -59,7 +59,7 @@ if references:
         rows = {mine for mine in compared if references[mine] == reference}
         drawn = show.chart(
             f"forest-{number}" if number else "forest",
-            partial(forest, selection.everything, references, selection.score, selection.look, rows),
+            partial(forest, selection.everything, references, selection.score, only=rows),
             selection.words,
         )
         if drawn is not None and len(drawn.data) > MOST_ROWS:
@@ -72,9 +72,7 @@ else:
     st.info("This suite names no reference, so there are no paired differences to show.")
 
 everything = data.table(selection.part, "runs")
-show.chart(
-    "coverage", lambda: coverage(everything, selection.look), f"{selection.part.name}, without filters"
-)
+show.chart("coverage", lambda look: coverage(everything, look), f"{selection.part.name}, without filters")
 missing = everything[everything["status"] != "done"]
 if len(missing):
     failed = int((missing["status"] == "failed").sum())

@@ -48,4 +48,4 @@ for part in parts:
     _answered(part)
 st.divider()
 st.subheader(plain(f"What does {selection.part.name} vary?"), anchor=False)
-show.chart("responses", lambda: responses(selection.runs, selection.score, selection.look), selection.words)
+show.chart("responses", lambda look: responses(selection.runs, selection.score, look), selection.words)

@@ -190,12 +190,12 @@ with show.forgiving():
             )
         if shown is opened:
             note = ", ".join(opened["run_id"].astype(str))
-            show.chart("curves", lambda: run_curves(rows, opened, what, selection.look), note)
+            show.chart("curves", lambda look: run_curves(rows, opened, what, look), note)
         else:
             with right:
                 single = st.toggle("Single seeds", key="runs_single", bind="query-params")
             show.chart(
                 "curves",
-                lambda: seed_curves(rows, shown, what, selection.look, single),
+                lambda look: seed_curves(rows, shown, what, look, single),
                 selection.words,
             )

@@ -56,7 +56,7 @@ with show.forgiving():
     show.download("significance", found)
 
 everything = data.table(selection.part, "runs")
-show.chart("ranks", lambda: ranks(everything, score, selection.look), f"{selection.part.name}, all test sets")
+show.chart("ranks", lambda look: ranks(everything, score, look), f"{selection.part.name}, all test sets")
 st.subheader(f"How large is {axis.name} in the middle of all runs?", anchor=False)
 with show.forgiving():
     st.dataframe(middle(everything, score), hide_index=True)

@@ -59,15 +59,15 @@ with show.forgiving():
     if chosen:
         show.chart(
             "subspace",
-            lambda: subspace(rows, runs, move, selection.look, one, everything, singles),
+            lambda look: subspace(rows, runs, move, look, one, everything, singles),
             f"{where} · {layer}",
         )
         st.markdown(MOVES_EXPLAINED[move] + (f" {NO_FINAL}" if move.startswith("iou") else ""))
         st.divider()
         history = data.table(selection.part, "history")
-        if show.chart("settling", lambda: settling(history, runs, selection.look), where) is not None:
+        if show.chart("settling", lambda look: settling(history, runs, look), where) is not None:
             drawn = show.chart(
-                "settled-score", lambda: worth(history, recorded, selection.score, selection.look), where
+                "settled-score", lambda look: worth(history, recorded, selection.score, look), where
             )
             if drawn is not None:
                 st.markdown(plain(drawn.alt))
@@ -75,7 +75,7 @@ with show.forgiving():
         label = st.selectbox("Layers of", chosen, key="subspace_of", bind="query-params")
         its = runs[runs["config_label"] == label]
         own = rows[rows["run_id"].isin(its["run_id"])]
-        show.chart("layer-map", lambda: layer_map(own, move, selection.look), f"{where} · {label}")
+        show.chart("layer-map", lambda look: layer_map(own, move, look), f"{where} · {label}")
         names = list(dict.fromkeys(own["layer"].astype(str)))
         name = (
             one
@@ -85,9 +85,7 @@ with show.forgiving():
         criterion = its["criterion"].iloc[0]
         show.chart(
             "weight-scores",
-            lambda: weight_scores(
-                own, name, selection.look, criterion if isinstance(criterion, str) else None
-            ),
+            lambda look: weight_scores(own, name, look, criterion if isinstance(criterion, str) else None),
             f"{where} · {label} · {name}",
         )
         st.markdown(
