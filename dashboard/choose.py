@@ -19,7 +19,11 @@ MOST_OPTIONS = 300
 def configurations(selection: Selection, key: str) -> list[str]:
     """Return the ``config_id`` of up to ``MOST_CHOSEN`` chosen configurations; by default one a method."""
     done = selection.done.drop_duplicates("config_id").sort_values("config_label")
-    labels = dict(zip(done["config_id"].astype(str), done["config_label"].astype(str), strict=True))
+    labels = dict(
+        zip(
+            done["config_id"].astype(str), done["config_label"].map(selection.look.configuration), strict=True
+        )
+    )
     chosen = st.multiselect(
         "Configurations", list(labels)[:MOST_OPTIONS], format_func=labels.__getitem__, key=key,
         max_selections=MOST_CHOSEN, bind="query-params",

@@ -57,9 +57,16 @@ def chart(key: str, make: Callable[[Look], Chart], subtitle: str) -> Chart | Non
     with st.expander("Data, and how it was computed", key=f"{key}-more", on_change="rerun") as opened:
         if opened.open:
             st.markdown(restrained(found.how))
-            st.dataframe(found.data, hide_index=True, key=f"{key}-data")
+            st.dataframe(_named(found.data, selection.look), hide_index=True, key=f"{key}-data")
             download(key, found.data)
     return found
+
+
+def _named(frame: pd.DataFrame, look: Look) -> pd.DataFrame:
+    """Replace the labels of configurations, which are for commands, by their names in words."""
+    heads = {"config_label": "configuration", "reference_label": "reference"}
+    names = {label: frame[label].map(look.configuration) for label in heads if label in frame}
+    return frame.assign(**names).rename(columns=heads)
 
 
 def height(rows: int, most: int = 25) -> int:

@@ -19,6 +19,7 @@ from bench.reporting.answers import answers
 from bench.reporting.claims import claims
 from bench.reporting.document import Section
 from bench.results.store import Store
+from bench.results.styles import CRITERIA
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "findings.md"
@@ -50,7 +51,7 @@ def _table(store: Store, block: re.Match[str]) -> str:
     runs, pairs = tables["runs"], tables["criteria_pairs"]
     references = store.references(suite, scale)
     return claims(
-        "", runs[runs["scale"] == scale], references, block["score"], Look.of(runs), pairs
+        "", runs[runs["scale"] == scale], references, block["score"], _look(store, suite), pairs
     ).markdown()
 
 
@@ -64,7 +65,9 @@ def _answers(store: Store, block: re.Match[str]) -> str:
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
         metrics = tables["metrics"][tables["metrics"]["run_id"].isin(here["run_id"])]
-        for section in answers(setting, here, metrics, store.references(suite, scale)):
+        for section in answers(
+            setting, here, metrics, store.references(suite, scale), look=_look(store, suite)
+        ):
             listed = "\n".join(f"- {words}" for words in section.words[:-1])
             rows = Section("", section.words[-1:], section.table).markdown()
             table = f"<details><summary>Every comparison</summary>\n\n{rows}\n</details>"
@@ -72,13 +75,17 @@ def _answers(store: Store, block: re.Match[str]) -> str:
     return "\n".join(parts)
 
 
+def _look(store: Store, suite: str) -> Look:
+    return Look("light", store.read_styles(suite), store.read_styles(suite, CRITERIA))
+
+
 def _gains(store: Store, block: re.Match[str]) -> str:
     """Return what averaging gains in each configuration, in NLL and ECE, largest gain in NLL first."""
     runs = store.read_tables(block["suite"], ["runs"])["runs"]
     runs = runs[runs["scale"] == block["scale"]]
-    words, columns = [], {}
+    words, columns, look = [], {}, _look(store, block["suite"])
     for gain in GAINS:
-        chart, axis = posterior_gain(runs, gain), axes()[gain]
+        chart, axis = posterior_gain(runs, gain, look), axes()[gain]
         words.append(f"{axis.name[0].upper()}{axis.name[1:]}: {chart.alt[0].lower()}{chart.alt[1:]}")
         rows = chart.data.set_index("config_label")
         columns["n"] = rows[f"{gain}_n"]
@@ -88,8 +95,9 @@ def _gains(store: Store, block: re.Match[str]) -> str:
                 for label, row in rows.iterrows()
             }
         )
-    order = posterior_gain(runs, GAINS[0]).data["config_label"]
+    order = posterior_gain(runs, GAINS[0], look).data["config_label"]
     table = pd.DataFrame(columns).loc[list(order)].rename_axis("configuration").reset_index()
+    table["configuration"] = table["configuration"].map(look.configuration)
     return Section("", words, table).markdown()
 
 

@@ -59,20 +59,20 @@ def test_sparsity_costs_what_a_configuration_loses_to_itself_dense(table, rows):
     # the second reference is of sparse configurations, and says nothing about sparsity
     cost = answers("digits · mlp", table, rows, {SSVI: DENSE, RIGL: SSVI})[COST]
     assert cost.title == "digits · mlp: what does sparsity cost on unknown and shifted inputs?"
-    assert set(cost.table["configuration"]) == {"ssvi sparsity=0.9"}
+    assert set(cost.table["configuration"]) == {"ssvi · 90 %"}
     row = found(cost, "AUROC of predictive entropy", "ssvi")
     assert row["difference"] == "-10.00 ± 0.00 points" and row["n"] == 3
-    assert row["verdict"].startswith("differs") and row["compared with"] == "dense_vi sparsity=0"
+    assert row["verdict"].startswith("differs") and row["compared with"] == "dense_vi"
     assert found(cost, "accuracy under shift", "ssvi")["difference"] == "+0.00 ± 0.00 points"
     assert "of 1 comparison, 1 differs, 0 are equivalent and 0 are undecided" in cost.words[0]
-    assert "-10.00 ± 0.00 points (ssvi sparsity=0.9)" in cost.words[0]
+    assert "-10.00 ± 0.00 points (ssvi · 90 %)" in cost.words[0]
 
 
 def test_averaging_is_compared_within_runs_and_only_where_it_changes_predictions(table, rows):
     averaging = answers("", table, rows, {SSVI: DENSE})[AVERAGING]
-    assert set(averaging.table["configuration"]) == {"ssvi sparsity=0.9"}
+    assert set(averaging.table["configuration"]) == {"ssvi · 90 %"}
     row = found(averaging, "AUROC", "ssvi")
-    assert row["compared with"] == "ssvi sparsity=0.9 mean network"
+    assert row["compared with"] == "ssvi mean network · 90 %"
     assert row["difference"].startswith("+1.00 ±") and row["n"] == 3
     # of three runs, one has no difference of accuracy: (0 - 5 - 5) / 3
     row = found(averaging, "accuracy under shift", "ssvi")
@@ -81,7 +81,7 @@ def test_averaging_is_compared_within_runs_and_only_where_it_changes_predictions
 
 def test_rivals_of_ssvi_are_those_of_its_sparsity_under_the_budget_of_flops(table, rows):
     ahead = answers("", table, rows, {SSVI: DENSE})[AHEAD]
-    assert set(ahead.table["configuration"]) == {"rigl sparsity=0.9", "ensemble sparsity=0.9"}
+    assert set(ahead.table["configuration"]) == {"rigl · 90 %", "ensemble · 90 %"}
     assert found(ahead, "AUROC", "rigl")["difference"].startswith("-11.00 ±")
     assert found(ahead, "AUROC", "ensemble")["difference"].startswith("+14.00 ±")
     # the worst comes first, also where lower is better
@@ -104,11 +104,14 @@ def test_findings_get_sentences_and_folded_tables_between_their_marks(table, row
             assert (suite, scale) == ("ood", "demo")
             return {SSVI: DENSE}
 
+        def read_styles(self, suite, of=None):
+            return {"ssvi": {"label": "SSVI"}}
+
     text = "before\n<!-- answers: ood demo -->\nold\n<!-- end of the answers -->\nafter\n"
     new = written(text, Results())
     assert new.startswith("before\n<!-- answers: ood demo -->\n\n### digits · mlp: what does sparsity cost")
     assert "old" not in new and new.endswith("<!-- end of the answers -->\nafter\n")
     assert "- AUROC of predictive entropy, mean of sets (%) ↑ better: of 1 comparison, 1 differs" in new
     assert new.count("<details><summary>Every comparison</summary>") == 3 == new.count("</details>")
-    assert "| ssvi sparsity=0.9 | dense_vi sparsity=0 | -10.00 ± 0.00 points | 3 | differs" in new
+    assert "| SSVI · 90 % | dense_vi | -10.00 ± 0.00 points | 3 | differs" in new
     assert written(new, Results()) == new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,11 @@ def test_every_page_shows_every_suite_and_changes_no_table(opened, page, suite):
         assert now().equals(before)  # to the bit, and hundreds of times as fast as assert_frame_equal
     assert app.title and (page == "definitions" or app.selectbox(key="suite").value == suite)
     assert not app.error
+    # people read names, commands take labels
+    drawn = "".join(chart.proto.spec for chart in app.get("plotly_chart"))
+    cells = " ".join(str(table.value.to_dict()) for table in app.dataframe)
+    options = " ".join(str(box.options) for box in (*app.selectbox, *app.multiselect))
+    assert not re.search(r"(sparsity|budget|criterion|recipe)=\w", f"{words(app)}{drawn}{cells}{options}")
 
 
 def test_a_filter_leaves_what_was_chosen_on_every_page(opened):
@@ -99,7 +105,7 @@ def test_an_address_opens_the_view_that_it_names(opened):
     app = opened("leaderboard", suite="sparsity_sweep · demo", method="SSVI", sparsity="0.95", score="NLL")
     assert app.selectbox(key="suite").value == "sparsity_sweep · demo"
     table = app.dataframe[0].value
-    assert len(table) == 1 and table["configuration"].iloc[0].startswith("ssvi sparsity=0.95")
+    assert len(table) == 1 and table["configuration"].iloc[0] == "SSVI · 95 %"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -137,7 +137,8 @@ def test_an_answer_counts_verdicts_and_tells_the_clearest_difference():
         "Of 2 comparisons of NLL with the reference, 1 differs, 1 is equivalent and 0 are undecided, after "
         "Holm's correction (n = 5 pairs; equivalent within ± 0.01 nats)."
     )
-    assert clearest.startswith("ssvi, M 80 against 20: +0.501 ± 0.002 nats (n = 5 pairs), differs (p = ")
+    start = "SSVI · 90 % · M 80 against M 20: +0.501 ± 0.002 nats (n = 5 pairs), differs (p = "
+    assert clearest.startswith(start)
     assert answer(table.assign(status="failed"), references, "nll", LOOK) == []
 
 

@@ -98,7 +98,7 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
             for mean, half in zip(board[f"{metric}_mean"], half_widths, strict=True)
         ]
         if number == 0:  # the ranking's score comes first, so that narrow screens show it
-            table["configuration"] = board["config_label"].astype(str).to_numpy()
+            table["configuration"] = [look.configuration(label) for label in board["config_label"]]
             table["n"] = board["n"].astype(int).to_numpy()
     table["method"] = [look.name(str(method)) for method in board["method"]]
     return table
@@ -122,7 +122,7 @@ def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, tu
     """
     ranks = {head: board[f"rank_{end}"].astype("Int64").array for head, end in RANKS.items()}
     table = pd.DataFrame({**ranks, "verdict": _marked(board)})
-    table["configuration"] = board["config_label"].astype(str).to_numpy()
+    table["configuration"] = [look.configuration(label) for label in board["config_label"]]
     table["n"] = board["n"].astype(int).to_numpy()
     told: dict[str, tuple[int, str]] = {}
     for number, metric in enumerate(_metrics(board)):
@@ -156,7 +156,7 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
     # a page has room for the other columns; a board that is ranked by the gain shows it first
     if _metrics(board)[0] != _GAIN:
         board = board.drop(columns=[f"{_GAIN}_mean", f"{_GAIN}_half_width"], errors="ignore")
-    rows, marks = _latex_rows(board), set(board["verdict"].dropna())
+    rows, marks = _latex_rows(board, look), set(board["verdict"].dropna())
     told = [rf"{mark} {_LATEX_WORDS[name]}" for name, mark in _LATEX_MARKS.items() if name in marks]
     first = f"{escape(caption)}. {'; '.join([_LATEX_INTERVAL, *told])}.{label('tab', caption)}"
     parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
@@ -191,10 +191,10 @@ def _latex_head(metric: str) -> str:
     return rf"\shortstack[r]{{{escape(_SHORT.get(metric, axis.name))}\\{unit}{arrow}}}"
 
 
-def _latex_rows(board: pd.DataFrame) -> list[str]:
+def _latex_rows(board: pd.DataFrame, look: Look) -> list[str]:
     metrics, lines = _metrics(board), []
     for number, row in enumerate(board.to_dict("records")):
-        named = _breakable(escape(str(row["config_label"])))
+        named = _breakable(escape(look.configuration(row["config_label"])))
         cells = [f"{named}{_LATEX_MARKS.get(row['verdict'], '')}", str(int(row["n"]))]
         for metric in metrics:
             axis = axes()[metric]

@@ -16,6 +16,7 @@ from bench.results.words import counted
 if TYPE_CHECKING:  # pandas and plotly take a second to import
     import pandas as pd
 
+    from bench.figures import Look
     from bench.figures.parts.axes import Axis
 
 #: Detector whose AUROC is compared; every predictor has it.
@@ -56,6 +57,7 @@ def answers(
     metrics: pd.DataFrame,
     references: Mapping[str, str],
     predictor: str = "samples",
+    look: Look | None = None,
 ) -> list[Section]:
     """Make the sections for one data set and network; none if nothing was evaluated beside the test part.
 
@@ -69,7 +71,12 @@ def answers(
         ``config_id`` to the ``config_id`` of its reference.
     predictor
         Whose scores to compare between configurations.
+    look
+        Names of methods.
     """
+    from bench.figures import Look
+
+    look = look or Look.of(runs)
     found = list(measures(runs, metrics))
     dense = _sparse_with_dense(runs, references)
     averaged = _averaging(found)
@@ -79,18 +86,21 @@ def answers(
             f"{setting}: what does sparsity cost on unknown and shifted inputs?",
             f"Each sparse configuration minus the same one dense, scores of predictor `{predictor}`.",
             [(measure, measure.values[predictor], dense) for measure in found],
+            look,
         ),
         _section(
             f"{setting}: does averaging beat the mean network on unknown and shifted inputs?",
             "Averaged samples minus the mean network of the same runs. Left out are configurations without "
             "a mean network, and those in which both predict the same.",
             [(measure, _both(measure), averaged) for measure in found],
+            look,
         ),
         _section(
             f"{setting}: is SSVI ahead of RigL and of an ensemble of sparse networks at equal cost?",
             "The rival minus SSVI at the same sparsity, each with the training FLOPs of dense VI (`budget: "
             f"flops`) or as many as its cap on epochs allows, scores of predictor `{predictor}`.",
             [(measure, measure.values[predictor], rivals) for measure in found],
+            look,
         ),
     ]
     return [section for section in sections if section is not None]
@@ -174,7 +184,7 @@ def _told(row: Mapping[Any, Any], axis: Axis) -> str:
 
 
 def _section(
-    title: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]]
+    title: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]], look: Look
 ) -> Section | None:
     """Make the section of differences in several measures; None if there are none."""
     import pandas as pd
@@ -191,7 +201,9 @@ def _section(
         if found.empty:
             continue
         known = runs.drop_duplicates("config_id")
-        labels = dict(zip(known["config_id"].astype(str), known["config_label"].astype(str), strict=True))
+        labels = dict(
+            zip(known["config_id"].astype(str), known["config_label"].map(look.configuration), strict=True)
+        )
         records = found.assign(label=found["config_id"].astype(str).map(labels)).to_dict("records")
         sign = -1 if axis.better == "lower" else 1
         records.sort(key=lambda row: sign * row["difference"])

@@ -67,7 +67,7 @@ def make(
         runs = scored_by(runs, store.read_tables(suite, ["metrics"])["metrics"], predictor)
     look = Look("light", _styles(store, suite, styles.METHODS), _styles(store, suite, styles.CRITERIA))
     report = Report(f"{suite}, scale {plan['scale']}")
-    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor))
+    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor, look))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
     tables = store.read_tables(suite, ["history", "layers"])
@@ -80,8 +80,8 @@ def make(
                 _of_setting(setting, here, store, plan, references, look, score, predictor)
             )
         report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0], predictor))
-        report.sections.extend(_beside(setting, here, store, suite, references, predictor))
-    report.sections.extend(_tail(plan, runs))
+        report.sections.extend(_beside(setting, here, store, suite, references, predictor, look))
+    report.sections.extend(_tail(plan, runs, look))
     return report
 
 
@@ -104,7 +104,9 @@ def _styles(store: Store, suite: str, of: styles.StyleFile) -> Mapping[str, Mapp
         return {}
 
 
-def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], predictor: str) -> Section:
+def _head(
+    plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], predictor: str, look: Look
+) -> Section:
     status = runs["status"].value_counts()
     counts = ", ".join(f"{number} {name}" for name, number in status.items() if number)
     lines = [f"`{line}`" for line in commands] or ["an unknown command"]
@@ -118,7 +120,7 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], 
     done = runs[runs["status"] == "done"]
     without = done.loc[done[list(SCORES)].isna().all(axis=1), "config_label"].astype(str).unique()
     if len(without):
-        words.append(f"Left out, as they have no such scores: {', '.join(without)}.")
+        words.append(f"Left out, as they have no such scores: {', '.join(map(look.configuration, without))}.")
     return Section(str(plan.get("question") or plan["suite"]), words)
 
 
@@ -238,13 +240,15 @@ def _beside(
     suite: str,
     references: Mapping[str, str],
     predictor: str,
+    look: Look,
 ) -> list[Section]:
     """Make the sections on unknown and shifted inputs; one that says why if their table can't be read."""
     try:
         metrics = store.read_tables(suite, ["metrics"])["metrics"]
     except StoreError as error:
         return [Section("Left out", [str(error)])]
-    return answers(setting, runs, metrics[metrics["run_id"].isin(runs["run_id"])], references, predictor)
+    mine = metrics[metrics["run_id"].isin(runs["run_id"])]
+    return answers(setting, runs, mine, references, predictor, look)
 
 
 def _unless_missing(maker: Callable[[], Section]) -> Section | None:
@@ -270,7 +274,7 @@ def _drawn(setting: str, chart: Chart) -> Section:
     return Section(f"{setting}: {chart.title}", chart=chart)
 
 
-def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
+def _tail(plan: Mapping[str, Any], runs: pd.DataFrame, look: Look) -> list[Section]:
     """Make the last sections: missing runs, provenance and definitions."""
     import pandas as pd
 
@@ -279,12 +283,15 @@ def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
     sections = []
     missing = runs[runs["status"] != "done"]
     if len(missing):
-        told = ["config_label", "seed", "status", "error_kind", "error", "run_id"]
+        told = ["seed", "status", "error_kind", "error", "run_id"]
         table = missing[told].astype(object)
+        table.insert(0, "configuration", missing["config_label"].map(look.configuration))
         sections.append(Section("Failed and missing runs", table=table.where(table.notna(), "–")))
     omitted = {str(cell["label"]): str(cell["omitted"]) for cell in plan["cells"] if cell.get("omitted")}
     if omitted:
-        table = pd.DataFrame({"configuration": list(omitted), "why": list(omitted.values())})
+        table = pd.DataFrame(
+            {"configuration": list(map(look.configuration, omitted)), "why": list(omitted.values())}
+        )
         sections.append(Section("Not run", ["Cells of the suite that are not trained on their own."], table))
     done = runs[runs["status"] == "done"]
     facts = ("git_sha", "torch_version", "packages", "device", "execution", "threads")

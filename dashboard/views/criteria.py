@@ -71,6 +71,7 @@ with show.forgiving():
     done = selection.done
     recorded = done[done["run_id"].isin(pairs["run_id"].unique())]
     labels = recorded.drop_duplicates("config_id").set_index("config_label")["config_id"]
+    labels.index = labels.index.map(selection.look.configuration)
     if labels.empty:
         overlap_map(pairs.head(0), selection.look)  # raises Missing with a message for the reader
     left, right = st.columns(2)

@@ -60,7 +60,7 @@ with show.forgiving():
         st.caption("Choose a row to see the runs behind it.")
     else:
         chosen = board.iloc[rows[0]]
-        st.subheader(plain(f"Runs of {chosen['config_label']}"), anchor=False)
+        st.subheader(plain(f"Runs of {selection.look.configuration(chosen['config_label'])}"), anchor=False)
         mine = selection.runs[selection.runs["config_id"] == chosen["config_id"]].sort_values("seed")
         st.dataframe(mine[["seed", "status", *SCORES, "wall_seconds", "run_id"]], hide_index=True)
         for run in mine.itertuples():

@@ -28,7 +28,7 @@ score = selection.score
 axis = axes()[score]
 with show.forgiving():
     cards = st.columns(3)
-    label, _, value = best(summarise(selection.runs, metrics=[score]), score).rpartition(": ")
+    label, _, value = best(summarise(selection.runs, metrics=[score]), score, selection.look).rpartition(": ")
     with cards[0]:
         show.card(f"Best {axis.name}", _with_unit(value), label)
     small = at_compression(selection.runs, score)
@@ -36,7 +36,8 @@ with show.forgiving():
         if len(small):
             top = small.iloc[0]
             value = interval(top["mean"], top["half_width"], axis.digits, axis.factor)
-            words = f"{top['config_label']} ({top['compression']:.1f} × smaller), n = {top['n']}"
+            name = selection.look.configuration(top["config_label"])
+            words = f"{name} ({top['compression']:.1f} × smaller), n = {top['n']}"
             show.card(f"Best {axis.name} at 10 × smaller or more", _with_unit(value), words)
         else:
             show.card("At 10 × smaller or more", "–", "no configuration is that small")

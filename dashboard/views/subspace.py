@@ -35,15 +35,17 @@ with show.forgiving():
     configurations = recorded.drop_duplicates("config_id")
     if configurations.empty:
         moves(layers.head(0))  # raises Missing with a message for the reader
-    ids = dict(zip(configurations["config_label"], configurations["config_id"], strict=True))
+    configuration = selection.look.configuration
+    ids = {configuration(row.config_label): row.config_id for row in configurations.itertuples()}
     move = show.axis("Show", MOVES, "subspace_show")
     chosen = st.multiselect(
         "Configurations", list(ids)[: choose.MOST_OPTIONS],
-        default=default_choice(configurations.head(choose.MOST_OPTIONS)), key="subspace_configurations",
+        default=[configuration(label) for label in default_choice(configurations.head(choose.MOST_OPTIONS))],
+        key="subspace_configurations",
         max_selections=MOST_CONFIGURATIONS, bind="query-params", placeholder="choose some",
     )  # fmt: skip
     choose.say_if_more(len(ids))
-    runs = recorded[recorded["config_label"].isin(chosen)]
+    runs = recorded[recorded["config_id"].isin([ids[name] for name in chosen])]
     rows = layers[layers["run_id"].isin(runs["run_id"])]
     everything = data.table(selection.part, "runs")
     left, right = st.columns([2, 1], vertical_alignment="bottom")
@@ -73,7 +75,7 @@ with show.forgiving():
                 st.markdown(plain(drawn.alt))
         st.divider()
         label = st.selectbox("Layers of", chosen, key="subspace_of", bind="query-params")
-        its = runs[runs["config_label"] == label]
+        its = runs[runs["config_id"] == ids[label]]
         own = rows[rows["run_id"].isin(its["run_id"])]
         show.chart("layer-map", lambda look: layer_map(own, move, look), f"{where} · {label}")
         names = list(dict.fromkeys(own["layer"].astype(str)))

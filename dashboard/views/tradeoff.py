@@ -29,7 +29,7 @@ with show.forgiving():
                 for mean, half in zip(small["mean"], small["half_width"], strict=True)
             ],
             "× smaller": small["compression"].round(1),
-            "configuration": small["config_label"].astype(str),
+            "configuration": small["config_label"].map(selection.look.configuration),
             "n": small["n"],
         }
         title = f"Best {axis.name} of each method, 10 × smaller or more"

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from bench.figures.parts.chart import Look, escaped, variant
+from bench.figures.parts.chart import Look, escaped
+from bench.results import names
 
-#: Symbols by which papers name settings, by the last part of the key.
-SYMBOLS = {"kl_factor": "κ", "lam": "λ", "replace_every": "M", "replace_fraction": "α"}
 #: Greatest number of lines or panels that readers can tell apart.
 MOST_CHOSEN = 6
 
@@ -89,20 +88,16 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
     rows = table.drop_duplicates("config_id")
     ids, methods = rows["config_id"].astype(str).tolist(), rows["method"].astype(str).tolist()
     labels = rows["config_label"].astype(str).tolist()
-    said = [_said(*row) for row in zip(labels, rows["sparsity"].astype(float), strict=True)]
+    sparsities = rows["sparsity"].astype(float)
+    said = [_said(*row, look) for row in zip(labels, sparsities, strict=True)]
     shared = set.intersection(*map(set, said)) if said else set()
-    names = {
-        config_id: " · ".join([look.name(method), *(part for part in parts if part not in shared)])
+    found = {
+        config_id: names.BETWEEN.join([look.name(method), *(part for part in parts if part not in shared)])
         for config_id, method, parts in zip(ids, methods, said, strict=True)
     }
-    if len(set(names.values())) < len(names):
-        names = dict(zip(ids, labels, strict=True))
-    return {config_id: escaped(name) for config_id, name in names.items()}
-
-
-def full_name(label: str, method: str, sparsity: float, look: Look) -> str:
-    """Return a configuration's name with all parts of its label, unescaped."""
-    return " · ".join([look.name(method), *_said(label, sparsity)])
+    if len(set(found.values())) < len(found):
+        found = dict(zip(ids, map(look.configuration, labels), strict=True))
+    return {config_id: escaped(name) for config_id, name in found.items()}
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:
@@ -136,17 +131,5 @@ def _common(done: pd.DataFrame) -> float:
     return float(counts.reset_index().sort_values(["methods", "runs", "sparsity"])["sparsity"].iloc[-1])
 
 
-def _said(label: str, sparsity: float) -> list[str]:
-    pairs = [part.partition("=") for part in variant(label).split(" ") if part]
-    parts = [_word(key, value) if equals else key for key, equals, value in pairs]
-    # a dense configuration needs no sparsity in its name, since its method tells it apart
-    return ([f"{100 * sparsity:.4g} %"] if sparsity > 0 else []) + parts
-
-
-def _word(key: str, value: str) -> str:
-    """Return a setting in the words that people use."""
-    if key == "budget":
-        return {"epochs": "equal epochs", "flops": "equal FLOPs"}.get(value, f"budget {value}")
-    if key in ("dataset", "network"):
-        return value
-    return f"by {value}" if key == "criterion" else f"{SYMBOLS.get(key, key.replace('_', ' '))} {value}"
+def _said(label: str, sparsity: float, look: Look) -> list[str]:
+    return names.parts(names.settings(label) | {"sparsity": str(sparsity)}, look.criteria)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from bench.figures.parts.axes import axes
-from bench.figures.parts.chart import Look, Missing, interval, signed, variant
-from bench.figures.parts.configurations import SYMBOLS
+from bench.figures.parts.chart import Look, Missing, interval, signed
 from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.questions.responses import setting_name, varied
 from bench.figures.questions.settling import worth
+from bench.results import names
 from bench.results.words import counted
 from bench.statistics.seeds import LEVEL, paired, summarise
 
@@ -63,7 +63,7 @@ def answer(
     if done.empty:
         return []
     settings = [part for _, part in done.groupby(["dataset", "network"], sort=False, observed=True)]
-    lines = _compared(done, references, score)
+    lines = _compared(done, references, score, look)
     for part in settings:
         where = f"{part['dataset'].iloc[0]}, {part['network'].iloc[0]}: " if len(settings) > 1 else ""
         lines += [where + line for line in (*_gains(part, look), *_ranges(part, look))]
@@ -75,7 +75,7 @@ def answer(
     return [*lines, *_alike(settings, score)]
 
 
-def _compared(runs: pd.DataFrame, references: Mapping[str, str], score: str) -> list[str]:
+def _compared(runs: pd.DataFrame, references: Mapping[str, str], score: str, look: Look) -> list[str]:
     """Tell how many comparisons show what, and the clearest ones."""
     axis, found = axes()[score], paired(runs, score, references)
     found = found[(found["verdict"] != "reference") & found["difference"].notna()]
@@ -96,21 +96,18 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str], score: str) -> 
         mine, theirs = labels[row["config_id"]], labels[references[row["config_id"]]]
         value = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
         unit = f" {axis.step}" if axis.step else ""
-        lines.append(f"{_apart(mine, theirs)}: {value}{unit} (n = {row['n']} pairs), {said(row, axis)}.")
+        told = f"{value}{unit} (n = {row['n']} pairs), {said(row, axis)}"
+        lines.append(f"{_apart(mine, theirs, look)}: {told}.")
     return lines
 
 
-def _apart(mine: str, theirs: str) -> str:
-    """Name a configuration by what sets it apart from its reference."""
-    parts, others = (dict(part.split("=", 1) for part in variant(label).split()) for label in (mine, theirs))
-    told = [
-        f"{SYMBOLS.get(key, key.replace('_', ' '))} {value}"
-        + (f" against {others[key]}" if key in others else "")
-        for key, value in parts.items()
-        if others.get(key) != value
-    ]
+def _apart(mine: str, theirs: str, look: Look) -> str:
+    """Name a configuration, and its reference by what sets it apart if they have the method in common."""
+    parts, others = names.settings(mine), names.settings(theirs)
+    differ = {name: value for name, value in others.items() if parts.get(name) != value}
     same = mine.split()[0] == theirs.split()[0]
-    return f"{mine.split()[0]}, {', '.join(told)}" if told and same else f"{mine} against {theirs}"
+    against = names.BETWEEN.join(names.parts(differ, look.criteria)) if same and differ else ""
+    return f"{look.configuration(mine)} against {against or look.configuration(theirs)}"
 
 
 def _gains(runs: pd.DataFrame, look: Look) -> list[str]:
