@@ -105,7 +105,9 @@ def test_an_address_opens_the_view_that_it_names(opened):
     app = opened("leaderboard", suite="sparsity_sweep · demo", method="SSVI", sparsity="0.95", score="NLL")
     assert app.selectbox(key="suite").value == "sparsity_sweep · demo"
     table = app.dataframe[0].value
-    assert len(table) == 1 and table["configuration"].iloc[0] == "SSVI · 95 %"
+    assert (
+        len(table) == 1 and table["method"].iloc[0].startswith("SSVI") and table["sparsity %"].iloc[0] == 95
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -133,13 +135,20 @@ def test_suite_and_score_are_in_the_address_also_where_they_are_the_default(open
     assert app.query_params["score"] == "ECE"
 
 
-def test_columns_of_the_leaderboard_are_numbers(opened):
-    """Texts would be sorted as such: 1.2, 13.6, 2.0."""
-    table = opened("leaderboard", suite="baselines · demo").dataframe[0].value
-    texts = {"verdict", "configuration", "method"}
-    assert texts == {head for head in table if not pd.api.types.is_numeric_dtype(table[head])}
-    assert table["rank"].iloc[0] == 1 and (table["to"] >= table["rank"]).all()
-    assert (table["±"] > 0).all()
+def test_the_leaderboard_has_a_row_a_method_and_unfolds(opened):
+    app = opened("leaderboard", suite="baselines · demo")
+    table = app.dataframe[0].value
+    assert len(table) == 12 and table["method"].is_unique
+    # texts would be sorted as such: 1.2, 13.6, 2.0
+    texts = {"method", "budget", "95 % interval", "verdict"}
+    assert {head for head in table if not pd.api.types.is_numeric_dtype(table[head])} <= texts
+    app.multiselect(key="leaderboard_unfold").select("ssvi").run()
+    assert list(app.dataframe[0].value["method"]).count("↳ SSVI") == 5
+    app = opened("leaderboard", suite="baselines · demo", leaderboard_rows="every configuration")
+    assert len(app.dataframe[0].value) == 42
+    app.toggle(key="leaderboard_sparse").set_value(True).run()
+    sparse = app.dataframe[0].value
+    assert len(sparse) == 38 and (sparse["sparsity %"] > 0).all()
 
 
 def test_filters_and_address_never_disagree(opened):
@@ -344,8 +353,10 @@ def test_folders_that_call_configurations_otherwise_are_told_apart(opened, renam
         app = opened(page, REFERENCE, other, suite="criteria_ablation · demo")
         assert app.title
     if page == "leaderboard":
-        table = opened(page, REFERENCE, renamed[0], suite="criteria_ablation · demo").dataframe[0].value
-        assert table["configuration"].is_unique and len(table) == 40 and (table["n"] == 10).all()
+        every = {"suite": "criteria_ablation · demo", "leaderboard_rows": "every configuration"}
+        table = opened("leaderboard", REFERENCE, renamed[0], **every).dataframe[0].value
+        told = table[["method", "sparsity %", "settings"]]
+        assert not told.duplicated().any() and len(table) == 40 and (table["n"] == 10).all()
 
 
 def test_several_folders_are_one(opened, copy):
@@ -370,7 +381,7 @@ def test_results_are_shown_as_they_are_and_not_as_markup(opened, copy):
 
 def test_a_chosen_row_is_not_another_configuration_once_a_filter_is_changed(opened):
     app = opened("leaderboard", suite="baselines · demo")
-    app.session_state[app.dataframe[0].key] = {"selection": {"rows": [41], "columns": [], "cells": []}}
+    app.session_state[app.dataframe[0].key] = {"selection": {"rows": [11], "columns": [], "cells": []}}
     app.multiselect(key="method").select("rigl").run()
     assert not app.exception
     assert not any("Runs of" in title.value for title in app.subheader)

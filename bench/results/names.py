@@ -24,6 +24,11 @@ def settings(label: str) -> dict[str, str]:
     return dict(_SETTING.findall(label))
 
 
+def remainder(label: str) -> str:
+    """Return what of a label is neither its method nor a setting."""
+    return _head(label).partition(" ")[2]
+
+
 def variant(label: str) -> str:
     """Return the parts of a label besides method and sparsity: ``criterion=snr budget=flops``."""
     return " ".join(f"{name}={value}" for name, value in settings(label).items() if name != "sparsity")
@@ -39,8 +44,7 @@ def in_words(label: str, methods: Styles, criteria: Styles) -> str:
     methods, criteria
         Styles by name, as ``Store.read_styles`` returns them; those without one go by their own name.
     """
-    head = " ".join(_SETTING.sub("", label).split())
-    method, _, rest = head.partition(" ")
+    method, _, rest = _head(label).partition(" ")
     named = " ".join(part for part in (_labelled(method, methods), rest) if part)
     return BETWEEN.join([named, *parts(settings(label), criteria)])
 
@@ -64,6 +68,10 @@ def sparsity(value: float | str) -> str:
 def setting(name: str, value: str) -> str:
     """Return a setting by its symbol, or by its name in words: ``κ 0.1``, ``prior std 0.5``."""
     return f"{SYMBOLS.get(name.rpartition('.')[2], name.replace('_', ' '))} {value}"
+
+
+def _head(label: str) -> str:
+    return " ".join(_SETTING.sub("", label).split())
 
 
 def _word(name: str, value: str, criteria: Styles) -> str:
