@@ -113,7 +113,9 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     from bench.experiment.notation import show
     from bench.launching.compute import compute
     from bench.reporting.collecting import collect
+    from bench.results.names import in_words
     from bench.results.store import Store
+    from bench.results.styles import CRITERIA
     from bench.results.tables.columns import SCORES
     from bench.statistics.consistency import notes
 
@@ -127,6 +129,9 @@ def _run(plan: Plan, results: str, asked: Asked, command: str, console: Console)
     paths = collect(store, plan.suite)
     runs = store.read_tables(plan.suite, ["runs"])["runs"]
     mine = runs[(runs["scale"] == plan.scale) & runs["run_id"].isin([spec.run_id for spec in plan.specs])]
+    methods, criteria = store.read_styles(plan.suite), store.read_styles(plan.suite, CRITERIA)
+    words = [in_words(label, methods, criteria) for label in mine["config_label"].astype(str)]
+    mine = mine.assign(config_label=words)
     ranking = plan.rank_by and Ranking(plan.rank_by, plan.references, show(plan.reference))
     print_summary(console, mine, [cell for cell in plan.cells if cell.omitted], ranking or None)
     # runs that had begun earlier spent some of their time before this launch

@@ -55,9 +55,14 @@ def one_of(label: str, options: Sequence[str], key: str, first: str) -> str:
 
 
 def some_of(
-    label: str, options: Sequence[str], key: str, shown: Callable[[str], str] = str, **more: Any
+    label: str,
+    options: Sequence[str],
+    key: str,
+    shown: Callable[[str], str] = str,
+    empty: str = "all",
+    **more: Any,
 ) -> list[str]:
-    """Show a choice of any number of values, which are in the address; none stands for all.
+    """Show a choice of any number of values, which are in the address.
 
     Parameters
     ----------
@@ -69,6 +74,8 @@ def some_of(
         Name in the address.
     shown
         Gives the name of a value.
+    empty
+        What is read where nothing is chosen.
     **more
         Passed on to ``streamlit.multiselect``.
 
@@ -88,7 +95,7 @@ def some_of(
         return []
     return list(
         st.multiselect(
-            label, options, key=key, format_func=shown, placeholder="all", bind="query-params", **more
+            label, options, key=key, format_func=shown, placeholder=empty, bind="query-params", **more
         )
     )
 

@@ -13,8 +13,10 @@ import streamlit as st
 
 from bench.monitoring.progress import Item, Progress, Running, Snapshot, duration
 from bench.results.files import StoreError, shell_path
+from bench.results.names import in_words
 from bench.results.run_folder import SETTLED
 from bench.results.store import Store
+from bench.results.styles import CRITERIA
 from dashboard import data
 from dashboard.data import Part
 from dashboard.plain import plain
@@ -185,7 +187,7 @@ def _followed(part: Part, phase: str, stamp: object) -> None:
     else:
         st.caption("Nothing runs at the moment. The command on the page Overview continues the open runs.")
     for item, reason in state.failed[-_MOST_FAILED:]:
-        st.markdown(f":material/error: failed: {plain(f'{item.label} seed={item.seed}: {reason}')}")
+        st.markdown(f":material/error: failed: {plain(f'{item.label}, seed {item.seed}: {reason}')}")
     for note in state.notes[:_MOST_FAILED]:
         st.caption(plain(note))
     if state.ended:
@@ -244,11 +246,13 @@ def _follower(part: Part, folder: str, stamp: object) -> Follower | None:
     # a launch after the tables were made may have started finished runs again
     again = data.is_launched_since(part, folder)
     known, items = {}, []
+    methods, criteria = data.styles(part), data.styles(part, CRITERIA)
     for run in store.planned(part.suite):
         if run.scale != part.scale:
             continue
         known[run.run_id] = before.get(run.run_id, "pending")
         if again or known[run.run_id] != "done":
             seed = run.labels.get("seed")
-            items.append(Item(run.run_id, run.label, seed if isinstance(seed, int) else None))
+            name = in_words(run.label, methods, criteria)
+            items.append(Item(run.run_id, name, seed if isinstance(seed, int) else None))
     return Follower(store, items, known)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import SCORES, axes, interval, settings
+from bench.figures import SCORES, Look, axes, interval, settings
 from bench.results.files import StoreError, shell_path
 from bench.results.run_folder import RunFolder
 from bench.results.store import Store
@@ -23,9 +23,9 @@ _ORIGIN = ("git_sha", "torch_version", "device", "execution", "threads", "concur
 _COSTS = ("wall_seconds", "train_flops_ratio", "compression_vs_dense_vi")
 
 
-def details(run: pd.Series) -> None:
-    """Show a row of the table ``runs``."""
-    st.subheader(plain(f"{run['config_label']}, seed {run['seed']}"), anchor=False)
+def details(run: pd.Series, look: Look) -> None:
+    """Show a row of the table ``runs``; ``look`` names its configuration."""
+    st.subheader(plain(f"{look.configuration(run['config_label'])}, seed {run['seed']}"), anchor=False)
     st.caption(plain(f"run {run['run_id']} · {run['status']} · {run['results']}"))
     if isinstance(run["error"], str):
         kind = run["error_kind"] if isinstance(run["error_kind"], str) else "failed"

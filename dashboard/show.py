@@ -1,4 +1,4 @@
-"""Show the elements of pages: charts with their data and explanation, notes on missing data, downloads."""
+"""Show the elements of pages: charts with their data and explanation, and notes on missing data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import Chart, Missing
+from bench.figures import Chart, Look, Missing
 from bench.results.files import StoreError
+from dashboard import for_paper
+from dashboard.filters import Selection
 from dashboard.plain import plain, restrained
 
+#: Buttons above a chart that would do nothing, or save it in the colours of the screen.
+_BUTTONS = ["select2d", "lasso2d", "autoScale2d", "toImage"]
 
-def chart(key: str, make: Callable[[], Chart], subtitle: str = "") -> Chart | None:
-    """Draw a chart with its title, data, downloads and explanation.
+
+def chart(key: str, make: Callable[[Look], Chart], subtitle: str) -> Chart | None:
+    """Draw a chart with its title, data and explanation, and with its version for papers.
 
     If there is nothing to draw or a table cannot be read, a note says so, and the page goes on.
 
@@ -24,36 +29,44 @@ def chart(key: str, make: Callable[[], Chart], subtitle: str = "") -> Chart | No
     key
         Name of the chart's widgets and files.
     make
-        Makes the chart.
+        Makes the chart in a given look.
     subtitle
-        Line below the title.
+        The filters in force: the line below the title.
 
     Returns
     -------
     Chart or None
         None if there is nothing to draw.
     """
+    selection: Selection = st.session_state["selection"]
     try:
-        found = make()
+        found = make(selection.look)
     except (Missing, StoreError) as error:
         st.info(plain(error), icon=":material/info:")
         return None
     st.subheader(plain(found.title), anchor=False)
-    if subtitle:
-        st.caption(plain(subtitle))
+    st.caption(plain(subtitle))
     st.plotly_chart(
         found.figure,
         key=key,
         theme=None,
         alt=found.alt,
-        config={
-            "displaylogo": False,
-            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-            "toImageButtonOptions": {"format": "svg", "filename": f"ssvi-bench-{key}"},
-        },
+        config={"displaylogo": False, "modeBarButtonsToRemove": _BUTTONS},
     )
-    more(key, found.data, found.how)
+    for_paper.figure(key, make, selection, subtitle)
+    with st.expander("Data, and how it was computed", key=f"{key}-more", on_change="rerun") as opened:
+        if opened.open:
+            st.markdown(restrained(found.how))
+            st.dataframe(_named(found.data, selection.look), hide_index=True, key=f"{key}-data")
+            download(key, found.data)
     return found
+
+
+def _named(frame: pd.DataFrame, look: Look) -> pd.DataFrame:
+    """Replace the labels of configurations, which are for commands, by their names in words."""
+    heads = {"config_label": "configuration", "reference_label": "reference"}
+    names = {label: frame[label].map(look.configuration) for label in heads if label in frame}
+    return frame.assign(**names).rename(columns=heads)
 
 
 def height(rows: int, most: int = 25) -> int:
@@ -69,26 +82,9 @@ def card(title: str, value: str, words: str) -> None:
         st.caption(plain(words))
 
 
-def more(key: str, frame: pd.DataFrame, how: str) -> None:
-    """Show a chart's data and how they were computed in a section that is made once it is opened."""
-    with st.expander("Data, and how it was computed", key=f"{key}-more", on_change="rerun") as opened:
-        if opened.open:
-            st.markdown(restrained(how))
-            st.dataframe(frame, hide_index=True, key=f"{key}-data")
-            download(key, frame)
-
-
-def download(key: str, frame: pd.DataFrame, label: str = "CSV") -> None:
-    """Show a button to download ``frame`` as CSV; the file is made when it is pressed."""
-    st.download_button(
-        label,
-        lambda: frame.to_csv(index=False).encode(),
-        file_name=f"ssvi-bench-{key}.csv",
-        mime="text/csv",
-        key=f"{key}-csv",
-        on_click="ignore",
-        icon=":material/download:",
-    )
+def download(key: str, frame: pd.DataFrame) -> None:
+    """Show a button to download ``frame`` as CSV."""
+    for_paper.csv(key, frame, f"ssvi-bench-{key}")
 
 
 @contextlib.contextmanager

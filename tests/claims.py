@@ -20,7 +20,7 @@ from bench.reporting.claims import claims
 from bench.reporting.document import Section
 from bench.reporting.findings import findings
 from bench.results.store import Store
-from bench.results.styles import METHODS
+from bench.results.styles import CRITERIA
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "findings.md"
@@ -67,7 +67,7 @@ def _table(store: Store, block: re.Match[str]) -> str:
     runs, pairs = tables["runs"], tables["criteria_pairs"]
     references = store.references(suite, scale)
     return claims(
-        "", runs[runs["scale"] == scale], references, block["score"], Look.of(runs), pairs
+        "", runs[runs["scale"] == scale], references, block["score"], _look(store, suite), pairs
     ).markdown()
 
 
@@ -75,8 +75,7 @@ def _answers(store: Store, block: re.Match[str]) -> str:
     """Return each answer: its question, its sentences, and its table, folded."""
     suite, scale = block["suite"], block["scale"]
     plan, table = store.plan(suite, scale), partial(store.read_table, suite, scale)
-    look = Look("light", store.read_styles(suite, METHODS))
-    found = answers(table, store.references(suite, scale), ranked_by(plan), look)
+    found = answers(table, store.references(suite, scale), ranked_by(plan), _look(store, suite))
     return "\n".join(_answer(each, str(plan["question"])) for each in found)
 
 
@@ -89,13 +88,17 @@ def _answer(answer: Answer, question: str) -> str:
     return f"{text}\n<details><summary>Every comparison</summary>\n\n{rows}\n</details>\n"
 
 
+def _look(store: Store, suite: str) -> Look:
+    return Look("light", store.read_styles(suite), store.read_styles(suite, CRITERIA))
+
+
 def _gains(store: Store, block: re.Match[str]) -> str:
     """Return what averaging gains in each configuration, in NLL and ECE, largest gain in NLL first."""
     runs = store.read_tables(block["suite"], ["runs"])["runs"]
     runs = runs[runs["scale"] == block["scale"]]
-    words, columns = [], {}
+    words, columns, look = [], {}, _look(store, block["suite"])
     for gain in GAINS:
-        chart, axis = posterior_gain(runs, gain), axes()[gain]
+        chart, axis = posterior_gain(runs, gain, look), axes()[gain]
         words.append(f"{axis.name[0].upper()}{axis.name[1:]}: {chart.alt[0].lower()}{chart.alt[1:]}")
         rows = chart.data.set_index("config_label")
         columns["n"] = rows[f"{gain}_n"]
@@ -105,8 +108,9 @@ def _gains(store: Store, block: re.Match[str]) -> str:
                 for label, row in rows.iterrows()
             }
         )
-    order = posterior_gain(runs, GAINS[0]).data["config_label"]
+    order = posterior_gain(runs, GAINS[0], look).data["config_label"]
     table = pd.DataFrame(columns).loc[list(order)].rename_axis("configuration").reset_index()
+    table["configuration"] = table["configuration"].map(look.configuration)
     return Section("", words, table).markdown()
 
 

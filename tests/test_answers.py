@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from bench.figures.questions.unknown_inputs import beside
+from bench.figures import axes
+from bench.figures.questions.unknown_inputs import _summary, beside
 from bench.results.files import StoreError
+from bench.results.styles import METHODS
 from tests.claims import written
 from tests.figure_data import STYLES, identifier, runs
 from tests.test_figures_beside import shifted
@@ -60,20 +64,19 @@ def test_sparsity_costs_what_a_configuration_loses_to_itself_dense(table, rows):
     # the second reference is of sparse configurations, and says nothing about sparsity
     cost = beside("digits · mlp", table, rows, {SSVI: DENSE, RIGL: SSVI})[COST]
     assert cost.question == "digits · mlp: what does sparsity cost on unknown and shifted inputs?"
-    assert set(cost.table["configuration"]) == {"ssvi sparsity=0.9"}
+    assert set(cost.table["configuration"]) == {"ssvi · 90 %"}
     row = found(cost, "AUROC of predictive entropy", "ssvi")
     assert row["difference"] == "-10.00 ± 0.00 points" and row["n"] == 3
-    assert row["verdict"].startswith("differs") and row["compared with"] == "dense_vi sparsity=0"
+    assert row["verdict"].startswith("differs") and row["compared with"] == "dense_vi"
     assert found(cost, "accuracy under shift", "ssvi")["difference"] == "+0.00 ± 0.00 points"
-    assert "of 1 comparison, 1 differs, 0 are equivalent and 0 are undecided" in cost.sentences[0]
-    assert "-10.00 ± 0.00 points (ssvi sparsity=0.9)" in cost.sentences[0]
+    assert cost.sentences[0].endswith("better: ssvi · 90 % -10.00 ± 0.00 points (n = 3), differs.")
 
 
 def test_averaging_is_compared_within_runs_and_only_where_it_changes_predictions(table, rows):
     averaging = beside("", table, rows, {SSVI: DENSE})[AVERAGING]
-    assert set(averaging.table["configuration"]) == {"ssvi sparsity=0.9"}
+    assert set(averaging.table["configuration"]) == {"ssvi · 90 %"}
     row = found(averaging, "AUROC", "ssvi")
-    assert row["compared with"] == "ssvi sparsity=0.9 mean network"
+    assert row["compared with"] == "ssvi mean network · 90 %"
     assert row["difference"].startswith("+1.00 ±") and row["n"] == 3
     # of three runs, one has no difference of accuracy: (0 - 5 - 5) / 3
     row = found(averaging, "accuracy under shift", "ssvi")
@@ -82,11 +85,11 @@ def test_averaging_is_compared_within_runs_and_only_where_it_changes_predictions
 
 def test_rivals_of_ssvi_are_those_of_its_sparsity_under_the_budget_of_flops(table, rows):
     ahead = beside("", table, rows, {SSVI: DENSE})[AHEAD]
-    assert set(ahead.table["configuration"]) == {"rigl sparsity=0.9", "ensemble sparsity=0.9"}
+    assert set(ahead.table["configuration"]) == {"rigl · 90 %", "ensemble · 90 %"}
     assert found(ahead, "AUROC", "rigl")["difference"].startswith("-11.00 ±")
     assert found(ahead, "AUROC", "ensemble")["difference"].startswith("+14.00 ±")
     # the worst comes first, also where lower is better
-    assert "differences are from -11.00" in ahead.sentences[0]
+    assert ahead.sentences[0].partition("better: ")[2].startswith("rigl · 90 % -11.00")
     epochs = table.assign(**{"config.training.budget": "epochs"})
     assert [answer for answer in beside("", epochs, rows, {}) if "ahead" in answer.question] == []
 
@@ -95,13 +98,33 @@ def test_without_such_sets_there_is_no_answer(table):
     assert beside("", table, metrics(table, nll=0.1), {SSVI: DENSE}) == []
 
 
+def test_of_many_comparisons_the_ends_and_those_of_ssvi_are_told():
+    rows = [
+        {"label": f"{method} {n}", "method": method, "n": n, "difference": d, "half_width": 0.0, "verdict": v}
+        for method, n, d, v in (
+            ("rigl", 5, -0.4, "differs"),
+            ("ssvi", 3, -0.2, "undecided"),
+            ("ssvi", 10, 0.1, "equivalent"),
+            ("ensemble", 5, 0.3, "differs"),
+        )
+    ]
+    axis = replace(axes()["accuracy"], digits=1)
+    assert _summary(rows, axis) == (
+        "of 4 comparisons, 2 differ, 1 is equivalent and 1 is undecided; differences are from -40.0 ± 0.0 "
+        "points (rigl 5) to +30.0 ± 0.0 points (ensemble 5); ssvi 10 +10.0 ± 0.0 points (n = 10), equivalent"
+    )
+    assert _summary(rows[:1], axis) == "rigl 5 -40.0 ± 0.0 points (n = 5), differs"
+    without = _summary([{**row, "method": "other"} for row in rows], axis)
+    assert without.endswith("to +30.0 ± 0.0 points (ensemble 5)")
+
+
 def test_findings_get_sentences_and_folded_tables_between_their_marks(table, rows):
     class Results:
         def plan(self, suite, scale):
             return {"question": "What is uncertainty worth?", "rank_by": "nll"}
 
-        def read_styles(self, suite, of):
-            return STYLES
+        def read_styles(self, suite, of=METHODS):
+            return STYLES if of == METHODS else {}
 
         def read_table(self, suite, scale, name):
             assert (suite, scale) == ("ood", "demo")
@@ -121,7 +144,7 @@ def test_findings_get_sentences_and_folded_tables_between_their_marks(table, row
     )
     assert "\n### digits · mlp: what does sparsity cost" in new
     assert "old" not in new and new.endswith("<!-- end of the answers -->\nafter\n")
-    assert "- AUROC of predictive entropy, mean of sets (%) ↑ better: of 1 comparison, 1 differs" in new
+    assert "- AUROC of predictive entropy, mean of sets (%) ↑ better: SSVI · 90 % -10.00 ± 0.00" in new
     assert new.count("<details><summary>Every comparison</summary>") == 3 == new.count("</details>")
-    assert "| ssvi sparsity=0.9 | dense_vi sparsity=0 | -10.00 ± 0.00 points | 3 | differs" in new
+    assert "| SSVI · 90 % | Dense VI | -10.00 ± 0.00 points | 3 | differs" in new
     assert written(new, Results()) == new

@@ -85,6 +85,11 @@ def test_every_page_shows_every_suite_and_changes_no_table(opened, page, suite):
         assert now().equals(before)  # to the bit, and hundreds of times as fast as assert_frame_equal
     assert app.title and (page == "definitions" or app.selectbox(key="suite").value == suite)
     assert not app.error
+    # people read names, commands take labels
+    drawn = "".join(chart.proto.spec for chart in app.get("plotly_chart"))
+    cells = " ".join(str(table.value.to_dict()) for table in app.dataframe)
+    options = " ".join(str(box.options) for box in (*app.selectbox, *app.multiselect))
+    assert not re.search(r"(sparsity|budget|criterion|recipe)=\w", f"{words(app)}{drawn}{cells}{options}")
 
 
 def test_questions_lists_every_suite_launched_or_not(opened):
@@ -113,7 +118,9 @@ def test_an_address_opens_the_view_that_it_names(opened):
     app = opened("leaderboard", suite="sparsity_sweep · demo", method="SSVI", sparsity="0.95", score="NLL")
     assert app.selectbox(key="suite").value == "sparsity_sweep · demo"
     table = app.dataframe[0].value
-    assert len(table) == 1 and table["configuration"].iloc[0].startswith("ssvi sparsity=0.95")
+    assert (
+        len(table) == 1 and table["method"].iloc[0].startswith("SSVI") and table["sparsity %"].iloc[0] == 95
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -141,13 +148,20 @@ def test_suite_and_score_are_in_the_address_also_where_they_are_the_default(open
     assert app.query_params["score"] == "ECE"
 
 
-def test_columns_of_the_leaderboard_are_numbers(opened):
-    """Texts would be sorted as such: 1.2, 13.6, 2.0."""
-    table = opened("leaderboard", suite="baselines · demo").dataframe[0].value
-    texts = {"verdict", "configuration", "method"}
-    assert texts == {head for head in table if not pd.api.types.is_numeric_dtype(table[head])}
-    assert table["rank"].iloc[0] == 1 and (table["to"] >= table["rank"]).all()
-    assert (table["±"] > 0).all()
+def test_the_leaderboard_has_a_row_a_method_and_unfolds(opened):
+    app = opened("leaderboard", suite="baselines · demo")
+    table = app.dataframe[0].value
+    assert len(table) == 12 and table["method"].is_unique
+    # texts would be sorted as such: 1.2, 13.6, 2.0
+    texts = {"method", "budget", "95 % interval", "verdict"}
+    assert {head for head in table if not pd.api.types.is_numeric_dtype(table[head])} <= texts
+    app.multiselect(key="leaderboard_unfold").select("ssvi").run()
+    assert list(app.dataframe[0].value["method"]).count("↳ SSVI") == 5
+    app = opened("leaderboard", suite="baselines · demo", leaderboard_rows="every configuration")
+    assert len(app.dataframe[0].value) == 42
+    app.toggle(key="leaderboard_sparse").set_value(True).run()
+    sparse = app.dataframe[0].value
+    assert len(sparse) == 38 and (sparse["sparsity %"] > 0).all()
 
 
 def test_filters_and_address_never_disagree(opened):
@@ -174,6 +188,23 @@ def test_reset_withdraws_all_filters(opened):
     app.sidebar.button[0].click().run()
     assert len(app.dataframe[0].value) > few
     assert app.multiselect(key="method").value == app.multiselect(key="sparsity").value == []
+
+
+@pytest.mark.parametrize(
+    ("page", "key"), [("leaderboard", "leaderboard"), ("tradeoff", "tradeoff"), ("tradeoff", "small")]
+)
+def test_figures_and_tables_have_a_link_and_a_command_for_papers(opened, page, key):
+    app = opened(page, suite="baselines · demo", method="SSVI", sparsity="0.95", budget="flops")
+    app.session_state[f"{key}-paper"] = True
+    app.run()
+    assert not app.exception
+    link, command = (code.value for code in app.code[:2])
+    for part in ("suite=baselines+%C2%B7+demo", "score=NLL", "method=SSVI", "sparsity=0.95", "budget=flops"):
+        assert part in link
+    assert command == (
+        "python -m bench.grid --suite baselines --scale demo --where "
+        "method=ssvi,sparsity=0.95,budget=flops --seeds 0-4"
+    )
 
 
 def test_criteria_have_the_looks_and_words_that_the_folder_gives_them(opened, copy):
@@ -335,8 +366,10 @@ def test_folders_that_call_configurations_otherwise_are_told_apart(opened, renam
         app = opened(page, REFERENCE, other, suite="criteria_ablation · demo")
         assert app.title
     if page == "leaderboard":
-        table = opened(page, REFERENCE, renamed[0], suite="criteria_ablation · demo").dataframe[0].value
-        assert table["configuration"].is_unique and len(table) == 40 and (table["n"] == 10).all()
+        every = {"suite": "criteria_ablation · demo", "leaderboard_rows": "every configuration"}
+        table = opened("leaderboard", REFERENCE, renamed[0], **every).dataframe[0].value
+        told = table[["method", "sparsity %", "settings"]]
+        assert not told.duplicated().any() and len(table) == 40 and (table["n"] == 10).all()
 
 
 def test_several_folders_are_one(opened, copy):
@@ -361,7 +394,7 @@ def test_results_are_shown_as_they_are_and_not_as_markup(opened, copy):
 
 def test_a_chosen_row_is_not_another_configuration_once_a_filter_is_changed(opened):
     app = opened("leaderboard", suite="baselines · demo")
-    app.session_state[app.dataframe[0].key] = {"selection": {"rows": [41], "columns": [], "cells": []}}
+    app.session_state[app.dataframe[0].key] = {"selection": {"rows": [11], "columns": [], "cells": []}}
     app.multiselect(key="method").select("rigl").run()
     assert not app.exception
     assert not any("Runs of" in title.value for title in app.subheader)

@@ -58,7 +58,7 @@ def test_the_matrix_has_a_column_for_each_set_and_the_mean_of_sets_best_row_firs
     assert cells.text[1][0] == f"80.0<br>± {100 * 0.1 * T2 / math.sqrt(3):.1f}"
     assert "n = 3" in cells.customdata[1][0]
     assert [note.text for note in chart.figure.layout.annotations] == ["Dense VI", "SSVI · 90 %"]
-    assert "90.0 % by dense_vi" in chart.alt and "on 2 sets" in chart.alt
+    assert "90.0 % by Dense VI" in chart.alt and "on 2 sets" in chart.alt
 
 
 def test_a_run_without_one_of_the_sets_has_no_mean_of_sets():

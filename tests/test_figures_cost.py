@@ -36,7 +36,7 @@ def test_a_mark_is_a_configuration_against_the_line_where_counts_are_real():
     assert line.x == line.y and line.x[0] < 0.1 and line.x[1] > 1
     assert chart.data["measured_over_counted"].tolist() == pytest.approx([1.0, 4.0])
     assert chart.alt.endswith(
-        "0.1 of dense VI, ssvi sparsity=0.9 has measured step time 0.400 ± 0.248 of dense VI."
+        "0.1 of dense VI, SSVI · 90 % has measured step time 0.400 ± 0.248 of dense VI."
     )
 
 

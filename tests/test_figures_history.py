@@ -70,7 +70,7 @@ def test_single_runs_are_told_apart_and_failed_ones_are_drawn_as_far_as_they_cam
     nan = float("nan")
     chart = run_curves(history(of_seeds([1.0, 2], [9.0, nan], [3.0, 4])), table, "loss train", LOOK)
     found = lines(chart)
-    assert [line.name for line in found] == [f"ssvi sparsity=0.9, seed {seed}" for seed in range(3)]
+    assert [line.name for line in found] == [f"SSVI · 90 %, seed {seed}" for seed in range(3)]
     assert [line.y for line in found] == [(1, 2), (9,), (3, 4)]
     assert len({line.line.dash for line in found}) == 3 and {line.line.color for line in found} == {"#414AAF"}
     means = seed_curves(history(of_seeds([1.0, 2], [9.0, 9])), table, "loss train", LOOK)

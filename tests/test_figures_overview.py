@@ -20,7 +20,8 @@ from bench.figures import (
     shown,
     tradeoff,
 )
-from bench.figures.parts.chart import escaped, interval, translucent, variant
+from bench.figures.parts.chart import escaped, interval, translucent
+from bench.results.names import variant
 from tests.figure_data import LOOK, STYLES, identifier, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.

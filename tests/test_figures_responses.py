@@ -292,8 +292,18 @@ def test_names_say_what_is_apart_and_where():
         "three": ("ssvi sparsity=0.98 kl_factor=1", "ssvi sparsity=0.98 kl_factor=0.1"),
     }
     assert apart(labels, LOOK) == {
-        "one": "SSVI, M 80 against 20, at sparsity 0.9",
-        "two": "static_vi against SSVI by snr, at sparsity 0.9",
-        "three": "SSVI, κ 1 against 0.1, at sparsity 0.98",
+        "one": "SSVI, M 80 against 20, at 90 %",
+        "two": "static_vi against SSVI · by snr, at 90 %",
+        "three": "SSVI, κ 1 against 0.1, at 98 %",
+    }
+    labels = {
+        "sparser": ("csgld sparsity=0.95 budget=flops", "csgld sparsity=0 budget=epochs"),
+        "criterion": ("ssvi criterion=snr lam=1", "ssvi criterion=abs_mean lam=1"),
+        "alone": ("ssvi lam=10", "ssvi"),
+    }
+    assert apart(labels, LOOK) == {
+        "sparser": "csgld, 95 % against dense, equal FLOPs against equal epochs",
+        "criterion": "SSVI, by snr against by abs_mean, at λ 1",
+        "alone": "SSVI, λ 10",
     }
     assert apart({}, LOOK) == {}

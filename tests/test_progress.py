@@ -380,7 +380,7 @@ def test_failures_are_told_and_how_to_repeat_them(store):
     launched(store, config(seed=1), status="failed")
     out = summary(store)
     run_id = identifier(config(seed=1))
-    assert f"failed: ssvi sparsity=0.9 criterion=snr seed=1 ({run_id}): nan: loss is nan at step 7" in out
+    assert f"failed: ssvi sparsity=0.9 criterion=snr, seed 1 ({run_id}): nan: loss is nan at step 7" in out
     assert "--retry-failed" in out
 
 

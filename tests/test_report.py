@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +14,12 @@ from bench import report
 from bench.cli.entry import entry
 from bench.reporting import contents
 from bench.reporting.claims import removed_alike
+from bench.results.names import in_words
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 from bench.results.tables.parquet import write_runs
 from tests.dashboard_server import ROOT
+from tests.latex import compile_fitting
 
 REFERENCE = ROOT / "results" / "reference"
 SUITE, SCALE = "baselines", "demo"
@@ -54,9 +54,11 @@ def test_every_configuration_is_in_every_form_with_its_interval(made):
     runs = Store(REFERENCE).read_tables(SUITE, ["runs"])["runs"]
     runs = runs[runs["scale"] == SCALE]
     markdown, latex, page = made.markdown(), made.latex(), made.page()
+    methods = Store(REFERENCE).read_styles(SUITE)
     for label in runs["config_label"].unique():
-        assert f"| {label} |" in markdown and f"<td>{label}</td>" in page
-        assert label.replace("_", r"\_") in latex.replace(r"\allowbreak{}", "")
+        name = in_words(label, methods, {})
+        assert f"| {name} |" in markdown and f"<td>{name}</td>" in page
+        assert name.replace("%", r"\%").replace("·", r"$\cdot$") in latex
     best = next(line for line in latex.splitlines() if r"\textbf" in line)
     value = re.search(r"\\textbf{(\S+)}{\\scriptsize\\,\$\\pm\$\\,(\S+)}", best)
     assert value is not None and f"{value[1]} ± {value[2]}" in markdown
@@ -128,26 +130,11 @@ def test_tables_that_are_missing_are_said_with_what_makes_them(tmp_path, capsys)
     assert code == 2 and "no such file" in err
 
 
-def pdflatex():
-    """The program; where it is missing, CI installs it and others skip the test."""
-    if (found := shutil.which("pdflatex")) is None:
-        if "CI" not in os.environ:
-            pytest.skip("no pdflatex here; tests/install_latex.sh installs it")
-        subprocess.run([ROOT / "tests" / "install_latex.sh"], check=True)
-        found = shutil.which("pdflatex")
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", ["baselines", "criteria_ablation", "sparsity_sweep"])
 def test_the_tables_compile_and_fit_the_text(suite, tmp_path):
     made = contents.make(Store(REFERENCE), suite, SCALE, ["nll", "brier"])
-    head = r"\documentclass{article}\usepackage{booktabs,tabularx}\begin{document}"
-    (tmp_path / "report.tex").write_text(f"{head}\n{made.latex()}\n\\end{{document}}\n")
-    subprocess.run([pdflatex(), "-interaction=batchmode", "report.tex"], cwd=tmp_path, check=True)
-    log = (tmp_path / "report.log").read_text(errors="replace")
-    too_wide = [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
-    assert max(too_wide, default=0) < 2 and "Float too large" not in log
+    compile_fitting(made.latex(), "booktabs,tabularx", tmp_path)
 
 
 def test_each_score_that_is_asked_for_has_a_ranking(tmp_path, capsys):
@@ -170,12 +157,12 @@ def test_scores_are_those_of_the_predictor_that_is_asked_for(tmp_path, capsys):
     for predictor, words in (("mean", "mean network"), ("samples", "averaged samples")):
         assert call(*asked, "--predictor", predictor, capsys=capsys)[0] == 0
         text = (tmp_path / "report.md").read_text()
-        row = next(line for line in text.splitlines() if "| dense_vi " in line)
+        row = next(line for line in text.splitlines() if "| Dense VI " in line)
         assert f"Scores of the {words}, on the test set." in text
         # the mean of an ensemble's networks is no network
         left_out = "Left out, as they have no such scores: " in text
         assert left_out == (predictor == "mean")
-        assert ("ensemble" in text.partition("no such scores: ")[2].partition("\n")[0]) == left_out
+        assert ("Ensemble" in text.partition("no such scores: ")[2].partition("\n")[0]) == left_out
         assert (f"| {mean:.3f} ± " in row) == (predictor == "mean")
 
 

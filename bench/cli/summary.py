@@ -137,7 +137,7 @@ def print_summary(
     failed = runs[runs["status"] == "failed"]
     for run in failed.itertuples():
         why = reason({"error_kind": run.error_kind, "error": run.error})
-        say(console, f"failed: {run.config_label} seed={run.seed} ({run.run_id}): {why}", "red")
+        say(console, f"failed: {run.config_label}, seed {run.seed} ({run.run_id}): {why}", "red")
     if len(failed):
         say(console, "failed runs are not repeated without --retry-failed")
     if cancelled := int((runs["status"] == "cancelled").sum()):

@@ -29,7 +29,7 @@ from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
-from bench.figures.leaderboard import grouped, latex, leaderboard, numbers, shown
+from bench.figures.leaderboard import grouped, latex, leaderboard, shown
 from bench.figures.overview import MOST_ROWS, best, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
@@ -43,6 +43,7 @@ from bench.figures.questions.responses import responses, setting_name, varied
 from bench.figures.questions.settling import settled, settling, worth
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
+from bench.figures.standings import compared, standings
 from bench.figures.subspace import (
     MOST_CONFIGURATIONS,
     MOVES,
@@ -100,6 +101,7 @@ __all__ = [
     "by_split",
     "coincidences",
     "compare",
+    "compared",
     "corruption_error",
     "coverage",
     "criteria",
@@ -119,7 +121,6 @@ __all__ = [
     "middle",
     "moves",
     "not_comparable",
-    "numbers",
     "one_a_method",
     "over_shifts",
     "overlap_in_time",
@@ -149,6 +150,7 @@ __all__ = [
     "shown",
     "signed",
     "speed",
+    "standings",
     "stored",
     "subspace",
     "tally",

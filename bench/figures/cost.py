@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis, axes
-from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, variant
-from bench.results import words
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks
+from bench.results import names, words
 from bench.statistics.seeds import summarise
 
 #: Columns of counted and of measured costs, each a ratio to dense VI.
@@ -61,7 +61,7 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look | None = N
             raise Missing(f"Every run here with a {y_axis.name} took more or fewer steps than dense VI.")
         raise Missing(_TIMED.format(name=y_axis.name))
     table = summarise(found, metrics=[counted, measured])
-    table["variant"] = [variant(str(label)) for label in table["config_label"]]
+    table["variant"] = [names.variant(str(label)) for label in table["config_label"]]
     table["measured_over_counted"] = table[f"{measured}_mean"] / table[f"{counted}_mean"]
     figure = look.figure(height=_SQUARE_PIXELS)
     low, high = _span(table, counted, measured)
@@ -85,7 +85,7 @@ def speed(runs: pd.DataFrame, counted: str, measured: str, look: Look | None = N
             + (f" {_LONGER}: {words.counted(left, 'run')}." if left else "")
             + f"\n\n**{y_axis.name}**: {y_axis.definition}\n\n**{x_axis.name}**: {x_axis.definition}"
         ),
-        alt=_in_words(table, x_axis, y_axis),
+        alt=_in_words(table, x_axis, y_axis, look),
     )
 
 
@@ -107,7 +107,7 @@ def stored(runs: pd.DataFrame, look: Look | None = None) -> Chart:
     table = table[positive].reset_index(drop=True)
     if table.empty:
         raise Missing("No finished run here has density and bytes. Widen the filters, or see the page Runs.")
-    table["variant"] = [variant(str(label)) for label in table["config_label"]]
+    table["variant"] = [names.variant(str(label)) for label in table["config_label"]]
     table["share_of_proportion"] = table["compression_vs_dense_vi_mean"] * table["density_mean"]
     figure = look.figure(height=460)
     x = table["density_mean"] * x_axis.factor
@@ -144,8 +144,9 @@ def stored(runs: pd.DataFrame, look: Look | None = None) -> Chart:
         ),
         alt=(
             f"The smallest stored model of {words.counted(len(table), 'configuration')} is that of "
-            f"{smallest['config_label']}, {smallest['compression_vs_dense_vi_mean']:.3g} times smaller than "
-            f"dense VI with {smallest['density_mean']:.2%} of the weights."
+            f"{look.configuration(smallest['config_label'])}, "
+            f"{smallest['compression_vs_dense_vi_mean']:.3g} times smaller than dense VI with "
+            f"{smallest['density_mean']:.2%} of the weights."
         ),
     )
 
@@ -192,7 +193,7 @@ def _marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, method: s
         error_x=_whiskers(x, x_half, low, colour),
         error_y=_whiskers(y, y_half, low, colour),
         customdata=[
-            [escaped(label), interval(a, b, 3), interval(c, d, 3), ratio, int(n)]
+            [escaped(look.configuration(label)), interval(a, b, 3), interval(c, d, 3), ratio, int(n)]
             for label, a, b, c, d, ratio, n in zip(
                 rows["config_label"], x, x_half, y, y_half, rows["measured_over_counted"],
                 rows[f"{y_axis.column}_n"], strict=True,
@@ -228,7 +229,7 @@ def _stored_marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, me
             "color": colour, "line": {"width": 2, "color": colour},
         },
         customdata=[
-            [escaped(label), f"{round(size):,}", share, int(n)]
+            [escaped(look.configuration(label)), f"{round(size):,}", share, int(n)]
             for label, size, share, n in zip(
                 rows["config_label"], rows["checkpoint_bytes_mean"], rows["share_of_proportion"],
                 rows["compression_vs_dense_vi_n"], strict=True,
@@ -295,12 +296,13 @@ def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _in_words(table: pd.DataFrame, x_axis: Axis, y_axis: Axis) -> str:
+def _in_words(table: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> str:
     """Say what is measured for the configuration with the fewest counted FLOPs."""
     least = table.iloc[int(table[f"{x_axis.column}_mean"].to_numpy().argmin())]
     mean, half = least[f"{y_axis.column}_mean"], least[f"{y_axis.column}_half_width"]
     what = f"{y_axis.name} {interval(mean, half, 3)} of dense VI"
     return (
         f"With the fewest counted {x_axis.name} of {words.counted(len(table), 'configuration')}, "
-        f"{least[f'{x_axis.column}_mean']:.3g} of dense VI, {least['config_label']} has {what}."
+        f"{least[f'{x_axis.column}_mean']:.3g} of dense VI, "
+        f"{look.configuration(least['config_label'])} has {what}."
     )

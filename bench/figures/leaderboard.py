@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, Missing, interval
+from bench.figures.parts.latex import ROWS_OF_A_PAGE, escape, label
 from bench.figures.parts.verdicts import within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import MOST_COMPARED, ranking, summarise
@@ -20,29 +20,24 @@ COLUMNS = ("accuracy", "nll", "ece", _GAIN, "compression_vs_dense_vi", "train_fl
 #: Marks of verdicts about a configuration and the best one.
 MARKS = {"best": "●", "equivalent": "●", "undecided": "○", "worse": "▽"}
 _WITH_INTERVAL = ("accuracy", "nll", "brier", "ece", "posterior_gain_nll", "posterior_gain_ece")
-#: Columns of ``numbers`` with the lowest and highest rank that a configuration may have.
-RANKS = {"rank": "low", "to": "high"}
-#: Column of ``numbers`` with the half width of the score's interval.
-HALF_WIDTH = "±"
 #: Names of columns in tables for papers, where the full ones do not fit.
-_SHORT = {
+SHORT = {
     "brier": "Brier",
     _GAIN: "gain",
     "compression_vs_dense_vi": "compr.",
     "train_flops_ratio": "FLOPs",
 }
-_ARROWS = {"higher": " ↑", "lower": " ↓"}
-_ROWS_OF_A_PAGE = 18
 _LATEX_MARKS = {"equivalent": r"$^\dagger$", "undecided": r"$^\ddagger$"}
 _LATEX_WORDS = {"equivalent": "equivalent to the best", "undecided": "undecided whether worse than the best"}
 _LATEX_INTERVAL = r"Mean over $n$ seeds $\pm$ half width of the 95\,\% t-interval; the best mean is bold"
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "·": r"$\cdot$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
 
 
-def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+def leaderboard(
+    runs: pd.DataFrame,
+    score: str = SCORES[0],
+    columns: Sequence[str] = COLUMNS,
+    of_equal_n: bool = False,
+) -> pd.DataFrame:
     """Rank configurations by the mean of ``score``, best first.
 
     Parameters
@@ -53,12 +48,15 @@ def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[st
         The column that decides the ranking.
     columns
         Further columns to show.
+    of_equal_n
+        Whether a configuration is ranked among those with as many seeds alone. The best of few seeds is
+        likelier to be so by luck.
 
     Returns
     -------
     pandas.DataFrame
         One row per configuration: ``config_id``, ``config_label``, ``method``, ``sparsity``, ``n`` (finished
-        seeds), ``rank_low``, ``rank_high``, ``separable`` and ``verdict`` (see ``bench.statistics.ranking``;
+        seeds), ``rank_low``, ``rank_high``, ``separable``, ``smallest`` and ``verdict`` (see ``ranking``;
         null for more than ``MOST_COMPARED`` configurations, which are not compared in pairs), and mean and
         half width of ``score`` and of each of ``columns``.
 
@@ -73,13 +71,15 @@ def leaderboard(runs: pd.DataFrame, score: str = SCORES[0], columns: Sequence[st
         raise Missing(
             f"No finished run here has {axes()[score].name}. Widen the filters, or see the page Runs."
         )
-    columns_of_ranks = ["rank_low", "rank_high", "separable", "verdict"]
+    columns_of_ranks = ["rank_low", "rank_high", "separable", "smallest", "verdict"]
+    found["n"] = found[f"{score}_n"]
     if len(found) <= MOST_COMPARED:
-        ranks = ranking(runs, score).set_index("config_id")
+        groups = [mine["config_id"] for _, mine in found.groupby("n")] if of_equal_n else [found["config_id"]]
+        parts = [ranking(runs[runs["config_id"].isin(ids)], score) for ids in groups]
+        ranks = pd.concat(parts).set_index("config_id")
         found = found.join(ranks[columns_of_ranks], on="config_id")
     else:
         found[columns_of_ranks] = pd.NA
-    found["n"] = found[f"{score}_n"]
     rising = axes()[score].better == "lower"
     found = found.sort_values(f"{score}_mean", ascending=rising, kind="stable")
     head = ["config_id", "config_label", "method", "sparsity", "n", *columns_of_ranks]
@@ -102,53 +102,15 @@ def shown(board: pd.DataFrame, look: Look) -> pd.DataFrame:
             for mean, half in zip(board[f"{metric}_mean"], half_widths, strict=True)
         ]
         if number == 0:  # the ranking's score comes first, so that narrow screens show it
-            table["configuration"] = board["config_label"].astype(str).to_numpy()
+            table["configuration"] = [look.configuration(label) for label in board["config_label"]]
             table["n"] = board["n"].astype(int).to_numpy()
     table["method"] = [look.name(str(method)) for method in board["method"]]
     return table
 
 
-def numbers(board: pd.DataFrame, look: Look) -> tuple[pd.DataFrame, dict[str, tuple[int, str]]]:
-    """Return ``board`` in the units that readers see, as numbers, so that a table sorts them as such.
-
-    Parameters
-    ----------
-    board
-        What ``leaderboard`` returns.
-    look
-        Names of methods, which are the last column.
-
-    Returns
-    -------
-    tuple
-        The table: the ranks that a configuration may have, its verdict, the score with the half width of its
-        interval, and the other columns without theirs; and decimal places and definition by column.
-    """
-    ranks = {head: board[f"rank_{end}"].astype("Int64").array for head, end in RANKS.items()}
-    table = pd.DataFrame({**ranks, "verdict": _marked(board)})
-    table["configuration"] = board["config_label"].astype(str).to_numpy()
-    table["n"] = board["n"].astype(int).to_numpy()
-    told: dict[str, tuple[int, str]] = {}
-    for number, metric in enumerate(_metrics(board)):
-        axis = axes()[metric]
-        unit, arrow = " %" if axis.unit == "%" else "", _ARROWS.get(axis.better or "", "")
-        head = f"{_SHORT.get(metric, axis.name)}{unit}{arrow}"
-        table[head] = _shown(board[f"{metric}_mean"], axis.factor)
-        told[head] = axis.digits, f"{axis.title}. {axis.definition}"
-        if number == 0:
-            table[HALF_WIDTH] = _shown(board[f"{metric}_half_width"], axis.factor)
-            told[HALF_WIDTH] = axis.digits, "half width of the 95 % t-interval over seeds"
-    table["method"] = [look.name(str(method)) for method in board["method"]]
-    return table, told
-
-
 def _marked(board: pd.DataFrame) -> list[str]:
     """Return the verdicts with their marks."""
     return ["–" if verdict is pd.NA else f"{MARKS[verdict]} {verdict}" for verdict in board["verdict"]]
-
-
-def _shown(values: pd.Series, factor: float) -> np.ndarray:
-    return (values * factor).to_numpy(dtype=float)
 
 
 def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
@@ -160,11 +122,10 @@ def latex(board: pd.DataFrame, look: Look, caption: str) -> str:
     # a page has room for the other columns; a board that is ranked by the gain shows it first
     if _metrics(board)[0] != _GAIN:
         board = board.drop(columns=[f"{_GAIN}_mean", f"{_GAIN}_half_width"], errors="ignore")
-    rows, marks = _latex_rows(board), set(board["verdict"].dropna())
+    rows, marks = _latex_rows(board, look), set(board["verdict"].dropna())
     told = [rf"{mark} {_LATEX_WORDS[name]}" for name, mark in _LATEX_MARKS.items() if name in marks]
-    label = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
-    first = rf"{escape(caption)}. {'; '.join([_LATEX_INTERVAL, *told])}.\label{{tab:{label}}}"
-    parts = [rows[start : start + _ROWS_OF_A_PAGE] for start in range(0, len(rows), _ROWS_OF_A_PAGE)]
+    first = f"{escape(caption)}. {'; '.join([_LATEX_INTERVAL, *told])}.{label('tab', caption)}"
+    parts = [rows[start : start + ROWS_OF_A_PAGE] for start in range(0, len(rows), ROWS_OF_A_PAGE)]
     return "\n".join(
         _latex_table(_metrics(board), part, f"{escape(caption)} (continued)." if number else first)
         for number, part in enumerate(parts)
@@ -193,14 +154,14 @@ def _latex_head(metric: str) -> str:
     axis = axes()[metric]
     arrow = {"higher": r"$\uparrow$", "lower": r"$\downarrow$"}.get(axis.better or "", "")
     unit = r"(\%) " if axis.unit == "%" else ""
-    return rf"\shortstack[r]{{{escape(_SHORT.get(metric, axis.name))}\\{unit}{arrow}}}"
+    return rf"\shortstack[r]{{{escape(SHORT.get(metric, axis.name))}\\{unit}{arrow}}}"
 
 
-def _latex_rows(board: pd.DataFrame) -> list[str]:
+def _latex_rows(board: pd.DataFrame, look: Look) -> list[str]:
     metrics, lines = _metrics(board), []
     for number, row in enumerate(board.to_dict("records")):
-        label = _breakable(escape(str(row["config_label"])))
-        cells = [f"{label}{_LATEX_MARKS.get(row['verdict'], '')}", str(int(row["n"]))]
+        named = _breakable(escape(look.configuration(row["config_label"])))
+        cells = [f"{named}{_LATEX_MARKS.get(row['verdict'], '')}", str(int(row["n"]))]
         for metric in metrics:
             axis = axes()[metric]
             half_width = row[f"{metric}_half_width"] if metric in _WITH_INTERVAL else float("nan")
@@ -251,8 +212,3 @@ def _rank(low: object, high: object) -> str:
 def _metrics(board: pd.DataFrame) -> list[str]:
     """Return the columns of which ``board`` has means, starting with the score that decides the ranking."""
     return [name.removesuffix("_mean") for name in map(str, board.columns) if name.endswith("_mean")]
-
-
-def escape(text: str) -> str:
-    """Escape ``text`` so that LaTeX prints it literally."""
-    return "".join(_SPECIAL.get(character, character) for character in text)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, interval, signed
-from bench.figures.parts.configurations import full_name, short_names
+from bench.figures.parts.configurations import short_names
 from bench.figures.parts.verdicts import said, tally, within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, paired, references_of
@@ -116,7 +116,8 @@ def forest(
                 },
                 customdata=[
                     [
-                        escaped(row["config_label"]), escaped(row["reference_label"]), int(row["n"]),
+                        escaped(look.configuration(row["config_label"])),
+                        escaped(look.configuration(row["reference_label"])), int(row["n"]),
                         signed(row["difference"], row["half_width"], axis.digits, axis.factor),
                         said(row, axis),
                     ]
@@ -143,7 +144,7 @@ def forest(
     named, unit = "their reference", axis.step
     if len(found["reference_label"].unique()) == 1:
         one = runs[labels.isin(found["reference_label"])].iloc[0]
-        named = full_name(str(one["config_label"]), str(one["method"]), float(one["sparsity"]), look)
+        named = look.configuration(one["config_label"])
     arrow = {"higher": " → better", "lower": " ← better"}.get(axis.better or "", "")
     of = f"{axis.name} less that of {escaped(named)}"
     figure.update_xaxes(title_text=f"{of}{f' ({unit})' if unit else ''}{arrow}")
@@ -233,8 +234,8 @@ def coverage(runs: pd.DataFrame, look: Look | None = None) -> Chart:
     )
 
 
-def best(summary: pd.DataFrame, score: str) -> str:
-    """Describe the configuration with the best mean: ``ssvi sparsity=0.9, n = 5: 97.50 ± 0.31``.
+def best(summary: pd.DataFrame, score: str, look: Look) -> str:
+    """Describe the configuration with the best mean: ``SSVI · 90 %, n = 5: 97.50 ± 0.31``.
 
     Configurations with several seeds come before those with one, since the best of single runs would be the
     luckiest.
@@ -245,6 +246,8 @@ def best(summary: pd.DataFrame, score: str) -> str:
         The result of ``summarise`` for ``score``.
     score
         Column of ``runs``.
+    look
+        Names of methods.
 
     Raises
     ------
@@ -260,7 +263,7 @@ def best(summary: pd.DataFrame, score: str) -> str:
     known = ranked.dropna(subset=[f"{score}_half_width"])
     row = (ranked if known.empty else known).iloc[0]
     value = interval(row[f"{score}_mean"], row[f"{score}_half_width"], axis.digits, axis.factor)
-    return f"{row['config_label']}, n = {row[f'{score}_n']}: {value}"
+    return f"{look.configuration(row['config_label'])}, n = {row[f'{score}_n']}: {value}"
 
 
 def _keep_in_view(figure: go.Figure, shown: pd.DataFrame, factor: float, look: Look) -> None:

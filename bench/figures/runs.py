@@ -57,7 +57,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
         if mine.empty:
             continue
         colour, method = look.colour(str(run.method)), str(run.method)
-        name = f"{run.config_label}, seed {run.seed}"
+        name = f"{look.configuration(run.config_label)}, seed {run.seed}"
         figure.add_trace(
             go.Scatter(
                 x=mine["at"].tolist(), y=mine["value"].tolist(), mode="lines+markers", name=escaped(name),

@@ -127,7 +127,7 @@ def ranks(runs: pd.DataFrame, score: str = SCORES[0], look: Look | None = None) 
                     "size": 11, "color": [look.colour(m) for m in marks["method"]], "line": {"width": 2},
                 },
                 hovertemplate="%{text}: mean rank %{x:.2f}<extra></extra>",
-                text=[escaped(name) for name in marks["configuration"]],
+                text=[escaped(look.configuration(name)) for name in marks["configuration"]],
             )
         )  # fmt: skip
     figure.add_vrect(
@@ -135,7 +135,8 @@ def ranks(runs: pd.DataFrame, score: str = SCORES[0], look: Look | None = None) 
     )
     figure.update_xaxes(title_text=f"mean rank by {axis.name} over {len(table)} test sets ← better")
     figure.update_yaxes(
-        tickvals=data.index.tolist(), ticktext=[escaped(name) for name in data["configuration"]],
+        tickvals=data.index.tolist(),
+        ticktext=[escaped(look.configuration(name)) for name in data["configuration"]],
         range=[len(data) - 0.4, -0.6], showgrid=False,
     )  # fmt: skip
     return Chart(
@@ -147,7 +148,8 @@ def ranks(runs: pd.DataFrame, score: str = SCORES[0], look: Look | None = None) 
             "averaged; the shaded region is Nemenyi's critical difference from the best at 5 %. Friedman's "
             f"test that all rank alike: p = {found.p:.2g}. A test set counts once, however many seeds it has."
         ),
-        alt=f"Mean ranks of {len(data)} configurations over {len(table)} test sets; best: {order.index[0]}.",
+        alt=f"Mean ranks of {len(data)} configurations over {len(table)} test sets; best: "
+        f"{look.configuration(order.index[0])}.",
     )
 
 

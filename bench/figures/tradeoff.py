@@ -16,8 +16,8 @@ from bench.figures.parts.chart import (
     interval,
     log_ticks,
     translucent,
-    variant,
 )
+from bench.results import names
 from bench.results.tables.columns import SCORES
 from bench.results.words import counted
 from bench.statistics.seeds import pareto_front, summarise
@@ -59,7 +59,7 @@ def points(runs: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
     if found.empty:
         what = f"{axes()[score].name} and {axes()[cost].name}"
         raise Missing(f"No finished run here has both {what}. Widen the filters, or see the page Runs.")
-    found["variant"] = [variant(str(label)) for label in found["config_label"]]
+    found["variant"] = [names.variant(str(label)) for label in found["config_label"]]
     x = found[f"{cost}_mean"].to_numpy(dtype=float)
     y = found[f"{score}_mean"].to_numpy(dtype=float)
     # for compression and sparsity more is better, so that their negative is the cost
@@ -135,7 +135,7 @@ def tradeoff(
         alt=(
             f"{y_axis.name} against {x_axis.name} of {counted(len(found), 'configuration')} of "
             f"{found['method'].nunique()} methods; the best {y_axis.name} is {value} "
-            f"by {best['config_label']}."
+            f"by {look.configuration(best['config_label'])}."
         ),
     )
 
@@ -216,7 +216,7 @@ def _marks(
             "color": colour, "thickness": 1.3, "width": 4,
         },
         customdata=[
-            [escaped(label), text, int(n)]
+            [escaped(look.configuration(label)), text, int(n)]
             for label, text, n in zip(
                 rows["config_label"], texts, rows[f"{y_axis.column}_n"], strict=True
             )

@@ -111,8 +111,9 @@ def separation(
         title = f"How large is {axis.name}?"
         most = found.iloc[int(found[f"{measure}_mean"].argmax())]
         alt = (
-            f"Mean {axis.name} of {counted(len(found), 'configuration')}; {most['config_label']} has the "
-            f"largest, {most[f'{measure}_mean']:.{axis.digits}f} {axis.unit}."
+            f"Mean {axis.name} of {counted(len(found), 'configuration')}; "
+            f"{look.configuration(most['config_label'])} has the largest, "
+            f"{most[f'{measure}_mean']:.{axis.digits}f} {axis.unit}."
         )
     figure = dot_plot(shown, marks, axis, short_names(shown, look), look, table if singles else None)
     return Chart(
@@ -176,7 +177,8 @@ def detection(
         ),
         alt=(
             f"{axis.name} of {counted(len(found), 'configuration')}; the best mean is "
-            f"{best[f'{score}_mean'] * axis.factor:.{axis.digits}f} {axis.unit} by {best['config_label']}."
+            f"{best[f'{score}_mean'] * axis.factor:.{axis.digits}f} {axis.unit} by "
+            f"{look.configuration(best['config_label'])}."
         ),
     )
 
@@ -227,7 +229,8 @@ def risk_coverage(
     said = ""
     if len(half):
         best = half.iloc[int(half["mean"].argmin())]
-        said = f" At half of the examples {best['config_label']} has the lowest, {100 * best['mean']:.2f} %."
+        name = look.configuration(best["config_label"])
+        said = f" At half of the examples {name} has the lowest, {100 * best['mean']:.2f} %."
     asked, counted_in = "How many errors remain when the least confident predictions are withheld?", ""
     if split not in ("val", "test"):
         asked = f"How many errors remain if {split} comes with the test inputs, and the least confident go?"

@@ -67,8 +67,8 @@ def claims(
     rows = chart.data.to_dict("records")
     table = pd.DataFrame(
         {
-            "configuration": chart.data["config_label"],
-            "reference": chart.data["reference_label"],
+            "configuration": chart.data["config_label"].map(look.configuration),
+            "reference": chart.data["reference_label"].map(look.configuration),
             f"difference of {axis.title}": [
                 signed(row["difference"], row["half_width"], axis.digits, axis.factor) for row in rows
             ],

@@ -66,7 +66,7 @@ def make(
         runs = scored_by(runs, store.read_tables(suite, ["metrics"])["metrics"], predictor)
     look = Look("light", _styles(store, suite, styles.METHODS), _styles(store, suite, styles.CRITERIA))
     report = Report(f"{suite}, scale {plan['scale']}")
-    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor))
+    report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor, look))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
     answered = [
@@ -84,7 +84,7 @@ def make(
     report.sections.extend(answered[1:])
     if (section := _unless_missing(lambda: _drawn("", rank_map(runs, scores[0], look)))) is not None:
         report.sections.append(section)
-    report.sections.extend(_tail(plan, runs))
+    report.sections.extend(_tail(plan, runs, look))
     return report
 
 
@@ -119,7 +119,9 @@ def _styles(store: Store, suite: str, of: styles.StyleFile) -> Mapping[str, Mapp
         return {}
 
 
-def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], predictor: str) -> Section:
+def _head(
+    plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], predictor: str, look: Look
+) -> Section:
     status = runs["status"].value_counts()
     counts = ", ".join(f"{number} {name}" for name, number in status.items() if number)
     lines = [f"`{line}`" for line in commands] or ["an unknown command"]
@@ -133,7 +135,7 @@ def _head(plan: Mapping[str, Any], runs: pd.DataFrame, commands: Sequence[str], 
     done = runs[runs["status"] == "done"]
     without = done.loc[done[list(SCORES)].isna().all(axis=1), "config_label"].astype(str).unique()
     if len(without):
-        words.append(f"Left out, as they have no such scores: {', '.join(without)}.")
+        words.append(f"Left out, as they have no such scores: {', '.join(map(look.configuration, without))}.")
     return Section(str(plan.get("question") or plan["suite"]), words)
 
 
@@ -268,7 +270,7 @@ def _drawn(setting: str, chart: Chart) -> Section:
     return Section(f"{setting}: {chart.title}" if setting else chart.title, chart=chart)
 
 
-def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
+def _tail(plan: Mapping[str, Any], runs: pd.DataFrame, look: Look) -> list[Section]:
     """Make the last sections: missing runs, provenance and definitions."""
     import pandas as pd
 
@@ -277,12 +279,15 @@ def _tail(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[Section]:
     sections = []
     missing = runs[runs["status"] != "done"]
     if len(missing):
-        told = ["config_label", "seed", "status", "error_kind", "error", "run_id"]
+        told = ["seed", "status", "error_kind", "error", "run_id"]
         table = missing[told].astype(object)
+        table.insert(0, "configuration", missing["config_label"].map(look.configuration))
         sections.append(Section("Failed and missing runs", table=table.where(table.notna(), "–")))
     omitted = {str(cell["label"]): str(cell["omitted"]) for cell in plan["cells"] if cell.get("omitted")}
     if omitted:
-        table = pd.DataFrame({"configuration": list(omitted), "why": list(omitted.values())})
+        table = pd.DataFrame(
+            {"configuration": list(map(look.configuration, omitted)), "why": list(omitted.values())}
+        )
         sections.append(Section("Not run", ["Cells of the suite that are not trained on their own."], table))
     done = runs[runs["status"] == "done"]
     facts = ("git_sha", "torch_version", "packages", "device", "execution", "threads")

@@ -279,9 +279,10 @@ def ranking(
         ``config_id``, ``n`` (number of seeds); ``rank_low``, 1 plus the number of configurations that are
         significantly better; ``rank_high``, the number of all configurations minus that of those
         significantly worse; ``p_adjusted`` of the difference to the best mean (NaN for the best itself, and
-        if either has only one seed); ``separable``, whether any configuration is significantly better; and
-        ``verdict``: ``best`` (the best mean), ``worse`` (separable), ``equivalent`` (to the best mean, within
-        the margin) or ``undecided``.
+        if either has only one seed); ``smallest``, the smallest difference to the best mean that would have
+        been significant if it were the clearest of all pairs (NaN likewise); ``separable``, whether any
+        configuration is significantly better; and ``verdict``: ``best`` (the best mean), ``worse``
+        (separable), ``equivalent`` (to the best mean, within the margin) or ``undecided``.
 
     Raises
     ------
@@ -423,7 +424,7 @@ def p_value(mean: Numbers, error: Numbers, freedom: Numbers) -> Numbers:
     return np.asarray(np.where(exact, mean == 0, 2 * stats.t.sf(t, freedom)))
 
 
-def _pairwise(values: Numbers, share: Numbers, margin: float) -> tuple[Numbers, Numbers, Numbers]:
+def _pairwise(values: Numbers, share: Numbers, margin: float) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """Compare all pairs of columns, in the order of ``triu_indices``.
 
     Parameters
@@ -438,7 +439,8 @@ def _pairwise(values: Numbers, share: Numbers, margin: float) -> tuple[Numbers, 
     Returns
     -------
     tuple
-        Differences of means, p values of the differences, and p values of equivalence.
+        Differences of means, p values of the differences, p values of equivalence, and the smallest
+        differences that would be significant as the first of all pairs.
     """
     one, other = np.triu_indices(values.shape[1], 1)
     mean, variance, shared = _moments(values[:, one] - values[:, other])
@@ -454,7 +456,9 @@ def _pairwise(values: Numbers, share: Numbers, margin: float) -> tuple[Numbers, 
     factor = variance_factor(np.where(pairs, shared, np.nan), np.maximum(share[one], share[other]))
     error = np.sqrt(np.where(pairs, variance * factor, unpaired))
     freedom = np.where(pairs, shared - 1, welch)
-    return difference, p_value(difference, error, freedom), _p_equivalent(difference, error, freedom, margin)
+    p = p_value(difference, error, freedom)
+    smallest = _critical((~np.isnan(p)).sum(), freedom) * error
+    return difference, p, _p_equivalent(difference, error, freedom, margin), smallest
 
 
 def _ranks(runs: pd.DataFrame, metric: str, sign: int, margin: float) -> pd.DataFrame:
@@ -467,7 +471,7 @@ def _ranks(runs: pd.DataFrame, metric: str, sign: int, margin: float) -> pd.Data
     size = table.shape[1]
     shares = runs.groupby(runs["config_id"].astype(object))[_OVERLAP].max()
     share = shares[table.columns].to_numpy(np.float64)
-    difference, p, p_equivalent = _pairwise(sign * table.to_numpy(), share, margin)
+    difference, p, p_equivalent, smallest = _pairwise(sign * table.to_numpy(), share, margin)
     adjusted, alike = shaffer(p, size), holm(p_equivalent)
     one, other = np.triu_indices(size, 1)
     first, second = ((adjusted < ALPHA) & wins for wins in (difference > 0, difference < 0))
@@ -480,6 +484,7 @@ def _ranks(runs: pd.DataFrame, metric: str, sign: int, margin: float) -> pd.Data
     # the best configuration is the first column; the first pairs are those of it with all others, in order
     itself = min(size, 1)
     found["p_adjusted"] = np.concatenate([[np.nan] * itself, adjusted[: size - itself]])
+    found["smallest"] = np.concatenate([[np.nan] * itself, smallest[: size - itself]])
     found["separable"] = beaten > 0
     near = np.concatenate([[np.nan] * itself, alike[: size - itself]])
     verdict = np.where(found["separable"], "worse", verdicts(np.full(size, np.nan), near))

@@ -11,7 +11,7 @@ from dashboard import choose, data, show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
-part, look = selection.part, selection.look
+part = selection.part
 st.title("Calibration", anchor=False)
 with st.container(horizontal=True):
     predictor = show.axis(
@@ -28,7 +28,7 @@ with show.forgiving():
     metrics = data.table(part, "metrics")
     show.chart(
         "reliability",
-        lambda: reliability(
+        lambda look: reliability(
             selection.runs, data.table(part, "calibration"), metrics, chosen, shown, split, look
         ),
         f"{selection.words} · {shown} · {split}",
@@ -37,7 +37,7 @@ with show.forgiving():
     for score in ("ece", "nll"):
         found = show.chart(
             f"scaling-{score}",
-            partial(scaling, selection.runs, metrics, score, predictor, split, look, singles),
+            partial(scaling, selection.runs, metrics, score, predictor, split, singles=singles),
             f"{selection.words} · {predictor} · {split}",
         )
         if found is None:

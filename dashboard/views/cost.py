@@ -30,7 +30,7 @@ if reasons := not_comparable(selection.runs):
     )
 elif selection.part.suite != "cost":
     st.caption("Claims of speed come only from the suite `cost`: see `docs/costs.md`.")
-show.chart("speed", lambda: speed(selection.runs, counted, measured, selection.look), selection.words)
+show.chart("speed", lambda look: speed(selection.runs, counted, measured, look), selection.words)
 if measured == "step_time_ratio" and counted == "inference_flops_ratio":
     st.caption("The time is that of a training step, updates of the subspace included.")
-show.chart("stored", lambda: stored(selection.runs, selection.look), selection.words)
+show.chart("stored", lambda look: stored(selection.runs, look), selection.words)

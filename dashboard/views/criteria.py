@@ -33,11 +33,11 @@ score = selection.score
 singles = st.toggle("Single seeds", key="criteria_singles", bind="query-params")
 drawn = show.chart(
     "criteria",
-    lambda: criteria(
+    lambda look: criteria(
         selection.everything,
         score,
         references,
-        selection.look,
+        look,
         {a.name: a.of for a in left_out},
         singles,
         set(selection.runs["config_id"]),
@@ -71,6 +71,7 @@ with show.forgiving():
     done = selection.done
     recorded = done[done["run_id"].isin(pairs["run_id"].unique())]
     labels = recorded.drop_duplicates("config_id").set_index("config_label")["config_id"]
+    labels.index = labels.index.map(selection.look.configuration)
     if labels.empty:
         overlap_map(pairs.head(0), selection.look)  # raises Missing with a message for the reader
     left, right = st.columns(2)
@@ -90,7 +91,7 @@ with show.forgiving():
     shown = mine if one is None else mine[mine["layer"].astype(str) == one]
     subtitle = f"{selection.part.name} · {selection.setting} · {label} · {layer}"
     moment = show.axis("At", MOMENTS, "criteria_at")
-    show.chart("overlap", lambda: overlap_map(mine, selection.look, one, moment), subtitle)
+    show.chart("overlap", lambda look: overlap_map(mine, look, one, moment), subtitle)
     st.markdown("\n".join(f"- {plain(line)}" for line in coincidences(shown, selection.look)))
     used = str(mine["criterion_used"].iloc[0])
     names = list(dict.fromkeys([*mine["criterion_a"].astype(str), *mine["criterion_b"].astype(str)]))
@@ -100,6 +101,6 @@ with show.forgiving():
     against = same_as.get(used, used) if chosen == _OWN else chosen
     show.chart(
         "overlap-time",
-        lambda: overlap_in_time(mine, against, selection.look, one, singles),
+        lambda look: overlap_in_time(mine, against, look, one, singles),
         subtitle,
     )

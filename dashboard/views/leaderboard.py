@@ -1,76 +1,99 @@
-"""Page Leaderboard: which configuration is best, which are equivalent to it, and which are worse."""
+"""Page Leaderboard: which method is best, and which others differ from it, are equivalent, or undecided."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import MOST_COMPARED, SCORES, axes, grouped, latex, leaderboard, numbers
+from bench.figures import MOST_COMPARED, SCORES, axes, compared, latex, standings
+from bench.figures.standings import INTERVAL, in_words
 from bench.statistics.splits import scope
-from dashboard import show
+from dashboard import address, data, for_paper, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
 #: Greatest number of rows that are sent to the browser.
 _MOST_ROWS = 250
+_CHOSEN = (
+    "A method's row is its best configuration of those with its most seeds, chosen by the scores that are "
+    "shown. "
+)
+_ROWS = {"methods": "one row a method", "all": "every configuration"}
 
 selection: Selection = st.session_state["selection"]
 st.title("Leaderboard", anchor=False)
-score = selection.score
+score, look = selection.score, selection.look
 axis = axes()[score]
 
 with show.forgiving():
-    board = leaderboard(selection.runs, score)
-    table, told = numbers(board.head(_MOST_ROWS), selection.look)
-    st.subheader(f"Which configuration has the best {axis.name}?", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        shown = show.axis("Rows", _ROWS, "leaderboard_rows")
+        sparse = st.toggle("Sparse only", key="leaderboard_sparse", bind="query-params")
+    board = compared(selection.runs, score, sparse)
+    several = board["method"].value_counts()
+    unfolded: list[str] | None = None
+    if shown == "methods":
+        options = look.ordered(several[several > 1].index.astype(str))
+        unfolded = address.some_of(
+            "Unfold", options, "leaderboard_unfold", look.name, empty="methods whose configurations to show"
+        )
+    references = set(data.references(selection.part).values())
+    found = standings(board.head(_MOST_ROWS), score, look, unfolded, references)
+    what = "method" if shown == "methods" else "configuration"
+    st.subheader(f"Which {what} has the best {axis.name}?", anchor=False)
     st.caption(plain(selection.words))
     event = st.dataframe(
-        table,
+        found.table,
         hide_index=True,
         # chosen rows are kept by position, so that another table needs another widget
-        key=f"leaderboard-table-{hash(tuple(board['config_id'])) & 0xFFFFFFFF:x}",
+        key=f"leaderboard-table-{hash(tuple(found.board['config_id'])) & 0xFFFFFFFF:x}",
         on_select="rerun",
         selection_mode="single-row",
-        height=show.height(len(table)),
+        height=show.height(len(found.table)),
         column_config={
-            "rank": st.column_config.NumberColumn(help="1 + the number that are significantly better"),
-            "to": st.column_config.NumberColumn(help="the number that are not significantly worse"),
-            "verdict": st.column_config.TextColumn(
-                help="● the best, or equivalent to it; ○ undecided; ▽ some configuration is better"
+            "method": st.column_config.TextColumn(width=160),
+            "sparsity %": st.column_config.NumberColumn(
+                format="%.4g", help="share of weights that were removed, as measured"
             ),
+            INTERVAL: st.column_config.ImageColumn(
+                width=120, help="mean and 95 % t-interval over seeds, on one scale; dotted: the best mean"
+            ),
+            "verdict": st.column_config.TextColumn(help="about the best with as many seeds"),
             **{
                 head: st.column_config.NumberColumn(format=f"%.{digits}f", help=definition)
-                for head, (digits, definition) in told.items()
+                for head, (digits, definition) in found.told.items()
             },
         },
-        alt=f"Configurations by {axis.name}, best first.",
+        placeholder="–",
+        alt=f"{what.capitalize()}s by {axis.name}, best first.",
     )
     if len(board) > _MOST_ROWS:
         st.caption(f"The best {_MOST_ROWS} of {len(board):,}; the CSV has all.")
     if len(board) > MOST_COMPARED:
-        st.info(f"No ranks: {len(board):,} are too many to compare in pairs. Narrow the filters first.")
+        st.info(f"No verdicts: {len(board):,} are too many to compare in pairs. Narrow the filters first.")
     else:
         st.markdown(
-            f"{grouped(board, score)} Pairs are those that the filters leave. ± is the half width of the "
-            f"95 % t-interval over seeds. {scope(selection.runs)}"
+            f"{_CHOSEN if shown == 'methods' else ''}{in_words(board, score)} {scope(selection.runs)}"
         )
-    buttons = st.columns([1, 1, 4])
-    with buttons[0]:
-        show.download("leaderboard", board)
-    with buttons[1]:
-        caption = f"Configurations by {axis.name}: {selection.words}"
-        st.download_button(
-            "LaTeX", lambda: latex(board, selection.look, caption), file_name="ssvi-bench-leaderboard.tex",
-            mime="text/plain", key="leaderboard-tex", on_click="ignore", icon=":material/download:",
-        )  # fmt: skip
+    caption = f"{what.capitalize()}s by {axis.name}: {selection.words}"
+    printed = found.board.drop(columns=["density_mean", "density_half_width"])
+    for_paper.table("leaderboard", board, lambda: latex(printed, look, caption), selection)
     rows = event["selection"]["rows"]
     if not rows:
         st.caption("Choose a row to see the runs behind it.")
     else:
-        chosen = board.iloc[rows[0]]
-        st.subheader(plain(f"Runs of {chosen['config_label']}"), anchor=False)
-        mine = selection.runs[selection.runs["config_id"] == chosen["config_id"]].sort_values("seed")
-        st.dataframe(mine[["seed", "status", *SCORES, "wall_seconds", "run_id"]], hide_index=True)
-        for run in mine.itertuples():
-            st.page_link(
-                "views/runs.py", label=f"seed {run.seed}: {run.run_id}", query_params={"run": str(run.run_id)}
-            )
+        row = found.board.iloc[rows[0]]
+        st.subheader(plain(f"Runs of {look.configuration(row['config_label'])}"), anchor=False)
+        mine = selection.runs[selection.runs["config_id"] == row["config_id"]].sort_values("seed")
+        columns = [*SCORES, "wall_seconds"]
+        st.dataframe(
+            mine[["seed", "status", *columns]].assign(**{n: mine[n] * axes()[n].factor for n in columns}),
+            hide_index=True,
+            placeholder="–",
+            column_config={
+                n: st.column_config.NumberColumn(axes()[n].title, format=f"%.{axes()[n].digits}f")
+                for n in columns
+            },
+        )
+        with st.container(horizontal=True):
+            for run in mine.itertuples():
+                st.page_link("views/runs.py", label=f"seed {run.seed}", query_params={"run": str(run.run_id)})

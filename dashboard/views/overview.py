@@ -28,7 +28,7 @@ score = selection.score
 axis = axes()[score]
 with show.forgiving():
     cards = st.columns(3)
-    label, _, value = best(summarise(selection.runs, metrics=[score]), score).rpartition(": ")
+    label, _, value = best(summarise(selection.runs, metrics=[score]), score, selection.look).rpartition(": ")
     with cards[0]:
         show.card(f"Best {axis.name}", _with_unit(value), label)
     small = at_compression(selection.runs, score)
@@ -36,7 +36,8 @@ with show.forgiving():
         if len(small):
             top = small.iloc[0]
             value = interval(top["mean"], top["half_width"], axis.digits, axis.factor)
-            words = f"{top['config_label']} ({top['compression']:.1f} × smaller), n = {top['n']}"
+            name = selection.look.configuration(top["config_label"])
+            words = f"{name} ({top['compression']:.1f} × smaller), n = {top['n']}"
             show.card(f"Best {axis.name} at 10 × smaller or more", _with_unit(value), words)
         else:
             show.card("At 10 × smaller or more", "–", "no configuration is that small")
@@ -59,7 +60,7 @@ if references:
         rows = {mine for mine in compared if references[mine] == reference}
         drawn = show.chart(
             f"forest-{number}" if number else "forest",
-            partial(forest, selection.everything, references, selection.score, selection.look, rows),
+            partial(forest, selection.everything, references, selection.score, only=rows),
             selection.words,
         )
         if drawn is not None and len(drawn.data) > MOST_ROWS:
@@ -72,9 +73,7 @@ else:
     st.info("This suite names no reference, so there are no paired differences to show.")
 
 everything = data.table(selection.part, "runs")
-show.chart(
-    "coverage", lambda: coverage(everything, selection.look), f"{selection.part.name}, without filters"
-)
+show.chart("coverage", lambda look: coverage(everything, look), f"{selection.part.name}, without filters")
 missing = everything[everything["status"] != "done"]
 if len(missing):
     failed = int((missing["status"] == "failed").sum())

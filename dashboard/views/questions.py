@@ -70,4 +70,4 @@ if others := [name for name in suites.names() if name not in launched]:
     st.caption("What each costs, with the option `--dry-run`; of all of them: `python -m bench.list suites`")
 st.divider()
 st.subheader(plain(f"What does {selection.part.name} vary?"), anchor=False)
-show.chart("responses", lambda: responses(selection.runs, selection.score, selection.look), selection.words)
+show.chart("responses", lambda look: responses(selection.runs, selection.score, look), selection.words)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bench.figures import MOST_RUNS, SCORES, axes, differing, recorded, run_curves, seed_curves
+from bench.figures import MOST_RUNS, SCORES, Look, axes, differing, recorded, run_curves, seed_curves
 from bench.results.words import counted
 from dashboard import choose, data, live, one_run, show
 from dashboard.filters import Selection
@@ -28,19 +28,21 @@ def _ordered(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[keys.sort_values(["rank", "label", "seed"], kind="stable").index]
 
 
-def _matching(runs: pd.DataFrame, words: str) -> pd.DataFrame:
-    """Return the runs that have every one of ``words`` in their id, label, status, reason or commit."""
+def _matching(runs: pd.DataFrame, words: str, look: Look) -> pd.DataFrame:
+    """Return the runs that have every one of ``words`` in their id, name, status, reason or commit."""
+    named = runs["config_label"].map(look.configuration).str.lower()
     columns = ("run_id", "config_label", "status", "error_kind", "error", "git_sha")
     for word in words.lower().split():
-        hit = pd.Series(False, index=runs.index)
+        hit = named[runs.index].str.contains(word, regex=False)
         for column in columns:
             hit |= runs[column].astype(str).str.lower().str.contains(word, regex=False)
         runs = runs[hit]
     return runs
 
 
-def _shown(runs: pd.DataFrame) -> pd.DataFrame:
+def _shown(runs: pd.DataFrame, look: Look) -> pd.DataFrame:
     table = runs[["status", "config_label", "seed", *_SCORES, "wall_seconds", "started_at"]].assign(
+        config_label=runs["config_label"].map(look.configuration),
         started_at=runs["started_at"].astype(str).str.slice(0, 16).str.replace("T", " ").where(
             runs["started_at"].notna()
         ),
@@ -94,7 +96,7 @@ with left:
         "Find", key="runs_find", bind="query-params", icon=":material/search:",
         placeholder="parts of a configuration, id, status, reason or commit",
     )  # fmt: skip
-found = _ordered(_matching(selection.runs, words or ""))
+found = _ordered(_matching(selection.runs, words or "", selection.look))
 pages = -(-len(found) // _ROWS)
 with right:
     page = int(st.number_input("Page", 1, pages, 1, key="runs_page")) if pages > 1 else 1
@@ -104,7 +106,7 @@ if found.empty:
 else:
     ids = part["run_id"].astype(str).tolist()
     st.dataframe(
-        _shown(part),
+        _shown(part, selection.look),
         hide_index=True,
         placeholder="–",
         key="runs-table",
@@ -136,12 +138,13 @@ elif missing := [run_id for run_id in wanted if run_id not in set(opened["run_id
         icon=":material/info:",
     )
 if len(opened) == 1:
-    one_run.details(opened.iloc[0])
+    one_run.details(opened.iloc[0], selection.look)
 elif 2 <= len(opened) <= MOST_RUNS:
     st.subheader("In what do they differ?", anchor=False)
     st.dataframe(
         opened[["config_label", "seed", *_COMPARED]].assign(
-            **{n: opened[n] * axes()[n].factor for n in _COMPARED}
+            config_label=opened["config_label"].map(selection.look.configuration),
+            **{n: opened[n] * axes()[n].factor for n in _COMPARED},
         ),
         hide_index=True,
         placeholder="–",
@@ -157,7 +160,9 @@ elif 2 <= len(opened) <= MOST_RUNS:
         st.info("Their settings are equal; they differ in where and when they ran.", icon=":material/info:")
     else:
         heads: dict[str, Any] = {
-            str(run.run_id): st.column_config.TextColumn(f"{run.config_label}, seed {run.seed}")
+            str(run.run_id): st.column_config.TextColumn(
+                f"{selection.look.configuration(run.config_label)}, seed {run.seed}"
+            )
             for run in opened.itertuples()
         }
         st.dataframe(table, hide_index=True, key="runs-difference", column_config=heads)
@@ -190,12 +195,12 @@ with show.forgiving():
             )
         if shown is opened:
             note = ", ".join(opened["run_id"].astype(str))
-            show.chart("curves", lambda: run_curves(rows, opened, what, selection.look), note)
+            show.chart("curves", lambda look: run_curves(rows, opened, what, look), note)
         else:
             with right:
                 single = st.toggle("Single seeds", key="runs_single", bind="query-params")
             show.chart(
                 "curves",
-                lambda: seed_curves(rows, shown, what, selection.look, single),
+                lambda look: seed_curves(rows, shown, what, look, single),
                 selection.words,
             )

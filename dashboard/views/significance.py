@@ -21,7 +21,7 @@ st.caption(plain(selection.words))
 # by default the best configuration is compared with the second best
 ranked = summarise(selection.runs, metrics=[score]).dropna(subset=[f"{score}_mean"])
 known = ranked.sort_values(f"{score}_mean", ascending=axis.better == "lower", kind="stable")
-labels = {str(row.config_label): str(row.config_id) for row in known.itertuples()}
+labels = {selection.look.configuration(row.config_label): str(row.config_id) for row in known.itertuples()}
 options = list(labels)[: choose.MOST_OPTIONS]
 choose.say_if_more(len(labels))
 left, right = st.columns(2)
@@ -56,10 +56,12 @@ with show.forgiving():
     show.download("significance", found)
 
 everything = data.table(selection.part, "runs")
-show.chart("ranks", lambda: ranks(everything, score, selection.look), f"{selection.part.name}, all test sets")
+show.chart("ranks", lambda look: ranks(everything, score, look), f"{selection.part.name}, all test sets")
 st.subheader(f"How large is {axis.name} in the middle of all runs?", anchor=False)
 with show.forgiving():
-    st.dataframe(middle(everything, score), hide_index=True)
+    found = middle(everything, score)
+    named = found["configuration"].map(selection.look.configuration)
+    st.dataframe(found.assign(configuration=named), hide_index=True)
     st.caption(
         "Interquartile mean over the runs of all test sets, relative to the mean on the same test set, with "
         "a stratified bootstrap interval (95 %)."

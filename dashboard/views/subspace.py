@@ -35,15 +35,17 @@ with show.forgiving():
     configurations = recorded.drop_duplicates("config_id")
     if configurations.empty:
         moves(layers.head(0))  # raises Missing with a message for the reader
-    ids = dict(zip(configurations["config_label"], configurations["config_id"], strict=True))
+    configuration = selection.look.configuration
+    ids = {configuration(row.config_label): row.config_id for row in configurations.itertuples()}
     move = show.axis("Show", MOVES, "subspace_show")
     chosen = st.multiselect(
         "Configurations", list(ids)[: choose.MOST_OPTIONS],
-        default=default_choice(configurations.head(choose.MOST_OPTIONS)), key="subspace_configurations",
+        default=[configuration(label) for label in default_choice(configurations.head(choose.MOST_OPTIONS))],
+        key="subspace_configurations",
         max_selections=MOST_CONFIGURATIONS, bind="query-params", placeholder="choose some",
     )  # fmt: skip
     choose.say_if_more(len(ids))
-    runs = recorded[recorded["config_label"].isin(chosen)]
+    runs = recorded[recorded["config_id"].isin([ids[name] for name in chosen])]
     rows = layers[layers["run_id"].isin(runs["run_id"])]
     everything = data.table(selection.part, "runs")
     left, right = st.columns([2, 1], vertical_alignment="bottom")
@@ -59,23 +61,23 @@ with show.forgiving():
     if chosen:
         show.chart(
             "subspace",
-            lambda: subspace(rows, runs, move, selection.look, one, everything, singles),
+            lambda look: subspace(rows, runs, move, look, one, everything, singles),
             f"{where} · {layer}",
         )
         st.markdown(MOVES_EXPLAINED[move] + (f" {NO_FINAL}" if move.startswith("iou") else ""))
         st.divider()
         history = data.table(selection.part, "history")
-        if show.chart("settling", lambda: settling(history, runs, selection.look), where) is not None:
+        if show.chart("settling", lambda look: settling(history, runs, look), where) is not None:
             drawn = show.chart(
-                "settled-score", lambda: worth(history, recorded, selection.score, selection.look), where
+                "settled-score", lambda look: worth(history, recorded, selection.score, look), where
             )
             if drawn is not None:
                 st.markdown(plain(drawn.alt))
         st.divider()
         label = st.selectbox("Layers of", chosen, key="subspace_of", bind="query-params")
-        its = runs[runs["config_label"] == label]
+        its = runs[runs["config_id"] == ids[label]]
         own = rows[rows["run_id"].isin(its["run_id"])]
-        show.chart("layer-map", lambda: layer_map(own, move, selection.look), f"{where} · {label}")
+        show.chart("layer-map", lambda look: layer_map(own, move, look), f"{where} · {label}")
         names = list(dict.fromkeys(own["layer"].astype(str)))
         name = (
             one
@@ -85,9 +87,7 @@ with show.forgiving():
         criterion = its["criterion"].iloc[0]
         show.chart(
             "weight-scores",
-            lambda: weight_scores(
-                own, name, selection.look, criterion if isinstance(criterion, str) else None
-            ),
+            lambda look: weight_scores(own, name, look, criterion if isinstance(criterion, str) else None),
             f"{where} · {label} · {name}",
         )
         st.markdown(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
-from bench.figures import COSTS, at_compression, axes, interval, tradeoff
-from dashboard import show
+from bench.figures import COSTS, at_compression, axes, interval, printing, tradeoff
+from dashboard import for_paper, show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
 st.title("Trade-off", anchor=False)
 score = selection.score
 cost = show.axis("Against", {name: axes()[name].name for name in COSTS}, "cost")
-show.chart("tradeoff", lambda: tradeoff(selection.runs, cost, score, selection.look), selection.words)
+show.chart("tradeoff", lambda look: tradeoff(selection.runs, cost, score, look), selection.words)
 
 st.subheader(f"Which {axes()[score].name} is left at 10 × smaller or more?", anchor=False)
 with show.forgiving():
@@ -28,11 +29,17 @@ with show.forgiving():
                 for mean, half in zip(small["mean"], small["half_width"], strict=True)
             ],
             "× smaller": small["compression"].round(1),
-            "configuration": small["config_label"].astype(str),
+            "configuration": small["config_label"].map(selection.look.configuration),
             "n": small["n"],
         }
-        st.dataframe(table, hide_index=True, alt=f"Best {axis.name} of each method, 10 × smaller.")
-        st.caption(
+        title = f"Best {axis.name} of each method, 10 × smaller or more"
+        st.dataframe(table, hide_index=True, alt=f"{title}.")
+        told = (
             "For every method the configuration with the best mean, chosen by the scores that are shown; ± "
             "is the half width of the 95 % t-interval over n seeds."
         )
+        st.caption(told)
+        for_paper.table(
+            "small", small,
+            lambda: printing.table_latex(pd.DataFrame(table), title, f"{selection.words}. {told}"), selection,
+        )  # fmt: skip

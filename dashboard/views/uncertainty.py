@@ -29,7 +29,7 @@ from dashboard import choose, data, show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
-part, runs, look = selection.part, selection.runs, selection.look
+part, runs = selection.part, selection.runs
 st.title("Uncertainty", anchor=False)
 with st.container(horizontal=True):
     predictor = show.axis(
@@ -46,13 +46,13 @@ with show.forgiving():
     metrics = data.table(part, "metrics")
     foreign, corruptions = foreign_splits(metrics), shifts(metrics)
     show.chart(
-        "separation", lambda: separation(runs, metrics, measure, predictor, split, look, singles), words
+        "separation", lambda look: separation(runs, metrics, measure, predictor, split, look, singles), words
     )
     told = tells_errors(metrics)
     if told:
         score = show.axis("Score", {name: axis.name for name, axis in DETECTION.items()}, "uncertainty-score")
         show.chart(
-            "detection", lambda: detection(runs, metrics, score, predictor, split, look, singles), words
+            "detection", lambda look: detection(runs, metrics, score, predictor, split, look, singles), words
         )
     else:
         st.info(
@@ -68,25 +68,25 @@ with show.forgiving():
     if told:
         show.chart(
             "risk-coverage",
-            lambda: risk_coverage(
+            lambda look: risk_coverage(
                 runs, data.table(part, "selective"), chosen, predictor, split, look, singles
             ),
             words,
         )
     gain = show.axis("Gain in", {name: axes()[name].name for name in GAINS}, "uncertainty-gain")
-    show.chart("gain", lambda: posterior_gain(runs, gain, look, singles), selection.words)
+    show.chart("gain", lambda look: posterior_gain(runs, gain, look, singles), selection.words)
     if not foreign and not corruptions:
         st.caption("No unknown inputs and no shifted test inputs have been evaluated in this suite.")
     beside = f"{selection.words} · {predictor}"
     if foreign:
         st.subheader("Unknown inputs", anchor=False)
         detector = show.axis("Judged by", DETECTORS, "uncertainty-detector", wrap=True)
-        show.chart("matrix", lambda: matrix(runs, metrics, detector, predictor, look), beside)
+        show.chart("matrix", lambda look: matrix(runs, metrics, detector, predictor, look), beside)
         other = st.selectbox("Set", foreign, key="uncertainty-foreign", bind="query-params", width=240)
-        show.chart("foreign", lambda: by_split(runs, metrics, measure, other, predictor, look), beside)
+        show.chart("foreign", lambda look: by_split(runs, metrics, measure, other, predictor, look), beside)
         show.chart(
             "rejection",
-            lambda: risk_coverage(
+            lambda look: risk_coverage(
                 runs, data.table(part, "selective"), chosen, predictor, other, look, singles
             ),
             beside,
@@ -109,12 +109,12 @@ with show.forgiving():
             )
         show.chart(
             "severity",
-            lambda: severity(runs, metrics, followed, shift, chosen, predictor, look),
+            lambda look: severity(runs, metrics, followed, shift, chosen, predictor, look),
             beside,
         )
         show.chart(
-            "corruption-error", lambda: corruption_error(runs, metrics, predictor, look, singles), beside
+            "corruption-error", lambda look: corruption_error(runs, metrics, predictor, look, singles), beside
         )
         show.chart(
-            "scaled-shift", lambda: scaled_under_shift(runs, metrics, predictor, look, singles), beside
+            "scaled-shift", lambda look: scaled_under_shift(runs, metrics, predictor, look, singles), beside
         )

@@ -152,7 +152,7 @@ def corruption_error(
         ),
         alt=(
             f"Mean corruption error of {counted(len(found), 'configuration')}; the lowest mean is "
-            f"{best['error_mean']:.2f} by {best['config_label']}."
+            f"{best['error_mean']:.2f} by {look.configuration(best['config_label'])}."
         ),
     )
 

@@ -118,7 +118,8 @@ def matrix(
     found = found.sort_values([first, last], ascending=False, kind="stable").reset_index(drop=True)
     best = found.iloc[0]
     said = "" if math.isnan(best[first]) else (
-        f"; the highest mean over sets is {100 * best[first]:.1f} % by {best['config_label']}"
+        f"; the highest mean over sets is {100 * best[first]:.1f} % by "
+        f"{look.configuration(best['config_label'])}"
     )  # fmt: skip
     return Chart(
         title="Does uncertainty tell unknown inputs from test inputs?",
@@ -144,8 +145,8 @@ def _cells(rows: pd.DataFrame, sets: list[str], axis: Axis, look: Look) -> go.Fi
     texts = [[_told(row, name, axis) for name in sets] for row in records]
     hovers = [
         [
-            f"<b>{escaped(row['config_label'])}</b><br>{escaped(name)}: {_told(row, name, axis)} {axis.unit}"
-            f"<br>n = {int(row[f'{name}_n'])}"
+            f"<b>{escaped(look.configuration(row['config_label']))}</b><br>"
+            f"{escaped(name)}: {_told(row, name, axis)} {axis.unit}<br>n = {int(row[f'{name}_n'])}"
             for name in sets
         ]
         for row in records

@@ -307,8 +307,9 @@ def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Ax
             "color": colour, "thickness": 1.6, "width": 5,
         },
         hovertemplate=(
-            f"<b>{escaped(row['config_label'])}</b>{f'<br>{escaped(words)}' if words else ''}<br>less "
-            f"{reference}: {signed(row, axis)}<br>n = {row['n']} pairs; {said(row, axis)}<extra></extra>"
+            f"<b>{escaped(look.configuration(row['config_label']))}</b>"
+            f"{f'<br>{escaped(words)}' if words else ''}<br>less {reference}: {signed(row, axis)}"
+            f"<br>n = {row['n']} pairs; {said(row, axis)}<extra></extra>"
         ),
     )  # fmt: skip
 

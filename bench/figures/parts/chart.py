@@ -13,6 +13,8 @@ from typing import Any, Literal
 import pandas as pd
 import plotly.graph_objects as go
 
+from bench.results import names
+
 Mode = Literal["light", "dark"]
 
 #: Colours of text, minor text, grid and background, by mode. Text has a contrast of at least 4.5 : 1.
@@ -35,7 +37,6 @@ _SYMBOL = re.compile(
     r"|octagon|star(-triangle-up|-triangle-down|-square|-diamond)?|hexagram|hourglass|bowtie"
 )
 _DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
-_TOKEN = re.compile(r"(?<!\S)([\w.]{1,200})=(\[[^\]]*\]|\{[^}]*\}|\S+)")
 
 
 class Missing(Exception):
@@ -114,6 +115,10 @@ class Look:
         """Return the method's name for readers, unescaped, for tables and text that is escaped later."""
         return str(self.styles.get(method, {}).get("label", method))
 
+    def configuration(self, label: object) -> str:
+        """Return a configuration's name for readers from its ``config_label``, unescaped."""
+        return names.in_words(str(label), self.styles, self.criteria)
+
     def label(self, method: str) -> str:
         """Return the method's name for readers, escaped for a figure."""
         return escaped(self.name(method))
@@ -181,16 +186,6 @@ class Look:
                 "yaxis": axis,
             }
         )  # fmt: skip
-
-
-def labelled(label: str) -> dict[str, str]:
-    """Return the settings that a label names: ``{"sparsity": "0.9", "criterion": "snr"}``."""
-    return dict(_TOKEN.findall(label))
-
-
-def variant(label: str) -> str:
-    """Return the parts of a label besides method and sparsity: ``criterion=snr budget=flops``."""
-    return " ".join(f"{key}={value}" for key, value in labelled(label).items() if key != "sparsity")
 
 
 def escaped(text: object) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import starmap
 
 import pandas as pd
 
-from bench.figures.parts.chart import Look, escaped, labelled, variant
+from bench.figures.parts.chart import Look, escaped
+from bench.results import names
 
-#: Symbols by which papers name settings, by the last part of the key.
-SYMBOLS = {"kl_factor": "κ", "lam": "λ", "replace_every": "M", "replace_fraction": "α"}
 #: Greatest number of lines or panels that readers can tell apart.
 MOST_CHOSEN = 6
 
@@ -90,20 +88,16 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
     rows = table.drop_duplicates("config_id")
     ids, methods = rows["config_id"].astype(str).tolist(), rows["method"].astype(str).tolist()
     labels = rows["config_label"].astype(str).tolist()
-    said = [_said(*row) for row in zip(labels, rows["sparsity"].astype(float), strict=True)]
+    sparsities = rows["sparsity"].astype(float)
+    said = [_said(*row, look) for row in zip(labels, sparsities, strict=True)]
     shared = set.intersection(*map(set, said)) if said else set()
-    names = {
-        config_id: " · ".join([look.name(method), *(part for part in parts if part not in shared)])
+    found = {
+        config_id: names.BETWEEN.join([look.name(method), *(part for part in parts if part not in shared)])
         for config_id, method, parts in zip(ids, methods, said, strict=True)
     }
-    if len(set(names.values())) < len(names):
-        names = dict(zip(ids, labels, strict=True))
-    return {config_id: escaped(name) for config_id, name in names.items()}
-
-
-def full_name(label: str, method: str, sparsity: float, look: Look) -> str:
-    """Return a configuration's name with all parts of its label, unescaped."""
-    return " · ".join([look.name(method), *_said(label, sparsity)])
+    if len(set(found.values())) < len(found):
+        found = dict(zip(ids, map(look.configuration, labels), strict=True))
+    return {config_id: escaped(name) for config_id, name in found.items()}
 
 
 def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
@@ -122,9 +116,9 @@ def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
         Names by key, unescaped: ``SSVI, M 80 against 20, at epochs 100``. What a configuration shares with
         its reference is told where not all configurations have it.
     """
-    split = {key: (labelled(mine), labelled(theirs)) for key, (mine, theirs) in pairs.items()}
+    split = {key: (names.settings(mine), names.settings(theirs)) for key, (mine, theirs) in pairs.items()}
     common = set.intersection(*({*mine.items()} for mine, _ in split.values())) if split else set()
-    names = {}
+    found = {}
     for key, (mine, theirs) in split.items():
         method, other = (label.split(" ")[0] for label in pairs[key])
         ours, others = (
@@ -132,17 +126,29 @@ def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
             for one, two in ((mine, theirs), (theirs, mine))
         )
         if method == other and ours:
-            told = [
-                _word(name, value) + (f" against {others[name]}" if name in others else "")
-                for name, value in ours.items()
-            ]
+            told = [_against(name, value, others.get(name), look) for name, value in ours.items()]
             said = ", ".join([look.name(method), *told])
         else:
             sides = ((method, ours), (other, others))
-            said = " against ".join(" ".join([look.name(m), *starmap(_word, s.items())]) for m, s in sides)
-        both = [_word(*item) for item in mine.items() if item in theirs.items() and item not in common]
-        names[key] = said + (f", at {', '.join(both)}" if both else "")
-    return names
+            said = " against ".join(
+                names.BETWEEN.join([look.name(one), *names.parts(its, look.criteria)]) for one, its in sides
+            )
+        both = dict(item for item in mine.items() if item in theirs.items() and item not in common)
+        at = names.parts(both, look.criteria)
+        found[key] = said + (f", at {', '.join(at)}" if at else "")
+    return found
+
+
+def _against(name: str, mine: str, theirs: str | None, look: Look) -> str:
+    """Return words for a setting and for that of the reference: ``M 80 against 20``."""
+    word, other = (
+        "".join(names.parts({name: value}, look.criteria)) or "dense" if value is not None else ""
+        for value in (mine, theirs)
+    )
+    if theirs is None:
+        return word
+    plain = word == names.setting(name, mine)
+    return f"{word} against {theirs if plain else other}"
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:
@@ -176,17 +182,5 @@ def _common(done: pd.DataFrame) -> float:
     return float(counts.reset_index().sort_values(["methods", "runs", "sparsity"])["sparsity"].iloc[-1])
 
 
-def _said(label: str, sparsity: float) -> list[str]:
-    pairs = [part.partition("=") for part in variant(label).split(" ") if part]
-    parts = [_word(key, value) if equals else key for key, equals, value in pairs]
-    # a dense configuration needs no sparsity in its name, since its method tells it apart
-    return ([f"{100 * sparsity:.4g} %"] if sparsity > 0 else []) + parts
-
-
-def _word(key: str, value: str) -> str:
-    """Return a setting in the words that people use."""
-    if key == "budget":
-        return {"epochs": "equal epochs", "flops": "equal FLOPs"}.get(value, f"budget {value}")
-    if key in ("dataset", "network"):
-        return value
-    return f"by {value}" if key == "criterion" else f"{SYMBOLS.get(key, key.replace('_', ' '))} {value}"
+def _said(label: str, sparsity: float, look: Look) -> list[str]:
+    return names.parts(names.settings(label) | {"sparsity": str(sparsity)}, look.criteria)

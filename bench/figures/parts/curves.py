@@ -110,6 +110,7 @@ def add_curves(
                     legendgroup=config_id,
                 )
             )  # fmt: skip
+        told = escaped(look.configuration(mine["config_label"].iloc[0]))
         texts = [
             interval(value, half, y_axis.digits, y_axis.factor)
             for value, half in zip(mine["mean"], mine["half_width"], strict=True)
@@ -122,7 +123,7 @@ def add_curves(
                 marker={"symbol": look.marker(method), "size": 8, "color": colour, "maxdisplayed": 6},
                 customdata=[[text, int(n)] for text, n in zip(texts, mine["n"], strict=True)],
                 hovertemplate=(
-                    f"<b>{escaped(mine['config_label'].iloc[0])}</b><br>{x_axis.name} %{{x:.4~g}} "
+                    f"<b>{told}</b><br>{x_axis.name} %{{x:.4~g}} "
                     f"{x_axis.unit}<br>{y_axis.name} %{{customdata[0]}} {y_axis.unit}<br>n = "
                     f"%{{customdata[1]}}<extra></extra>"
                 ),

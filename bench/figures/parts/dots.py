@@ -132,7 +132,7 @@ def _trace(rows: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatte
             "color": look.soft, "thickness": 1.3, "width": 3,
         },
         customdata=[
-            [escaped(label), interval(value, half, axis.digits, axis.factor), int(n)]
+            [escaped(look.configuration(label)), interval(value, half, axis.digits, axis.factor), int(n)]
             for label, value, half, n in zip(
                 rows["config_label"], mean, half_width, rows[f"{kind.stem}_n"].fillna(0), strict=True
             )

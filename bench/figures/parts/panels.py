@@ -153,6 +153,7 @@ def _marks(
     """Draw accuracy against confidence, with Wilson intervals."""
     accuracy, low, high = 100 * bins["accuracy"], 100 * bins["low"], 100 * bins["high"]
     texts = {
+        "name": [escaped(look.configuration(label)) for label in bins["config_label"]],
         "interval": [f"{start:.1f} to {end:.1f}" for start, end in zip(low, high, strict=True)],
         "gap": [f"{100 * gap:+.1f}" for gap in bins["gap"]],
         "count": [f"{count:,.1f}" for count in bins["per_seed"]],
@@ -166,7 +167,7 @@ def _marks(
             "type": "data", "array": (high - accuracy).tolist(), "arrayminus": (accuracy - low).tolist(),
             "color": whiskers, "thickness": 1, "width": 2,
         },
-        customdata=list(zip(bins["config_label"].map(escaped), *texts.values(), strict=True)),
+        customdata=list(zip(*texts.values(), strict=True)),
         hovertemplate=(
             "<b>%{customdata[0]}</b><br>accuracy %{y:.1f} % (%{customdata[1]})<br>confidence %{x:.1f} %"
             "<br>gap %{customdata[2]} points"

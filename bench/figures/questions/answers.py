@@ -60,7 +60,7 @@ def answers(
         return []
     parts = [part for _, part in done.groupby(["dataset", "network"], sort=False, observed=True)]
     own = Answer("", [*_own(parts, table, score, look), *compared(done, references, score, look)])
-    return [own, *_beside(parts, table, references, predictor)]
+    return [own, *_beside(parts, table, references, predictor, look)]
 
 
 def _own(parts: list[pd.DataFrame], table: Tables, score: str, look: Look) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _own(parts: list[pd.DataFrame], table: Tables, score: str, look: Look) -> It
 
 
 def _beside(
-    parts: list[pd.DataFrame], table: Tables, references: Mapping[str, str], predictor: str
+    parts: list[pd.DataFrame], table: Tables, references: Mapping[str, str], predictor: str, look: Look
 ) -> Iterator[Answer]:
     try:
         metrics = table("metrics")
@@ -88,7 +88,7 @@ def _beside(
         return
     for part in parts:
         here = metrics[metrics["run_id"].isin(part["run_id"])]
-        yield from beside(_setting(part), part, here, references, predictor)
+        yield from beside(_setting(part), part, here, references, predictor, look)
 
 
 def _setting(runs: pd.DataFrame) -> str:

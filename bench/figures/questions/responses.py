@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped
-from bench.figures.parts.configurations import MOST_CHOSEN, SYMBOLS, dashes
+from bench.figures.parts.configurations import MOST_CHOSEN, dashes
+from bench.results import names
 from bench.results.words import counted
 from bench.statistics.seeds import summarise
 from bench.statistics.splits import scope
@@ -216,7 +217,7 @@ def _line(table: pd.DataFrame, place: int, method: str, dash: str, axis: Axis, l
         marker={"symbol": look.marker(method), "size": 8, "color": colour},
         error_y={"type": "data", "array": halves.fillna(0).tolist(), "thickness": 1, "width": 3},
         customdata=[
-            [escaped(label), "" if half != half else f" ± {half:.{axis.digits}f}", n]
+            [escaped(look.configuration(label)), "" if half != half else f" ± {half:.{axis.digits}f}", n]
             for label, half, n in zip(table["config_label"], halves, table["n"], strict=True)
         ],
         hovertemplate=(
@@ -246,7 +247,7 @@ def _tick(value: str) -> str:
 
 
 def _symbol(setting: str) -> str:
-    return SYMBOLS.get(setting.rpartition(".")[2]) or setting_name(setting)
+    return names.SYMBOLS.get(setting.rpartition(".")[2]) or setting_name(setting)
 
 
 def _by(keys: list[str], values: list[Any]) -> dict[str, list[Any]]:

@@ -260,11 +260,12 @@ def worth(history: pd.DataFrame, runs: pd.DataFrame, score: str = "nll", look: L
     figure = look.figure()
     for method in look.ordered(found["method"].astype(str)):
         mine = found[found["method"] == method]
+        told = mine["config_label"].map(look.configuration).map(escaped)
         figure.add_trace(
             go.Scatter(
                 x=mine["iou_final"].round(4).tolist(), y=(mine[score] * axis.factor).round(6).tolist(),
                 mode="markers", name=look.label(method), showlegend=True,
-                customdata=list(zip(mine["config_label"].map(escaped), mine["seed"].tolist(), strict=True)),
+                customdata=list(zip(told, mine["seed"].tolist(), strict=True)),
                 marker={"symbol": look.marker(method), "size": 8, "color": look.colour(method)},
                 hovertemplate=(
                     "<b>%{customdata[0]}</b>, seed %{customdata[1]}<br>IoU %{x:.3f}<br>"

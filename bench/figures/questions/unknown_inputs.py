@@ -15,7 +15,7 @@ import pandas as pd
 from bench.figures.beside.shifted import SHIFTED, over_shifts, shifts
 from bench.figures.beside.unknown import auroc_axis, detection_by_set, foreign_splits
 from bench.figures.parts.axes import Axis
-from bench.figures.parts.chart import signed
+from bench.figures.parts.chart import Look, signed
 from bench.figures.parts.verdicts import said, tally
 from bench.figures.questions.answer import Answer
 from bench.results.words import counted
@@ -28,6 +28,8 @@ DETECTOR = "entropy"
 AUROC_MARGIN = 0.01
 #: Scores that are averaged over shifts and severities in each run.
 _SCORES = ("accuracy", "nll", "ece")
+#: As many comparisons are told one by one.
+_FEW = 3
 #: Ends the id of a configuration that is judged by its mean network.
 _MEAN = " mean network"
 
@@ -60,6 +62,7 @@ def beside(
     metrics: pd.DataFrame,
     references: Mapping[str, str],
     predictor: str = "samples",
+    look: Look | None = None,
 ) -> list[Answer]:
     """Answer for one data set and network; nothing if nothing was evaluated beside the test part.
 
@@ -73,7 +76,12 @@ def beside(
         ``config_id`` to the ``config_id`` of its reference.
     predictor
         Whose scores to compare between configurations.
+    look
+        Names of methods.
     """
+    from bench.figures import Look
+
+    look = look or Look.of(runs)
     found = list(measures(runs, metrics))
     dense = _sparse_with_dense(runs, references)
     averaged = _averaging(found)
@@ -83,18 +91,21 @@ def beside(
             f"{setting}: what does sparsity cost on unknown and shifted inputs?",
             f"Each sparse configuration minus the same one dense, scores of predictor `{predictor}`.",
             [(measure, measure.values[predictor], dense) for measure in found],
+            look,
         ),
         _answer(
             f"{setting}: does averaging beat the mean network on unknown and shifted inputs?",
             "Averaged samples minus the mean network of the same runs. Left out are configurations without "
             "a mean network, and those in which both predict the same.",
             [(measure, _both(measure), averaged) for measure in found],
+            look,
         ),
         _answer(
             f"{setting}: is SSVI ahead of RigL and of an ensemble of sparse networks at equal cost?",
             "The rival minus SSVI at the same sparsity, each with the training FLOPs of dense VI (`budget: "
             f"flops`) or as many as its cap on epochs allows, scores of predictor `{predictor}`.",
             [(measure, measure.values[predictor], rivals) for measure in found],
+            look,
         ),
     ]
     return [each for each in told if each is not None]
@@ -171,8 +182,28 @@ def _told(row: Mapping[Any, Any], axis: Axis) -> str:
     return f"{difference} {axis.step}".rstrip()
 
 
+def _summary(records: list[dict[Any, Any]], axis: Axis) -> str:
+    """Return words for comparisons sorted from worst to best: all if they are few, else the ends and SSVI's.
+
+    Of SSVI's own, those with the most pairs are told, which are what the suite is about.
+    """
+    each = [f"{row['label']} {_told(row, axis)} (n = {row['n']}), {row['verdict']}" for row in records]
+    if len(records) <= _FEW:
+        return "; ".join(each)
+    worst, best = records[0], records[-1]
+    ends = f"from {_told(worst, axis)} ({worst['label']}) to {_told(best, axis)} ({best['label']})"
+    most = max((row["n"] for row in records if row["method"] == "ssvi"), default=None)
+    own = [
+        told for row, told in zip(records, each, strict=True) if row["method"] == "ssvi" and row["n"] == most
+    ]
+    count = (
+        f"of {counted(len(records), 'comparison')}, {tally(pd.Series([row['verdict'] for row in records]))}"
+    )
+    return "; ".join([f"{count}; differences are {ends}", *own[:_FEW]])
+
+
 def _answer(
-    question: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]]
+    question: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]], look: Look
 ) -> Answer | None:
     """Answer from differences in several measures; None if there are none."""
     words, rows = [], []
@@ -184,18 +215,17 @@ def _answer(
         if found.empty:
             continue
         known = runs.drop_duplicates("config_id")
-        labels = dict(zip(known["config_id"].astype(str), known["config_label"].astype(str), strict=True))
-        records = found.assign(label=found["config_id"].astype(str).map(labels)).to_dict("records")
+        labels = dict(
+            zip(known["config_id"].astype(str), known["config_label"].map(look.configuration), strict=True)
+        )
+        ids = found["config_id"].astype(str)
+        methods = dict(zip(known["config_id"].astype(str), known["method"].astype(str), strict=True))
+        named = found.assign(label=ids.map(labels), method=ids.map(methods))
+        records = named.to_dict("records")
         sign = -1 if axis.better == "lower" else 1
         records.sort(key=lambda row: sign * row["difference"])
 
-        worst, best = records[0], records[-1]
-        ends = f"from {_told(worst, axis)} ({worst['label']}) to {_told(best, axis)} ({best['label']})"
-        ends = ends if len(records) > 1 else f"{_told(worst, axis)} ({worst['label']})"
-        words.append(
-            f"{axis.title}: of {counted(len(records), 'comparison')}, {tally(found['verdict'])}; differences "
-            f"are {ends}."
-        )
+        words.append(f"{axis.title}: {_summary(records, axis)}.")
         for row in records:
             theirs = labels[str(references[str(row["config_id"])])]
             rows.append([axis.title, row["label"], theirs, _told(row, axis), row["n"], said(row, axis)])
