@@ -120,10 +120,10 @@ def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
     -------
     dict
         Names by key, unescaped: ``SSVI, M 80 against 20, at epochs 100``. What a configuration shares with
-        its reference is told where not all configurations have it.
+        its reference is told where references differ in it.
     """
     split = {key: (labelled(mine), labelled(theirs)) for key, (mine, theirs) in pairs.items()}
-    common = set.intersection(*({*mine.items()} for mine, _ in split.values())) if split else set()
+    common = set.intersection(*({*theirs.items()} for _, theirs in split.values())) if split else set()
     names = {}
     for key, (mine, theirs) in split.items():
         method, other = (label.split(" ")[0] for label in pairs[key])
@@ -143,6 +143,14 @@ def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
         both = [_word(*item) for item in mine.items() if item in theirs.items() and item not in common]
         names[key] = said + (f", at {', '.join(both)}" if both else "")
     return names
+
+
+def changed(mine: str, theirs: str) -> list[str]:
+    """Return the names of the settings in which two labels differ, for readers; ``method`` if methods do."""
+    if mine.split(" ")[0] != theirs.split(" ")[0]:
+        return ["method"]
+    one, two = labelled(mine), labelled(theirs)
+    return [SYMBOLS.get(key, key.replace("_", " ")) for key in one if two.get(key) != one[key]]
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:
