@@ -12,6 +12,7 @@ from scipy import stats
 from bench.figures import (
     Missing,
     answers,
+    convergence,
     layer_types,
     rank_map,
     responses,
@@ -22,6 +23,7 @@ from bench.figures import (
     worth,
 )
 from bench.figures.parts.configurations import apart
+from bench.figures.questions.convergence import converged
 from bench.results.files import StoreError
 from bench.statistics import rank_correlation
 from tests.figure_data import LOOK, identifier, runs
@@ -137,7 +139,7 @@ def test_rank_correlation_has_the_interval_that_simulation_gives():
 
 def answer(table, references, history=None, layers=None):
     """The sentences that answer the suite's own question."""
-    metrics = pd.DataFrame({"run_id": [], "split": [], "metric": [], "shift": []})
+    metrics = pd.DataFrame(columns=["run_id", "split", "metric", "shift", "value"])
     tables = {"runs": table, "history": history, "layers": layers, "metrics": metrics}
 
     def read(name):
@@ -159,7 +161,7 @@ def test_an_answer_counts_verdicts_and_tells_the_clearest_difference():
     table["nll"] += np.where(table["config_id"] == identifier(2), 0.003 * odd, 0)
     table["nll"] += np.where(table["config_id"] == identifier(1), 0.002 * odd - 0.001, 0)
     references = {identifier(number): identifier(0) for number in range(3)}
-    first, clearest = answer(table, references)
+    first, clearest = answer(table, references)  # one kind of change: nothing is told by kind
     assert first == (
         "Of 2 comparisons of NLL with the reference, 1 differs, 1 is equivalent and 0 are undecided, after "
         "Holm's correction (n = 5 pairs; equivalent within ± 0.01 nats)."
@@ -307,3 +309,51 @@ def test_names_say_what_is_apart_and_where():
         "alone": "SSVI, λ 10",
     }
     assert apart({}, LOOK) == {}
+
+
+def test_comparisons_are_told_by_what_is_changed():
+    labels = [
+        "ssvi kl_factor=0.1 prior_std=1",
+        "ssvi kl_factor=1 prior_std=1",
+        "ssvi kl_factor=0.1 prior_std=0.1",
+    ]
+    table = runs(*({"method": "ssvi", "nll": [0.1 + n, 0.2 + n, 0.35 + n * 1.1]} for n in range(3)))
+    table["config_label"] = [label for label in labels for _ in range(3)]
+    said = answer(table, {identifier(number): identifier(0) for number in range(3)})
+    assert said[1] == "By what is changed, so many differ: κ 1 of 1; prior std 1 of 1."
+    assert said[2].startswith("SSVI, κ 1 against 0.1: +1.033") and said[3].startswith(
+        "SSVI, prior std 0.1 against 1"
+    )
+
+
+def test_steps_to_a_target_and_the_rate_are_those_of_the_curves():
+    """NLL - 0.1 = steps^-2 until the last epoch, which has the smallest NLL; one configuration is slower."""
+    base = {"criterion": "snr", "nll": [0.1, 0.2, 0.3]}
+    table = runs(*(base | {"config.method.replace_every": every} for every in (20.0, 5.0)))
+    table["config_label"] = [f"ssvi replace_every={every}" for every in (20, 20, 20, 5, 5, 5)]
+    rows = []
+    for place, run in enumerate(table["run_id"]):
+        scale = (1.0 if place < 3 else 2.0) + 0.02 * (place % 3)
+        curve = [0.1 + (scale * 10 / step) ** 2 for step in range(10, 110, 10)]
+        rows += [
+            {"run_id": run, "stage": "train", "epoch": step // 10, "step": step, "split": "val",
+             "metric": "nll", "value": value}
+            for step, value in zip(range(10, 120, 10), [*curve, 0.1], strict=True)
+        ]  # fmt: skip
+    history = pd.DataFrame(rows)
+    found, target = converged(history, table)
+    assert target == pytest.approx(0.11)  # ten per cent above the best
+    assert list(found["steps_to_target"]) == [100, 110, 110, 110, 110, 110]
+    assert list(found["updates_to_target"]) == [5, 5, 5, 22, 22, 22]
+    assert found["rate"].to_numpy() == pytest.approx([2.0] * 6)
+    chart = convergence(history, table, LOOK)
+    assert len(chart.figure.data) == 2 and "needs fewest steps" in chart.alt and "107" in chart.alt
+    said = answer(table, {identifier(0): identifier(0), identifier(1): identifier(0)}, history)
+    assert said[0] == (
+        "To a validation NLL of 0.110 nats, the reference needs 107 ± 14 steps (5 updates) at a rate of "
+        "2.00 ± 0.00."
+    )
+    assert said[1].startswith("Of 1 comparison of these steps with the reference, 0 differ")
+    assert said[2].startswith("SSVI, M 5 against 20: +3 ± 14 steps (n = 3 pairs), undecided")
+    with pytest.raises(Missing, match="three epochs"):
+        convergence(history.head(2), table, LOOK)

@@ -1393,3 +1393,12 @@ def test_on_few_data_the_released_kl_is_scaled_to_the_same_pull_an_example(real_
     plan = load("criteria_ablation").expand("demo", where=["recipe=released"], seeds="0")
     for spec in plan.specs:
         assert spec.method[1].kl_factor / 1097 == pytest.approx(0.01 / 50_000, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", ["demo", "small"])
+def test_a_reference_names_labels_also_where_a_scale_does_not_vary_them(scale, real_recipes):
+    plan = load("high_dimensional").expand(scale)
+    labels = {cell["config_id"]: cell["label"] for cell in plan.to_dict("")["cells"] if cell["config_id"]}
+    found = {labels[mine]: labels[theirs] for mine, theirs in plan.references.items()}
+    (static,) = (name for name in found if re.search("^static_vi.*(train=400|0.9 dataset=alon)", name))
+    assert found[static].startswith("ssvi ") and "criterion=snr" in found[static]

@@ -38,8 +38,10 @@ from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.questions.answer import Answer
 from bench.figures.questions.answers import answers
+from bench.figures.questions.convergence import convergence
 from bench.figures.questions.networks import layer_types, rank_map
 from bench.figures.questions.responses import responses, setting_name, varied
+from bench.figures.questions.selection import examples_needed, recovery
 from bench.figures.questions.settling import settled, settling, worth
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
@@ -102,6 +104,7 @@ __all__ = [
     "coincidences",
     "compare",
     "compared",
+    "convergence",
     "corruption_error",
     "coverage",
     "criteria",
@@ -109,6 +112,7 @@ __all__ = [
     "detection",
     "detection_by_set",
     "differing",
+    "examples_needed",
     "foreign_splits",
     "forest",
     "grouped",
@@ -130,6 +134,7 @@ __all__ = [
     "ranked_by",
     "ranks",
     "recorded",
+    "recovery",
     "reliability",
     "responses",
     "risk_coverage",

@@ -227,6 +227,8 @@ def _by_tables(
         lambda: figures.responses(runs, score, look),
         criteria,
         subspace,
+        lambda: figures.convergence(rows("history"), runs, look),
+        lambda: figures.recovery(runs, rows("metrics"), references, look),
         lambda: figures.layer_types(runs, rows("layers"), look),
         lambda: figures.settling(rows("history"), runs, look),
         lambda: figures.worth(rows("history"), runs, score, look),

@@ -185,7 +185,8 @@ def references(plan: Mapping[str, Any]) -> dict[str, str]:
     """Find the reference of each configuration of a plan: the configuration that it is compared with.
 
     The reference of a configuration has the labels in the plan's ``reference`` and otherwise the labels of
-    the configuration (the same sparsity, data set and network, for example). If not exactly one
+    the configuration (the same sparsity, data set and network, for example). Labels that no cell has, since
+    this scale does not vary them, do not count. If not exactly one
     configuration fits, it is the only one with the labels in ``reference`` on the same data set and network;
     if there are several of these, the only one of them with the same recipe. A cell that is not trained, as
     it is equal to another one, stands for that one: at sparsity 0, SSVI is dense VI.
@@ -200,6 +201,8 @@ def references(plan: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(wanted, dict) or not wanted:
         return {}
     trained = [cell for cell in plan["cells"] if cell.get("omitted") is None and cell.get("config_id")]
+    told = {key for cell in plan["cells"] for key in cell.get("labels") or {}}
+    wanted = {key: value for key, value in wanted.items() if key in told}
     labels = {cell["config_id"]: _without_seed(cell.get("labels") or {}) for cell in trained}
     recipes = {cell["config_id"]: cell.get("recipe") for cell in trained}
     of_run = {cell["run_id"]: cell["config_id"] for cell in trained}

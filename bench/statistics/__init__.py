@@ -30,7 +30,7 @@ from bench.statistics.seeds import (
     summarise,
 )
 from bench.statistics.splits import overlap, scope
-from bench.statistics.subspaces import Overlap, subspace_overlap
+from bench.statistics.subspaces import Overlap, kuncheva, subspace_overlap
 
 __all__ = [
     "ALPHA",
@@ -48,6 +48,7 @@ __all__ = [
     "half_width",
     "holm",
     "interquartile_mean",
+    "kuncheva",
     "overlap",
     "paired",
     "pareto_front",

@@ -1,9 +1,10 @@
-"""Compare the active weights of two trained networks with what chance would give."""
+"""Compare sets that were selected, active weights or features, with what chance would give."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -76,3 +77,44 @@ def subspace_overlap(first: Mapping[str, ArrayLike], second: Mapping[str, ArrayL
     deviations = (common - mean) / math.sqrt(variance) if variance > 0 else math.nan
     low, high = iou(max(mean - half, 0.0)), iou(min(mean + half, both / 2))
     return Overlap(iou(common), iou(mean), low, high, deviations)
+
+
+def kuncheva(sets: Sequence[Iterable[int]], size: int) -> float:
+    """Return how stable a selection is over repetitions: Kuncheva's index, averaged over all pairs of sets.
+
+    1: the same set each time; 0: what random sets have in common on average (Kuncheva 2007). Sets of unequal
+    sizes have the form of Lustgarten et al. (2009): (intersection - its mean by chance) / (the smaller size -
+    that mean), which is Kuncheva's where sizes are equal.
+
+    Parameters
+    ----------
+    sets
+        Selected items of each repetition, such as features or folds' active inputs.
+    size
+        Number of items that there are.
+
+    Returns
+    -------
+    float
+        NaN below two sets, and if every pair has a set that is empty or has all items: chance then leaves
+        nothing to tell.
+
+    Raises
+    ------
+    ValueError
+        An item is not below ``size``.
+
+    Examples
+    --------
+    >>> round(kuncheva([{0, 1, 2}, {0, 1, 3}], 10), 3)  # 2 in common, 0.9 by chance, 3 at most
+    0.524
+    """
+    chosen = [{int(item) for item in one} for one in sets]
+    if any(not 0 <= item < size for one in chosen for item in one):
+        raise ValueError(f"items must be from 0 to {size - 1}")
+    indices = []
+    for one, other in combinations(chosen, 2):
+        chance, most = len(one) * len(other) / size, min(len(one), len(other))
+        if most > chance:
+            indices.append((len(one & other) - chance) / (most - chance))
+    return math.fsum(indices) / len(indices) if indices else math.nan

@@ -114,10 +114,10 @@ def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
     -------
     dict
         Names by key, unescaped: ``SSVI, M 80 against 20, at epochs 100``. What a configuration shares with
-        its reference is told where not all configurations have it.
+        its reference is told where references differ in it.
     """
     split = {key: (names.settings(mine), names.settings(theirs)) for key, (mine, theirs) in pairs.items()}
-    common = set.intersection(*({*mine.items()} for mine, _ in split.values())) if split else set()
+    common = set.intersection(*({*theirs.items()} for _, theirs in split.values())) if split else set()
     found = {}
     for key, (mine, theirs) in split.items():
         method, other = (label.split(" ")[0] for label in pairs[key])
@@ -149,6 +149,14 @@ def _against(name: str, mine: str, theirs: str | None, look: Look) -> str:
         return word
     plain = word == names.setting(name, mine)
     return f"{word} against {theirs if plain else other}"
+
+
+def changed(mine: str, theirs: str) -> list[str]:
+    """Return the names of the settings in which two labels differ, for readers; ``method`` if methods do."""
+    if mine.split(" ")[0] != theirs.split(" ")[0]:
+        return ["method"]
+    one, two = names.settings(mine), names.settings(theirs)
+    return [names.SYMBOLS.get(key, key.replace("_", " ")) for key in one if two.get(key) != one[key]]
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:

@@ -10,11 +10,14 @@ from contextlib import suppress
 
 import pandas as pd
 
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, Missing
 from bench.figures.questions.answer import Answer
 from bench.figures.questions.compared import compared
+from bench.figures.questions.convergence import pace
 from bench.figures.questions.networks import alike, blocks
 from bench.figures.questions.ranges import gains, ranges
+from bench.figures.questions.selection import recovered
 from bench.figures.questions.settling import rest, turnover, worth
 from bench.figures.questions.unknown_inputs import beside
 from bench.results.files import StoreError
@@ -59,16 +62,24 @@ def answers(
     if done.empty:
         return []
     parts = [part for _, part in done.groupby(["dataset", "network"], sort=False, observed=True)]
-    own = Answer("", [*_own(parts, table, score, look), *compared(done, references, score, look)])
+    own = Answer(
+        "", [*_own(parts, table, references, score, look), *compared(done, references, axes()[score], look)]
+    )
     return [own, *_beside(parts, table, references, predictor, look)]
 
 
-def _own(parts: list[pd.DataFrame], table: Tables, score: str, look: Look) -> Iterator[str]:
+def _own(
+    parts: list[pd.DataFrame], table: Tables, references: Mapping[str, str], score: str, look: Look
+) -> Iterator[str]:
     """Yield what the results say of the question of the suite, besides the comparisons with references."""
     for part in parts:
         where = f"{_setting(part)}: " if len(parts) > 1 else ""
         for line in (*gains(part, look), *ranges(part, look)):
             yield where + line
+        with suppress(Missing, StoreError):
+            yield from (where + line for line in recovered(part, table("metrics"), references, look))
+        with suppress(Missing, StoreError):
+            yield from (where + line for line in pace(table("history"), part, references, look))
         with suppress(Missing, StoreError):  # the chart beside the answer says why there is none
             if said := rest(table("history"), part, look):
                 yield from (where + line for line in (*said, *turnover(table("layers"), part, look)))
