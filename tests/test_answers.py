@@ -100,17 +100,19 @@ def test_without_such_sets_there_is_no_answer(table):
 
 def test_of_many_comparisons_the_ends_and_those_of_ssvi_are_told():
     rows = [
-        {"label": f"{method} {n}", "method": method, "n": n, "difference": d, "half_width": 0.0, "verdict": v}
-        for method, n, d, v in (
-            ("rigl", 5, -0.4, "differs"),
-            ("ssvi", 3, -0.2, "undecided"),
-            ("ssvi", 10, 0.1, "equivalent"),
-            ("ensemble", 5, 0.3, "differs"),
+        {"label": f"{method} {n}", "method": method, "criterion": c, "n": n, "difference": d, "verdict": v}
+        for method, c, n, d, v in (
+            ("rigl", "nan", 5, -0.4, "differs"),
+            ("ssvi", "snr", 3, -0.2, "undecided"),
+            ("ssvi", "abs_mean", 10, -0.1, "differs"),
+            ("ssvi", "snr", 10, 0.1, "equivalent"),
+            ("ensemble", "nan", 5, 0.3, "differs"),
         )
     ]
+    rows = [{**row, "half_width": 0.0} for row in rows]
     axis = replace(axes()["accuracy"], digits=1)
     assert _summary(rows, axis) == (
-        "of 4 comparisons, 2 differ, 1 is equivalent and 1 is undecided; differences are from -40.0 ± 0.0 "
+        "of 5 comparisons, 3 differ, 1 is equivalent and 1 is undecided; differences are from -40.0 ± 0.0 "
         "points (rigl 5) to +30.0 ± 0.0 points (ensemble 5); ssvi 10 +10.0 ± 0.0 points (n = 10), equivalent"
     )
     assert _summary(rows[:1], axis) == "rigl 5 -40.0 ± 0.0 points (n = 5), differs"

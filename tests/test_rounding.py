@@ -1,4 +1,4 @@
-"""Numbers of published tables: fractions of six digits, all else as it was."""
+"""Numbers of published tables: fractions of nearly five digits, all else as it was."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def column(values):
     return rounded(pa.table({"value": pa.array(values, pa.float64())})).column("value").to_pylist()
 
 
-def test_fractions_have_six_digits():
+def test_fractions_have_nearly_five_digits():
     values = np.random.default_rng(0).normal(size=10_000) * 10.0 ** np.arange(-20, 20).repeat(250)
     found = np.array(column(values))
     fractions = values != np.rint(values)
     off = np.abs(found / values - 1)
-    assert off[fractions].max() <= 2.0**-20 < 1e-6 and np.array_equal(found[~fractions], values[~fractions])
-    bits = np.frexp(found[fractions])[0] * 2.0**20
+    assert off[fractions].max() <= 2.0**-16 and np.array_equal(found[~fractions], values[~fractions])
+    bits = np.frexp(found[fractions])[0] * 2.0**16
     assert np.array_equal(bits, np.rint(bits)) and (off[fractions] > 0).all()
 
 
@@ -33,7 +33,7 @@ def test_what_is_no_fraction_stays(value):
 @pytest.mark.parametrize("value", [1.1e-60, -3.3e-300, 0.1])
 def test_a_number_of_any_size_is_rounded_alike(value):
     (found,) = column([value])
-    assert found == pytest.approx(value, rel=2.0**-20, abs=0) and found != value
+    assert found == pytest.approx(value, rel=2.0**-16, abs=0) and found != value
 
 
 def test_what_is_not_a_number_stays():

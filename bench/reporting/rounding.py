@@ -1,4 +1,4 @@
-"""Round the fractions of published tables to six digits, so that files are less than half as large."""
+"""Round the fractions of published tables to about five digits, so that files are less than half as large."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 #: Significant bits of a double, and how many of them stay.
-_BITS, _KEPT = 53, 20
+_BITS, _KEPT = 53, 16
 _DROPPED = _BITS - _KEPT
 
 
 def rounded(table: pa.Table) -> pa.Table:
-    """Return a table whose fractions have 20 significant bits, which is six digits; all else is as it was.
+    """Return a table whose fractions have 16 significant bits, nearly five digits; all else is as it was.
 
     Whole numbers keep every digit, since they count something.
     """

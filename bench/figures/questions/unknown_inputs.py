@@ -6,6 +6,7 @@ verdict.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,16 +186,21 @@ def _told(row: Mapping[Any, Any], axis: Axis) -> str:
 def _summary(records: list[dict[Any, Any]], axis: Axis) -> str:
     """Return words for comparisons sorted from worst to best: all if they are few, else the ends and SSVI's.
 
-    Of SSVI's own, those with the most pairs are told, which are what the suite is about.
+    Of SSVI's own, those with the most pairs are told, by the criterion that most of them have: these are what
+    the suite is about.
     """
     each = [f"{row['label']} {_told(row, axis)} (n = {row['n']}), {row['verdict']}" for row in records]
     if len(records) <= _FEW:
         return "; ".join(each)
     worst, best = records[0], records[-1]
     ends = f"from {_told(worst, axis)} ({worst['label']}) to {_told(best, axis)} ({best['label']})"
-    most = max((row["n"] for row in records if row["method"] == "ssvi"), default=None)
+    ssvi = [row for row in records if row["method"] == "ssvi"]
+    usual = Counter(row["criterion"] for row in ssvi).most_common(1)
+    most = max((row["n"] for row in ssvi if row["criterion"] == usual[0][0]), default=None)
     own = [
-        told for row, told in zip(records, each, strict=True) if row["method"] == "ssvi" and row["n"] == most
+        told
+        for row, told in zip(records, each, strict=True)
+        if row["method"] == "ssvi" and row["n"] == most and row["criterion"] == usual[0][0]
     ]
     count = (
         f"of {counted(len(records), 'comparison')}, {tally(pd.Series([row['verdict'] for row in records]))}"
@@ -219,8 +225,10 @@ def _answer(
             zip(known["config_id"].astype(str), known["config_label"].map(look.configuration), strict=True)
         )
         ids = found["config_id"].astype(str)
-        methods = dict(zip(known["config_id"].astype(str), known["method"].astype(str), strict=True))
-        named = found.assign(label=ids.map(labels), method=ids.map(methods))
+        told = known.set_index(known["config_id"].astype(str))[["method", "criterion"]].astype(str)
+        named = found.assign(
+            label=ids.map(labels), method=ids.map(told["method"]), criterion=ids.map(told["criterion"])
+        )
         records = named.to_dict("records")
         sign = -1 if axis.better == "lower" else 1
         records.sort(key=lambda row: sign * row["difference"])
