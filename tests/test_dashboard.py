@@ -371,7 +371,7 @@ def test_results_are_shown_as_they_are_and_not_as_markup(opened, copy):
         for path in (copy / suite).glob("plan-*.json"):
             plan = json.loads(path.read_text())
             path.write_text(json.dumps({**plan, "question": hostile}))
-    title = opened("overview", copy).title[0].value
+    title = opened("overview", copy).markdown[0].value
     assert title.replace("\\", "").replace("\u2060", "") == hostile
     assert "\\<b" in title and "\\[l\\]" in title and "://" not in title and "\\&lt" in title
 

@@ -30,13 +30,15 @@ from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_i
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
 from bench.figures.leaderboard import grouped, latex, leaderboard, shown
-from bench.figures.overview import MOST_ROWS, best, coverage, forest
+from bench.figures.overview import MOST_ROWS, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.questions.answers import answer
+from bench.figures.questions.headlines import headlines
+from bench.figures.questions.pairs import matrix_of_pairs, seed_differences, verdict
 from bench.figures.questions.responses import responses, setting_name, varied
 from bench.figures.questions.settling import settled, settling, worth
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
@@ -94,7 +96,6 @@ __all__ = [
     "at_compression",
     "auroc_axis",
     "axes",
-    "best",
     "by_split",
     "coincidences",
     "compare",
@@ -109,11 +110,13 @@ __all__ = [
     "foreign_splits",
     "forest",
     "grouped",
+    "headlines",
     "interval",
     "latex",
     "layer_map",
     "leaderboard",
     "matrix",
+    "matrix_of_pairs",
     "middle",
     "moves",
     "not_comparable",
@@ -135,6 +138,7 @@ __all__ = [
     "scaling",
     "scored_by",
     "seed_curves",
+    "seed_differences",
     "separation",
     "setting_name",
     "settings",
@@ -152,6 +156,7 @@ __all__ = [
     "tells_errors",
     "tradeoff",
     "varied",
+    "verdict",
     "verdicts",
     "weight_scores",
     "within",
