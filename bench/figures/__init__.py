@@ -24,7 +24,7 @@ from bench.figures.beside.unknown import (
     matrix,
 )
 from bench.figures.calibration import SCALED, reliability, scaling
-from bench.figures.cost import COUNTED, MEASURED, not_comparable, speed, stored
+from bench.figures.cost import COUNTED, MEASURED, costs, not_comparable, speed, stored
 from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
@@ -101,6 +101,7 @@ __all__ = [
     "compare",
     "compared",
     "corruption_error",
+    "costs",
     "coverage",
     "criteria",
     "default_choice",
