@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 # without compiled files on disk, every process of tests and grids would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
 # a process a core; tests that share what is dear to make stay together (tests/conftest.py)
-PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder
+PYTEST := $(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder --durations=30 --durations-min=5
 
 .PHONY: help demo dashboard reference findings screenshots test test-rest test-all fuzz chaos lint format bench clean
 .DEFAULT_GOAL := help
@@ -53,9 +53,13 @@ reference: $(STAMP)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=fashion_mnist,sparsity=0|0.8|0.9|0.95|0.98,method=dense_vi|static_vi|ssvi" --results $(WORK)
 	$(PYTHON) -m bench.grid --suite sparsity_sweep --scale small --where "dataset=cifar10,sparsity=0|0.9|0.98,method=dense_vi|static_vi|ssvi" --seeds 0-1 --results $(WORK)
 	$(PYTHON) -m bench.grid --suite posterior --seeds 0-9 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite ood --results $(WORK)
+	$(PYTHON) -m bench.grid --suite ood --where "sparsity=0|0.95" --seeds 0-9 --results $(WORK)
+	for suite in subspace_evolution hyperparameters kl_schedule initialisation architectures high_dimensional; do \
+	    $(PYTHON) -m bench.grid --suite $$suite --results $(WORK) || exit; done
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference
 
-# the tables of docs/findings.md, from the reference results
+# the sentences and tables of docs/findings.md, from the reference results
 findings: $(STAMP)
 	$(PYTHON) -m tests.claims
 

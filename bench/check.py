@@ -3,7 +3,8 @@
 The method is trained on small networks for some seconds, and each promise of the contract is checked. A line
 for each says pass or FAIL, and what was found or why it failed. The exit status is 1 if a check fails.
 Without METHOD, ``--criterion snr`` checks a removal criterion, ``--dataset digits`` a data set, and
-``--network cnn`` a network, without training.
+``--network cnn`` a network, without training. ``--submission DIR --suite baselines`` checks whether published
+tables have the protocol of a suite, all of its seeds, and their provenance (docs/benchmark-card.md).
 """
 
 from __future__ import annotations
@@ -50,8 +51,29 @@ def main(argv: list[str] | None = None) -> int:
         "repeatable; mlp and cnn are trained for a few epochs, all others for two steps. Without METHOD, the "
         "network itself is checked",
     )
+    parser.add_argument(
+        "--submission",
+        type=cli.path,
+        metavar="DIR",
+        help="check published tables against the protocol of --suite instead of a method",
+    )
+    parser.add_argument("--suite", metavar="SUITE", help="suite of a submission: a name, or a path of a file")
+    parser.add_argument("--scale", help="scale of a submission (default: demo)")
     cli.add_set(parser)
     arguments = parser.parse_args(argv)
+    if arguments.submission is not None:
+        others = (
+            arguments.method,
+            arguments.criterion,
+            arguments.dataset,
+            arguments.network,
+            arguments.overrides,
+        )
+        if any(others) or arguments.suite is None:
+            parser.error("--submission DIR goes with --suite SUITE, and with nothing else but --scale")
+        return _submission(arguments)
+    if arguments.suite is not None or arguments.scale is not None:
+        parser.error("--suite and --scale go with --submission DIR")
     if arguments.criterion is not None:
         if arguments.method is not None or arguments.network or arguments.dataset or arguments.overrides:
             parser.error("--criterion NAME stands alone: no METHOD, --dataset, --network or --set")
@@ -86,6 +108,18 @@ def _criterion(name: str) -> int:
 
     began, cls = time.perf_counter(), CRITERIA.get(name, "--criterion")
     return _summary(name, _printed(examine(CHECKS, Subject(cls), cls)), began)
+
+
+def _submission(arguments: Namespace) -> int:
+    """Check published tables against the protocol of a suite; return the exit status."""
+    from bench.checking.parts.submission import CHECKS, Subject
+    from bench.checking.verdicts import examine
+    from bench.planning import suite
+    from bench.results.store import Store
+
+    began, store = time.perf_counter(), Store(arguments.submission)
+    subject = Subject(store, suite.load(arguments.suite).expand(arguments.scale or "demo"))
+    return _summary(str(store.root), _printed(examine(CHECKS, subject, Subject)), began)
 
 
 def _parts(arguments: Namespace) -> int:

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="name of a suite (python -m bench.list suites) or path of its file",
     )
-    parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
+    parser.add_argument("--scale", default="demo", help="demo, small, reduced or paper (default: demo)")
     cli.add_launching(parser)
     cli.add_execution(parser)
     cli.add_where(parser)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import arguments as cli
@@ -15,16 +16,22 @@ from bench.results.words import counted
 from methods.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from bench.planning.suite import Suite
+    from bench.results.store import Store
     from methods.core.registry import Registry
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An item of a list: its name, a sentence about it, and details as pairs of a head and a text."""
+    """An item of a list: its name, a sentence about it, lines on its state, and details.
+
+    Details are pairs of a head and a text, which are shown if they are asked for.
+    """
 
     name: str
     doc: str
     details: tuple[tuple[str, str], ...] = ()
+    state: tuple[str, ...] = ()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
-    shown = [f"{kind}\n{render(KINDS[kind](), arguments.options, width)}" for kind in arguments.kind or KINDS]
+    # to say what a suite costs takes a while, and is done if suites are asked for
+    lists = KINDS | ({"suites": partial(_suites, costs=True)} if "suites" in arguments.kind else {})
+    shown = [f"{kind}\n{render(lists[kind](), arguments.options, width)}" for kind in arguments.kind or KINDS]
     print("\n\n".join(shown))
     return 0
 
@@ -79,6 +88,8 @@ def render(entries: list[Entry], details: bool, width: int) -> str:
     lines: list[str] = []
     for item in entries:
         lines += _hanging(f"  {item.name}", item.doc, column, width)
+        for line in item.state:
+            lines += _hanging(f"{' ' * column}{'-'}", line, column + 2, width)
         if details:
             for head, text in item.details:
                 lines += _hanging(f"      {head}", text, 10, width)
@@ -97,10 +108,10 @@ def _hanging(head: str, text: str, column: int, width: int) -> list[str]:
 # These functions import what they list themselves, so that a typo is answered without loading torch.
 
 
-def _suites() -> list[Entry]:
+def _suites(costs: bool = False) -> list[Entry]:
     from bench.planning import suite
 
-    entries, launched = [], _states()
+    entries, launched = [], _states(costs)
     for name in suite.names():
         try:
             found = suite.load(name)
@@ -111,14 +122,27 @@ def _suites() -> list[Entry]:
             (f"{scale}: {counted(len(block.grids), 'grid')}, seeds {show(block.seeds)}", "")
             for scale, block in found.scales.items()
         )
-        state = "; ".join(launched.get(name, []))
-        doc = f"{found.question} ({', '.join(found.scales)}){f' [{state}]' if state else ''}"
-        entries.append(Entry(name, doc, scales))
+        state = launched.get(name) or (_not_launched(found) if costs else ())
+        entries.append(Entry(name, f"{found.question} ({', '.join(found.scales)})", scales, tuple(state)))
     return entries
 
 
-def _states() -> dict[str, list[str]]:
-    """Return how far the suites in the usual results folder are, by suite."""
+def _not_launched(suite: Suite) -> list[str]:
+    """Say what the smallest scale of a suite costs, and how it is launched."""
+    from bench.cli.describe_plan import cost
+    from bench.planning.estimate import estimate
+
+    scale = next(iter(suite.scales))
+    command = f"python -m bench.grid --suite {suite.name}" + (f" --scale {scale}" if scale != "demo" else "")
+    try:
+        expected = cost(estimate(suite.expand(scale), None))
+    except UserError as error:  # data or a package that is not here
+        return [f"not launched: {command} ({error})"]
+    return [f"{scale}: not launched, {expected}: {command}"]
+
+
+def _states(costs: bool) -> dict[str, list[str]]:
+    """Return how far the suites in the usual results folder are, by suite, and what they answer."""
     from bench.monitoring.progress import items
     from bench.results.files import StoreError
     from bench.results.store import Store
@@ -129,12 +153,30 @@ def _states() -> dict[str, list[str]]:
         for plan in store.plans():
             suite, scale = str(plan["suite"]), str(plan["scale"])
             runs = items(store, suite, scale)
-            done = sum(store.run(run.run_id).is_done() for run in runs)
+            documents = [store.run(run.run_id) for run in runs]
+            done = sum(run.is_done() for run in documents)
             told = f"{scale}: {done} of {counted(len(runs), 'run')} done in {cli.RESULTS}"
             found.setdefault(suite, []).append(told)
+            if costs:
+                found[suite] += _answers(store, plan)
     except StoreError:  # there is no such folder, or it cannot be read: bench.status tells why
         return {}
     return found
+
+
+def _answers(store: Store, plan: Mapping[str, Any]) -> list[str]:
+    """Return the sentences that answer the question of a plan; nothing if it has no tables."""
+    from bench.figures import Look, answers, ranked_by
+    from bench.results.files import StoreError
+
+    suite, scale = str(plan["suite"]), str(plan["scale"])
+    try:
+        look = Look("light", store.read_styles(suite))
+        table, references = partial(store.read_table, suite, scale), store.references(suite, scale)
+        found = answers(table, references, ranked_by(plan), look)
+    except StoreError:
+        return []
+    return list(found[0].sentences) if found else []
 
 
 def _methods() -> list[Entry]:

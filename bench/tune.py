@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="name of a suite that declares a search, or path of its file",
     )
-    parser.add_argument("--scale", default="demo", help="demo, small or paper (default: demo)")
+    parser.add_argument("--scale", default="demo", help="demo, small, reduced or paper (default: demo)")
     parser.add_argument(
         "--trials", type=cli.positive, metavar="N", help="trials of each method (default: those of the suite)"
     )

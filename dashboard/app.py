@@ -17,6 +17,7 @@ from dashboard.plain import plain
 PAGES = (
     ("overview", "Overview", "home"),
     ("questions", "Questions", "quiz"),
+    ("claims", "Claims", "fact_check"),
     ("leaderboard", "Leaderboard", "leaderboard"),
     ("significance", "Significance", "compare_arrows"),
     ("tradeoff", "Trade-off", "balance"),

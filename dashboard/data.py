@@ -22,6 +22,8 @@ from dashboard.plain import plain
 
 #: Default folders: the reader's own results, else the reference results of the project.
 _OWN, _REFERENCE = Path("results"), Path(__file__).resolve().parent.parent / "results" / "reference"
+#: What the paper reports, beside the reference results.
+REPORTED = _REFERENCE.parent / "paper_reported.csv"
 #: The folder in which commands store results by default.
 USUAL = (str(_OWN),)
 #: Number of tables that are kept in memory.

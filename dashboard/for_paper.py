@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from bench.figures import Chart, Look, paper
+from bench.figures import Chart, Look, printing
 from dashboard import address, choose
 from dashboard.filters import Selection
 
@@ -40,12 +40,12 @@ def figure(key: str, make: Callable[[Look], Chart], selection: Selection, words:
                 default="text", required=True, label_visibility="collapsed",
             )
         )  # fmt: skip
-        printed = paper.printed(make, selection.look, words, width)
-        name, missing = f"ssvi-bench-{key}", paper.why_no_converter()
+        printed = printing.printed(make, selection.look, words, width)
+        name, missing = f"ssvi-bench-{key}", printing.why_no_converter()
         with st.container(horizontal=True):
             for kind in () if missing else ("svg", "pdf", "png"):
-                _file(kind.upper(), f"{name}.{kind}", partial(paper.picture, printed.figure, kind))
-            latex = partial(paper.figure_latex, printed, words, f"{name}.pdf")
+                _file(kind.upper(), f"{name}.{kind}", partial(printing.picture, printed.figure, kind))
+            latex = partial(printing.figure_latex, printed, words, f"{name}.pdf")
             _file("LaTeX", f"{name}.tex", lambda: latex().encode())
             csv(f"{key}-paper", printed.data, name)
         _source(selection)

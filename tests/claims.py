@@ -1,28 +1,30 @@
 """Write the tables behind the claims of docs/findings.md anew: ``python -m tests.claims``.
 
-A table of comparisons follows the command of its report, up to the mark of its end. The answers of a suite
-that was evaluated on unknown and shifted inputs stand between ``<!-- answers: SUITE SCALE -->`` and
-``<!-- end of the answers -->``, and what averaging gains between ``<!-- gains: SUITE SCALE -->`` and
-``<!-- end of the gains -->``.
+A table of comparisons follows the command of its report, up to the mark of its end. The answers to the
+questions of a suite stand between ``<!-- answers: SUITE SCALE -->`` and ``<!-- end of the answers -->``, what
+averaging gains between ``<!-- gains: SUITE SCALE -->`` and ``<!-- end of the gains -->``, and each part of
+``bench.reporting.findings`` between ``<!-- part: NAME -->`` and ``<!-- end of the part -->``.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from bench.figures import Look, axes, posterior_gain, signed
+from bench.figures import Answer, Look, answers, axes, posterior_gain, ranked_by, signed
 from bench.figures.posterior import GAINS
-from bench.reporting.answers import answers
 from bench.reporting.claims import claims
 from bench.reporting.document import Section
+from bench.reporting.findings import findings
 from bench.results.store import Store
-from bench.results.styles import CRITERIA
+from bench.results.styles import CRITERIA, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "findings.md"
+REPORTED = ROOT / "results" / "paper_reported.csv"
 REFERENCE = Store(ROOT / "results" / "reference")
 _COMMAND = (
     r"`python -m bench\.report --suite (?P<suite>\w+) --scale (?P<scale>\w+) --score (?P<score>\w+)[^`]*`\n"
@@ -35,6 +37,9 @@ _GAINS = re.compile(
     r"(?P<head><!-- gains: (?P<suite>\w+) (?P<scale>\w+) -->\n).*?(?P<end><!-- end of the gains -->)",
     re.DOTALL,
 )
+_PART = re.compile(
+    r"(?P<head><!-- part: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end of the part -->)", re.DOTALL
+)
 _BLOCK = re.compile(f"(?P<head>{_COMMAND}).*?(?P<end><!-- end of the table -->)", re.DOTALL)
 
 
@@ -42,7 +47,18 @@ def written(text: str, store: Store = REFERENCE) -> str:
     """Return ``text`` with the tables and answers that it names, from the results in ``store``."""
     text = _BLOCK.sub(lambda block: f"{block['head']}\n{_table(store, block)}\n{block['end']}", text)
     text = _ANSWERS.sub(lambda block: f"{block['head']}\n{_answers(store, block)}\n{block['end']}", text)
-    return _GAINS.sub(lambda block: f"{block['head']}\n{_gains(store, block)}\n{block['end']}", text)
+    text = _GAINS.sub(lambda block: f"{block['head']}\n{_gains(store, block)}\n{block['end']}", text)
+    if _PART.search(text) is None:
+        return text
+    parts = findings(store, REPORTED)
+    return _PART.sub(lambda block: f"{block['head']}\n{parts[block['name']]}\n{block['end']}", text)
+
+
+def unwritten(text: str) -> str:
+    """Return ``text`` without what ``written`` writes."""
+    for block in (_BLOCK, _ANSWERS, _GAINS, _PART):
+        text = block.sub("", text)
+    return text
 
 
 def _table(store: Store, block: re.Match[str]) -> str:
@@ -56,27 +72,25 @@ def _table(store: Store, block: re.Match[str]) -> str:
 
 
 def _answers(store: Store, block: re.Match[str]) -> str:
-    """Return each answer: its question, a sentence a measure, and its table, folded."""
+    """Return each answer: its question, its sentences, and its table, folded."""
     suite, scale = block["suite"], block["scale"]
-    tables = store.read_tables(suite, ["runs", "metrics"])
-    runs = tables["runs"][tables["runs"]["scale"] == scale]
-    settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
-    parts = []
-    for setting in dict.fromkeys(settings):
-        here = runs[settings == setting]
-        metrics = tables["metrics"][tables["metrics"]["run_id"].isin(here["run_id"])]
-        for section in answers(
-            setting, here, metrics, store.references(suite, scale), look=_look(store, suite)
-        ):
-            listed = "\n".join(f"- {words}" for words in section.words[:-1])
-            rows = Section("", section.words[-1:], section.table).markdown()
-            table = f"<details><summary>Every comparison</summary>\n\n{rows}\n</details>"
-            parts.append(f"### {section.title}\n\n{listed}\n\n{table}\n")
-    return "\n".join(parts)
+    plan, table = store.plan(suite, scale), partial(store.read_table, suite, scale)
+    look = _look(store, suite)
+    found = answers(table, store.references(suite, scale), ranked_by(plan), look)
+    return "\n".join(_answer(each, str(plan["question"])) for each in found)
+
+
+def _answer(answer: Answer, question: str) -> str:
+    lines = "\n".join(f"- {sentence}" for sentence in answer.sentences)
+    text = f"### {answer.question or question}\n\n{lines}\n"
+    if answer.table is None:
+        return text
+    rows = Section("", [answer.how], answer.table).markdown()
+    return f"{text}\n<details><summary>Every comparison</summary>\n\n{rows}\n</details>\n"
 
 
 def _look(store: Store, suite: str) -> Look:
-    return Look("light", store.read_styles(suite), store.read_styles(suite, CRITERIA))
+    return Look("light", store.read_styles(suite, METHODS), store.read_styles(suite, CRITERIA))
 
 
 def _gains(store: Store, block: re.Match[str]) -> str:

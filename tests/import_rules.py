@@ -11,7 +11,7 @@ PACKAGES = ("bench", "dashboard", "methods")
 ALLOWED = {
     "methods": (),
     "bench": ("methods",),
-    "dashboard": ("bench.figures", "bench.monitoring", "bench.results", "bench.statistics"),
+    "dashboard": ("bench.figures", "bench.monitoring", "bench.results", "bench.statistics", "bench.suites"),
 }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bench.reporting.answers import answers
+from bench.figures.questions.unknown_inputs import beside
+from bench.results.files import StoreError
 from tests.claims import written
-from tests.figure_data import identifier, runs
+from tests.figure_data import STYLES, identifier, runs
 from tests.test_figures_beside import shifted
 from tests.test_figures_uncertainty import SEEDS, metrics
 
@@ -47,8 +48,8 @@ def rows(table):
     return pd.concat(parts)
 
 
-def found(section, measure, label):
-    table = section.table
+def found(answer, measure, label):
+    table = answer.table
     (row,) = table[
         table["measure"].str.startswith(measure) & table["configuration"].str.startswith(label)
     ].to_dict("records")
@@ -57,19 +58,19 @@ def found(section, measure, label):
 
 def test_sparsity_costs_what_a_configuration_loses_to_itself_dense(table, rows):
     # the second reference is of sparse configurations, and says nothing about sparsity
-    cost = answers("digits · mlp", table, rows, {SSVI: DENSE, RIGL: SSVI})[COST]
-    assert cost.title == "digits · mlp: what does sparsity cost on unknown and shifted inputs?"
+    cost = beside("digits · mlp", table, rows, {SSVI: DENSE, RIGL: SSVI})[COST]
+    assert cost.question == "digits · mlp: what does sparsity cost on unknown and shifted inputs?"
     assert set(cost.table["configuration"]) == {"ssvi · 90 %"}
     row = found(cost, "AUROC of predictive entropy", "ssvi")
     assert row["difference"] == "-10.00 ± 0.00 points" and row["n"] == 3
     assert row["verdict"].startswith("differs") and row["compared with"] == "dense_vi"
     assert found(cost, "accuracy under shift", "ssvi")["difference"] == "+0.00 ± 0.00 points"
-    assert "of 1 comparison, 1 differs, 0 are equivalent and 0 are undecided" in cost.words[0]
-    assert "-10.00 ± 0.00 points (ssvi · 90 %)" in cost.words[0]
+    assert "of 1 comparison, 1 differs, 0 are equivalent and 0 are undecided" in cost.sentences[0]
+    assert "-10.00 ± 0.00 points (ssvi · 90 %)" in cost.sentences[0]
 
 
 def test_averaging_is_compared_within_runs_and_only_where_it_changes_predictions(table, rows):
-    averaging = answers("", table, rows, {SSVI: DENSE})[AVERAGING]
+    averaging = beside("", table, rows, {SSVI: DENSE})[AVERAGING]
     assert set(averaging.table["configuration"]) == {"ssvi · 90 %"}
     row = found(averaging, "AUROC", "ssvi")
     assert row["compared with"] == "ssvi mean network · 90 %"
@@ -80,38 +81,47 @@ def test_averaging_is_compared_within_runs_and_only_where_it_changes_predictions
 
 
 def test_rivals_of_ssvi_are_those_of_its_sparsity_under_the_budget_of_flops(table, rows):
-    ahead = answers("", table, rows, {SSVI: DENSE})[AHEAD]
+    ahead = beside("", table, rows, {SSVI: DENSE})[AHEAD]
     assert set(ahead.table["configuration"]) == {"rigl · 90 %", "ensemble · 90 %"}
     assert found(ahead, "AUROC", "rigl")["difference"].startswith("-11.00 ±")
     assert found(ahead, "AUROC", "ensemble")["difference"].startswith("+14.00 ±")
     # the worst comes first, also where lower is better
-    assert "differences are from -11.00" in ahead.words[0]
+    assert "differences are from -11.00" in ahead.sentences[0]
     epochs = table.assign(**{"config.training.budget": "epochs"})
-    assert [section for section in answers("", epochs, rows, {}) if "ahead" in section.title] == []
+    assert [answer for answer in beside("", epochs, rows, {}) if "ahead" in answer.question] == []
 
 
 def test_without_such_sets_there_is_no_answer(table):
-    assert answers("", table, metrics(table, nll=0.1), {SSVI: DENSE}) == []
+    assert beside("", table, metrics(table, nll=0.1), {SSVI: DENSE}) == []
 
 
 def test_findings_get_sentences_and_folded_tables_between_their_marks(table, rows):
     class Results:
-        def read_tables(self, suite, names):
-            assert suite == "ood"
-            return {"runs": table, "metrics": rows}
+        def plan(self, suite, scale):
+            return {"question": "What is uncertainty worth?", "rank_by": "nll"}
+
+        def read_styles(self, suite, of):
+            return STYLES
+
+        def read_table(self, suite, scale, name):
+            assert (suite, scale) == ("ood", "demo")
+            found = {"runs": table.assign(nll=0.1), "metrics": rows}
+            if name not in found:
+                raise StoreError("not recorded")
+            return found[name]
 
         def references(self, suite, scale):
             assert (suite, scale) == ("ood", "demo")
             return {SSVI: DENSE}
 
-        def read_styles(self, suite, of=None):
-            return {"ssvi": {"label": "SSVI"}}
-
     text = "before\n<!-- answers: ood demo -->\nold\n<!-- end of the answers -->\nafter\n"
     new = written(text, Results())
-    assert new.startswith("before\n<!-- answers: ood demo -->\n\n### digits · mlp: what does sparsity cost")
+    assert new.startswith(
+        "before\n<!-- answers: ood demo -->\n\n### What is uncertainty worth?\n\n- Of 1 comp"
+    )
+    assert "\n### digits · mlp: what does sparsity cost" in new
     assert "old" not in new and new.endswith("<!-- end of the answers -->\nafter\n")
     assert "- AUROC of predictive entropy, mean of sets (%) ↑ better: of 1 comparison, 1 differs" in new
     assert new.count("<details><summary>Every comparison</summary>") == 3 == new.count("</details>")
-    assert "| SSVI · 90 % | dense_vi | -10.00 ± 0.00 points | 3 | differs" in new
+    assert "| SSVI · 90 % | Dense VI | -10.00 ± 0.00 points | 3 | differs" in new
     assert written(new, Results()) == new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -217,12 +218,20 @@ def test_data_sets_name_what_they_can_be_evaluated_on(capsys):
 def test_suites_are_listed_with_how_far_they_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     listing.main(["suites"])
-    assert "done in results" not in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "done in results" not in told
+    assert re.search(
+        r"- demo: not launched, 155 runs, about [\d.]+ core-hours or [\d.]+ GPU-hours: "
+        r"python -m bench.grid --suite hyperparameters",
+        told,
+    )
     store = Store(tmp_path / "results", create=True)
     plan = load("hyperparameters").expand("demo", where=["replace_every=40"]).to_dict("bench.grid")
     store.merge_plan(plan)
     listing.main(["suites"])
-    assert "[demo: 0 of 5 runs done in results]" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(demo, small, paper) - demo: 0 of 5 runs done in results" in told
+    assert "--suite hyperparameters" not in told and "--suite kl_schedule" in told
 
 
 def test_every_name_of_a_kind_and_its_first_docstring_line(capsys):

@@ -360,6 +360,16 @@ def test_what_criteria_share_is_computed_once(monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("criterion", ["mean_exp", "snr_exp"])
+def test_the_score_of_a_weight_does_not_depend_on_the_weights_beside_it(criterion):
+    """Bit for bit: the expansions for tiny scales are only computed where there are such weights."""
+    mean, std = torch.tensor([0.3, -0.02, 1.0, 0.0]), torch.tensor([0.1, 0.01, 2.0, 1e-3])
+    alone = REGISTRY.get(criterion)().score(Moments(mean, std))
+    tiny = torch.cat([mean, torch.tensor([0.1])]), torch.cat([std, torch.tensor([1e-6])])
+    beside = REGISTRY.get(criterion)().score(Moments(*tiny))
+    assert torch.equal(beside[:4], alone) and bool(beside[4].isfinite())
+
+
 def test_the_signs_of_means_are_there_for_criteria_that_ask():
     moments = Moments(torch.tensor([-0.5, 2.0], requires_grad=True), torch.ones(2))
     assert moments.mean.tolist() == [-0.5, 2.0] and moments.mean.dtype == torch.float64

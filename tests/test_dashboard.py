@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from bench import suites
 from bench.reporting import contents
 from bench.results import styles
 from bench.results.store import Store
 from bench.results.tables.columns import TABLES
 from dashboard import data
+from dashboard.plain import plain
 from tests.dashboard_server import ROOT
 
 APP = str(ROOT / "dashboard" / "app.py")
@@ -88,6 +90,17 @@ def test_every_page_shows_every_suite_and_changes_no_table(opened, page, suite):
     cells = " ".join(str(table.value.to_dict()) for table in app.dataframe)
     options = " ".join(str(box.options) for box in (*app.selectbox, *app.multiselect))
     assert not re.search(r"(sparsity|budget|criterion|recipe)=\w", f"{words(app)}{drawn}{cells}{options}")
+
+
+def test_questions_lists_every_suite_launched_or_not(opened):
+    text = words(opened("questions"))
+    launched = {plan["suite"] for plan in Store(REFERENCE).plans()}
+    for name, question in suites.questions().items():
+        assert plain(question) in text
+        assert (f"python -m bench.grid --suite {name}`" in text) == (name not in launched)
+    assert len(suites.questions()) > len(launched)
+    assert re.search(r"\d+ of \d+ runs done, 0 failed, \d+ minutes of runs", text.replace("\\", ""))
+    assert "after Holm's correction" in text.replace("\\", "")
 
 
 def test_a_filter_leaves_what_was_chosen_on_every_page(opened):
@@ -454,3 +467,21 @@ def test_unknown_and_shifted_inputs_are_shown_once_results_have_them(opened, cop
     titles = "\n".join(section.title for section in report.sections)
     assert "Does uncertainty tell unknown inputs from test inputs?" in titles
     assert "does averaging beat the mean network on unknown and shifted inputs?" in titles
+
+
+def test_claims_have_the_sentences_and_verdicts_of_the_findings(opened):
+    """Word for word, for the reference results."""
+    page = (ROOT / "docs" / "findings.md").read_text()
+    said = re.findall(
+        r"^- \*\*(.*)\*\*$", page.partition("<!-- part: claims of the paper -->")[2], re.MULTILINE
+    )
+    app = opened("claims")
+    shown = [
+        text.replace("\\", "")
+        for text in [*(s.value for s in app.subheader), *(m.value for m in app.markdown)]
+    ]
+    verdicts = [text.strip("*") for text in shown if text.startswith("**")]
+    statements = [text for text in shown if any(line.startswith(text) for line in said)]
+    assert [f"{s} {v[0].upper()}{v[1:]}." for s, v in zip(statements, verdicts, strict=True)] == said
+    for line in re.findall(r"^  - (.*)$", page, re.MULTILINE):
+        assert any(line in text for text in shown), line

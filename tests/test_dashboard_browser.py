@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 REFERENCE = ROOT / "results" / "reference"
 PAGES = (
-    *("overview", "questions", "leaderboard", "significance", "tradeoff", "criteria", "subspace"),
+    *("overview", "questions", "claims", "leaderboard", "significance", "tradeoff", "criteria", "subspace"),
     *("calibration", "uncertainty", "cost", "runs", "definitions"),
 )
 KEPT = ROOT / "build" / "screenshots"

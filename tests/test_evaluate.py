@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 
@@ -15,13 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench import evaluate, grid, run
+from bench import cancel, evaluate, grid, run
 from bench.data.base import DATASETS
 from bench.evaluation import beside as scoring
 from bench.evaluation.detection import detection
 from bench.experiment.execution import Execution
+from bench.launching import asked
 from bench.launching.pool import run_workers
-from bench.launching.worker import work
+from bench.launching.prepare import make_way
+from bench.launching.worker import walk, work
 from bench.results import beside, integrity
 from bench.results.files import StoreError
 from bench.results.store import Store
@@ -31,6 +34,7 @@ from bench.training import packed_model
 from bench.training.trainer import Trainer
 from methods.base import METHODS
 from methods.core.errors import UserError
+from tests.run_folders import cell, config, plan
 from tests.test_beside import CLASSES, Surrounded, spec_of
 from tests.workers import ForkedWorkers
 
@@ -606,4 +610,59 @@ def test_killed_again_and_again_the_run_stays_valid_and_is_completed(whole, plai
         if len(found) == len(KEYS):
             break
     assert len(seen) > 1
+    assert_as_whole(folder, whole)
+
+
+# -- cancelling --------------------------------------------------------------------------
+
+
+def cancelled(store, *arguments):
+    return cancel.main([*(arguments or ["--suite", "criteria_ablation"]), "--results", str(store.root)])
+
+
+def planned(store, sets):
+    store.merge_plan(plan([cell(config(), run_id=spec_of().run_id, sets=sets)]))
+    return store.run(spec_of().run_id)
+
+
+def test_an_evaluation_that_waits_is_cancelled_until_it_is_asked_for_again(plain, whole, capsys):
+    folder = planned(plain, KEYS)
+    assert cancelled(plain) == 0
+    said = "0 runs cancelled, and the evaluation of 1 finished run, 0 had ended before\n"
+    assert capsys.readouterr().out == said
+    assert beside.failed(folder.read("status")) == dict.fromkeys(KEYS, "cancelled by bench.cancel")
+    walk(plain, [spec_of(**SETS)], Execution(), lambda: False)
+    assert beside.evaluated(folder.read("status")) == []
+    assert cancelled(plain) == 0 and "0 runs cancelled, 1 had ended before" in capsys.readouterr().out
+    make_way(plain, [spec_of(**SETS)], asked.Asked(Execution()), lambda *_: None)
+    assert execute(spec_of(**SETS), plain, Execution()) == "done"
+    assert_as_whole(folder, whole)
+
+
+def test_an_evaluation_at_work_is_cancelled_and_keeps_the_sets_that_it_finished(plain, whole, monkeypatch):
+    """Also one on sets that no plan has, as ``bench.evaluate`` asks for."""
+    folder, reached = planned(plain, []), threading.Event()
+    scored = runner._scored
+
+    def slow(spec, scorer, key):
+        if key == KEYS[1]:
+            reached.set()
+            deadline = time.monotonic() + 20
+            while not folder.is_cancel_asked():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.6)  # the request is looked for twice a second
+        return scored(spec, scorer, key)
+
+    monkeypatch.setattr(runner, "_scored", slow)
+    order = (plain, [spec_of(**SETS)], Execution(), lambda: False)
+    worker = threading.Thread(target=walk, args=order, daemon=True)
+    worker.start()
+    assert reached.wait(20) and cancelled(plain, folder.run_id) == 0
+    worker.join(20)
+    monkeypatch.setattr(runner, "_scored", scored)
+    assert beside.evaluated(folder.read("status")) == KEYS[:1] and not folder.is_cancel_asked()
+    assert beside.failed(folder.read("status")) == dict.fromkeys(KEYS[1:], "cancelled by bench.cancel")
+    make_way(plain, [spec_of(**SETS)], asked.Asked(Execution()), lambda *_: None)
+    assert execute(spec_of(**SETS), plain, Execution()) == "done"
     assert_as_whole(folder, whole)

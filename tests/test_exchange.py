@@ -105,7 +105,7 @@ def test_a_pool_holds_no_more_than_it_will_give():
     g = torch.Generator().manual_seed(0)
     pool, held = Pool(10), []
     for layer in (3, 1, 2, 0):
-        pool.offer(layer, torch.rand(200, generator=g), 200)
+        pool.offer(layer, torch.rand(200, generator=g), -1.0)
         held.append(sum(values.numel() for pair in pool._best.values() for values in pair))
     assert max(held) == 2 * 10
 

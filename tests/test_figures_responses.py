@@ -9,7 +9,20 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench.figures import Missing, answer, responses, setting_name, settled, settling, varied, worth
+from bench.figures import (
+    Missing,
+    answers,
+    layer_types,
+    rank_map,
+    responses,
+    setting_name,
+    settled,
+    settling,
+    varied,
+    worth,
+)
+from bench.figures.parts.configurations import apart
+from bench.results.files import StoreError
 from bench.statistics import rank_correlation
 from tests.figure_data import LOOK, identifier, runs
 
@@ -122,6 +135,20 @@ def test_rank_correlation_has_the_interval_that_simulation_gives():
 # -- answers ------------------------------------------------------------------------------------
 
 
+def answer(table, references, history=None, layers=None):
+    """The sentences that answer the suite's own question."""
+    metrics = pd.DataFrame({"run_id": [], "split": [], "metric": [], "shift": []})
+    tables = {"runs": table, "history": history, "layers": layers, "metrics": metrics}
+
+    def read(name):
+        if tables[name] is None:
+            raise StoreError("no such table")
+        return tables[name]
+
+    found = answers(read, references, "nll", LOOK)
+    return list(found[0].sentences) if found else []
+
+
 def test_an_answer_counts_verdicts_and_tells_the_clearest_difference():
     shifted = [[0.2 + n / 1000 + d for n in range(5)] for d in (0.0, 0.0001, 0.5)]
     table = runs(*({"nll": values, "method": "ssvi"} for values in shifted))
@@ -132,14 +159,13 @@ def test_an_answer_counts_verdicts_and_tells_the_clearest_difference():
     table["nll"] += np.where(table["config_id"] == identifier(2), 0.003 * odd, 0)
     table["nll"] += np.where(table["config_id"] == identifier(1), 0.002 * odd - 0.001, 0)
     references = {identifier(number): identifier(0) for number in range(3)}
-    first, clearest = answer(table, references, "nll", LOOK)
+    first, clearest = answer(table, references)
     assert first == (
         "Of 2 comparisons of NLL with the reference, 1 differs, 1 is equivalent and 0 are undecided, after "
         "Holm's correction (n = 5 pairs; equivalent within ± 0.01 nats)."
     )
-    start = "SSVI · 90 % · M 80 against M 20: +0.501 ± 0.002 nats (n = 5 pairs), differs (p = "
-    assert clearest.startswith(start)
-    assert answer(table.assign(status="failed"), references, "nll", LOOK) == []
+    assert clearest.startswith("SSVI, M 80 against 20: +0.501 ± 0.002 nats (n = 5 pairs), differs (p = ")
+    assert answer(table.assign(status="failed"), references) == []
 
 
 def test_an_answer_tells_ranges_and_from_where_averaging_gains():
@@ -148,8 +174,10 @@ def test_an_answer_tells_ranges_and_from_where_averaging_gains():
     given = [base | {"accuracy": [0.92, 0.92]}]
     given += [base | {"config.training.lr": rate, "accuracy": [a, a]} for rate, a in rates.items()]
     table = runs(*({"nll": 0.2, "config.method.kl_factor": 0.02} | each for each in given))
-    assert answer(table, {}, "nll", LOOK) == [
-        "SSVI: of learning rate 0.0001 to 1, 0.001 to 0.1 keeps 90% of the best accuracy."
+    assert answer(table, {}) == [
+        "Of learning rate 0.0001 to 1, these keep 90% of a method's best mean accuracy (in brackets: the "
+        "accuracy next to the range): SSVI from 0.001 to 0.1 (10.0 ± 0.0 % at 0.0001, 20.0 ± 0.0 % at 1) "
+        "(n = 2 seeds)."
     ]
     gains = {0.001: [0.0, 0.001, -0.001], 0.01: [0.01, 0.011, 0.009], 0.1: [0.05, 0.06, 0.05]}
     table = runs(
@@ -158,32 +186,55 @@ def test_an_answer_tells_ranges_and_from_where_averaging_gains():
             for k, g in gains.items()
         )
     )
-    (gain, kept) = answer(table, {}, "nll", LOOK)
+    (gain, kept) = answer(table, {})
     assert gain == (
-        "SSVI: the smallest κ at which averaging surely gains is 0.01, by +0.0100 ± 0.0025 nats (n = 3)."
+        "SSVI: the smallest κ at which averaging gains, by its own interval, is 0.01: +0.0100 ± 0.0025 nats "
+        "(n = 3)."
     )
-    assert kept.startswith("SSVI: of factor of the KL term 0.001 to 0.1, 0.001 to 0.1 keeps")
+    assert (
+        kept.startswith("Of factor of the KL term 0.001 to 0.1, these keep")
+        and "SSVI from 0.001 to 0.1 (n" in kept
+    )
 
 
-@pytest.mark.parametrize(("agree", "verdict"), [(True, "1.00 ± 0.00 with"), (False, "undecided")])
-def test_an_answer_tells_whether_criteria_rank_alike(agree, verdict):
+def networks(agree):
+    """Five criteria on four networks, in one order or in a random one each."""
     names, generator = ("abs_mean", "snr", "mean_abs", "mean_exp", "snr_exp"), np.random.default_rng(5)
     parts = []
     for network in ("mlp", "cnn", "lenet5", "vit"):
         order = range(5) if agree else generator.permutation(5).tolist()
         given = (
-            {"criterion": name, "nll": 0.1 * place, "network": network}
+            {"criterion": name, "nll": [0.1 * place, 0.1 * place + 0.01], "network": network}
             for name, place in zip(names, order, strict=True)
         )
         part = runs(*given)
         parts.append(part.assign(config_id=network + part["config_id"], run_id=network + part["run_id"]))
-    (*_, last) = answer(pd.concat(parts, ignore_index=True), {}, "nll", LOOK)
-    assert "ranking of 5 criteria" in last and verdict in last and "(n = 4)" in last
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize(("agree", "verdict"), [(True, "differs from 0."), (False, "undecided.")])
+def test_an_answer_tells_whether_criteria_rank_alike(agree, verdict):
+    (*_, last) = answer(networks(agree), {})
+    assert "rankings of 5 criteria on 4 networks" in last and last.endswith(verdict)
+    chart = rank_map(networks(agree), "nll", LOOK)
+    assert len(chart.data) == 6 and chart.alt == last
+    if agree:
+        assert "mean rank correlation of 1.00, 95% interval over seeds 1.00 to 1.00" in last
+        assert chart.data["correlation"].tolist() == pytest.approx([1] * 6)
+    first = networks(agree)
+    with pytest.raises(Missing, match="architectures"):
+        rank_map(first[first["network"] != "vit"], "nll", LOOK)
 
 
 def test_an_answer_tells_where_the_weights_of_a_transformer_go():
     given = [
-        {"criterion": "snr", "network": "vit", "config.method.allocation": allocation, "nll": [0.1, 0.1]}
+        {
+            "criterion": "snr",
+            "network": "vit",
+            "config.method.allocation": allocation,
+            "nll": [0.1, 0.1],
+            "sparsity": 0.9,
+        }
         for allocation in ("uniform", "global")
     ]
     table = runs(*given)
@@ -197,7 +248,52 @@ def test_an_answer_tells_where_the_weights_of_a_transformer_go():
         for step in (20, 10)
         for layer, count in slots[run["config.method.allocation"]].items()
     ]
-    (*_, last) = answer(table, {}, "nll", LOOK, layers=pd.DataFrame(rows))
+    (*_, last) = answer(table, {}, layers=pd.DataFrame(rows))
     assert last.endswith(": MLP blocks 1.50 ± 0.00, attention 0.50 ± 0.00 (n = 2 seeds).")
+    chart = layer_types(table, pd.DataFrame(rows), LOOK)
+    density = chart.data.set_index("type")["density"]
+    assert density.to_dict() == pytest.approx({"query": 0.02, "out": 0.08, "fc1": 37 / 270, "embed": 0.18})
+    assert "fc1 has" not in chart.alt and "embed has the highest density, 18.0 %" in chart.alt
     alone = table[table["config.method.allocation"] == "uniform"]
-    assert answer(alone, {}, "nll", LOOK, layers=pd.DataFrame(rows)) == []
+    assert answer(alone, {}, layers=pd.DataFrame(rows)) == []
+
+
+def test_an_answer_tells_whether_longer_training_settles_and_what_moves():
+    base = {"sparsity": 0.9, "criterion": "snr", "nll": [0.1, 0.3, 0.2]}
+    table = runs(*(base | {"config.training.epochs": epochs} for epochs in (20.0, 100.0)))
+    table["density"] = 0.1
+    overlaps = [(0.1, value) for value in (0.5, 0.6, 0.7, 0.8, 0.9, 0.97)]
+    layers = pd.DataFrame(
+        [
+            {"run_id": run, "layer": layer, "step": step, "slots": slots, "replaced": 4,
+             "regrown": step // 10, "kept_q50": 2.0 * slots, "removed_q50": 0.5, "added_q50": 0.0}
+            for run in table["run_id"] for step in (10, 20) for layer, slots in (("a", 1), ("b", 3))
+        ]
+    )  # fmt: skip
+    said = answer(table, {}, history(table, *overlaps), layers)
+    assert said[0].startswith(
+        "IoU of the subspace half-way with the final one, by epochs of training (chance: 0.05). SSVI: "
+        "0.60 ± 0.25 in 20, 0.89 ± 0.21 in 100; +0.29 ± 0.04 from the shortest to the longest, n = 3 pairs: "
+        "differs (p = "
+    )
+    assert said[1] == (
+        "SSVI, 100 epochs: median snr of slots kept 5, removed 0.5, added 0 at the first update; kept 5, "
+        "removed 0.5, added 0 at the last update. Of the weights that were added, 37.5 ± 0.0 % had been "
+        "removed before (n = 3 runs)."
+    )
+    assert said[2].startswith("Within configurations") and len(said) == 3
+    assert answer(table, {}) == []
+
+
+def test_names_say_what_is_apart_and_where():
+    labels = {
+        "one": ("ssvi sparsity=0.9 replace_every=80", "ssvi sparsity=0.9 replace_every=20"),
+        "two": ("static_vi sparsity=0.9", "ssvi sparsity=0.9 criterion=snr"),
+        "three": ("ssvi sparsity=0.98 kl_factor=1", "ssvi sparsity=0.98 kl_factor=0.1"),
+    }
+    assert apart(labels, LOOK) == {
+        "one": "SSVI, M 80 against 20, at 90 %",
+        "two": "static_vi against SSVI by snr, at 90 %",
+        "three": "SSVI, κ 1 against 0.1, at 98 %",
+    }
+    assert apart({}, LOOK) == {}

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import bench
 from bench.experiment.execution import Execution
@@ -107,6 +108,36 @@ def test_samples_have_the_inverse_curvature_as_covariance(structure):
     error = ((spread[:, None] * spread[None] + expected.square()) / n).sqrt()
     assert ((torch.cov(drawn.T) - expected).abs() <= 5 * error).all()
     assert ((drawn.mean(0) - module.weights().reshape(-1)).abs() <= 5 * (spread / n).sqrt()).all()
+
+
+@pytest.mark.slow  # the package takes long to import
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("structure", ["kron", "diag"])
+def test_the_posterior_is_that_of_laplace_torch(structure, bias):
+    """Of weights and of biases; of a weight and a bias that package leaves out the covariance."""
+    import laplace
+
+    network, inputs, features = problem(bias=bias)
+    labels = torch.arange(N) % CLASSES
+    of_structure = {"kron": laplace.KronLLLaplace, "diag": laplace.DiagLLLaplace}[structure]
+    theirs = of_structure(network, "classification", prior_precision=0.3)
+    theirs.fit(DataLoader(TensorDataset(inputs, labels), batch_size=N))
+    ours = curvature(network, inputs, features, structure)
+    ours.finish(N, 0.3)
+    if structure == "kron":
+        expected = theirs.posterior_precision.to_matrix()
+        axes = torch.kron(ours.left, ours.right)
+        found = axes @ ours.precision.reshape(-1).diag() @ axes.T
+    else:
+        expected = theirs.posterior_precision.diag()
+        found = ours.precision.reshape(-1).diag()
+    # there weights come first, then biases; here the bias is the last column of the weights
+    order = torch.arange(CLASSES * (WIDTH + bias)).view(CLASSES, -1)
+    weights, biases = order[:, :WIDTH].reshape(-1), order[:, WIDTH:].reshape(-1)
+    own = torch.arange(len(weights)), torch.arange(len(weights), len(expected))
+    for ours_at, theirs_at in zip((weights, biases), own, strict=True):
+        assert torch.allclose(found[ours_at][:, ours_at], expected[theirs_at][:, theirs_at], atol=1e-10)
 
 
 def test_the_prior_has_the_largest_marginal_likelihood():

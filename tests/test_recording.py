@@ -147,7 +147,9 @@ def moved(context, posteriors, change_of, optimiser):
     for name, posterior in posteriors.items():
         before, change = posterior.index.clone(), change_of(posterior)
         surgery.apply(posterior, change, optimiser)
-        found[name] = lifetimes.follow(context, name, posterior, change, before)
+        left = before[~torch.isin(before, before[change.keep])]
+        at = (torch.searchsorted(before, left), torch.searchsorted(posterior.index, change.add.int()))
+        found[name] = lifetimes.follow(context, name, posterior, change, before, *at)
     return found
 
 

@@ -17,6 +17,12 @@ from tests import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "reference"
+#: Suites whose comparisons need the most seeds, and those that ask one open question each.
+HEADLINE = ("baselines", "criteria_ablation", "ood", "posterior", "sparsity_sweep")
+QUESTIONS = (
+    *("architectures", "high_dimensional", "hyperparameters", "initialisation", "kl_schedule"),
+    "subspace_evolution",
+)
 #: Of what every page may give figures: shown as in the dashboard.
 SCORES = ("accuracy", "nll", "brier", "ece")
 #: Of these, each configuration's own mean.
@@ -31,7 +37,7 @@ def store():
 def test_every_table_is_one_that_this_version_reads(store):
     """Fails when a column is added or changes: ``make reference`` computes and publishes them again."""
     assert store.published
-    assert store.suites() == ["baselines", "criteria_ablation", "posterior", "sparsity_sweep"]
+    assert store.suites() == sorted(HEADLINE + QUESTIONS)
     for suite in store.suites():
         runs = store.read_tables(suite)["runs"]
         assert (runs["status"] == "done").all() and len(runs) > 60
@@ -40,8 +46,11 @@ def test_every_table_is_one_that_this_version_reads(store):
         assert {plan["scale"] for plan in store.plans(suite)} == set(runs["scale"])
 
 
-def test_headline_cells_have_ten_seeds(store):
-    for suite in store.suites():
+def test_headline_cells_have_ten_seeds_and_questions_their_own(store):
+    for suite in QUESTIONS:
+        seeds = store.read_tables(suite, ["runs"])["runs"].groupby("config_label")["seed"].nunique()
+        assert seeds.min() == seeds.max() == (3 if suite == "high_dimensional" else 5)
+    for suite in HEADLINE:
         runs = store.read_tables(suite, ["runs"])["runs"]
         seeds = runs[runs["scale"] == "demo"].groupby("config_label")["seed"].nunique()
         assert seeds.min() >= 3 and (seeds == 10).sum() >= 12
@@ -107,19 +116,27 @@ def _differences(runs, metric):
         yield from paired(both, metric, others).to_dict("records")
 
 
-@pytest.mark.parametrize("page", ["results/reference/README.md", "docs/findings.md"])
-def test_every_figure_of_a_page_is_in_the_tables(figures, page):
-    text = (ROOT / page).read_text()
+def test_every_figure_of_the_page_is_in_the_tables(figures):
+    text = (FOLDER / "README.md").read_text()
     said = re.findall(r"(\d+\.\d+ ± \d+\.\d+)", text)
     assert len(said) > 10
     assert sorted(set(said) - figures) == []
 
 
-def test_the_tables_behind_the_claims_are_those_of_the_report():
+def test_the_findings_are_what_the_tables_say():
     """Fails when tables or words of the report change: ``make findings`` writes them again."""
     text = claims.PAGE.read_text()
-    assert text.count("<!-- end of the table -->") == 4
+    assert text.count("<!-- end of the table -->") == 4 and text.count("<!-- end of the part -->") == 8
     assert claims.written(text) == text
+
+
+def test_no_figure_of_the_findings_is_typed():
+    """Whole numbers are only those of a heading, a level of confidence, and names."""
+    typed = claims.unwritten(claims.PAGE.read_text())
+    assert len(typed) > 3000
+    assert re.findall(r".*(?:\d\.\d|± ?\d|n = ).*", typed) == []
+    allowed = {"10", "20", "95", "100", "18", "2003"}
+    assert set(re.findall(r"\d+", typed)) <= allowed
 
 
 def test_the_page_names_every_configuration_that_it_should(store):

@@ -45,6 +45,16 @@ def test_the_strongest_of_many_are_those_of_a_sort(kind, size):
         assert torch.equal(surgery.strongest(values, n), order[:n].sort().values)
 
 
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 1.0, 2.0, math.nan]), min_size=4, max_size=4), min_size=1),
+    st.data(),
+)
+def test_the_lowest_of_rows_are_those_of_each_row(rows, data):
+    n, table = data.draw(st.integers(0, 4)), torch.tensor(rows, dtype=torch.float64)
+    each = torch.stack([surgery.lowest(row, n) for row in table])
+    assert torch.equal(surgery.lowest(table, n), each) and each.sum(1).tolist() == [n] * len(rows)
+
+
 def test_nan_scores_go_first():
     assert surgery.lowest(torch.tensor([1.0, math.nan, 0.0, math.nan]), 2).tolist() == [
         False,

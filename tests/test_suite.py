@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import nn
 
-from bench import grid, run
+from bench import grid, run, suites
 from bench.cli.describe_plan import describe_plan
 from bench.data import files
 from bench.data.base import DATASETS, Dataset, Split, Splits
@@ -24,7 +24,6 @@ from bench.experiment import preflight, problem, recipes
 from bench.experiment.settings import Evaluation, Training, nest
 from bench.experiment.spec import parse_spec
 from bench.networks.base import NETWORKS, Network
-from bench.planning import suite_names
 from bench.planning.estimate import Estimate, estimate
 from bench.planning.expansion import Expansion, Scale
 from bench.planning.suite import load, names
@@ -514,7 +513,7 @@ def test_bad_seeds_of_the_caller(write, seeds):
         ),
         (
             "question: Q?\nscales: {huge: {}}\n",
-            r"^toy\.yaml: unknown scale 'huge'.*; valid: demo, paper, small$",
+            r"^toy\.yaml: unknown scale 'huge'.*; valid: demo, paper, reduced, small$",
         ),
         ("question: Q?\nscales: {demo: 1}\n", r"^toy\.yaml: demo: expected a mapping, got 1$"),
         ("question: Q?\nscales: {demo: {seeds: 0}}\n", r"^toy\.yaml: demo: missing key 'grids'$"),
@@ -729,7 +728,7 @@ def test_suites_of_other_packages(monkeypatch, tmp_path):
         Point("no_grids", {"question": "Q?", "scales": {"demo": {"seeds": 0}}}),
     ]
     monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group: points if group == suite_names.GROUP else []
+        importlib.metadata, "entry_points", lambda group: points if group == suites.GROUP else []
     )
     assert {"as_path", "as_text", "as_mapping", "criteria_ablation"} <= set(names())
     plans = [load(name).expand("demo") for name in ("as_path", "as_text", "as_mapping")]
@@ -925,7 +924,7 @@ LONG = {("baselines", "small"), ("baselines", "paper")}
 def test_every_scale_can_be_planned_without_its_data(real_recipes, name, scale, no_images):
     """Labels distinguish all runs, seeds are paired, and every method exists."""
     found = load(name)
-    assert tuple(found.scales) == SCALES
+    assert tuple(scale for scale in found.scales if scale != "reduced") == SCALES
     plan = found.expand(scale)
     seeds = {}
     for spec in plan.specs:
@@ -935,6 +934,53 @@ def test_every_scale_can_be_planned_without_its_data(real_recipes, name, scale, 
     assert all(spec.seed < 100 for spec in plan.specs)
     assert set(estimate(plan, None).hours) == {"core", "GPU"}
     assert (preflight.missing_data(plan.specs) is None) == (scale == "demo")
+
+
+REDUCED = {
+    "sparsity_sweep": {"dense_vi", "deterministic", "ssvi", "static_vi", "rigl"},
+    "criteria_ablation": OURS,
+    "baselines": OURS | PRUNED | {"deterministic", "rigl", "lottery_ticket", "ensemble", "mc_dropout"},
+}
+
+
+@pytest.fixture(scope="module")
+def reduced():
+    """The plans of the scale `reduced`, which take seconds to make."""
+    return {name: load(name).expand("reduced") for name in [*REDUCED, "ood"]}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_the_reduced_campaign_trains_each_network_once_for_all_of_its_suites(real_recipes, reduced, dataset):
+    """On all images, in the full depth of ResNet-18, and each run of a suite with three or five seeds."""
+    runs = {
+        name: {spec.run_id: spec for spec in plan.specs if spec.dataset[0] == dataset}
+        for name, plan in reduced.items()
+    }
+    for name, methods in REDUCED.items():
+        assert {spec.method[0] for spec in runs[name].values()} == methods
+        seeds = Counter(spec.config_id for spec in runs[name].values())
+        assert set(seeds.values()) <= {3, 5} and 5 in seeds.values()
+    every = {run_id: spec for found in runs.values() for run_id, spec in found.items()}
+    assert len(every) == 117
+    # what is evaluated beside the test part is what was trained for equal epochs
+    assert set(runs["ood"]) == {run_id for run_id in every if every[run_id].training.budget == "epochs"}
+    for spec in every.values():
+        assert (spec.dataset[1].train, spec.protocol, spec.training.max_steps) == (0, "holdout", None)
+        assert spec.network[1].blocks == (2, 2, 2, 2)
+    for key in ("network.width", "training.epochs", "training.batch_size"):
+        assert len({spec.settings[key] for spec in every.values() if spec.training.budget == "epochs"}) == 1
+
+
+def test_cells_of_the_reduced_campaign_have_short_names_and_a_reference(real_recipes, reduced):
+    for name, plan in reduced.items():
+        trained = [cell for cell in plan.cells if cell.omitted is None]
+        for cell in trained:
+            known = set(cell.label.split()[1:])
+            keys = {part.partition("=")[0] for part in known}
+            assert keys <= {"sparsity", "criterion", "recipe", "dataset", "budget"}, cell.label
+            sparse = cell.labels.get("sparsity") and cell.labels["method"] != "ensemble"
+            if sparse or name != "ood":
+                assert cell.spec.config_id in plan.references, cell.label
 
 
 def test_labels_leave_out_what_the_data_set_says(real_recipes):

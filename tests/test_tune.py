@@ -15,9 +15,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from bench import grid, tune
+from bench import grid, suites, tune
 from bench.cli.entry import entry as entry_
-from bench.planning import expansion, suite, suite_names, tuned_settings
+from bench.planning import expansion, suite, tuned_settings
 from bench.planning.search_space import parse_range
 from bench.planning.search_spec import check_searchable, parse_search, trials
 from bench.planning.suite import load, parse_suite
@@ -964,7 +964,7 @@ def test_a_chosen_value_that_is_none_names_the_file(write, here):
 def test_a_file_of_choices_is_no_suite(tmp_path, monkeypatch):
     (tmp_path / "toy.yaml").write_text(SUITE)
     (tmp_path / "toy.tuned.yaml").write_text("")
-    monkeypatch.setattr(suite_names, "FOLDER", tmp_path)
+    monkeypatch.setattr(suites, "FOLDER", tmp_path)
     assert [name for name in suite.names() if name.startswith("toy")] == ["toy"]
     assert load("toy").chosen == {}
 

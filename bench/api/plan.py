@@ -151,7 +151,7 @@ def plan(
     suite
         Name of a suite (``python -m bench.list suites`` lists them), or path of its file (``./mine.yaml``).
     scale
-        ``"demo"``, ``"small"`` or ``"paper"``.
+        ``"demo"``, ``"small"``, ``"reduced"`` or ``"paper"``, as the suite has it.
     where
         Conditions that select cells, such as ``"sparsity>=0.9,method=ssvi|static_vi"``; all must hold.
     seeds

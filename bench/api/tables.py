@@ -25,7 +25,7 @@ def tables(suite: str, results: str | Path = "results", scale: str | None = None
     results
         The results folder, or a folder of published tables.
     scale
-        Scale whose runs are read (``"demo"``, ``"small"``, ``"paper"``); all scales by default.
+        Scale whose runs are read (such as ``"demo"`` or ``"small"``); all scales by default.
 
     Returns
     -------

@@ -46,11 +46,19 @@ def describe_cost(plan: Plan, statuses: Mapping[str, str], estimate: Estimate) -
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
     cells, runs = counted(len(plan.cells), "cell"), counted(counts.total(), "run")
     lines = [f"{cells}: {runs} ({by_status}), {omitted} omitted"]
-    hours = " or ".join(f"{_rounded(hours)} {name}-hours" for name, hours in estimate.hours.items())
-    lines.append(f"about {hours} for the {counted(estimate.runs, 'run')} left")
+    lines.append(f"about {_hours(estimate)} for the {counted(estimate.runs, 'run')} left")
     for sentence in estimate.basis:
         lines += textwrap.wrap(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")
     return lines
+
+
+def cost(estimate: Estimate) -> str:
+    """Say in a few words how many runs there are, and what they cost."""
+    return f"{counted(estimate.runs, 'run')}, about {_hours(estimate)}"
+
+
+def _hours(estimate: Estimate) -> str:
+    return " or ".join(f"{_rounded(hours)} {name}-hours" for name, hours in estimate.hours.items())
 
 
 def _rounded(hours: float) -> str:

@@ -12,6 +12,7 @@ from bench.monitoring.progress import Snapshot
 from bench.monitoring.slurm_records import Task
 from bench.planning.plan import Plan
 from bench.results.files import shell_path
+from bench.results.run_folder import CANCELLED
 from bench.results.words import counted
 
 
@@ -71,7 +72,7 @@ class LaunchMessages:
         for (key, reason), where in runs.items():
             some = ", ".join(where[:3]) + (", …" if len(where) > 3 else "")
             self.say(f"{counted(len(where), 'run')} not evaluated on {key} ({some}): {reason}")
-        if runs:
+        if any(reason != CANCELLED for _, reason in runs):
             self.say("--retry-failed tries these sets again")
 
     def corrupted(self, run_id: str, fault: str, aside: Path) -> None:

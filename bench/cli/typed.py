@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import suites
 from bench.experiment.notation import parse_overrides, read_yaml
-from bench.planning import suite_names
 from bench.planning.filters import WHERE, parse_where
 from methods.core.errors import unknown
 
@@ -71,10 +71,10 @@ def check_name(kind: str, name: object, where: str = "") -> None:
 
 
 def _check_suite(suite: str, scale: str) -> None:
-    path = suite_names.path_of(suite)
+    path = suites.path_of(suite)
     if path is None:
-        if suite not in suite_names.names():
-            raise unknown("suite", suite, suite_names.names())
+        if suite not in suites.names():
+            raise unknown("suite", suite, suites.names())
         return
     content = read_yaml(path)
     scales = content.get("scales") if isinstance(content, Mapping) else None

@@ -36,8 +36,10 @@ from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
 from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
-from bench.figures.questions.answers import answer
+from bench.figures.questions.answer import Answer
+from bench.figures.questions.answers import answers
 from bench.figures.questions.headlines import headlines
+from bench.figures.questions.networks import layer_types, rank_map
 from bench.figures.questions.pairs import matrix_of_pairs, seed_differences, verdict
 from bench.figures.questions.responses import responses, setting_name, varied
 from bench.figures.questions.settling import settled, settling, worth
@@ -88,11 +90,12 @@ __all__ = [
     "SCORES",
     "SHIFTED",
     "UNCERTAINTIES",
+    "Answer",
     "Chart",
     "Look",
     "Missing",
     "aliases",
-    "answer",
+    "answers",
     "at_compression",
     "auroc_axis",
     "axes",
@@ -115,6 +118,7 @@ __all__ = [
     "interval",
     "latex",
     "layer_map",
+    "layer_types",
     "leaderboard",
     "matrix",
     "matrix_of_pairs",
@@ -126,6 +130,7 @@ __all__ = [
     "overlap_in_time",
     "overlap_map",
     "posterior_gain",
+    "rank_map",
     "ranked_by",
     "ranks",
     "recorded",

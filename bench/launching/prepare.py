@@ -122,5 +122,5 @@ def make_way(
             store.set_aside(run.run_id, "run again by --force")
         elif (status := run.status()) == "cancelled" or (asked.retry_failed and status == "failed"):
             run.write("status", {**(run.read("status") or {}), "status": "pending", "deaths": 0})
-        elif asked.retry_failed and status == "done":
-            retried(run)
+        elif status == "done":
+            retried(run, cancelled_only=not asked.retry_failed)

@@ -56,7 +56,7 @@ METRICS = ("nll_val", "brier_val", "accuracy_val")
 _SOBOL_SEED = 20240211
 _LENGTH = "it sets how long training takes, which must be the same for all methods"
 #: Keys that can't be searched, and why: they must be equal for all methods, or they make another experiment.
-_NOT_SEARCHED = {
+NOT_SEARCHED = {
     "training.epochs": _LENGTH,
     "training.max_steps": _LENGTH,
     "training.budget": _LENGTH,
@@ -310,13 +310,13 @@ def elsewhere(search: Search, found: FamilySearch, trial: Trial) -> Trial | None
 
 def searchable(keys: Iterable[str]) -> list[str]:
     """Return those of the full ``keys`` that a search may choose."""
-    return [key for key in keys if key.startswith(("method.", "training.")) and key not in _NOT_SEARCHED]
+    return [key for key in keys if key.startswith(("method.", "training.")) and key not in NOT_SEARCHED]
 
 
 def check_searchable(key: str, where: str) -> None:
     """Raise ``UserError`` with the reason if a search must not choose the full key ``key``."""
     if not searchable([key]):
-        reason = _NOT_SEARCHED.get(key, "valid: options of methods and of training")
+        reason = NOT_SEARCHED.get(key, "valid: options of methods and of training")
         raise UserError(f"{where}: {key!r} can't be searched: {reason}")
 
 

@@ -10,7 +10,7 @@ file or of the entry point. ::
     one_at_a_time: false                               # true: runs never share the machine, for timing
     rank_by: nll                                       # metric that sorts the summary; default: as written
     scales:
-      demo:                                            # any of demo, small, paper
+      demo:                                            # any of demo, small, reduced, paper
         seeds: 0-4                                     # 0-4, 0,2,5-7, 3 or [0, 1]
         base: {dataset: digits, network: mlp, epochs: 40}
         grids:
@@ -56,8 +56,8 @@ from bench.planning.expansion import Expansion, Scale, check_networks
 from bench.planning.filters import parse_where, select
 from bench.planning.plan import Cell, Draft, Labeller, Plan, cells
 from bench.planning.search_spec import FamilySearch, Search, families, parse_search
-from bench.planning.suite_names import SCALES, entry_points, from_here, names, path_of
 from bench.results.plans import NAME, RESERVED
+from bench.suites import SCALES, entry_points, from_here, names, path_of
 from methods.core.errors import UserError, unknown
 from methods.core.options import option, parse
 from methods.core.registry import loaded, told, warn_once

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.reporting.answers import answers
 from bench.reporting.claims import claims
 from bench.reporting.document import Report, Section
 from bench.results import styles
@@ -58,7 +57,7 @@ def make(
         and none is named.
     """
     plan = _plan(store, suite, scale)  # before anything that takes long to import
-    from bench.figures import Look, answer, ranked_by, scored_by
+    from bench.figures import Look, answers, rank_map, ranked_by, scored_by
 
     scores = scores or [ranked_by(plan)]
     runs = store.read_tables(suite, ["runs"])["runs"]
@@ -70,9 +69,11 @@ def make(
     report.sections.append(_head(plan, runs, store.commands(suite, plan["scale"]), predictor, look))
     settings = runs["dataset"].astype(str) + " · " + runs["network"].astype(str)
     references = store.references(suite, plan["scale"])
-    tables = store.read_tables(suite, ["history", "layers"])
-    if answered := answer(runs, references, scores[0], look, tables["history"], tables["layers"]):
-        report.sections.append(Section("Answer", answered))
+    answered = [
+        Section(found.question or "Answer", [*found.sentences, *filter(None, [found.how])], found.table)
+        for found in answers(_tables(store, suite, runs), references, scores[0], look, predictor)
+    ]
+    report.sections.extend(answered[:1])
     for setting in dict.fromkeys(settings):
         here = runs[settings == setting]
         for score in scores:
@@ -80,7 +81,9 @@ def make(
                 _of_setting(setting, here, store, plan, references, look, score, predictor)
             )
         report.sections.extend(_by_tables(setting, here, store, plan, references, look, scores[0], predictor))
-        report.sections.extend(_beside(setting, here, store, suite, references, predictor, look))
+    report.sections.extend(answered[1:])
+    if (section := _unless_missing(lambda: _drawn("", rank_map(runs, scores[0], look)))) is not None:
+        report.sections.append(section)
     report.sections.extend(_tail(plan, runs, look))
     return report
 
@@ -95,6 +98,18 @@ def _plan(store: Store, suite: str, scale: str | None) -> dict[str, Any]:
     if scale is not None and scale not in scales:
         raise not_launched(store.root, f"{suite} at scale", scale, scales)
     return store.plan(suite, scale or scales[0])
+
+
+def _tables(store: Store, suite: str, runs: pd.DataFrame) -> Callable[[str], pd.DataFrame]:
+    """Return what gives a table of ``runs`` by name, and these themselves as the table ``runs``."""
+
+    def table(name: str) -> pd.DataFrame:
+        if name == "runs":
+            return runs
+        found = store.read_tables(suite, [name])[name]
+        return found[found["run_id"].isin(runs["run_id"])]
+
+    return table
 
 
 def _styles(store: Store, suite: str, of: styles.StyleFile) -> Mapping[str, Mapping[str, Any]]:
@@ -194,9 +209,7 @@ def _by_tables(
     shown = (predictor, "test", look)
     few = figures.one_a_method(runs, look, references.values())
 
-    def rows(name: str) -> pd.DataFrame:
-        table = store.read_tables(suite, [name])[name]
-        return table[table["run_id"].isin(runs["run_id"])]
+    rows = _tables(store, suite, runs)
 
     def criteria() -> Chart:
         left_out = figures.aliases(plan["cells"])
@@ -214,6 +227,7 @@ def _by_tables(
         lambda: figures.responses(runs, score, look),
         criteria,
         subspace,
+        lambda: figures.layer_types(runs, rows("layers"), look),
         lambda: figures.settling(rows("history"), runs, look),
         lambda: figures.worth(rows("history"), runs, score, look),
         lambda: figures.reliability(runs, rows("calibration"), rows("metrics"), few, *shown),
@@ -231,24 +245,6 @@ def _by_tables(
     ]
     found = (_unless_missing(partial(_made, setting, maker)) for maker in makers)
     return [section for section in found if section is not None]
-
-
-def _beside(
-    setting: str,
-    runs: pd.DataFrame,
-    store: Store,
-    suite: str,
-    references: Mapping[str, str],
-    predictor: str,
-    look: Look,
-) -> list[Section]:
-    """Make the sections on unknown and shifted inputs; one that says why if their table can't be read."""
-    try:
-        metrics = store.read_tables(suite, ["metrics"])["metrics"]
-    except StoreError as error:
-        return [Section("Left out", [str(error)])]
-    mine = metrics[metrics["run_id"].isin(runs["run_id"])]
-    return answers(setting, runs, mine, references, predictor, look)
 
 
 def _unless_missing(maker: Callable[[], Section]) -> Section | None:
@@ -271,7 +267,7 @@ def _made(setting: str, maker: Callable[[], Chart]) -> Section:
 
 
 def _drawn(setting: str, chart: Chart) -> Section:
-    return Section(f"{setting}: {chart.title}", chart=chart)
+    return Section(f"{setting}: {chart.title}" if setting else chart.title, chart=chart)
 
 
 def _tail(plan: Mapping[str, Any], runs: pd.DataFrame, look: Look) -> list[Section]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.results.files import StoreError
-from bench.results.run_folder import RunFolder
+from bench.results.run_folder import CANCELLED, RunFolder
 
 #: The kinds of sets, with which their keys begin: inputs of no class, and shifted test inputs.
 OOD, SHIFT = "ood", "shift"
@@ -88,11 +88,27 @@ def note_failure(run: RunFolder, key: str, reason: str) -> None:
         run.write("status", {**status, FAILED: {**failed(status), key: " ".join(reason.split())}})
 
 
-def retried(run: RunFolder) -> dict[str, Any]:
-    """Forget which sets a finished run could not be evaluated on, and return its document ``status``."""
+def note_cancelled(run: RunFolder, wanted: Iterable[str]) -> None:
+    """Note in the status of a finished run that its evaluation on the rest of ``wanted`` was cancelled."""
+    for key in lacking(finished(run) or {}, wanted):
+        note_failure(run, key, CANCELLED)
+
+
+def retried(run: RunFolder, cancelled_only: bool = False) -> dict[str, Any]:
+    """Forget which sets a finished run could not be evaluated on, and return its document ``status``.
+
+    Parameters
+    ----------
+    run
+        The run.
+    cancelled_only
+        Whether to forget only those whose evaluation was cancelled.
+    """
     status = run.read("status") or {}
-    if failed(status):
-        status = {**status, FAILED: {}}
+    before = failed(status)
+    after = {key: why for key, why in before.items() if cancelled_only and why != CANCELLED}
+    if after != before:
+        status = {**status, FAILED: after}
         run.write("status", status)
     return status
 

@@ -128,10 +128,7 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
     dict
         The merged plan, with the latest 50 command lines of both.
     """
-    now: dict[str, set[str]] = {}
-    for cell in new["cells"]:
-        if config_id := cell.get("config_id"):
-            now.setdefault(cell["label"], set()).add(config_id)
+    now = _configurations(new)
     kept = [cell for cell in (old or {}).get("cells", []) if not _is_superseded(cell, now)]
     cells: dict[tuple[Any, str], Mapping[str, Any]] = {}
     for cell in [*kept, *new["cells"]]:
@@ -141,6 +138,12 @@ def merge(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
     lines = list(dict.fromkeys([*commands(old or {}), *commands(new)]))[-_MOST_COMMANDS:]
     said = {"commands": lines} if len(lines) > 1 else {}
     return {**new, **said, "cells": list(cells.values())}
+
+
+def superseded(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return a label under which ``new`` has another configuration than ``old``; None if there is none."""
+    now = _configurations(new)
+    return next((cell["label"] for cell in old["cells"] if _is_superseded(cell, now)), None)
 
 
 def commands(plan: Mapping[str, Any]) -> list[str]:
@@ -228,6 +231,15 @@ def _setting(labels: Mapping[str, Any]) -> str:
 
 def _without_seed(labels: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in labels.items() if key != "seed"}
+
+
+def _configurations(plan: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return the ids of the configurations of a plan by label."""
+    found: dict[str, set[str]] = {}
+    for cell in plan["cells"]:
+        if config_id := cell.get("config_id"):
+            found.setdefault(cell["label"], set()).add(config_id)
+    return found
 
 
 def _is_superseded(cell: Mapping[str, Any], now: Mapping[str, set[str]]) -> bool:

@@ -330,6 +330,15 @@ class Store:
 
         return parquet.read(self._suite_folder(suite), names)
 
+    def read_table(self, suite: str, scale: str, name: str) -> pd.DataFrame:
+        """Read the rows of a table that are of the runs of one scale."""
+        runs = self.read_tables(suite, ["runs"])["runs"]
+        runs = runs[runs["scale"] == scale]
+        if name == "runs":
+            return runs
+        found = self.read_tables(suite, [name])[name]
+        return found[found["run_id"].isin(runs["run_id"])]
+
     def write_styles(
         self,
         suite: str,

@@ -56,7 +56,7 @@ def evaluate(spec: RunSpec, folder: OwnFolder, execution: Execution, stop: Calla
     Returns
     -------
     str
-        ``done``, or ``preempted`` if it was stopped.
+        ``done``, ``preempted`` if it was stopped, or ``cancelled`` if ``bench.cancel`` asked for that.
 
     Raises
     ------
@@ -84,8 +84,11 @@ def evaluate(spec: RunSpec, folder: OwnFolder, execution: Execution, stop: Calla
                 beside.note_failure(folder, key, reason)
             else:
                 _add(folder, key, {**rows, **_how(key, execution)}, arrays)
-    except Stopped:
-        return "preempted"
+    except Stopped as stopped:
+        if str(stopped) != run_folder.CANCELLED:
+            return "preempted"
+        beside.note_cancelled(folder, keys)
+        return "cancelled"
     return "done"
 
 

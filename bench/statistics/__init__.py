@@ -3,6 +3,7 @@
 Functions take the table ``runs`` of ``bench.tables``, or columns of it.
 """
 
+from bench.statistics.agreement import RankAgreement, rank_agreement
 from bench.statistics.consistency import differences
 from bench.statistics.corruption import corruption_errors
 from bench.statistics.multiple import ALPHA, holm, shaffer, verdicts
@@ -21,6 +22,7 @@ from bench.statistics.nonparametric import (
 from bench.statistics.seeds import (
     LEVEL,
     by_seed,
+    half_width,
     paired,
     pareto_front,
     ranking,
@@ -36,17 +38,20 @@ __all__ = [
     "AverageRanks",
     "Interval",
     "Overlap",
+    "RankAgreement",
     "TooFew",
     "average_ranks",
     "bootstrap_interval",
     "by_seed",
     "corruption_errors",
     "differences",
+    "half_width",
     "holm",
     "interquartile_mean",
     "overlap",
     "paired",
     "pareto_front",
+    "rank_agreement",
     "rank_correlation",
     "ranking",
     "references_of",

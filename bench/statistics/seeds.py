@@ -420,6 +420,14 @@ def _moments(values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     return lowest + mean, squares / np.where(count > 1, count - 1, np.nan), count
 
 
+def half_width(values: ArrayLike) -> float:
+    """Return the half width of the 95 % t-interval of the mean of independent values; NaN below two."""
+    found = np.asarray(values, np.float64)
+    if len(found) < 2:
+        return float("nan")
+    return float(_half_width(found.std(ddof=1, keepdims=True), np.array([len(found)]), 0.0)[0])
+
+
 def _half_width(std: Numbers, count: Numbers, share: Numbers | float) -> Numbers:
     """Compute the half width of the t-interval of a mean; NaN below two values, as ``std`` is."""
     return np.asarray(std * np.sqrt(variance_factor(count, share)) * _critical(1, count - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import COUNTED, MEASURED, axes, costs, not_comparable, paper, speed, stored
+from bench.figures import COUNTED, MEASURED, axes, costs, not_comparable, printing, speed, stored
 from dashboard import choose, for_paper, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
@@ -62,5 +62,5 @@ with show.forgiving():
     st.caption(told)
     caption = f"{selection.words}. {told}"
     title = "Counted and measured costs"
-    for_paper.table("costs", table, lambda: paper.table_latex(named, title, caption), selection)
+    for_paper.table("costs", table, lambda: printing.table_latex(named, title, caption), selection)
 show.chart("stored", lambda look: stored(selection.runs, look), selection.words)

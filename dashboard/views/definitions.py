@@ -145,8 +145,8 @@ for it: the variance of a mean over n seeds is s² (1/n + n_test/n_train) (Nadea
     st.subheader("What are the known limits?", anchor=False)
     st.markdown(
         """
-- Scores of different scales (demo, small, paper), data sets or networks are not comparable, and no page
-  averages over them.
+- Scores of different scales (demo, small, reduced, paper), data sets or networks are not comparable, and no
+  page averages over them.
 - The best of many configurations, chosen by the scores that are shown, looks a little better than it would
   in a repetition.
 - The ECE of a calibrated model is above 0 too: `ece_null` says how much is to be expected.

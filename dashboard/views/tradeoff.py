@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from bench.figures import COSTS, at_compression, axes, interval, paper, tradeoff
+from bench.figures import COSTS, at_compression, axes, interval, printing, tradeoff
 from dashboard import for_paper, show
 from dashboard.filters import Selection
 
@@ -41,5 +41,5 @@ with show.forgiving():
         st.caption(told)
         for_paper.table(
             "small", small,
-            lambda: paper.table_latex(pd.DataFrame(table), title, f"{selection.words}. {told}"), selection,
+            lambda: printing.table_latex(pd.DataFrame(table), title, f"{selection.words}. {told}"), selection,
         )  # fmt: skip

@@ -83,6 +83,8 @@ class Moments:
         """
         half = 0.5 * self.s.square()
         exact = self.lam * self.a + half + self._log_reflection_1
+        if self._none_small:
+            return exact
         cumulants = self.lam * self.expected_abs + half * self.unit_variance_abs
         return torch.where(self.s >= _SMALL, exact, cumulants)
 
@@ -96,7 +98,14 @@ class Moments:
         """
         square = self.s.square()
         exact = square + _log_reflection(self.z, self.s, 2) - 2 * self._log_reflection_1
+        if self._none_small:
+            return exact
         return torch.where(self.s >= _SMALL, exact, square * self.unit_variance_abs)
+
+    @cached_property
+    def _none_small(self) -> bool:
+        """Whether no weight needs an expansion in s: the exact forms are then all that is computed."""
+        return bool((self.s >= _SMALL).all())
 
     @cached_property
     def _log_reflection_1(self) -> torch.Tensor:

@@ -65,11 +65,11 @@ class Exchange:
         self._missing.pop(layer, None)
         index, removed = self._indices[layer], self.removed[layer]
         ranks = surgery.candidates(index, removed, magnitude, self._readmit)
-        self._pools[layer].offer(layer, ranks, self._available(layer, ranks))
+        self._pools[layer].offer(layer, ranks, self._floor(layer))
 
-    def _available(self, layer: int, ranks: torch.Tensor) -> int:
-        """Return how many coordinates of a layer are candidates: the largest of ``ranks``."""
-        return ranks.numel() - self._indices[layer].numel() + int(self.removed[layer].sum())
+    def _floor(self, layer: int) -> float:
+        """Return the number that the rank of a candidate exceeds; slots that stay rank at -1."""
+        return -1.0
 
     def change(self, layer: int) -> surgery.Change:
         """Return the change of a layer, after all layers have made their offers."""
@@ -84,10 +84,13 @@ class Pool:
         self.n = n
         self._best: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def offer(self, layer: int, ranks: torch.Tensor, available: int) -> None:
-        """Take the numbers by which the coordinates of ``layer`` rank; the ``available`` largest compete."""
-        coordinates = surgery.strongest(ranks, min(self.n, available))
-        self._best[layer] = coordinates, ranks[coordinates]
+    def offer(self, layer: int, ranks: torch.Tensor, floor: float) -> None:
+        """Take the numbers by which the coordinates of ``layer`` rank; those above ``floor`` compete."""
+        # the few strongest are compared with the floor, not all coordinates: that would be a pass of its own
+        coordinates = surgery.strongest(ranks, min(self.n, ranks.numel()))
+        values = ranks[coordinates]
+        competing = values > floor
+        self._best[layer] = coordinates[competing], values[competing]
         parts = [self._best[number] for number in sorted(self._best)]
         if sum(len(values) for _, values in parts) <= self.n:
             return

@@ -30,7 +30,13 @@ def begin(context: Context) -> None:
 
 
 def follow(
-    context: Context, layer: str, posterior: Slots, change: surgery.Change, before: torch.Tensor
+    context: Context,
+    layer: str,
+    posterior: Slots,
+    change: surgery.Change,
+    before: torch.Tensor,
+    left: torch.Tensor,
+    new: torch.Tensor,
 ) -> dict[str, Any]:
     """Take note of an update of a layer just made, and return its columns of the table ``layers``.
 
@@ -44,19 +50,17 @@ def follow(
         The change that was made.
     before
         Active coordinates (s,) before it.
+    left, new
+        Positions of the removed slots in ``before``, and of the added ones in the posterior's index.
     """
     memory, step = context.memory, context.progress.step
     if _PASSED not in memory:  # the run goes on from a checkpoint of an earlier version of this package
         return {}
     born, gone = memory[f"born/{layer}"], memory[f"gone/{layer}"]
-    left = torch.ones(before.numel(), dtype=torch.bool, device=before.device)
-    left[change.keep] = False
-    left = left.nonzero().view(-1)  # few: positions are faster than a mask
+    stays = torch.ones(posterior.active, dtype=torch.bool, device=before.device).index_fill_(0, new, False)
+    now = torch.full_like(posterior.index, step).masked_scatter_(stays, born.index_select(0, change.keep))
     added = torch.zeros(posterior.shape.numel(), dtype=torch.bool, device=before.device)
-    added[change.add] = True
-    now = torch.full_like(posterior.index, step)
-    now[(~added[posterior.index]).nonzero().view(-1)] = born[change.keep]
-    back = added[gone]
+    back = added.index_fill_(0, change.add, True).index_select(0, gone)
     # the state stays of the size of the slots: what was removed longest ago is forgotten
     memory[f"gone/{layer}"] = torch.cat([gone[~back], before[left]])[-posterior.active :]
     memory[f"born/{layer}"] = now

@@ -67,10 +67,14 @@ def record_change(
         Scores of the slots before and after the change.
     """
     slots, kept_slots, added = score_before.numel(), change.keep.numel(), change.add.numel()
-    kept = torch.zeros(slots, dtype=torch.bool, device=score_before.device)
-    kept[change.keep] = True
+    left = torch.ones(slots, dtype=torch.bool, device=score_before.device).index_fill_(0, change.keep, False)
+    left = left.nonzero().view(-1)  # few: positions are faster than a mask
     new = torch.searchsorted(posterior.index, change.add.to(torch.int32))
-    groups = {"kept": score_before[kept], "removed": score_before[~kept], "added": score_after[new]}
+    scores = {
+        "kept": (score_before, change.keep),
+        "removed": (score_before, left),
+        "added": (score_after, new),
+    }
     row: dict[str, Any] = {
         **_position(context, layer),
         "slots": posterior.active,
@@ -81,9 +85,10 @@ def record_change(
             posterior.index, context.memory[f"initial/{layer}"], posterior.shape.numel()
         ),
     }
-    for group, values in groups.items():
-        row |= {f"{group}_q{round(100 * q)}": v for q, v in zip(QUANTILES, _quantiles(values), strict=True)}
-    row |= lifetimes.follow(context, layer, posterior, change, before)
+    for group, (score, at) in scores.items():
+        found = _quantiles(score.index_select(0, at))
+        row |= {f"{group}_q{round(100 * q)}": v for q, v in zip(QUANTILES, found, strict=True)}
+    row |= lifetimes.follow(context, layer, posterior, change, before, left, new)
     context.record("layers", row)
 
 
@@ -109,7 +114,7 @@ def record_criteria(context: Context, layer: str, moments: Moments, criterion: s
         return
     names = compared(criterion)
     score = torch.stack([CRITERIA.get(name)().score(moments) for name in names])
-    removed = torch.stack([surgery.lowest(values, n) for values in score]).float()
+    removed = surgery.lowest(score, n).float()
     shared = (removed @ removed.t()).tolist()
     ranks = _centred_ranks(score[:, :: max(1, score.shape[1] // RANKED)])
     products = ranks @ ranks.t()

@@ -75,8 +75,8 @@ class Resizing(Exchange):
             ]
             self._pools = [Pool(added) for _, added in found]
 
-    def _available(self, layer: int, ranks: torch.Tensor) -> int:
-        return int((ranks > self._promising[layer]).sum())
+    def _floor(self, layer: int) -> float:
+        return self._promising[layer]
 
 
 def quotas(slots: int, worth: int, tries: int, bounds: Bounds) -> tuple[int, int]:

@@ -84,12 +84,20 @@ def replacement_fraction(
 
 
 def lowest(scores: torch.Tensor, n: int) -> torch.Tensor:
-    """Mark the ``n`` lowest scores, as a boolean tensor; NaN is lowest, and ties go to the lower position."""
+    """Mark the ``n`` lowest scores of each row, as a boolean tensor of their shape (s,) or (rows, s).
+
+    NaN is lowest, and ties go to the lower position.
+    """
     if n == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     scores = torch.nan_to_num(scores, nan=-math.inf, posinf=math.inf, neginf=-math.inf)
     threshold = _nth_lowest(scores, n)
-    return _with_first(scores < threshold, scores == threshold, n)
+    marked = scores <= threshold
+    if int(marked.count_nonzero()) > n * (scores.numel() // scores.shape[-1]):  # ties at a threshold: rare
+        rows = (values.reshape(-1, values.shape[-1]) for values in (scores, threshold, marked))
+        for score, at, row in zip(*rows, strict=True):
+            row.copy_(_with_first(score < at, score == at, n))
+    return marked
 
 
 def strongest(magnitude: torch.Tensor, n: int) -> torch.Tensor:
@@ -262,10 +270,11 @@ def overlap(first: torch.Tensor, second: torch.Tensor, size: int) -> float:
     return common / union if union else 1.0
 
 
-def _nth_lowest(values: torch.Tensor, n: int) -> float | torch.Tensor:
+def _nth_lowest(values: torch.Tensor, n: int) -> torch.Tensor:
+    """Return the ``n``-th lowest value of each row, of shape (1,) or (rows, 1)."""
     if values.device.type == "cpu":  # numpy's selection is several times as fast as torch's
-        return float(np.partition(values.numpy(), n - 1)[n - 1])
-    return values.kthvalue(n).values
+        return torch.from_numpy(np.partition(values.numpy(), n - 1)[..., n - 1 : n])
+    return values.kthvalue(n, keepdim=True).values
 
 
 def _with_first(chosen: torch.Tensor, ties: torch.Tensor, n: int) -> torch.Tensor:

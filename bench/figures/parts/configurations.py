@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import starmap
 
 import pandas as pd
 
@@ -98,6 +100,46 @@ def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:
     if len(set(found.values())) < len(found):
         found = dict(zip(ids, map(look.configuration, labels), strict=True))
     return {config_id: escaped(name) for config_id, name in found.items()}
+
+
+def apart(pairs: Mapping[str, tuple[str, str]], look: Look) -> dict[str, str]:
+    """Name each configuration by what sets it apart from its reference, and where.
+
+    Parameters
+    ----------
+    pairs
+        Labels of a configuration and of its reference, by any key.
+    look
+        Gives the names of methods.
+
+    Returns
+    -------
+    dict
+        Names by key, unescaped: ``SSVI, M 80 against 20, at epochs 100``. What a configuration shares with
+        its reference is told where not all configurations have it.
+    """
+    split = {key: (names.settings(mine), names.settings(theirs)) for key, (mine, theirs) in pairs.items()}
+    common = set.intersection(*({*mine.items()} for mine, _ in split.values())) if split else set()
+    word = partial(names.word, criteria=look.criteria)
+    found = {}
+    for key, (mine, theirs) in split.items():
+        method, other = (label.split(" ")[0] for label in pairs[key])
+        ours, others = (
+            {name: value for name, value in one.items() if two.get(name) != value}
+            for one, two in ((mine, theirs), (theirs, mine))
+        )
+        if method == other and ours:
+            told = [
+                word(name, value) + (f" against {others[name]}" if name in others else "")
+                for name, value in ours.items()
+            ]
+            said = ", ".join([look.name(method), *told])
+        else:
+            sides = ((method, ours), (other, others))
+            said = " against ".join(" ".join([look.name(m), *starmap(word, s.items())]) for m, s in sides)
+        both = [word(*item) for item in mine.items() if item in theirs.items() and item not in common]
+        found[key] = said + (f", at {', '.join(both)}" if both else "")
+    return found
 
 
 def dashes(config_ids: Sequence[str], methods: Sequence[str], look: Look) -> dict[str, str]:

@@ -8,14 +8,17 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import axes
+from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.bands import FEWEST, over_seeds
-from bench.figures.parts.chart import Chart, Look, Missing, escaped, translucent
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, signed, translucent
 from bench.figures.parts.configurations import MOST_CHOSEN, dashes, short_names
+from bench.figures.parts.verdicts import said
+from bench.figures.questions.responses import varied
 from bench.results.words import counted
 from bench.statistics.nonparametric import rank_correlation
-from bench.statistics.seeds import LEVEL
+from bench.statistics.seeds import LEVEL, half_width, paired, summarise
 
+_IOU = "iou_halfway"
 #: Share of the steps at which a subspace is called as settled as its IoU to the final one is large.
 HALFWAY = 0.5
 
@@ -86,7 +89,7 @@ def settling(history: pd.DataFrame, runs: pd.DataFrame, look: Look | None = None
     ids, methods = chosen["config_id"].astype(str).tolist(), chosen["method"].astype(str).tolist()
     names, lines = short_names(chosen, look), dashes(ids, methods, look)
     found = over_seeds(table, ["config_id", "share"], ["iou_final"]).sort_values(["config_id", "share"])
-    figure, said = look.figure(), []
+    figure, at_middle = look.figure(), []
     for config_id, method in zip(ids, methods, strict=True):
         mine = found[found["config_id"] == config_id]
         colour, name = look.colour(method), names[config_id]
@@ -115,7 +118,7 @@ def settling(history: pd.DataFrame, runs: pd.DataFrame, look: Look | None = None
                 ),
             )
         )  # fmt: skip
-        said.append(f"{html.unescape(name)} {_at(mine, HALFWAY):.2f}")
+        at_middle.append(f"{html.unescape(name)} {_at(mine, HALFWAY):.2f}")
     figure.update_xaxes(title_text="share of the steps of training", range=[0, 1.02], tickformat=".0%")
     figure.update_yaxes(title_text="IoU to the final subspace", range=[0, 1.03])
     labels = chosen.set_index("config_id")["config_label"]
@@ -131,8 +134,103 @@ def settling(history: pd.DataFrame, runs: pd.DataFrame, look: Look | None = None
             f"95 % t-interval from {FEWEST} seeds on. A subspace that settles early is near 1 early; one "
             f"that moves to the end rises there only.{rest}"
         ),
-        alt=f"IoU to the final subspace in the middle of training: {'; '.join(said)}.",
+        alt=f"IoU to the final subspace in the middle of training: {'; '.join(at_middle)}.",
     )
+
+
+def rest(history: pd.DataFrame, runs: pd.DataFrame, look: Look) -> list[str]:
+    """Tell how near its final one the subspace is half-way, by length of training; nothing if none varies.
+
+    Parameters
+    ----------
+    history, runs
+        The tables of these names, of one data set and network.
+    look
+        Names of methods.
+
+    Raises
+    ------
+    Missing
+        No run recorded it.
+    """
+    middle = _middle(settled(history, runs)).set_index("run_id")["iou_final"]
+    table = runs.assign(**{_IOU: runs["run_id"].astype(str).map(middle)}).dropna(subset=[_IOU])
+    found = summarise(table, metrics=[_IOU]).set_index("config_id")
+    axis, told, densities = Axis(_IOU, "IoU", digits=2), [], []
+    for line in varied(table):
+        if line.setting != "training.epochs":
+            continue
+        ends = list(line.config_ids.items())
+        rows = found.loc[[config_id for _, config_id in ends]]
+        means = zip(line.config_ids, rows[f"{_IOU}_mean"], rows[f"{_IOU}_half_width"], strict=True)
+        each = [f"{interval(mean, half, 2)} in {epochs:g}" for epochs, mean, half in means]
+        (pair,) = paired(table, _IOU, {ends[-1][1]: ends[0][1]}).to_dict("records")
+        until = line.others.get("method.replace_until")
+        name = look.name(line.method) + (f" with updates in {until:.0%} of the steps" if until else "")
+        told.append(
+            f"{name}: {', '.join(each)}; {signed(pair['difference'], pair['half_width'], 2)} from the "
+            f"shortest to the longest, n = {pair['n']} pairs: {said(pair, axis)}"
+        )
+        densities += table[table["config_id"].isin(line.config_ids.values())]["density"].tolist()
+    if not told:
+        return []
+    chance = max(density / (2 - density) for density in densities)
+    return [
+        f"IoU of the subspace half-way with the final one, by epochs of training (chance: {chance:.2f}). "
+        f"{'. '.join(told)}."
+    ]
+
+
+def turnover(layers: pd.DataFrame, runs: pd.DataFrame, look: Look) -> list[str]:
+    """Tell the scores of kept, removed and added slots at the first and the last update, and what comes back.
+
+    Numbers are of the longest training of each method and criterion whose length varies. Layers count by
+    their slots.
+
+    Parameters
+    ----------
+    layers, runs
+        The tables of these names, of one data set and network.
+    look
+        Names of methods.
+    """
+    told = []
+    for line in varied(runs):
+        criteria = runs[runs["config_id"].isin(line.config_ids.values())]["criterion"].dropna().unique()
+        if line.setting != "training.epochs" or len(criteria) != 1:
+            continue
+        epochs, config_id = list(line.config_ids.items())[-1]
+        mine = layers[layers["run_id"].isin(runs.loc[runs["config_id"] == config_id, "run_id"])]
+        mine = mine[mine["removed_q50"].notna() & mine["added_q50"].notna()]
+        if mine.empty:
+            continue
+        ends = {"first": mine.groupby("run_id", observed=True)["step"].transform("min")}
+        ends["last"] = mine.groupby("run_id", observed=True)["step"].transform("max")
+        scores = []
+        for name, step in ends.items():
+            rows = mine[mine["step"] == step]
+            each = [
+                f"{group} {(rows[f'{group}_q50'] * rows['slots']).sum() / rows['slots'].sum():.3g}"
+                for group in ("kept", "removed", "added")
+            ]
+            scores.append(f"{', '.join(each)} at the {name} update")
+        until = line.others.get("method.replace_until")
+        back = mine.groupby("run_id", observed=True)[["regrown", "replaced"]].sum()
+        share = (back["regrown"] / back["replaced"]).rename("share")
+        mean, half = float(share.mean()), half_width(share)
+        told.append(
+            f"{look.name(line.method)}, {epochs:g} epochs"
+            + (f" with updates in {until:.0%} of the steps" if until else "")
+            + f": median {criteria[0]} of slots {'; '.join(scores)}. Of the weights that were added, "
+            f"{interval(mean, half, 1, 100)} % had been removed before (n = {len(share)} runs)."
+        )
+    return told
+
+
+def _middle(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of each run that is nearest to the middle of its training."""
+    away = table.assign(away=(table["share"] - HALFWAY).abs()).sort_values("away", kind="stable")
+    return away.drop_duplicates("run_id").drop(columns="away")
 
 
 def worth(history: pd.DataFrame, runs: pd.DataFrame, score: str = "nll", look: Look | None = None) -> Chart:
@@ -153,11 +251,7 @@ def worth(history: pd.DataFrame, runs: pd.DataFrame, score: str = "nll", look: L
         Fewer than four runs recorded it.
     """
     look, axis, table = look or Look.of(runs), axes()[score], settled(history, runs)
-    middle = (
-        table.assign(away=(table["share"] - HALFWAY).abs())
-        .sort_values("away", kind="stable")
-        .drop_duplicates("run_id")
-    )
+    middle = _middle(table)
     scores = runs.drop_duplicates("run_id").assign(run_id=lambda rows: rows["run_id"].astype(str))
     found = middle.merge(scores[["run_id", "config_label", "method", "seed", score]], on="run_id")
     found = found.dropna(subset=[score]).sort_values(["config_id", "seed"])
@@ -185,7 +279,7 @@ def worth(history: pd.DataFrame, runs: pd.DataFrame, score: str = "nll", look: L
     return Chart(
         title=f"Does a subspace that settles early predict {axis.name}?",
         figure=figure,
-        data=found.drop(columns="away").reset_index(drop=True),
+        data=found.reset_index(drop=True),
         how=(
             "A mark is a run. The correlation is that of ranks within configurations (each value less the "
             "mean of its configuration), so that it does not compare methods or lengths of training; its "

@@ -54,12 +54,23 @@ def stamp(path: Path | str) -> Stamp:
 
 
 @contextlib.contextmanager
-def writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Write ``path`` part by part; the file is replaced when the block ends, and unchanged if it fails."""
+def writer(path: Path, schema: pa.Schema, level: int | None = None) -> Iterator[pq.ParquetWriter]:
+    """Write ``path`` part by part; the file is replaced when the block ends, and unchanged if it fails.
+
+    ``level`` is that of the compression; None is quick.
+    """
+    numbers = {field.name for field in schema if pa.types.is_floating(field.type)}
     with (
         replacing(path) as file,
         pq.ParquetWriter(
-            pa.PythonFile(file, mode="w"), schema, compression="zstd", write_page_checksum=True
+            pa.PythonFile(file, mode="w"),
+            schema,
+            compression="zstd",
+            compression_level=level,
+            # bytes of many numbers that stand at the same place are alike
+            use_byte_stream_split=sorted(numbers),
+            use_dictionary=[name for name in schema.names if name not in numbers],
+            write_page_checksum=True,
         ) as sink,
     ):
         yield sink

@@ -1,23 +1,26 @@
-"""Answer what sparsity costs on unknown and shifted inputs, what averaging buys, and whether SSVI is ahead.
+"""Answer what unknown and shifted inputs show: what sparsity costs, what averaging buys, who is ahead.
 
-Each answer is a section: what the comparisons show in a sentence for each measure, and every difference with
-its interval, its pairs and its verdict.
+Each answer has a sentence for every measure, and every difference with its interval, its pairs and its
+verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.reporting.document import Section
+import pandas as pd
+
+from bench.figures.beside.shifted import SHIFTED, over_shifts, shifts
+from bench.figures.beside.unknown import auroc_axis, detection_by_set, foreign_splits
+from bench.figures.parts.axes import Axis
+from bench.figures.parts.chart import Look, signed
+from bench.figures.parts.verdicts import said, tally
+from bench.figures.questions.answer import Answer
 from bench.results.words import counted
-
-if TYPE_CHECKING:  # pandas and plotly take a second to import
-    import pandas as pd
-
-    from bench.figures import Look
-    from bench.figures.parts.axes import Axis
+from bench.statistics.seeds import paired
+from bench.statistics.splits import scope
 
 #: Detector whose AUROC is compared; every predictor has it.
 DETECTOR = "entropy"
@@ -51,15 +54,15 @@ class Measure:
     margin: float | None = None
 
 
-def answers(
+def beside(
     setting: str,
     runs: pd.DataFrame,
     metrics: pd.DataFrame,
     references: Mapping[str, str],
     predictor: str = "samples",
     look: Look | None = None,
-) -> list[Section]:
-    """Make the sections for one data set and network; none if nothing was evaluated beside the test part.
+) -> list[Answer]:
+    """Answer for one data set and network; nothing if nothing was evaluated beside the test part.
 
     Parameters
     ----------
@@ -74,28 +77,26 @@ def answers(
     look
         Names of methods.
     """
-    from bench.figures import Look
-
     look = look or Look.of(runs)
     found = list(measures(runs, metrics))
     dense = _sparse_with_dense(runs, references)
     averaged = _averaging(found)
     rivals = _rivals_of_ssvi(runs)
-    sections = [
-        _section(
+    told = [
+        _answer(
             f"{setting}: what does sparsity cost on unknown and shifted inputs?",
             f"Each sparse configuration minus the same one dense, scores of predictor `{predictor}`.",
             [(measure, measure.values[predictor], dense) for measure in found],
             look,
         ),
-        _section(
+        _answer(
             f"{setting}: does averaging beat the mean network on unknown and shifted inputs?",
             "Averaged samples minus the mean network of the same runs. Left out are configurations without "
             "a mean network, and those in which both predict the same.",
             [(measure, _both(measure), averaged) for measure in found],
             look,
         ),
-        _section(
+        _answer(
             f"{setting}: is SSVI ahead of RigL and of an ensemble of sparse networks at equal cost?",
             "The rival minus SSVI at the same sparsity, each with the training FLOPs of dense VI (`budget: "
             f"flops`) or as many as its cap on epochs allows, scores of predictor `{predictor}`.",
@@ -103,13 +104,11 @@ def answers(
             look,
         ),
     ]
-    return [section for section in sections if section is not None]
+    return [each for each in told if each is not None]
 
 
 def measures(runs: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Measure]:
     """Yield the measures that any run has: AUROC over unknown sets, and scores over shifts."""
-    from bench.figures import SHIFTED, auroc_axis, detection_by_set, foreign_splits, over_shifts, shifts
-
     predictors = ("samples", "mean")
     if foreign_splits(metrics):
         axis = replace(auroc_axis(DETECTOR), digits=2)
@@ -169,29 +168,20 @@ def _averaging(found: list[Measure]) -> dict[str, str]:
 
 def _both(measure: Measure) -> pd.DataFrame:
     """Return the runs under both predictors, as runs of two configurations."""
-    import pandas as pd
-
     ids = {"run_id": str, "config_id": str, "config_label": str}
     samples, mean = (measure.values[name].astype(ids) for name in ("samples", "mean"))
     return pd.concat([samples, mean.assign(**{name: mean[name] + _MEAN for name in ids})])
 
 
 def _told(row: Mapping[Any, Any], axis: Axis) -> str:
-    from bench.figures import signed
-
     difference = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
     return f"{difference} {axis.step}".rstrip()
 
 
-def _section(
-    title: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]], look: Look
-) -> Section | None:
-    """Make the section of differences in several measures; None if there are none."""
-    import pandas as pd
-
-    from bench.figures import said, tally
-    from bench.statistics import paired, scope
-
+def _answer(
+    question: str, what: str, compared: list[tuple[Measure, pd.DataFrame, Mapping[str, str]]], look: Look
+) -> Answer | None:
+    """Answer from differences in several measures; None if there are none."""
     words, rows = [], []
     for measure, runs, references in compared:
         axis = measure.axis
@@ -227,4 +217,4 @@ def _section(
         f"(within {100 * AUROC_MARGIN:g} point of AUROC; otherwise as on the test part), at 5 % after Holm's "
         f"correction for the comparisons of the measure. {scope(compared[0][1])}"
     )
-    return Section(title, [*words, how], pd.DataFrame(rows, columns=heads))
+    return Answer(question, words, how, pd.DataFrame(rows, columns=heads))

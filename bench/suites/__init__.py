@@ -1,15 +1,16 @@
-"""Know the names of suites, and read their files, without importing what the suites name."""
+"""Know the suites by name, and their questions, without importing what they name."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "suites"
+FOLDER = Path(__file__).parent
 GROUP = "ssvi_bench.suites"
-SCALES = ("demo", "small", "paper")
+SCALES = ("demo", "small", "reduced", "paper")
 #: How the file of chosen settings beside a suite's file ends.
 TUNED = ".tuned.yaml"
 
@@ -18,6 +19,19 @@ def names() -> list[str]:
     """Return the names of all suites, those of other packages included, in alphabetical order."""
     files = {path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(TUNED)}
     return sorted(files | {point.name for point in entry_points()})
+
+
+def questions() -> dict[str, str]:
+    """Return the question of each suite that has a file here, by name."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.yaml")):
+        if path.name.endswith(TUNED):
+            continue
+        # a line of its own, so that the rest of the file, which takes long, need not be read
+        line = re.search(r"^question: *(\S.*)$", path.read_text(errors="replace"), re.MULTILINE)
+        if line is not None:
+            found[path.stem] = line[1].strip().strip("'\"")
+    return found
 
 
 def entry_points() -> Iterable[importlib.metadata.EntryPoint]:
