@@ -20,6 +20,11 @@ def notes() -> list[str]:
     return list(st.session_state[_NOTES])
 
 
+def here() -> dict[str, list[str]]:
+    """Return what the address of this page says, all values by name."""
+    return {name: st.query_params.get_all(name) for name in st.query_params}
+
+
 def one_of(label: str, options: Sequence[str], key: str, first: str) -> str:
     """Show a choice that is always in the address, also where it is the default.
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import Chart, Look, printing
-from dashboard import choose
+from dashboard import address, choose
 from dashboard.filters import Selection
 
 _TITLE = "For your paper"
@@ -107,6 +107,6 @@ def _file(label: str, name: str, make: Callable[[], bytes], key: str = "") -> No
 
 def _source(selection: Selection) -> None:
     """Show a link to this view, and the command that computes its runs."""
-    address = urlencode({name: st.query_params.get_all(name) for name in st.query_params}, doseq=True)
-    st.code(f"{st.context.url}?{address}", language=None, wrap_lines=True)
+    asked = urlencode(address.here(), doseq=True)
+    st.code(f"{st.context.url}?{asked}", language=None, wrap_lines=True)
     st.code(choose.command(selection), language="bash", wrap_lines=True)

@@ -74,14 +74,6 @@ def height(rows: int, most: int = 25) -> int:
     return 38 + 35 * min(max(rows, 1), most)
 
 
-def card(title: str, value: str, words: str) -> None:
-    """Show an important number with its title and a description; all three are shown literally."""
-    with st.container(border=True):
-        st.caption(plain(title))
-        st.markdown(f"### {plain(value)}")
-        st.caption(plain(words))
-
-
 def download(key: str, frame: pd.DataFrame) -> None:
     """Show a button to download ``frame`` as CSV."""
     for_paper.csv(key, frame, f"ssvi-bench-{key}")

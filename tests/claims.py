@@ -20,7 +20,7 @@ from bench.reporting.claims import claims
 from bench.reporting.document import Section
 from bench.reporting.findings import findings
 from bench.results.store import Store
-from bench.results.styles import CRITERIA
+from bench.results.styles import CRITERIA, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "findings.md"
@@ -89,7 +89,7 @@ def _answer(answer: Answer, question: str) -> str:
 
 
 def _look(store: Store, suite: str) -> Look:
-    return Look("light", store.read_styles(suite), store.read_styles(suite, CRITERIA))
+    return Look("light", store.read_styles(suite, METHODS), store.read_styles(suite, CRITERIA))
 
 
 def _gains(store: Store, block: re.Match[str]) -> str:

@@ -207,6 +207,28 @@ def test_figures_and_tables_have_a_link_and_a_command_for_papers(opened, page, k
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("snr_exp", "E exp(lambda |w|) / sd exp(lambda |w|). Keep the weights"),
+        ("snr_exp", "From Li et al., ICLR 2024"),
+        ("MC dropout", "MC dropout (mc_dropout)"),
+        ("recipe", "recipe"),
+        ("budget", "budget"),
+    ],
+)
+def test_definitions_find_methods_criteria_and_settings(opened, asked, told):
+    app = opened("definitions", suite=WATCHED, definitions_find=asked)
+    assert told in words(app).replace("\\", "")
+
+
+def test_costs_are_shown_where_they_are_counted_and_the_command_measures_the_rest(opened):
+    app = opened("cost", suite=WATCHED)
+    table = app.dataframe[0].value
+    assert len(table) == 20 and (table["training FLOPs"] > 0).all()
+    assert "Not measured, of 20 configurations" in words(app) and "bench.grid" in app.code[0].value
+
+
 def test_criteria_have_the_looks_and_words_that_the_folder_gives_them(opened, copy):
     path = copy / "criteria_ablation" / "criteria.json"
     known = json.loads(path.read_text())
@@ -384,7 +406,7 @@ def test_results_are_shown_as_they_are_and_not_as_markup(opened, copy):
         for path in (copy / suite).glob("plan-*.json"):
             plan = json.loads(path.read_text())
             path.write_text(json.dumps({**plan, "question": hostile}))
-    title = opened("overview", copy).title[0].value
+    title = opened("overview", copy).markdown[0].value
     assert title.replace("\\", "").replace("\u2060", "") == hostile
     assert "\\<b" in title and "\\[l\\]" in title and "://" not in title and "\\&lt" in title
 

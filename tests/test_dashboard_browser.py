@@ -264,6 +264,7 @@ def test_results_are_no_markup(visit, tmp_path):
         path.write_text(json.dumps({**json.loads(path.read_text()), "question": hostile}))
     with served(results) as address:
         page = visit(at=address)
-        assert "<img src=x" in page.locator("h1").inner_text() and page.title() != "owned"
-        assert page.locator("h1 img").count() == 0 and page.locator("h1 a").count() == 0
+        main = page.locator("[data-testid=stMarkdown]", has_text="<img src=x")
+        assert main.count() == 1 and page.title() != "owned"
+        assert main.locator("img").count() == 0 and main.locator("a").count() == 0
         page.close()

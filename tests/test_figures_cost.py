@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.figures import COUNTED, MEASURED, Missing, not_comparable, speed, stored
+from bench.figures import COUNTED, MEASURED, Missing, costs, not_comparable, speed, stored
 from tests.figure_data import LOOK, runs
 
 #: The 97.5th percentile of Student's t for two degrees of freedom.
@@ -38,6 +38,16 @@ def test_a_mark_is_a_configuration_against_the_line_where_counts_are_real():
     assert chart.alt.endswith(
         "0.1 of dense VI, SSVI · 90 % has measured step time 0.400 ± 0.248 of dense VI."
     )
+
+
+def test_costs_are_never_empty_where_something_was_counted():
+    nothing = {"step_time_ratio": float("nan"), "peak_memory_ratio": float("nan")}
+    table = costs(runs(DENSE, {**SPARSE, **nothing}), LOOK)
+    assert list(table["configuration"]) == ["SSVI · 90 %", "Dense VI"]  # cheapest first
+    assert list(table["train_flops_ratio"]) == pytest.approx([0.1, 1.0]) and list(table["n"]) == [1, 3]
+    assert math.isnan(table["step_time_ratio"][0]) and table["step_time_ratio"][1] == 1
+    with pytest.raises(Missing, match="No run here is finished"):
+        costs(runs(DENSE).assign(status="failed"), LOOK)
 
 
 def test_both_axes_are_logarithmic_and_alike():

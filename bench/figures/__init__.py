@@ -24,13 +24,13 @@ from bench.figures.beside.unknown import (
     matrix,
 )
 from bench.figures.calibration import SCALED, reliability, scaling
-from bench.figures.cost import COUNTED, MEASURED, not_comparable, speed, stored
+from bench.figures.cost import COUNTED, MEASURED, costs, not_comparable, speed, stored
 from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
 from bench.figures.leaderboard import grouped, latex, leaderboard, shown
-from bench.figures.overview import MOST_ROWS, best, coverage, forest
+from bench.figures.overview import MOST_ROWS, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
@@ -39,7 +39,9 @@ from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.questions.answer import Answer
 from bench.figures.questions.answers import answers
 from bench.figures.questions.convergence import convergence
+from bench.figures.questions.headlines import headlines
 from bench.figures.questions.networks import layer_types, rank_map
+from bench.figures.questions.pairs import matrix_of_pairs, seed_differences, verdict
 from bench.figures.questions.responses import responses, setting_name, varied
 from bench.figures.questions.selection import examples_needed, recovery
 from bench.figures.questions.settling import settled, settling, worth
@@ -99,13 +101,13 @@ __all__ = [
     "at_compression",
     "auroc_axis",
     "axes",
-    "best",
     "by_split",
     "coincidences",
     "compare",
     "compared",
     "convergence",
     "corruption_error",
+    "costs",
     "coverage",
     "criteria",
     "default_choice",
@@ -116,12 +118,14 @@ __all__ = [
     "foreign_splits",
     "forest",
     "grouped",
+    "headlines",
     "interval",
     "latex",
     "layer_map",
     "layer_types",
     "leaderboard",
     "matrix",
+    "matrix_of_pairs",
     "middle",
     "moves",
     "not_comparable",
@@ -145,6 +149,7 @@ __all__ = [
     "scaling",
     "scored_by",
     "seed_curves",
+    "seed_differences",
     "separation",
     "setting_name",
     "settings",
@@ -162,6 +167,7 @@ __all__ = [
     "tells_errors",
     "tradeoff",
     "varied",
+    "verdict",
     "verdicts",
     "weight_scores",
     "within",

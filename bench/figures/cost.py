@@ -151,6 +151,43 @@ def stored(runs: pd.DataFrame, look: Look | None = None) -> Chart:
     )
 
 
+def costs(runs: pd.DataFrame, look: Look | None = None) -> pd.DataFrame:
+    """Set what was measured beside what is counted, as ratios to dense VI, cheapest training first.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    look
+        Names of configurations.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration with finished runs: ``configuration``, ``n``, and the mean of each of
+        ``COUNTED`` and ``MEASURED`` and of the compression; NaN where nothing was counted or measured.
+
+    Raises
+    ------
+    Missing
+        No run is finished.
+    """
+    look = look or Look.of(runs)
+    columns = [*COUNTED, *MEASURED, "compression_vs_dense_vi"]
+    found = summarise(runs, metrics=columns)
+    if found.empty:
+        raise Missing("No run here is finished, so nothing was counted or measured. See the page Runs.")
+    found = found.sort_values(f"{COUNTED[0]}_mean", kind="stable")
+    seeds = runs[runs["status"] == "done"].groupby("config_id", observed=True)["run_id"].nunique()
+    table = {name: found[f"{name}_mean"].astype("float64").array for name in columns}
+    return pd.DataFrame(
+        {
+            "configuration": [look.configuration(label) for label in found["config_label"]],
+            "n": found["config_id"].map(seeds).array, **table,
+        }
+    )  # fmt: skip
+
+
 def not_comparable(runs: pd.DataFrame) -> list[str]:
     """Explain, one line per reason, why times of these finished runs cannot be compared with each other.
 

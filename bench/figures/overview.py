@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.axes import axes
-from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, interval, signed
+from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, signed
 from bench.figures.parts.configurations import short_names
 from bench.figures.parts.verdicts import said, tally, within
 from bench.results.tables.columns import SCORES
@@ -232,38 +232,6 @@ def coverage(runs: pd.DataFrame, look: Look | None = None) -> Chart:
         ),
         alt=f"{done} of {planned} runs are done, {int(counted['failed'].sum())} failed.",
     )
-
-
-def best(summary: pd.DataFrame, score: str, look: Look) -> str:
-    """Describe the configuration with the best mean: ``SSVI · 90 %, n = 5: 97.50 ± 0.31``.
-
-    Configurations with several seeds come before those with one, since the best of single runs would be the
-    luckiest.
-
-    Parameters
-    ----------
-    summary
-        The result of ``summarise`` for ``score``.
-    score
-        Column of ``runs``.
-    look
-        Names of methods.
-
-    Raises
-    ------
-    Missing
-        No finished run has ``score``.
-    """
-    axis = axes()[score]
-    ranked = summary.dropna(subset=[f"{score}_mean"]).sort_values(
-        f"{score}_mean", ascending=axis.better == "lower", kind="stable"
-    )
-    if ranked.empty:
-        raise Missing(f"No finished run here has {axis.name}.")
-    known = ranked.dropna(subset=[f"{score}_half_width"])
-    row = (ranked if known.empty else known).iloc[0]
-    value = interval(row[f"{score}_mean"], row[f"{score}_half_width"], axis.digits, axis.factor)
-    return f"{look.configuration(row['config_label'])}, n = {row[f'{score}_n']}: {value}"
 
 
 def _keep_in_view(figure: go.Figure, shown: pd.DataFrame, factor: float, look: Look) -> None:

@@ -57,7 +57,7 @@ def findings(store: Store, reported: Path) -> dict[str, str]:
         "kept accuracy": _told(told, "sparsity_sweep", _kept),
         "moving subspace": _told(told, "sparsity_sweep", _moving),
         "criteria": _told(told, "criteria_ablation", partial(_criteria, store)),
-        "posterior": _posterior(store, told),
+        "posterior": _posterior(told),
         "rivals": _told(told, "baselines", _rivals),
         "does not hold": _contrary(judged),
         "not shown": _undecided(told, judged),
@@ -153,11 +153,10 @@ def _rivals(setting: Setting) -> tuple[list[str], pd.DataFrame | None]:
     return words, None
 
 
-def _posterior(store: Store, told: Sequence[Setting]) -> str:
-    """Tell what averaging gains on the test part, and what is gained and lost beside it."""
+def _posterior(told: Sequence[Setting]) -> str:
+    """Tell what averaging gains on the test part."""
     from bench.figures import Missing, axes, posterior_gain
     from bench.figures.posterior import GAINS
-    from bench.figures.questions.unknown_inputs import beside
 
     found = []
     for suite in ("posterior", "baselines"):
@@ -177,13 +176,6 @@ def _posterior(store: Store, told: Sequence[Setting]) -> str:
                 ]
                 words[-1] += f" Dense VI and SSVI: {'; '.join(each)}."
             found.append(_block(setting, words, None))
-    for suite in dict.fromkeys(setting.suite for setting in told):
-        metrics = store.read_tables(suite, ["metrics"])["metrics"]
-        for setting in (each for each in told if each.suite == suite):
-            mine = metrics[metrics["run_id"].isin(setting.runs["run_id"])]
-            for answer in beside(str(setting), setting.runs, mine, setting.references):
-                listed = "\n".join(f"- {sentence}" for sentence in answer.sentences)
-                found.append(f"**{answer.question}**\n\n{listed}\n")
     return "\n".join(found) or _NOTHING
 
 

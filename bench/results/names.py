@@ -52,7 +52,7 @@ def in_words(label: str, methods: Styles, criteria: Styles) -> str:
 def parts(found: Mapping[str, str], criteria: Styles) -> list[str]:
     """Return settings in the words that people use, sparsity first; a sparsity of 0 needs none."""
     share = sparsity(found["sparsity"]) if "sparsity" in found else ""
-    others = [_word(name, value, criteria) for name, value in found.items() if name != "sparsity"]
+    others = [word(name, value, criteria) for name, value in found.items() if name != "sparsity"]
     return [share, *others] if share else others
 
 
@@ -70,16 +70,19 @@ def setting(name: str, value: str) -> str:
     return f"{SYMBOLS.get(name.rpartition('.')[2], name.replace('_', ' '))} {value}"
 
 
-def _head(label: str) -> str:
-    return " ".join(_SETTING.sub("", label).split())
-
-
-def _word(name: str, value: str, criteria: Styles) -> str:
+def word(name: str, value: str, criteria: Styles) -> str:
+    """Return a setting in the words that people use: ``equal FLOPs``, ``by snr``, ``κ 0.1``."""
+    if name == "sparsity":
+        return sparsity(value) or "0 %"
     if name == "budget":
         return _BUDGETS.get(value, f"budget {value}")
     if name in ("dataset", "network"):
         return value
     return f"by {_labelled(value, criteria)}" if name == "criterion" else setting(name, value)
+
+
+def _head(label: str) -> str:
+    return " ".join(_SETTING.sub("", label).split())
 
 
 def _labelled(name: str, styles: Styles) -> str:

@@ -310,6 +310,44 @@ def ranking(
     return pd.concat([_ranks(part, metric, sign, limit) for part in parts], ignore_index=True)
 
 
+def pairwise(runs: pd.DataFrame, metric: str, margin: float | None = None) -> pd.DataFrame:
+    """Compare all pairs of configurations of one scale, data set and network, with corrected p values.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``; the pairs of all its configurations with ``metric`` are one family.
+    metric
+        Column of ``runs``.
+    margin
+        As in ``paired``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per pair, as in ``ranking``: ``config_id``, ``other``, ``difference`` (of the first minus the
+        other), ``p_adjusted`` by Shaffer's procedure, and ``verdict``: ``differs``, ``equivalent`` (adjusted
+        by Holm's) or ``undecided``.
+    """
+    import pandas as pd
+
+    done = _done(runs, metric).dropna(subset=[metric])
+    done = done.assign(**{_OVERLAP: is_score(metric) * overlap(done)})
+    table = by_seed(done, metric)
+    shares = done.groupby(done["config_id"].astype(object))[_OVERLAP].max()
+    limit = margin_of(metric) if margin is None else margin
+    share = shares[table.columns].to_numpy(np.float64)
+    difference, p, p_equivalent, _ = _pairwise(table.to_numpy(), share, limit)
+    one, other = np.triu_indices(table.shape[1], 1)
+    adjusted = shaffer(p, table.shape[1])
+    return pd.DataFrame(
+        {
+            "config_id": table.columns[one], "other": table.columns[other], "difference": difference,
+            "p_adjusted": adjusted, "verdict": verdicts(adjusted, holm(p_equivalent)),
+        }
+    )  # fmt: skip
+
+
 def pareto_front(costs: ArrayLike, values: ArrayLike, better: str) -> NDArray[np.bool_]:
     """Find the points of the Pareto front: those that no other point dominates.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import COUNTED, MEASURED, axes, not_comparable, speed, stored
-from dashboard import show
+from bench.figures import COUNTED, MEASURED, axes, costs, not_comparable, printing, speed, stored
+from dashboard import choose, for_paper, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
@@ -33,4 +33,34 @@ elif selection.part.suite != "cost":
 show.chart("speed", lambda look: speed(selection.runs, counted, measured, look), selection.words)
 if measured == "step_time_ratio" and counted == "inference_flops_ratio":
     st.caption("The time is that of a training step, updates of the subspace included.")
+
+st.subheader("What does each configuration cost?", anchor=False)
+st.caption(plain(selection.words))
+with show.forgiving():
+    table = costs(selection.runs, selection.look)
+    shown = {name: axes()[name] for name in (*COUNTED, *MEASURED, "compression_vs_dense_vi")}
+    named = table.rename(columns={name: axis.name for name, axis in shown.items()})
+    st.dataframe(
+        named,
+        hide_index=True,
+        placeholder="–",
+        height=show.height(len(named), 13),
+        column_config={
+            axis.name: st.column_config.NumberColumn(format=f"%.{axis.digits}f", help=axis.definition)
+            for axis in shown.values()
+        },
+        alt="Counted and measured costs of each configuration.",
+    )
+    bare = {name: int(table[name].isna().sum()) for name in MEASURED}
+    if missing := [f"{axes()[name].name} of {number}" for name, number in bare.items() if number]:
+        st.markdown(
+            f"Not measured, of {len(table)} configurations: {', '.join(missing)}. It needs runs that have "
+            "the machine to themselves, and one of dense VI beside them. This command measures them:"
+        )
+        st.code(f"{choose.command(selection)} --workers 1 --force", language="bash", wrap_lines=True)
+    told = "Means over n seeds, as ratios to dense VI; – where nothing was measured."
+    st.caption(told)
+    caption = f"{selection.words}. {told}"
+    title = "Counted and measured costs"
+    for_paper.table("costs", table, lambda: printing.table_latex(named, title, caption), selection)
 show.chart("stored", lambda look: stored(selection.runs, look), selection.words)

@@ -9,16 +9,24 @@ from typing import Any
 import streamlit as st
 
 from bench.figures import SCORES, axes, within
+from bench.results.styles import CRITERIA
 from bench.results.tables.columns import definitions
 from bench.statistics.multiple import ALPHA
 from bench.statistics.seeds import LEVEL
+from dashboard import data
+from dashboard.filters import Selection
 from dashboard.plain import plain
 
 _CODE = re.compile(r"`([^`]*)`")
 _BETTER = {"higher": "↑ higher is better", "lower": "↓ lower is better"}
 #: Names of sections that define the values of a column, such as ``metrics.metric``.
 _VALUES = re.compile(r"(\w+)\.(\w+)")
+#: What a definition that is not about numbers has besides its words.
+_BARE = {"unit": None, "better": None}
 _COUNTED = ("train_flops", "train_flops_ratio", "inference_flops", "train_flops_rigl_ratio")
+
+
+selection: Selection = st.session_state["selection"]
 
 
 def _words(text: object) -> str:
@@ -27,7 +35,26 @@ def _words(text: object) -> str:
     return "".join(f"`{piece}`" if number % 2 else plain(piece) for number, piece in enumerate(pieces))
 
 
+def _methods() -> dict[str, Mapping[str, Any]]:
+    """Return what the methods of the suite are, in the form of definitions of columns."""
+    known = data.styles(selection.part)
+    return {
+        f"{style.get('label', name)} ({name})": {**_BARE, "definition": style.get("doc", "")}
+        for name, style in known.items()
+    }
+
+
+def _criteria() -> dict[str, Mapping[str, Any]]:
+    """Return what the removal criteria are, with their formulas and papers, in the same form."""
+    return {
+        name: {**_BARE, "definition": f"{style['formula']}. {style['doc']}", "source": style["source"]}
+        for name, style in data.styles(selection.part, CRITERIA).items()
+    }
+
+
 def _heading(section: str) -> str:
+    if section not in definitions():
+        return section
     if match := _VALUES.fullmatch(section):
         return f"Values of {match[2]} in {match[1]}"
     return f"Table {section}"
@@ -48,10 +75,14 @@ def _has(name: str, known: Mapping[str, Any], wanted: list[str]) -> bool:
 st.title("Definitions", anchor=False)
 find = st.text_input(
     "Find", key="definitions_find", bind="query-params", icon=":material/search:",
-    placeholder="words in a column's name, unit or definition",
+    placeholder="a method, a criterion, or words in a column's name, unit or definition",
 )  # fmt: skip
 wanted = (find or "").lower().split()
-every = definitions()
+every: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "Methods": _methods(),
+    "Removal criteria": _criteria(),
+    **definitions(),
+}
 #: Metrics come first, since readers look for them most.
 order = sorted(every, key=lambda section: "." not in section)
 found = {

@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from bench.figures import MOST_ROWS, at_compression, axes, best, coverage, forest, interval
+from bench.figures import MOST_ROWS, coverage, forest, headlines
 from bench.results.words import counted
-from bench.statistics.seeds import summarise
 from bench.statistics.splits import scope
-from dashboard import data, filters, show
+from dashboard import address, data, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
-
-def _with_unit(value: str) -> str:
-    """Add a percent sign to the number of a card; other units are in the definitions."""
-    return f"{value} %" if axis.unit == "%" else value
-
-
 selection: Selection = st.session_state["selection"]
 plan = data.plan(selection.part)
-st.title(plain(plan.get("question") or selection.part.name), anchor=False)
+st.title("Overview", anchor=False)
+st.markdown(plain(plan.get("question") or selection.part.name))
 
 score = selection.score
-axis = axes()[score]
-with show.forgiving():
-    cards = st.columns(3)
-    label, _, value = best(summarise(selection.runs, metrics=[score]), score, selection.look).rpartition(": ")
-    with cards[0]:
-        show.card(f"Best {axis.name}", _with_unit(value), label)
-    small = at_compression(selection.runs, score)
-    with cards[1]:
-        if len(small):
-            top = small.iloc[0]
-            value = interval(top["mean"], top["half_width"], axis.digits, axis.factor)
-            name = selection.look.configuration(top["config_label"])
-            words = f"{name} ({top['compression']:.1f} × smaller), n = {top['n']}"
-            show.card(f"Best {axis.name} at 10 × smaller or more", _with_unit(value), words)
-        else:
-            show.card("At 10 × smaller or more", "–", "no configuration is that small")
-    counts = filters.described(selection.runs)
-    with cards[2]:
-        words = f"{counts['open']} open, {counts['failed']} failed; {counts['seeds']}"
-        show.card("Runs done", f"{counts['runs']:,}", words)
-st.caption(
-    f"Mean ± half width of the 95 % t-interval over seeds. {scope(selection.runs)} The best of many looks a "
-    "little better than it would in a repetition; the page Leaderboard shows which others may be the best."
-)
-
 references = data.references(selection.part)
+with show.forgiving():
+    for line in headlines(selection.runs, references, score, selection.look, selection.everything):
+        where = address.here() | dict(line.where)
+        st.markdown(f"- {plain(line.words)} [The evidence]({line.page}?{urlencode(where, doseq=True)})")
+    st.caption(
+        f"± is the half width of the 95 % t-interval over seeds. {scope(selection.runs)} The best of many "
+        "looks a little better than it would in a repetition."
+    )
 if references:
     shown = set(selection.runs["config_id"])
     known = selection.everything.drop_duplicates("config_id").set_index("config_id")["config_label"]

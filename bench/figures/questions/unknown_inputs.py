@@ -80,8 +80,6 @@ def beside(
     look
         Names of methods.
     """
-    from bench.figures import Look
-
     look = look or Look.of(runs)
     found = list(measures(runs, metrics))
     dense = _sparse_with_dense(runs, references)
