@@ -58,6 +58,7 @@ with show.forgiving():
             "the machine to themselves, and one of dense VI beside them. This command measures them:"
         )
         st.code(f"{choose.command(selection)} --workers 1 --force", language="bash", wrap_lines=True)
+        st.caption("`--force` computes finished runs again; their earlier folders are moved to `corrupted/`.")
     told = "Means over n seeds, as ratios to dense VI; – where nothing was measured."
     st.caption(told)
     caption = f"{selection.words}. {told}"
