@@ -442,7 +442,7 @@ def test_a_suite_of_both_budgets_runs_and_has_its_columns(tmp_path, monkeypatch,
         assert called(grid, "--suite", "./toy.yaml", "--executor", "inline") == 0
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert "ssvi budget=flops sparsity=0.95" in capsys.readouterr().out
+    assert "SSVI · 95 % · equal FLOPs" in capsys.readouterr().out
     runs = Store(tmp_path / "results").read_tables("toy")["runs"]
     assert list(runs["status"]) == ["done"] * 14
     nominal = runs[runs["budget"] == "epochs"]

@@ -106,13 +106,13 @@ def test_a_panel_a_sparsity_and_recipe_with_one_range():
     assert chart.figure.layout.xaxis2.title.text and not chart.figure.layout.xaxis.title.text
 
 
-def test_two_references_of_one_recipe_and_sparsity_are_told_apart_by_label():
+def test_two_references_of_one_recipe_and_sparsity_are_told_apart_by_their_settings():
     other = [{**one, "config_label": f"{one['config_label']} budget=flops"} for one in (REFERENCE, BETTER)]
     table = runs(REFERENCE, BETTER, *other)
     found = differences(table, "accuracy", {identifier(1): identifier(0), identifier(3): identifier(2)})
     assert list(found["group"]) == [
-        "default · sparsity 0.9 · ssvi sparsity=0.9 criterion=abs_mean",
-        "default · sparsity 0.9 · ssvi sparsity=0.9 criterion=abs_mean budget=flops",
+        "default · sparsity 0.9 · by abs_mean",
+        "default · sparsity 0.9 · by abs_mean · equal FLOPs",
     ]
 
 

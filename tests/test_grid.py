@@ -103,7 +103,7 @@ def test_a_suite_becomes_runs_tables_and_a_summary(toy, here):
     assert (status, err) == (0, "")
     assert said(here / "results", "status") == ["done"] * 4
     assert "toy, scale demo: 4 runs: 4 pending" in out
-    assert "ssvi criterion=abs_mean" in out and "mean ± half width" in out
+    assert "SSVI · by abs_mean" in out and "mean ± half width" in out
     runs = Store(here / "results").read_tables("toy")["runs"]
     assert list(runs["status"]) == ["done"] * 4 and runs["accuracy"].notna().all()
     assert not (here / "results.jobs").exists()
@@ -114,7 +114,7 @@ def test_the_same_command_again_computes_nothing(toy, here):
     before = stamps(here / "results" / "runs")
     status, out, _ = toy()
     assert status == 0
-    assert "4 runs: 4 done" in out and "ssvi criterion=abs_mean" in out
+    assert "4 runs: 4 done" in out and "SSVI · by abs_mean" in out
     assert stamps(here / "results" / "runs") == before
 
 
@@ -130,7 +130,7 @@ def test_more_seeds_add_their_runs_only(toy, here):
 def test_conditions_and_overrides_choose_what_runs(toy, here):
     status, out, _ = toy("--where", "criterion=snr,seed=1", "--set", "epochs=1")
     assert status == 0
-    assert "1 run: 1 pending" in out and "ssvi" in out and "epochs=1" in out
+    assert "1 run: 1 pending" in out and "SSVI" in out and "epochs 1" in out
     (run_id,) = statuses(here / "results")
     config = Store(here / "results").run(run_id).read("spec")["config"]
     assert (config["seed"], config["method"]["criterion"], config["training"]["epochs"]) == (1, "snr", 1)

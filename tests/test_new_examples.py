@@ -218,7 +218,7 @@ def test_damaged_predictions_are_one_line(store, damage, tmp_path):
         text = (tmp_path / "report.md").read_text()
         assert (
             "For new examples, nothing is told of 1 pair: " in text
-            and "| deterministic | dense_vi | " in text
+            and "| Deterministic | Dense VI | " in text
         )
     finally:
         path.write_bytes(sound)

@@ -199,7 +199,7 @@ def test_a_suite_compares_both_protocols(tmp_path, monkeypatch, capsys):
     finally:
         signal.signal(signal.SIGTERM, before)
     out = capsys.readouterr().out
-    assert "ssvi protocol=holdout" in out and "ssvi protocol=refit" in out
+    assert "SSVI · protocol holdout" in out and "SSVI · protocol refit" in out
     tables = Store(tmp_path / "results").read_tables("toy")
     runs = tables["runs"].set_index("run_id")
     assert list(runs["status"]) == ["done"] * 4 and runs["accuracy"].notna().all()

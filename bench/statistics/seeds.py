@@ -413,11 +413,12 @@ def _moments(values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     lowest = np.fmin.reduce(values, axis=0, initial=np.inf)
     # with their minimum subtracted, equal numbers are exactly 0; otherwise rounding of the mean would give
     # them a variance
-    above = values - lowest
-    count = np.where(count > 0, count, np.nan)
-    mean = np.nansum(above, axis=0) / count
-    squares = np.nansum((above - mean) ** 2, axis=0)
-    return lowest + mean, squares / np.where(count > 1, count - 1, np.nan), count
+    with np.errstate(invalid="ignore"):  # a score that is infinite has no mean and no variance
+        above = values - lowest
+        count = np.where(count > 0, count, np.nan)
+        mean = np.nansum(above, axis=0) / count
+        squares = np.nansum((above - mean) ** 2, axis=0)
+        return lowest + mean, squares / np.where(count > 1, count - 1, np.nan), count
 
 
 def half_width(values: ArrayLike) -> float:

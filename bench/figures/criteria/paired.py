@@ -14,6 +14,7 @@ from bench.figures.criteria.words import signed, verdicts
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, translucent
 from bench.figures.parts.verdicts import said, tally, within
+from bench.results import names
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import by_seed, margin_of, paired, references_of, summarise
 from bench.statistics.splits import scope
@@ -202,7 +203,7 @@ def _compared(runs: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame
 
 
 def _group_names(table: pd.DataFrame, labels: pd.Series) -> dict[str, str]:
-    """Return the name of each reference's panel: recipe and sparsity, and its label if others share these."""
+    """Return the name of each reference's panel: recipe and sparsity, and what else tells it from others."""
     first = table.drop_duplicates("reference")
     short = {
         reference: f"{recipe} · sparsity {sparsity:g}"
@@ -212,9 +213,15 @@ def _group_names(table: pd.DataFrame, labels: pd.Series) -> dict[str, str]:
     }
     shared = pd.Series(short).duplicated(keep=False)
     return {
-        reference: f"{name} · {labels[reference]}" if shared[reference] else name
+        reference: names.BETWEEN.join([name, *(_others(labels[reference]) if shared[reference] else [])])
         for reference, name in short.items()
     }
+
+
+def _others(label: str) -> list[str]:
+    """Return the settings in a reference's label besides those that each panel names, in words."""
+    settings = names.settings(label)
+    return names.parts({name: settings[name] for name in settings if name not in ("sparsity", "recipe")}, {})
 
 
 def _rows(group: pd.DataFrame, look: Look) -> list[dict[Any, Any]]:

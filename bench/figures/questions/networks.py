@@ -100,6 +100,7 @@ def _agreement(runs: pd.DataFrame, score: str) -> tuple[list[str], int, RankAgre
         names.append(f"{dataset} · {network}")
         tables.append(
             part.astype({"criterion": str})
+            .replace({score: [float("inf"), -float("inf")]}, float("nan"))
             .pivot_table(index="seed", columns="criterion", values=score)
             .dropna()
         )
