@@ -84,8 +84,9 @@ def served(*results: str | Path, arguments: Sequence[str] = ()) -> Iterator[str]
 
 def settled(page: Any) -> None:
     """Wait until the page has run and everything is drawn."""
-    # before its first run the script does not run either, and the page has no title
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]:has(h1)", timeout=60_000)
+    # before its first run the script does not run either: there is neither a title nor a message
+    shown = ":has(h1, [data-testid=stAlert])"
+    page.wait_for_selector(f"[data-testid=stApp][data-test-script-state=notRunning]{shown}", timeout=60_000)
     page.wait_for_function(
         # a chart whose code is still being loaded is a skeleton
         """() => !document.querySelector('[data-testid=stSkeleton]')
