@@ -92,7 +92,7 @@ def words(app):
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_they_are_in_grid_tables_and_dashboard_with_their_own_looks_and_words(command, monkeypatch):
-    assert "criterion=optimistic" in command("bench.grid")
+    assert "by Optimistic" in command("bench.grid")
     store = Store(command.folder / "results")
 
     # tables
@@ -121,9 +121,11 @@ def test_they_are_in_grid_tables_and_dashboard_with_their_own_looks_and_words(co
     app.switch_page("views/leaderboard.py").run()
     assert not app.exception
     assert "wine · tanh" in words(app)
-    board = app.dataframe[0].value
-    assert "Focal loss" in set(board["method"])
-    assert any("criterion=optimistic" in label for label in board["configuration"])
+    assert "Focal loss" in set(app.dataframe[0].value["method"])
+    every = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=100)
+    every.query_params["leaderboard_rows"] = "every configuration"
+    every.switch_page("views/leaderboard.py").run()
+    assert any("by Optimistic" in label for label in every.dataframe[0].value["settings"])
     app.switch_page("views/criteria.py").run()
     assert not app.exception
     assert "**Optimistic**" in words(app) and "an upper confidence bound of the magnitude" in words(app)
