@@ -13,8 +13,7 @@ import pandas as pd
 
 from bench.figures.paper.setting import FAILS, HOLDS, UNDECIDED, Outcome, Setting
 from bench.figures.parts.axes import axes
-from bench.figures.parts.chart import signed
-from bench.figures.parts.verdicts import tally
+from bench.figures.parts.verdicts import by_how_much, tally
 from bench.figures.questions.responses import Response, setting_name, varied
 from bench.results.words import counted
 from bench.statistics.seeds import direction, paired
@@ -196,9 +195,7 @@ def _place(setting: Setting, row: Row) -> str:
 
 def _difference(row: Row, score: str) -> str:
     """Say a difference with its interval and number of pairs."""
-    axis = axes()[score]
-    value = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
-    return f"{value} {axis.step} (n = {row['n']})"
+    return f"{by_how_much(row, axes()[score])} (n = {row['n']})"
 
 
 def _pairs(rows: list[dict[Any, Any]]) -> int:

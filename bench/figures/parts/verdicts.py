@@ -8,7 +8,13 @@ from typing import Any
 import pandas as pd
 
 from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.chart import signed
 from bench.statistics.seeds import margin_of
+
+
+def by_how_much(row: Mapping[Any, Any], axis: Axis) -> str:
+    """Return the difference of a row of ``bench.statistics.paired`` with its half width and its unit."""
+    return f"{signed(row['difference'], row['half_width'], axis.digits, axis.factor)} {axis.step}".rstrip()
 
 
 def said(row: Mapping[Any, Any], axis: Axis) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from bench.figures.parts.axes import Axis, axes
-from bench.figures.parts.chart import Look, signed
+from bench.figures.parts.chart import Look
 from bench.figures.parts.configurations import apart, changed
-from bench.figures.parts.verdicts import said, tally, within
+from bench.figures.parts.verdicts import by_how_much, said, tally, within
 from bench.results.words import counted
 from bench.statistics.seeds import paired
 
@@ -62,7 +62,6 @@ def compared(
         clearest = found.iloc[found["difference"].abs().to_numpy().argsort()[::-1]]
         clearest = clearest.head(1)
     for row in clearest.head(1 if brief else _TOLD).to_dict("records"):
-        value = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
-        unit = f" {axis.step}" if axis.step else ""
-        lines.append(f"{names[row['config_id']]}: {value}{unit} (n = {row['n']} pairs), {said(row, axis)}.")
+        value = by_how_much(row, axis)
+        lines.append(f"{names[row['config_id']]}: {value} (n = {row['n']} pairs), {said(row, axis)}.")
     return lines

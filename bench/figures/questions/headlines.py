@@ -9,8 +9,8 @@ import pandas as pd
 
 from bench.figures.overview import differences
 from bench.figures.parts.axes import Axis, axes
-from bench.figures.parts.chart import Look, Missing, interval, signed
-from bench.figures.parts.verdicts import said, within
+from bench.figures.parts.chart import Look, Missing, interval
+from bench.figures.parts.verdicts import by_how_much, said, within
 from bench.figures.standings import compared
 from bench.results.words import counted
 
@@ -112,11 +112,10 @@ def _clearest(
         return []
     row = tested.iloc[0].to_dict()
     mine, theirs = (look.configuration(row[f"{name}_label"]) for name in ("config", "reference"))
-    value = f"{signed(row['difference'], row['half_width'], axis.digits, axis.factor)} {axis.step}".rstrip()
     return [
         Headline(
             f"Of {counted(len(tested), 'comparison')} with a reference the clearest is {mine} against "
-            f"{theirs}: {value} (n = {row['n']} pairs), {said(row, axis)}.",
+            f"{theirs}: {by_how_much(row, axis)} (n = {row['n']} pairs), {said(row, axis)}.",
             "significance",
             {"significance_one": mine, "significance_other": theirs},
         )

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Chart, Look, Missing, signed
 from bench.figures.parts.configurations import chosen_runs, short_names
-from bench.figures.parts.verdicts import said, within
+from bench.figures.parts.verdicts import by_how_much, said, within
 from bench.statistics.seeds import by_seed, margin_of, paired, pairwise
 
 #: Shade of a verdict in the matrix, between the background and the accent.
@@ -30,12 +30,12 @@ def verdict(runs: pd.DataFrame, one: str, other: str, score: str, look: Look) ->
     row, axis = _row(runs, one, other, score), axes()[score]
     known = runs.drop_duplicates("config_id").set_index("config_id")["config_label"]
     mine, theirs = (look.configuration(known[name]) for name in (one, other))
-    value = f"{signed(row['difference'], row['half_width'], axis.digits, axis.factor)} {axis.step}".rstrip()
     is_better = (row["difference"] > 0) == (axis.better == "higher")
     how = {
         "differs": f"is {'better' if is_better else 'worse'} than",
         "equivalent": f"is equivalent{within(score)} to",
     }.get(str(row["verdict"]), "may be better or worse than")
+    value = by_how_much(row, axis)
     return f"In {axis.name} {mine} {how} {theirs}: {value} (n = {row['n']} pairs), {said(row, axis)}."
 
 

@@ -16,8 +16,8 @@ import pandas as pd
 from bench.figures.beside.shifted import SHIFTED, over_shifts, shifts
 from bench.figures.beside.unknown import auroc_axis, detection_by_set, foreign_splits
 from bench.figures.parts.axes import Axis
-from bench.figures.parts.chart import Look, signed
-from bench.figures.parts.verdicts import said, tally
+from bench.figures.parts.chart import Look
+from bench.figures.parts.verdicts import by_how_much, said, tally
 from bench.figures.questions.answer import Answer
 from bench.results.words import counted
 from bench.statistics.seeds import paired
@@ -176,22 +176,19 @@ def _both(measure: Measure) -> pd.DataFrame:
     return pd.concat([samples, mean.assign(**{name: mean[name] + _MEAN for name in ids})])
 
 
-def _told(row: Mapping[Any, Any], axis: Axis) -> str:
-    difference = signed(row["difference"], row["half_width"], axis.digits, axis.factor)
-    return f"{difference} {axis.step}".rstrip()
-
-
 def _summary(records: list[dict[Any, Any]], axis: Axis) -> str:
     """Return words for comparisons sorted from worst to best: all if they are few, else the ends and SSVI's.
 
     Of SSVI's own, those with the most pairs are told, by the criterion that most of them have: these are what
     the suite is about.
     """
-    each = [f"{row['label']} {_told(row, axis)} (n = {row['n']}), {row['verdict']}" for row in records]
+    each = [f"{row['label']} {by_how_much(row, axis)} (n = {row['n']}), {row['verdict']}" for row in records]
     if len(records) <= _FEW:
         return "; ".join(each)
     worst, best = records[0], records[-1]
-    ends = f"from {_told(worst, axis)} ({worst['label']}) to {_told(best, axis)} ({best['label']})"
+    ends = (
+        f"from {by_how_much(worst, axis)} ({worst['label']}) to {by_how_much(best, axis)} ({best['label']})"
+    )
     ssvi = [row for row in records if row["method"] == "ssvi"]
     usual = Counter(row["criterion"] for row in ssvi).most_common(1)
     most = max((row["n"] for row in ssvi if row["criterion"] == usual[0][0]), default=None)
@@ -234,7 +231,7 @@ def _answer(
         words.append(f"{axis.title}: {_summary(records, axis)}.")
         for row in records:
             theirs = labels[str(references[str(row["config_id"])])]
-            rows.append([axis.title, row["label"], theirs, _told(row, axis), row["n"], said(row, axis)])
+            rows.append([axis.title, row["label"], theirs, by_how_much(row, axis), row["n"], said(row, axis)])
     if not rows:
         return None
     heads = ["measure", "configuration", "compared with", "difference", "n", "verdict"]
