@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -197,6 +197,17 @@ class Context:
         self.gradient_consumer = consumer
         self.events.append("dense_gradient")
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Restore batch-norm statistics and the state of the noise after what runs inside."""
+        buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
+        streams = self.streams.state_dict(("noise", "global", *OF_PACKAGES))
+        yield
+        live = dict(self.module.named_buffers())
+        for name, value in buffers.items():
+            live[name].copy_(value)
+        self.streams.load_state_dict(streams)
+
     def extra_pass(
         self, loss: Callable[[], torch.Tensor], consumer: passes.GradientConsumer, event: str
     ) -> None:
@@ -213,12 +224,10 @@ class Context:
         event
             ``"noisy_pass"`` or ``"mean_pass"``: how the pass is counted in the training FLOPs.
         """
-        buffers = {name: b.clone() for name, b in self.module.named_buffers() if layers.is_statistic(name)}
-        streams = self.streams.state_dict(("noise", "global", *OF_PACKAGES))
         parameters = list(self.module.parameters())
         own = [parameter.grad for parameter in parameters]
         self.module.zero_grad(set_to_none=True)
-        with torch.enable_grad(), passes.dense_gradients(consumer) as gradients:
+        with self.undisturbed(), torch.enable_grad(), passes.dense_gradients(consumer) as gradients:
             with self.arithmetic():
                 value = loss()
             value.backward()  # torch.autograd.grad does not reach into every checkpointed segment
@@ -226,10 +235,6 @@ class Context:
             gradients.finish()
         for parameter, gradient in zip(parameters, own, strict=True):
             parameter.grad = gradient
-        live = dict(self.module.named_buffers())
-        for name, value in buffers.items():
-            live[name].copy_(value)
-        self.streams.load_state_dict(streams)
         self.events.append(event)
 
 

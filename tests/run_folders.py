@@ -107,6 +107,9 @@ def run_files(
             *_history(stages, epochs),
             *({"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "split": "train",
                "metric": "iou_final", "value": 0.5 + 0.1 * u} for u in range(updates)),
+            *({"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "split": "train",
+               "metric": f"free_energy_{when}", "value": value} for u in range(updates)
+              for when, value in (("before", 1.2 - 0.1 * u), ("after", 1.25 - 0.1 * u))),
         ],
         "layers": [
             {"stage": stages[0], "epoch": 1 + u, "step": 18 * (1 + u), "layer": layer, "slots": 1638,

@@ -22,8 +22,8 @@ from bench.figures import (
     varied,
     worth,
 )
+from bench.figures.course.convergence import converged
 from bench.figures.parts.configurations import apart
-from bench.figures.questions.convergence import converged
 from bench.results.files import StoreError
 from bench.statistics import rank_correlation
 from tests.figure_data import LOOK, identifier, runs

@@ -431,7 +431,7 @@ def test_gradients_of_a_layer_that_the_updates_minibatch_does_not_reach_are_not_
     def without_first(module, batch, progress):
         if progress.step != 5:
             return loss(module, batch, progress)
-        skipped.append(progress.step)
+        skipped.append(torch.is_grad_enabled())
         hidden = module[2](module[1](first(batch[0]).detach()))
         return torch.nn.functional.cross_entropy(module[3](hidden), batch[1])
 
@@ -446,7 +446,7 @@ def test_gradients_of_a_layer_that_the_updates_minibatch_does_not_reach_are_not_
     survivors = index[~torch.isin(index, index[scores.argsort()[:n]])]
     total[survivors] = -1
     session.step(steps[4])
-    assert skipped == [5] and buffers(session) == {}
+    assert skipped.count(True) == 1 and buffers(session) == {}
     expected = torch.cat([survivors, total.topk(n).indices]).sort().values
     assert torch.equal(first.posterior.index.long(), expected)
 

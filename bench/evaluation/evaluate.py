@@ -75,6 +75,14 @@ def quick_scores(problem: Problem, module: nn.Module, split: Split) -> dict[str,
     }
 
 
+def input_scores(problem: Problem, module: nn.Module) -> dict[str, float]:
+    """Compute how well the first layer has found the inputs that decide the classes; empty if not known."""
+    relevant = problem.dataset.relevant()
+    if relevant is None:
+        return {}
+    return recovery.scores(module, relevant, problem.splits.test.inputs[0].numel())
+
+
 def evaluate_stage(
     problem: Problem, module: nn.Module, stage: Stage
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -129,12 +137,12 @@ def evaluate_stage(
                 arrays[f"{predictor}/mutual_information"] = information.astype(np.float32)
         if "val" in splits:
             _add_scaled(rows, stage, predictor, pooled, labels)
-    if (relevant := problem.dataset.relevant()) is not None:
+    if found_inputs := input_scores(problem, module):
         inputs = problem.splits.test.inputs[0].numel()
         first = {key: rows["metrics"][0][key] for key in ("predictor", "shift", "severity")}
         rows["metrics"] += [
             {"stage": stage.name, "split": "test", **first, "metric": metric, "value": value, "n": inputs}
-            for metric, value in recovery.scores(module, relevant, inputs).items()
+            for metric, value in found_inputs.items()
         ]
     return rows, arrays
 

@@ -25,6 +25,10 @@ from bench.figures.beside.unknown import (
 )
 from bench.figures.calibration import SCALED, reliability, scaling
 from bench.figures.cost import COUNTED, MEASURED, costs, not_comparable, speed, stored
+from bench.figures.course.convergence import convergence
+from bench.figures.course.dimension import dimension
+from bench.figures.course.settling import settled, settling, worth
+from bench.figures.course.updates import updates
 from bench.figures.criteria.paired import criteria
 from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
 from bench.figures.criteria.weight_scores import weight_scores
@@ -34,17 +38,16 @@ from bench.figures.overview import MOST_ROWS, coverage, forest
 from bench.figures.parts.axes import COSTS, axes, ranked_by
 from bench.figures.parts.chart import Chart, Look, Missing, interval, signed
 from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
+from bench.figures.parts.varied import setting_name, varied
 from bench.figures.parts.verdicts import said, tally, within
 from bench.figures.posterior import GAINS, posterior_gain, scored_by
 from bench.figures.questions.answer import Answer
 from bench.figures.questions.answers import answers
-from bench.figures.questions.convergence import convergence
 from bench.figures.questions.headlines import headlines
 from bench.figures.questions.networks import layer_types, rank_map
 from bench.figures.questions.pairs import matrix_of_pairs, seed_differences, verdict
-from bench.figures.questions.responses import responses, setting_name, varied
-from bench.figures.questions.selection import examples_needed, recovery
-from bench.figures.questions.settling import settled, settling, worth
+from bench.figures.questions.responses import responses
+from bench.figures.questions.selection import examples_needed, finding, recovery
 from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.standings import compared, standings
@@ -114,7 +117,9 @@ __all__ = [
     "detection",
     "detection_by_set",
     "differing",
+    "dimension",
     "examples_needed",
+    "finding",
     "foreign_splits",
     "forest",
     "grouped",
@@ -166,6 +171,7 @@ __all__ = [
     "tally",
     "tells_errors",
     "tradeoff",
+    "updates",
     "varied",
     "verdict",
     "verdicts",

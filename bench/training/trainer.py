@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.evaluation.evaluate import Diverged, quick_scores
+from bench.evaluation.evaluate import Diverged, input_scores, quick_scores
 from bench.experiment.budget import planned_stages
 from bench.experiment.problem import Problem, salt_of
 from bench.experiment.settings import Training
@@ -331,6 +331,7 @@ class Trainer:
         self._score = quick_scores(self.problem, state.module, val) if val is not None else {}
         train = {"loss": loss, "lr": state.optimiser.param_groups[0]["lr"], "seconds": seconds}
         train |= method.monitor(state.module, self._context(stage).progress)
+        train |= input_scores(self.problem, state.module)
         here = {"stage": stage.name, "epoch": state.epoch, "step": state.step}
         for split, values in (("train", train), ("val", self._score)):
             for metric, value in values.items():

@@ -23,7 +23,7 @@ from methods.families.first_subspace import FirstSubspace, FirstSubspaceOptions
 from methods.layers import layer as layers
 from methods.layers.layer import SparseLayer
 from methods.layers.posterior import Slots
-from methods.subspace import lifetimes, pruning, surgery
+from methods.subspace import free_energy, lifetimes, pruning, surgery
 from methods.subspace.exchange import Exchange
 from methods.subspace.recording import record_change, snapshots
 
@@ -249,6 +249,10 @@ class MovingSubspace(FirstSubspace):
             update.exchange.offer(number, self.not_offered(context, name, posterior))
         changes = [update.exchange.change(number) for number in range(len(update.layers))]
         added = self.added([posterior for *_, posterior in update.layers], changes)
+        steps, update_number = context.progress.steps, context.memory["updates"]
+        updates = (self._last_update(steps) - 1) // self.options.replace_every
+        measured = context.watch and update_number in snapshots(updates, steps, free_energy.STEPS_EACH)
+        before_update = free_energy.of_minibatch(self.loss, context) if measured else 0.0
         for (name, _, posterior), change, score, new in zip(
             update.layers, changes, update.scores, added, strict=True
         ):
@@ -257,9 +261,9 @@ class MovingSubspace(FirstSubspace):
             context.pruned = context.pruned or posterior.active != slots
             if context.watch:
                 record_change(context, name, posterior, change, before, score, self.scores(posterior))
-        steps = context.progress.steps
-        updates = (self._last_update(steps) - 1) // self.options.replace_every
-        if context.watch and context.memory["updates"] in snapshots(updates, steps):
+        if measured:
+            free_energy.record(context, before_update, free_energy.of_minibatch(self.loss, context))
+        if context.watch and update_number in snapshots(updates, steps):
             lifetimes.pass_by(context)
 
     def update_period(self) -> int | None:

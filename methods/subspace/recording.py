@@ -29,14 +29,14 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 @cache
-def snapshots(updates: int, steps: int) -> frozenset[int]:
+def snapshots(updates: int, steps: int, each: int = STEPS_A_SNAPSHOT) -> frozenset[int]:
     """Return which of the updates 1..updates are snapshots; they are evenly spaced on a logarithmic scale.
 
-    ``steps`` is the number of steps in the stage.
+    ``steps`` is the number of steps in the stage, of which there is a snapshot for ``each``.
     """
     if updates < 1:
         return frozenset()
-    count = min(SNAPSHOTS, max(2, steps // STEPS_A_SNAPSHOT))
+    count = min(SNAPSHOTS, max(2, steps // each))
     return frozenset(np.geomspace(1, updates, count).round().astype(int).tolist())
 
 

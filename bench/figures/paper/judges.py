@@ -13,8 +13,8 @@ import pandas as pd
 
 from bench.figures.paper.setting import FAILS, HOLDS, UNDECIDED, Outcome, Setting
 from bench.figures.parts.axes import axes
+from bench.figures.parts.varied import Response, setting_name, varied
 from bench.figures.parts.verdicts import by_how_much, tally
-from bench.figures.questions.responses import Response, setting_name, varied
 from bench.results.words import counted
 from bench.statistics.seeds import direction, paired
 

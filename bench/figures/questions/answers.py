@@ -10,15 +10,17 @@ from contextlib import suppress
 
 import pandas as pd
 
+from bench.figures.course.convergence import pace
+from bench.figures.course.dimension import chosen
+from bench.figures.course.settling import rest, turnover, worth
+from bench.figures.course.updates import cost_of_updates
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, Missing
+from bench.figures.parts.compared import compared
 from bench.figures.questions.answer import Answer
-from bench.figures.questions.compared import compared
-from bench.figures.questions.convergence import pace
 from bench.figures.questions.networks import alike, blocks
 from bench.figures.questions.ranges import gains, ranges
 from bench.figures.questions.selection import recovered
-from bench.figures.questions.settling import rest, turnover, worth
 from bench.figures.questions.unknown_inputs import beside
 from bench.results.files import StoreError
 
@@ -77,9 +79,14 @@ def _own(
         for line in (*gains(part, look), *ranges(part, look)):
             yield where + line
         with suppress(Missing, StoreError):
+            yield from (where + line for line in chosen(table("layers"), table("history"), part))
+        with suppress(Missing, StoreError):
             yield from (where + line for line in recovered(part, table("metrics"), references, look))
         with suppress(Missing, StoreError):
-            yield from (where + line for line in pace(table("history"), part, references, look))
+            if said := pace(table("history"), part, references, look):
+                yield from (where + line for line in said)
+                every = list(dict.fromkeys(references.values()))
+                yield from (where + line for line in cost_of_updates(table("history"), part, every, look))
         with suppress(Missing, StoreError):  # the chart beside the answer says why there is none
             if said := rest(table("history"), part, look):
                 yield from (where + line for line in (*said, *turnover(table("layers"), part, look)))

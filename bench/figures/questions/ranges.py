@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bench.figures.parts.chart import Look, interval, signed
-from bench.figures.questions.responses import setting_name, varied
+from bench.figures.parts.varied import setting_name, varied
 from bench.statistics.seeds import summarise
 
 #: A method still trains while its mean accuracy is at least this share of the best one on its line.

@@ -9,13 +9,17 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
+from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import Chart, Look, Missing, interval, log_ticks
-from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
+from bench.figures.parts.configurations import MOST_CHOSEN, chosen_runs, dashes_of, one_a_method, short_names
+from bench.figures.parts.curves import add_curves, along
 from bench.figures.parts.verdicts import tally
 from bench.results.words import counted
 from bench.statistics.seeds import paired, summarise
 
 _METRIC = "input_average_precision"
+_SHARE = Axis("x", "share of the epochs", factor=100, digits=0, unit="%")
+_PRECISION = Axis("mean", "average precision", digits=3)
 _TRAIN, _FEATURES, _RELEVANT = (f"config.dataset.{key}" for key in ("train", "features", "relevant"))
 
 
@@ -115,6 +119,65 @@ def recovery(
             "method one configuration is drawn, the one that others are compared with where there is one."
         ),
         alt=" ".join(recovered(runs, metrics, references, look)),
+    )
+
+
+def finding(
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    history: pd.DataFrame,
+    references: Mapping[str, str],
+    look: Look | None = None,
+) -> Chart:
+    """Draw how well the relevant features are found while training goes on, from the most examples.
+
+    Parameters
+    ----------
+    runs, metrics, history
+        The tables of these names, of one suite, scale, data set and network.
+    references
+        ``config_id`` of configurations that others are compared with; these are drawn rather than others.
+    look
+        Colours and markers.
+
+    Raises
+    ------
+    Missing
+        The relevant features are known in no finished run, or were not looked for during training.
+    """
+    look, table = look or Look.of(runs), found_features(runs, metrics)
+    for column in (_FEATURES, _RELEVANT, _TRAIN):
+        table = table[table[column] == table[column].max()]
+    shown = one_a_method(table, look, references.values(), most=MOST_CHOSEN + 2)
+    mine = chosen_runs(table, shown)
+    rows = history[(history["metric"].astype(str) == _METRIC) & history["run_id"].isin(mine["run_id"])]
+    if rows.empty:
+        raise Missing(
+            "No run here looked for its relevant features during training; runs of this version do: "
+            "python -m bench.grid --suite high_dimensional"
+        )
+    rows = rows.astype({"run_id": str})
+    order = rows.groupby("run_id", sort=False)  # a run's rows are in the order of training
+    share = (order.cumcount() + 1) / order["value"].transform("size")
+    found = along(mine, rows.assign(share=share), "share", "value")
+    figure = look.figure()
+    add_curves(figure, found, _SHARE, _PRECISION, short_names(found, look), dashes_of(found, look), look)
+    figure.update_xaxes(title_text="share of the epochs", range=[0, 102], ticksuffix=" %")
+    figure.update_yaxes(title_text="average precision of the features", range=[0, 1.03])
+    ends = found.drop_duplicates("config_id", keep="last")
+    told = [f"{look.name(str(row.method))} {row.mean:.2f}" for row in ends.itertuples()]
+    where = [int(table[column].iloc[0]) for column in (_RELEVANT, _FEATURES, _TRAIN)]
+    return Chart(
+        title="How soon are the relevant features found?",
+        figure=figure,
+        data=found,
+        how=(
+            f"{where[0]} of {where[1]:,} features decide the class, with {where[2]} training examples: the "
+            "average precision of the features, ranked by the norm of their weights in the first layer, at "
+            "the end of each epoch of all stages; mean and 95 % t-interval over seeds. Chance is "
+            f"{where[0] / where[1]:.3g}."
+        ),
+        alt=f"Average precision at the end of training: {', '.join(told)}.",
     )
 
 

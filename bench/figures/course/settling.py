@@ -12,8 +12,8 @@ from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, signed, translucent
 from bench.figures.parts.configurations import MOST_CHOSEN, dashes, short_names
+from bench.figures.parts.varied import varied
 from bench.figures.parts.verdicts import said
-from bench.figures.questions.responses import varied
 from bench.results.words import counted
 from bench.statistics.nonparametric import rank_correlation
 from bench.statistics.seeds import LEVEL, half_width, paired, summarise

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import Chart, Look, Missing, interval
+from bench.figures.parts.compared import compared
 from bench.figures.parts.configurations import MOST_CHOSEN, short_names
-from bench.figures.questions.compared import compared
-from bench.figures.questions.responses import varied
+from bench.figures.parts.varied import varied
 from bench.results.words import counted
 from bench.statistics.seeds import summarise
 
