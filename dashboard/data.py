@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -26,8 +26,11 @@ _OWN, _REFERENCE = Path("results"), Path(__file__).resolve().parent.parent / "re
 REPORTED = _REFERENCE.parent / "paper_reported.csv"
 #: The folder in which commands store results by default.
 USUAL = (str(_OWN),)
-#: Number of tables that are kept in memory.
+#: Number of tables that are kept in memory, and of results that were computed from them.
 _KEPT = 32
+_KEPT_RESULTS = 128
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,30 @@ def styles(part: Part, of: StyleFile = METHODS) -> Mapping[str, Mapping[str, Any
     return found
 
 
+def kept(name: str, over: Sequence[Part], make: Callable[[], Result], *also: object) -> Result:
+    """Return what ``make`` returns; it is called again only once a file of the suites has changed.
+
+    Parameters
+    ----------
+    name
+        Name of the result.
+    over
+        The suites from which it is computed.
+    make
+        Computes it. Callers share the result, and must not change it.
+    *also
+        What else it depends on.
+    """
+    contents = tuple(
+        (path.name, _file_stamp(path))
+        for part in over
+        for folder in part.folders
+        for path in sorted((Path(folder) / part.suite).glob("*.*"))
+    )
+    found: Result = _result(name, tuple(over), also, contents, make)
+    return found
+
+
 def stamp(part: Part) -> tuple[object, ...]:
     """Return a value that changes when the tables of ``part`` are made anew or it is launched again."""
     names = f"plan-{part.scale}.json", "runs.parquet"
@@ -234,6 +261,13 @@ def _with_one_label_each(runs: pd.DataFrame) -> pd.DataFrame:
     shared = first.duplicated(keep=False)
     first[shared] = first[shared] + " (" + first.index[shared].str.slice(0, 4) + ")"
     return runs.assign(config_label=runs["config_id"].map(first))
+
+
+@st.cache_resource(max_entries=_KEPT_RESULTS, show_spinner="Computing …")
+def _result(
+    name: str, over: tuple[Part, ...], also: object, contents: object, _make: Callable[[], object]
+) -> Any:
+    return _make()
 
 
 @st.cache_resource(max_entries=_KEPT, show_spinner=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from bench import suites
+from bench import figures, suites
+from bench.figures.paper import claims
 from bench.reporting import contents
 from bench.results import styles
 from bench.results.store import Store
@@ -101,6 +103,44 @@ def test_questions_lists_every_suite_launched_or_not(opened):
     assert len(suites.questions()) > len(launched)
     assert re.search(r"\d+ of \d+ runs done, 0 failed, \d+ minutes of runs", text.replace("\\", ""))
     assert "after Holm's correction" in text.replace("\\", "")
+
+
+def counting(monkeypatch, module, name):
+    """Count the calls of a function of ``module``: a list with an entry for each."""
+    calls, of = [], getattr(module, name)
+
+    def counted(*arguments, **named):
+        calls.append(arguments)
+        return of(*arguments, **named)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_answers_are_computed_once_for_the_suites_that_are_unfolded(opened, copy, monkeypatch):
+    for unused in ("architectures", "ood"):
+        shutil.rmtree(copy / unused)
+    calls = counting(monkeypatch, figures, "answers")
+    app = opened("questions", copy, suite="baselines · demo")
+    assert len(calls) == 1 and "after Holm's correction" in words(app).replace("\\", "")
+    app.run()
+    assert len(calls) == 1
+    app.toggle(key="questions_all").set_value(True).run()
+    launched = len(Store(copy).plans())
+    assert not app.exception and len(calls) == launched > 5
+    opened("questions", copy, suite="kl_schedule · demo")
+    assert len(calls) == launched
+    os.utime(copy / "kl_schedule" / "metrics.parquet")
+    opened("questions", copy, suite="kl_schedule · demo")
+    assert len(calls) == launched + 1
+
+
+def test_claims_are_judged_once_until_results_change(opened, copy, monkeypatch):
+    calls = counting(monkeypatch, claims, "examine")
+    said = words(opened("claims", copy))
+    assert len(calls) == 1 and words(opened("claims", copy)) == said and len(calls) == 1
+    shutil.rmtree(copy / "criteria_ablation")
+    assert words(opened("claims", copy)) != said and len(calls) == 2
 
 
 def test_a_filter_leaves_what_was_chosen_on_every_page(opened):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from bench.figures.paper.claims import Examined, examine, reported, settings
@@ -10,23 +11,29 @@ from bench.figures.paper.setting import Setting
 from bench.results.files import StoreError
 from bench.results.words import counted
 from dashboard import data, show
+from dashboard.data import Part
 from dashboard.plain import plain, restrained
 
 
 def _found() -> list[Examined]:
     """Judge every claim in all results that are here."""
     suites = {suite for _, tested in JUDGES.values() for suite in tested}
-    found: list[Setting] = []
+    tables: dict[Part, pd.DataFrame] = {}
     for part in data.parts(data.folders())[0]:
-        if part.suite not in suites:
-            continue
-        try:
-            runs = data.table(part, "runs")
-        except StoreError as error:
-            st.info(plain(error), icon=":material/info:")
-            continue
-        found += settings(part.suite, part.scale, runs, data.references(part))
-    return examine(reported(data.REPORTED), found)
+        if part.suite in suites:
+            try:
+                tables[part] = data.table(part, "runs")
+            except StoreError as error:
+                st.info(plain(error), icon=":material/info:")
+    claims = reported(data.REPORTED)
+
+    def make() -> list[Examined]:
+        found: list[Setting] = []
+        for part, runs in tables.items():
+            found += settings(part.suite, part.scale, runs, data.references(part))
+        return examine(claims, found)
+
+    return data.kept("claims", list(tables), make, claims)
 
 
 st.title("Claims", anchor=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+import pandas as pd
 import streamlit as st
 
 from bench import suites
-from bench.figures import Look, answers, ranked_by, responses
+from bench.figures import Answer, Look, answers, ranked_by, responses
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
 from bench.results.words import counted
@@ -17,10 +18,12 @@ from dashboard.filters import Selection
 from dashboard.plain import plain
 
 selection: Selection = st.session_state["selection"]
+#: Tables that answers are made of.
+_TABLES = ("runs", "metrics", "history", "layers")
 
 
-def _answered(part: Part) -> None:
-    """Show the question of a suite, its state and its answer."""
+def _asked(part: Part, unfolded: bool) -> None:
+    """Show the question of a suite and its state, and its answers where the reader unfolds them."""
     plan = data.plan(part)
     st.subheader(plain(plan.get("question") or part.name), anchor=False)
     try:
@@ -37,13 +40,39 @@ def _answered(part: Part) -> None:
     if (left := len(runs) - len(done) - failed) and len(done):
         state += f", about {_hours(seconds.mean() * left)} left"
     st.caption(f"[{plain(part.name)}](overview?suite={quote(part.name)}) · {plain(state)}")
-    look = Look(selection.look.mode, data.styles(part), data.styles(part, CRITERIA))
-    found = answers(lambda name: data.table(part, name), data.references(part), ranked_by(plan), look)
-    if not found:
+    if done.empty:
         st.markdown("No run is finished.")
-    for each in found:
+        return
+    key = f"answers-{part.name}-{unfolded}"
+    with st.expander("Answers", expanded=unfolded, key=key, on_change="rerun") as opened:
+        if opened.open:
+            _answered(part)
+
+
+def _answered(part: Part) -> None:
+    """Show what the results of a suite answer."""
+    tables = {name: _read(part, name) for name in _TABLES}
+
+    def table(name: str) -> pd.DataFrame:
+        if isinstance(found := tables[name], StoreError):
+            raise found
+        return found
+
+    def make() -> list[Answer]:
+        look = Look(selection.look.mode, data.styles(part), data.styles(part, CRITERIA))
+        return answers(table, data.references(part), ranked_by(data.plan(part)), look)
+
+    for each in data.kept("answers", [part], make):
         heading = f"**{plain(each.question)}**\n\n" if each.question else ""
         st.markdown(heading + "\n".join(f"- {plain(sentence)}" for sentence in each.sentences))
+
+
+def _read(part: Part, name: str) -> pd.DataFrame | StoreError:
+    """Return a table, or why it cannot be read; readers are told of folders without it on every visit."""
+    try:
+        return data.table(part, name)
+    except StoreError as error:
+        return error
 
 
 def _hours(seconds: float) -> str:
@@ -55,9 +84,10 @@ st.markdown(
     "Every suite asks a question. These are the answers of the results that are here, generated from them: "
     "± is the half width of the 95 % t-interval over seeds."
 )
+every = st.toggle("Unfold the answers of all suites", key="questions_all", bind="query-params")
 parts, _ = data.parts(data.folders())
 for part in parts:
-    _answered(part)
+    _asked(part, every or part == selection.part)
 asked, launched = suites.questions(), {part.suite for part in parts}
 if others := [name for name in suites.names() if name not in launched]:
     st.divider()
