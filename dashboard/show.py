@@ -19,7 +19,7 @@ from dashboard.plain import plain, restrained
 _BUTTONS = ["select2d", "lasso2d", "autoScale2d", "toImage"]
 
 
-def chart(key: str, make: Callable[[Look], Chart], subtitle: str) -> Chart | None:
+def chart(key: str, make: Callable[[Look], Chart], subtitle: str, say_missing: bool = True) -> Chart | None:
     """Draw a chart with its title, data and explanation, and with its version for papers.
 
     If there is nothing to draw or a table cannot be read, a note says so, and the page goes on.
@@ -32,6 +32,8 @@ def chart(key: str, make: Callable[[Look], Chart], subtitle: str) -> Chart | Non
         Makes the chart in a given look.
     subtitle
         The filters in force: the line below the title.
+    say_missing
+        Whether a note says why there is nothing to draw; false for charts of some suites only.
 
     Returns
     -------
@@ -42,7 +44,8 @@ def chart(key: str, make: Callable[[Look], Chart], subtitle: str) -> Chart | Non
     try:
         found = make(selection.look)
     except (Missing, StoreError) as error:
-        st.info(plain(error), icon=":material/info:")
+        if say_missing:
+            st.info(plain(error), icon=":material/info:")
         return None
     st.subheader(plain(found.title), anchor=False)
     st.caption(plain(subtitle))

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import quote
 
 import pandas as pd
 import streamlit as st
 
 from bench import suites
-from bench.figures import Answer, Look, answers, ranked_by, responses
+from bench.figures import (
+    Answer,
+    Look,
+    answers,
+    convergence,
+    dimension,
+    finding,
+    layer_types,
+    ranked_by,
+    recovery,
+    responses,
+    updates,
+)
 from bench.results.files import StoreError
 from bench.results.styles import CRITERIA
 from bench.results.words import counted
@@ -101,3 +114,18 @@ if others := [name for name in suites.names() if name not in launched]:
 st.divider()
 st.subheader(plain(f"What does {selection.part.name} vary?"), anchor=False)
 show.chart("responses", lambda look: responses(selection.runs, selection.score, look), selection.words)
+
+# charts of what some suites are about; the others have nothing to show in them
+part, shown = selection.part, selection.runs
+references = data.references(part)
+table = partial(data.table, part)
+OF_SOME_SUITES = {
+    "convergence": lambda look: convergence(table("history"), shown, look),
+    "updates": lambda look: updates(table("history"), shown, list(dict.fromkeys(references.values())), look),
+    "dimension": lambda look: dimension(table("layers"), table("history"), shown, look),
+    "recovery": lambda look: recovery(shown, table("metrics"), references, look),
+    "finding": lambda look: finding(shown, table("metrics"), table("history"), references, look),
+    "layer-types": lambda look: layer_types(shown, table("layers"), look),
+}
+for name, make in OF_SOME_SUITES.items():
+    show.chart(name, make, selection.words, say_missing=False)
