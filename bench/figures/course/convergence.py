@@ -101,7 +101,10 @@ def convergence(history: pd.DataFrame, runs: pd.DataFrame, look: Look | None = N
                 ),
             )
         )  # fmt: skip
-    figure.update_xaxes(title_text=f"steps to a validation NLL of {target:.3f} nats", autorangeoptions={"include": 0, "minallowed": 0})
+    figure.update_xaxes(
+        title_text=f"steps to a validation NLL of {target:.3f} nats",
+        autorangeoptions={"include": 0, "minallowed": 0},
+    )
     figure.update_yaxes(autorange="reversed")
     return Chart(
         title="How many steps does each configuration need?",
