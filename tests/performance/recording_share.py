@@ -1,4 +1,4 @@
-"""What share of a run goes into recording its subspace: the tables ``layers`` and ``criteria_pairs``, ages.
+"""What share of a run goes into recording its subspace: slots and ages, pairs of criteria, free energy.
 
     python tests/performance/recording_share.py [--rounds 3] [--epochs 20]
 
@@ -27,7 +27,7 @@ from bench.results.store import Store
 from bench.runner.execute import execute
 from methods import ssvi
 from methods.families import moving
-from methods.subspace import lifetimes
+from methods.subspace import free_energy, lifetimes
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 
@@ -51,11 +51,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20)
     arguments = parsed(parser, rounds=1, epochs=2)
-    spent: dict[str, list[float]] = {"layers": [], "criteria_pairs": []}
+    spent: dict[str, list[float]] = {"layers": [], "criteria_pairs": [], "free_energy": []}
     moving.record_change = timed(moving.record_change, spent["layers"])
     lifetimes.pass_by = timed(lifetimes.pass_by, spent["layers"])
     lifetimes.record_final = timed(lifetimes.record_final, spent["layers"])
     ssvi.record_criteria = timed(ssvi.record_criteria, spent["criteria_pairs"])
+    free_energy.of_minibatch = timed(free_energy.of_minibatch, spent["free_energy"])
     shares: dict[tuple[float, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder, create=True)
