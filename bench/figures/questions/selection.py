@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.chart import Chart, Look, Missing, interval, log_ticks
-from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks
+from bench.figures.parts.configurations import MOST_CHOSEN, one_a_method, whose
 from bench.figures.parts.verdicts import tally
 from bench.results.words import counted
 from bench.statistics.seeds import paired, summarise
@@ -86,7 +85,8 @@ def recovery(
                 name=look.label(method), error_y={"type": "data", "array": half.fillna(0).round(4).tolist()},
                 line={"color": look.colour(method), "dash": look.dash(method)},
                 marker={"symbol": look.marker(method), "size": 9, "color": look.colour(method)},
-                customdata=mine["config_label"].astype(str).map(html.escape).tolist(),
+                meta=whose(mine),
+                customdata=mine["config_label"].map(look.configuration).map(escaped).tolist(),
                 hovertemplate=(
                     "<b>%{customdata}</b><br>%{x} examples<br>average precision %{y:.3f}<extra></extra>"
                 ),
