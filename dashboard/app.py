@@ -10,7 +10,7 @@ import streamlit as st
 from bench.figures.parts.chart import SOFT, Mode
 from bench.results.files import StoreError, shell_path
 from bench.results.words import counted
-from dashboard import address, data, exposure, filters, live
+from dashboard import address, configuration, data, exposure, filters, live, marks
 from dashboard.plain import plain
 
 #: File, title and icon of each page.
@@ -99,6 +99,8 @@ def main() -> None:
     for note in address.notes():
         st.info(plain(note), icon=":material/info:")
     page.run()
+    configuration.show(selection)
+    marks.listen()
 
 
 def _line(where: tuple[str, ...], selection: filters.Selection) -> None:

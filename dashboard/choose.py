@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -14,6 +17,8 @@ from dashboard.filters import Selection
 
 #: Greatest number of options in a list, since all their names are sent to the browser at every change.
 MOST_OPTIONS = 300
+#: Columns by which cells are selected first, since readers know them as filters.
+_FIRST = ("dataset", "network", "recipe", "method", "sparsity", "budget", "criterion")
 
 
 def configurations(selection: Selection, key: str) -> list[str]:
@@ -59,16 +64,30 @@ def command(selection: Selection, whole: bool = False) -> str:
 
 def _where(selection: Selection) -> list[str]:
     """Return the options that select the cells that the filters leave, or somewhat more."""
-    runs, rest = selection.runs, data.table(selection.part, "runs")
+    kept = set(selection.runs["config_id"])
+    cells = [cell for cell in data.plan(selection.part)["cells"] if cell["alias_of"] is None]
+    mine = [_texts(cell["labels"]) for cell in cells if cell["config_id"] in kept]
+    rest = [_texts(cell["labels"]) for cell in cells if cell["config_id"] not in kept]
     conditions = []
-    for column in ("dataset", "network", "recipe", "method", "sparsity", "budget", "criterion"):
-        mine = sorted(runs[column].dropna().unique())
-        # a condition leaves out the cells that have no such column
-        if mine and len(mine) < rest[column].nunique() and not runs[column].isna().any():
-            values = (f"{value:g}" if isinstance(value, float) else str(value) for value in mine)
-            conditions.append(f"{column}={'|'.join(values)}")
-            rest = rest[rest[column].isin(mine)]
-    return ["--where", shlex.quote(",".join(conditions))] if conditions else []
+    for column in dict.fromkeys([*_FIRST, *(name for labels in mine for name in labels)]):
+        values = {labels.get(column) for labels in mine}
+        others = {labels.get(column) for labels in rest} - values
+        if not others:
+            continue
+        # a cell without the column fulfils no condition but that its value is none of these
+        sign, told = ("!=", others) if None in values else ("=", values)
+        conditions.append(f"{column}{sign}{'|'.join(sorted(filter(None, told)))}")
+        rest = [labels for labels in rest if labels.get(column) in values]
+    return ["--where", shlex.quote(",".join(conditions))] if mine and conditions else []
+
+
+def _texts(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of a cell, but its seed, as conditions write them."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in labels.items()
+        if name != "seed"
+    }
 
 
 def _seeds(done: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from bench.figures import Chart, Look, Missing
 from bench.results.files import StoreError
-from dashboard import for_paper
+from dashboard import configuration, for_paper
 from dashboard.filters import Selection
 from dashboard.plain import plain, restrained
 
@@ -48,7 +48,8 @@ def chart(key: str, make: Callable[[Look], Chart], subtitle: str, say_missing: b
             st.info(plain(error), icon=":material/info:")
         return None
     st.subheader(plain(found.title), anchor=False)
-    st.caption(plain(subtitle))
+    opens = any("config_id" in (trace.meta or {}) for trace in found.figure.data)
+    st.caption(plain(f"{subtitle} · click a mark for its configuration" if opens else subtitle))
     st.plotly_chart(
         found.figure,
         key=key,
@@ -60,9 +61,24 @@ def chart(key: str, make: Callable[[Look], Chart], subtitle: str, say_missing: b
     with st.expander("Data, and how it was computed", key=f"{key}-more", on_change="rerun") as opened:
         if opened.open:
             st.markdown(restrained(found.how))
-            st.dataframe(_named(found.data, selection.look), hide_index=True, key=f"{key}-data")
+            _data(f"{key}-data", found.data, selection.look)
             download(key, found.data)
     return found
+
+
+def _data(key: str, frame: pd.DataFrame, look: Look) -> None:
+    """Show the data of a chart; a row opens its configuration, as the mark does, also from the keyboard."""
+    if "config_id" not in frame:
+        st.dataframe(_named(frame, look), hide_index=True, key=key)
+        return
+    ids = frame["config_id"].astype(str).tolist()
+    st.dataframe(
+        _named(frame, look),
+        hide_index=True,
+        key=key,
+        on_select=lambda: configuration.choose_row(key, ids),
+        selection_mode="single-row",
+    )
 
 
 def _named(frame: pd.DataFrame, look: Look) -> pd.DataFrame:

@@ -149,13 +149,61 @@ def test_from_the_leaderboard_to_the_runs_behind_a_row(visit):
     page = visit(f"leaderboard?{suite('baselines · demo')}")
     table = page.locator("[data-testid=stDataFrame]").first
     box = table.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 35 + 18)
-    page.get_by_role("heading", name=re.compile("^Runs of ")).wait_for()
-    page.get_by_role("link", name="seed 0", exact=True).click()
+    for _ in range(2):  # a row can be chosen again once its configuration is closed
+        page.mouse.click(box["x"] + 18, box["y"] + 35 + 18)
+        page.get_by_role("dialog").get_by_text("runs done").wait_for()
+        settled(page)
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="hidden")
+        settled(page)
+        assert "configuration=" not in page.url
+    page.go_back()
+    page.get_by_role("dialog").get_by_role("link", name="seed 0", exact=True).click()
     page.get_by_role("heading", name="Runs", exact=True).wait_for()
     settled(page)
     run_id = re.search(r"run=([0-9a-f]{12})", page.url)
     assert run_id is not None and run_id[1] in page.locator("[data-testid=stMain]").inner_text()
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("path", ["tradeoff", "overview", "calibration", "significance", "cost"])
+def test_a_mark_that_is_clicked_opens_its_configuration(visit, path, size):
+    page = visit(f"{path}?{suite('baselines · demo')}", size=size)
+    known = page.evaluate(
+        """() => {
+            const traces = [...document.querySelectorAll('.scatterlayer .trace:has(.point)')]
+                .map(drawn => [drawn, drawn.__data__[0].trace])
+                .filter(([_, trace]) => trace.meta && trace.hoverinfo !== 'skip');
+            traces[0][0].querySelector('.point').setAttribute('data-clicked', '');
+            return traces.flatMap(([_, trace]) => trace.meta.config_id); }"""
+    )
+    mark = page.locator("[data-clicked]")
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_role("dialog").get_by_text("This command computes it").wait_for()
+    settled(page)
+    page.screenshot(path=KEPT / f"configuration-{path}-{'wide' if size is WIDE else 'narrow'}.png")
+    assert re.search("configuration=(.*)", page.url)[1] in known
+    box = page.get_by_role("dialog").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => !location.search.includes('configuration=')")
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_the_method_of_the_mark_below_the_pointer_stands_out_in_all_charts(visit):
+    page = visit(f"uncertainty?{suite('baselines · demo')}")
+    faded = """() => [...document.querySelectorAll('.js-plotly-plot')].map(chart =>
+        [...chart.querySelectorAll('.scatterlayer .trace, .scatterlayer .point')]
+            .filter(mark => mark.style.opacity === '0.15').length)"""
+    assert len(page.evaluate(faded)) > 2 and not any(page.evaluate(faded))
+    mark = page.locator(".scatterlayer .point").first
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    page.wait_for_function(f"() => ({faded})().every(number => number > 0)")
+    page.mouse.move(5, 5)
+    page.wait_for_function(f"() => !({faded})().some(number => number > 0)")
 
 
 def test_data_and_tables_can_be_taken_home(visit):

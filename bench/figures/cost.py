@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks
+from bench.figures.parts.configurations import whose
 from bench.results import names, words
 from bench.statistics.seeds import summarise
 
@@ -224,6 +225,7 @@ def _marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, method: s
         y=y.tolist(),
         mode="markers",
         name=look.label(method),
+        meta=whose(rows),
         marker={
             "symbol": look.marker(method), "size": 11, "color": colour, "line": {"width": 1, "color": colour},
         },
@@ -261,6 +263,7 @@ def _stored_marks(rows: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look, me
         y=rows["compression_vs_dense_vi_mean"].tolist(),
         mode="markers",
         name=look.label(method),
+        meta=whose(rows),
         marker={
             "symbol": look.marker(method, hollow=True), "size": rows["size"].tolist(),
             "color": colour, "line": {"width": 2, "color": colour},

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, signed
-from bench.figures.parts.configurations import short_names
+from bench.figures.parts.configurations import short_names, whose
 from bench.figures.parts.verdicts import said, tally, within
 from bench.results.tables.columns import SCORES
 from bench.statistics.seeds import margin_of, paired, references_of
@@ -106,6 +106,7 @@ def forest(
                 x=(marks["difference"] * axis.factor).tolist(),
                 y=marks.index.tolist(),
                 mode="markers",
+                meta=whose(marks),
                 marker={
                     "symbol": [look.marker(m, hollow=not told) for m in marks["method"]],
                     "size": 11, "color": colours, "line": {"width": 2, "color": colours},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks, translucent
-from bench.figures.parts.configurations import dashes, short_names
+from bench.figures.parts.configurations import dashes, short_names, whose
 from bench.results.tables.columns import definitions
 from bench.results.words import counted
 from bench.statistics.splits import overlap
@@ -63,7 +65,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
                 x=mine["at"].tolist(), y=mine["value"].tolist(), mode="lines+markers", name=escaped(name),
                 line={"color": colour, "dash": _DASHES[number], "width": 2},
                 marker={"symbol": look.marker(method), "size": 7, "color": colour, "maxdisplayed": 8},
-                customdata=[[escaped(stage)] for stage in mine["stage"]],
+                meta=whose(mine), customdata=[[escaped(stage)] for stage in mine["stage"]],
                 hovertemplate=(
                     f"<b>{escaped(name)}</b><br>{_name(what)} %{{y:.5~g}}<br>epoch %{{x}}, stage "
                     f"%{{customdata[0]}}<br>run {run.run_id}<extra></extra>"
@@ -119,7 +121,8 @@ def seed_curves(
         mine, colour = table[table["config_id"] == config_id], look.colour(method)
         if single_seeds:
             _add_seeds(figure, rows[rows["config_id"] == config_id], colour)
-        _add_band(figure, mine[mine["value_n"] >= FEWEST], colour, config_id)
+        owner = whose(known[known["config_id"] == config_id])
+        _add_band(figure, mine[mine["value_n"] >= FEWEST], colour, owner)
         texts = [
             interval(mean, half, 4)
             for mean, half in zip(mine["value_mean"], mine["value_half_width"], strict=True)
@@ -130,6 +133,7 @@ def seed_curves(
                 name=names[config_id], legendgroup=config_id,
                 line={"color": colour, "dash": styles[config_id], "width": 3 if method == "ssvi" else 2},
                 marker={"symbol": look.marker(method), "size": 7, "color": colour, "maxdisplayed": 8},
+                meta=owner,
                 customdata=[[text, int(n)] for text, n in zip(texts, mine["value_n"], strict=True)],
                 hovertemplate=(
                     f"<b>{names[config_id]}</b><br>{_name(what)} %{{customdata[0]}}<br>epoch %{{x}}"
@@ -195,15 +199,16 @@ def _figure(values: pd.Series, what: str, look: Look) -> go.Figure:
     return figure
 
 
-def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, group: str) -> None:
+def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, owner: dict[str, Any]) -> None:
     x = rows["at"].tolist()
     low, high = rows["value_mean"] - rows["value_half_width"], rows["value_mean"] + rows["value_half_width"]
     if not x:
         return
     figure.add_trace(
         go.Scatter(
-            x=[*x, *x[::-1]], y=[*low, *high[::-1]], mode="lines", fill="toself", legendgroup=group,
-            fillcolor=translucent(colour), line={"width": 0}, hoverinfo="skip", showlegend=False,
+            x=[*x, *x[::-1]], y=[*low, *high[::-1]], mode="lines", fill="toself", meta=owner,
+            legendgroup=owner["config_id"], fillcolor=translucent(colour), line={"width": 0},
+            hoverinfo="skip", showlegend=False,
         )
     )  # fmt: skip
 
@@ -217,7 +222,7 @@ def _add_seeds(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
     figure.add_trace(
         go.Scatter(
             x=x, y=y, mode="lines", line={"color": translucent(colour, 0.5), "width": 1},
-            hoverinfo="skip", showlegend=False, name="single seeds",
+            hoverinfo="skip", showlegend=False, name="single seeds", meta=whose(rows),
         )
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.bands import FEWEST, MOST_POINTS, in_bins, over_seeds
 from bench.figures.parts.chart import BACKGROUND, Chart, Look, Missing, escaped, translucent
-from bench.figures.parts.configurations import short_names
+from bench.figures.parts.configurations import short_names, whose
 
 #: Quantities of an update, with names for readers.
 MOVES = {
@@ -193,12 +193,14 @@ def subspace(
         if mine.empty:
             continue
         colour, dash, marker = looks[config_id]
+        owner = whose(chosen[chosen["config_id"] == config_id])
         banded = mine[mine[f"{move}_n"] >= FEWEST]
         if len(banded) > 1:
-            figure.add_trace(_band(banded, move, colour, config_id))
+            figure.add_trace(_band(banded, move, colour, config_id).update(meta=owner))
         if single_seeds:
-            figure.add_trace(_thin(binned[binned["config_id"] == config_id], move, colour, config_id))
-        figure.add_trace(_line(mine, move, colour, dash, marker, config_id, name))
+            its = binned[binned["config_id"] == config_id]
+            figure.add_trace(_thin(its, move, colour, config_id).update(meta=owner))
+        figure.add_trace(_line(mine, move, colour, dash, marker, config_id, name).update(meta=owner))
         ends.append(
             f"{html.unescape(name)} from {mine[f'{move}_mean'].iloc[0]:.2f} to "
             f"{mine[f'{move}_mean'].iloc[-1]:.2f}"

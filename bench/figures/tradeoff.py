@@ -17,6 +17,7 @@ from bench.figures.parts.chart import (
     log_ticks,
     translucent,
 )
+from bench.figures.parts.configurations import whose
 from bench.results import names
 from bench.results.tables.columns import SCORES
 from bench.results.words import counted
@@ -203,6 +204,7 @@ def _marks(
         mode="lines+markers" if lined else "markers",
         name=look.label(method),
         legendgroup=method,
+        meta=whose(rows),
         showlegend=first,
         marker={
             "symbol": look.marker(method), "size": 10, "color": colour, "line": {"width": 1, "color": colour},
@@ -235,6 +237,7 @@ def _null(found: pd.DataFrame, x_axis: Axis, y_axis: Axis, look: Look) -> go.Sca
         y=(found["ece_null_mean"] * y_axis.factor).tolist(),
         mode="markers",
         name="if it were calibrated",
+        meta=whose(found),
         marker={"symbol": "line-ew", "size": 14, "line": {"width": 2, "color": look.soft}},
         hovertemplate="%{y:.2f} %: ECE to expect of a calibrated model<extra></extra>",
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures import MOST_COMPARED, SCORES, axes, compared, latex, standings
+from bench.figures import MOST_COMPARED, axes, compared, latex, standings
 from bench.figures.standings import INTERVAL, in_words
 from bench.statistics.splits import scope
-from dashboard import address, data, for_paper, show
+from dashboard import address, configuration, data, for_paper, show
 from dashboard.filters import Selection
 from dashboard.plain import plain
 
@@ -41,12 +41,14 @@ with show.forgiving():
     what = "method" if shown == "methods" else "configuration"
     st.subheader(f"Which {what} has the best {axis.name}?", anchor=False)
     st.caption(plain(selection.words))
-    event = st.dataframe(
+    ids = found.board["config_id"].astype(str).tolist()
+    # chosen rows are kept by position, so that another table needs another widget
+    table = f"leaderboard-table-{hash(tuple(ids)) & 0xFFFFFFFF:x}"
+    st.dataframe(
         found.table,
         hide_index=True,
-        # chosen rows are kept by position, so that another table needs another widget
-        key=f"leaderboard-table-{hash(tuple(found.board['config_id'])) & 0xFFFFFFFF:x}",
-        on_select="rerun",
+        key=table,
+        on_select=lambda: configuration.choose_row(table, ids),
         selection_mode="single-row",
         height=show.height(len(found.table)),
         column_config={
@@ -77,23 +79,4 @@ with show.forgiving():
     caption = f"{what.capitalize()}s by {axis.name}: {selection.words}"
     printed = found.board.drop(columns=["density_mean", "density_half_width"])
     for_paper.table("leaderboard", board, lambda: latex(printed, look, caption), selection)
-    rows = event["selection"]["rows"]
-    if not rows:
-        st.caption("Choose a row to see the runs behind it.")
-    else:
-        row = found.board.iloc[rows[0]]
-        st.subheader(plain(f"Runs of {look.configuration(row['config_label'])}"), anchor=False)
-        mine = selection.runs[selection.runs["config_id"] == row["config_id"]].sort_values("seed")
-        columns = [*SCORES, "wall_seconds"]
-        st.dataframe(
-            mine[["seed", "status", *columns]].assign(**{n: mine[n] * axes()[n].factor for n in columns}),
-            hide_index=True,
-            placeholder="–",
-            column_config={
-                n: st.column_config.NumberColumn(axes()[n].title, format=f"%.{axes()[n].digits}f")
-                for n in columns
-            },
-        )
-        with st.container(horizontal=True):
-            for run in mine.itertuples():
-                st.page_link("views/runs.py", label=f"seed {run.seed}", query_params={"run": str(run.run_id)})
+    st.caption("Choose a row to open its configuration: runs, settings and command.")

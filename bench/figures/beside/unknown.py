@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import INK, Chart, Look, Missing, escaped, interval
-from bench.figures.parts.configurations import by_method, short_names
+from bench.figures.parts.configurations import by_method, short_names, whose
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import finished, scored
 from bench.figures.uncertainty import NO_INFORMATION, UNCERTAINTIES
@@ -158,7 +158,7 @@ def _cells(rows: pd.DataFrame, sets: list[str], axis: Axis, look: Look) -> go.Fi
         go.Heatmap(
             x=columns, y=places, z=means, text=lines, customdata=hovers,
             texttemplate="%{text}", textfont={"size": 12, "color": INK["light"]}, colorscale=_SHADES,
-            zmin=0.5, zmax=1, xgap=2, ygap=_GAP,
+            zmin=0.5, zmax=1, xgap=2, ygap=_GAP, meta=whose(rows),
             hovertemplate="%{customdata}<extra></extra>", hoverongaps=False, showscale=False,
         )
     )  # fmt: skip

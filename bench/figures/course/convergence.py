@@ -10,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis
-from bench.figures.parts.chart import Chart, Look, Missing, interval
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval
 from bench.figures.parts.compared import compared
-from bench.figures.parts.configurations import MOST_CHOSEN, short_names
+from bench.figures.parts.configurations import MOST_CHOSEN, short_names, whose
 from bench.figures.parts.varied import varied
 from bench.results.words import counted
 from bench.statistics.seeds import summarise
@@ -93,10 +93,11 @@ def convergence(history: pd.DataFrame, runs: pd.DataFrame, look: Look | None = N
         figure.add_trace(
             go.Scatter(
                 x=[round(row[f"{_STEPS}_mean"], 2)], y=[names[row["config_id"]]], mode="markers",
+                meta=whose(pd.DataFrame([row])),
                 error_x={"type": "data", "array": [0 if half != half else round(half, 2)]},
                 marker={"symbol": look.marker(method), "size": 9, "color": look.colour(method)},
                 hovertemplate=(
-                    f"<b>{html.escape(str(row['config_label']))}</b><br>%{{x:.0f}} steps, rate "
+                    f"<b>{escaped(look.configuration(row['config_label']))}</b><br>%{{x:.0f}} steps, rate "
                     f"{interval(row[f'{_RATE}_mean'], row[f'{_RATE}_half_width'], 2)}<extra></extra>"
                 ),
             )

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.bands import over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks
-from bench.figures.parts.configurations import dashes
+from bench.figures.parts.configurations import dashes, whose
 from bench.figures.parts.varied import setting_name, varied_columns
 from bench.figures.parts.verdicts import by_how_much, said
 from bench.results.words import counted
@@ -143,7 +143,8 @@ def dimension(
         figure.add_trace(
             go.Scatter(
                 x=path["share"].tolist(), y=path[f"{_SLOTS}_mean"].round(2).tolist(), mode="lines",
-                name=escaped(name), legendgroup=name, line={"color": colour, "dash": dash, "width": 2},
+                name=escaped(name), legendgroup=name, meta=whose(found.loc[[group.adaptive]].reset_index()),
+                line={"color": colour, "dash": dash, "width": 2},
                 hovertemplate=(
                     f"<b>{escaped(name)}</b><br>%{{y:.0f}} active weights at %{{x:.0%}} of the updates"
                     "<extra></extra>"
@@ -164,7 +165,7 @@ def dimension(
                     marker={"symbol": "star" if kind == "adaptive" else look.marker(method), "color": colour,
                             "size": 14 if kind == "adaptive" else 8},
                     error_y={"type": "data", "array": halves.round(5).tolist(), "thickness": 1, "width": 3},
-                    xaxis="x2", yaxis="y2",
+                    xaxis="x2", yaxis="y2", meta=whose(mine.reset_index()),
                     hovertemplate=(
                         f"<b>{kind}, {escaped(name)}</b><br>%{{x:.0f}} active weights<br>free energy "
                         "%{y:.3f} nats<extra></extra>"

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.bands import FEWEST, over_seeds
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, signed, translucent
-from bench.figures.parts.configurations import MOST_CHOSEN, dashes, short_names
+from bench.figures.parts.configurations import MOST_CHOSEN, dashes, short_names, whose
 from bench.figures.parts.varied import varied
 from bench.figures.parts.verdicts import said
 from bench.results.words import counted
@@ -110,6 +110,7 @@ def settling(history: pd.DataFrame, runs: pd.DataFrame, look: Look | None = None
                 x=mine["share"].tolist(), y=mean.round(4).tolist(), mode="lines+markers", name=name,
                 legendgroup=config_id, line={"color": colour, "dash": lines[config_id], "width": 2},
                 marker={"symbol": look.marker(method), "size": 7, "color": colour},
+                meta=whose(chosen[chosen["config_id"] == config_id]),
                 customdata=[
                     ["" if math.isnan(h) else f" ± {h:.3f}", int(n)]
                     for h, n in zip(half, mine["iou_final_n"], strict=True)
@@ -266,7 +267,7 @@ def worth(history: pd.DataFrame, runs: pd.DataFrame, score: str = "nll", look: L
         figure.add_trace(
             go.Scatter(
                 x=mine["iou_final"].round(4).tolist(), y=(mine[score] * axis.factor).round(6).tolist(),
-                mode="markers", name=look.label(method), showlegend=True,
+                mode="markers", name=look.label(method), showlegend=True, meta=whose(mine),
                 customdata=list(zip(told, mine["seed"].tolist(), strict=True)),
                 marker={"symbol": look.marker(method), "size": 8, "color": look.colour(method)},
                 hovertemplate=(

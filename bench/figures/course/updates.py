@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, signed
-from bench.figures.parts.configurations import MOST_CHOSEN, chosen_runs, dashes_of, short_names
+from bench.figures.parts.configurations import MOST_CHOSEN, chosen_runs, dashes_of, short_names, whose
 from bench.figures.parts.curves import along
 from bench.results.words import counted
 from bench.statistics.seeds import summarise
@@ -90,7 +90,7 @@ def updates(
         told = escaped(look.configuration(part["config_label"].iloc[0]))
         figure.add_trace(
             go.Scatter(
-                x=part["x"].tolist(), y=part["mean"].round(6).tolist(), mode="lines+markers",
+                x=part["x"].tolist(), y=part["mean"].round(6).tolist(), mode="lines+markers", meta=whose(part),
                 name=names[str(config_id)],
                 line={"color": look.colour(method), "dash": lines[str(config_id)]},
                 marker={"symbol": look.marker(method), "size": 8, "color": look.colour(method)},

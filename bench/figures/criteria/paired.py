@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 from bench.figures.criteria.words import signed, verdicts
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, translucent
+from bench.figures.parts.configurations import whose
 from bench.figures.parts.verdicts import said, tally, within
 from bench.results import names
 from bench.results.tables.columns import SCORES
@@ -271,7 +272,8 @@ def _draw(
         value = row["difference"] * axis.factor
         if singles is not None:
             marks = singles[singles["config_id"] == row["config_id"]]
-            figure.add_trace(_seeds(marks, place, colour, axis), row=number, col=1)
+            dots = _seeds(marks, place, colour, axis).update(meta=whose(pd.DataFrame([row])))
+            figure.add_trace(dots, row=number, col=1)
         if math.isnan(value):
             _write(figure, number, place, "no finished pair of runs", 0.0, "left", look.soft)
         elif not limits[0] <= value <= limits[1]:
@@ -304,6 +306,7 @@ def _mark(row: Mapping[Any, Any], place: int, colour: str, symbol: str, axis: Ax
         y=[place],
         mode="markers",
         name=escaped(row["name"]),
+        meta=whose(pd.DataFrame([row])),
         showlegend=False,
         marker={
             "symbol": f"{symbol}-open" if row["verdict"] == "undecided" else symbol,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -58,6 +59,27 @@ def chosen_runs(runs: pd.DataFrame, config_ids: Sequence[str]) -> pd.DataFrame:
     places = {config_id: place for place, config_id in enumerate(config_ids)}
     chosen = runs[runs["config_id"].isin(places)]
     return chosen.sort_values("config_id", key=lambda column: column.map(places), kind="stable")
+
+
+def whose(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what the ``meta`` of a trace tells: of which configuration and method its marks are.
+
+    The dashboard opens the configuration of a mark that is clicked, and highlights the method of the mark
+    that the pointer is on.
+
+    Parameters
+    ----------
+    rows
+        Columns ``config_id`` and ``method``: one row a mark (for a map, one row a row of cells), or any rows
+        of one configuration.
+
+    Returns
+    -------
+    dict
+        ``config_id`` and ``method``: one text that holds for all marks, or a list with a text for each.
+    """
+    texts = {key: rows[key].astype(str).tolist() for key in ("config_id", "method")}
+    return {key: found[0] if len(set(found)) == 1 else found for key, found in texts.items()}
 
 
 def by_method(table: pd.DataFrame, look: Look) -> pd.DataFrame:

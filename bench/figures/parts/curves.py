@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.bands import FEWEST
 from bench.figures.parts.chart import Look, escaped, interval, translucent
+from bench.figures.parts.configurations import whose
 from bench.figures.parts.last_stage import finished
 from bench.statistics.seeds import summarise
 
@@ -77,6 +78,7 @@ def add_seeds(
                 y=[height for part in pieces for height in [*(part[value] * y_axis.factor), None]],
                 mode="lines", line={"color": translucent(colour, 0.5), "width": 1}, hoverinfo="skip",
                 name="single seeds", legendgroup=str(config_id), showlegend=False,
+                meta=whose(runs[runs["config_id"] == config_id]),
             )
         )  # fmt: skip
 
@@ -107,7 +109,7 @@ def add_curves(
                 go.Scatter(
                     x=[*x[known], *x[known][::-1]], y=[*low, *high[::-1]], mode="lines", fill="toself",
                     fillcolor=translucent(colour), line={"width": 0}, hoverinfo="skip", showlegend=False,
-                    legendgroup=config_id,
+                    legendgroup=config_id, meta=whose(mine),
                 )
             )  # fmt: skip
         told = escaped(look.configuration(mine["config_label"].iloc[0]))
@@ -118,7 +120,7 @@ def add_curves(
         figure.add_trace(
             go.Scatter(
                 x=x.tolist(), y=mean.tolist(), mode="lines+markers", name=names[str(config_id)],
-                legendgroup=config_id,
+                legendgroup=config_id, meta=whose(mine),
                 line={"color": colour, "dash": dashes[str(config_id)], "width": 3 if method == "ssvi" else 2},
                 marker={"symbol": look.marker(method), "size": 8, "color": colour, "maxdisplayed": 6},
                 customdata=[[text, int(n)] for text, n in zip(texts, mine["n"], strict=True)],

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import Look, escaped, interval, translucent
+from bench.figures.parts.configurations import whose
 
 #: Greatest number of readable rows; ``rest`` tells readers how many are left out.
 MOST_ROWS = 30
@@ -122,6 +123,7 @@ def _trace(rows: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatte
         y=[_MARKS_AT + kind.lane - number for number in range(len(rows))],
         mode="markers",
         name=kind.name,
+        meta=whose(rows),
         showlegend=False,
         marker={
             "symbol": [_symbol(kind, look.marker(str(method))) for method in rows["method"]],
@@ -153,6 +155,7 @@ def _seeds(rows: pd.DataFrame, seeds: pd.DataFrame, kind: Marks, axis: Axis, loo
         y=[_MARKS_AT + kind.lane - places[config_id] for config_id in mine["config_id"]],
         mode="markers",
         name=f"{kind.name}, single seeds",
+        meta=whose(mine),
         showlegend=False,
         marker={
             "size": 5,

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.chart import Look, escaped, translucent
+from bench.figures.parts.configurations import whose
 
 #: Number of panels in a row (two are readable on narrow screens); start of the second and width of each, as
 #: shares of the figure's width.
@@ -168,6 +169,7 @@ def _marks(
             "color": whiskers, "thickness": 1, "width": 2,
         },
         customdata=list(zip(*texts.values(), strict=True)),
+        meta=whose(bins),
         hovertemplate=(
             "<b>%{customdata[0]}</b><br>accuracy %{y:.1f} % (%{customdata[1]})<br>confidence %{x:.1f} %"
             "<br>gap %{customdata[2]} points"

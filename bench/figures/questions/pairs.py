@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Chart, Look, Missing, signed
-from bench.figures.parts.configurations import chosen_runs, short_names
+from bench.figures.parts.configurations import chosen_runs, short_names, whose
 from bench.figures.parts.verdicts import by_how_much, said, within
 from bench.statistics.seeds import by_seed, margin_of, paired, pairwise
 
@@ -73,7 +73,7 @@ def seed_differences(runs: pd.DataFrame, one: str, other: str, score: str, look:
         go.Scatter(
             x=(found["difference"] * axis.factor).tolist(), y=["each seed"] * len(found), mode="markers",
             marker={"symbol": f"{look.marker(str(first['method']))}-open", "size": 10, "color": colour},
-            customdata=found["seed"].tolist(),
+            customdata=found["seed"].tolist(), meta=whose(first.to_frame().T),
             hovertemplate=f"seed %{{customdata}}: %{{x:+.{axis.digits}f}} {axis.step}<extra></extra>",
         )
     )  # fmt: skip
@@ -83,6 +83,7 @@ def seed_differences(runs: pd.DataFrame, one: str, other: str, score: str, look:
             x=[row["difference"] * axis.factor], y=["mean"], mode="markers",
             marker={"symbol": look.marker(str(first["method"])), "size": 13, "color": colour},
             error_x={"type": "data", "array": [0 if half != half else half], "color": colour, "width": 6},
+            meta=whose(first.to_frame().T),
             hovertemplate=(
                 f"mean %{{x:+.{axis.digits}f}} {axis.step}<br>n = {row['n']} pairs<extra></extra>"
             ),
@@ -157,6 +158,7 @@ def matrix_of_pairs(
             z=shades, text=texts, texttemplate="%{text}", textfont={"color": look.ink},
             customdata=hovers, hovertemplate="%{customdata}<extra></extra>", colorscale=[[0, low], [1, high]],
             zmin=0, zmax=1, showscale=False, xgap=2, ygap=2,
+            meta=whose(mine.drop_duplicates("config_id")),
         )
     )  # fmt: skip
     ticks = {"tickvals": list(range(len(order))), "showgrid": False, "showline": False, "ticks": ""}

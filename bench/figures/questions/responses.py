@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Chart, Look, Missing, escaped
-from bench.figures.parts.configurations import MOST_CHOSEN, dashes
+from bench.figures.parts.configurations import MOST_CHOSEN, dashes, whose
 from bench.figures.parts.varied import Response, setting_name, varied
 from bench.results import names
 from bench.results.words import counted
@@ -67,6 +67,7 @@ def responses(runs: pd.DataFrame, score: str = "nll", look: Look | None = None) 
             table = pd.DataFrame(
                 {
                     "setting": setting, "line": names[number], "value": [_text(v) for v in line.config_ids],
+                    "config_id": mine.index, "method": line.method,
                     "config_label": mine["config_label"].to_numpy(), "mean": mine[f"{score}_mean"].to_numpy(),
                     "half_width": mine[f"{score}_half_width"].to_numpy(), "n": mine[f"{score}_n"].to_numpy(),
                 }
@@ -132,6 +133,7 @@ def _line(table: pd.DataFrame, place: int, method: str, dash: str, axis: Axis, l
         line={"color": colour, "dash": dash, "width": 1.5}, xaxis=f"x{number}", yaxis=f"y{number}",
         marker={"symbol": look.marker(method), "size": 8, "color": colour},
         error_y={"type": "data", "array": halves.fillna(0).tolist(), "thickness": 1, "width": 3},
+        meta=whose(table),
         customdata=[
             [escaped(look.configuration(label)), "" if half != half else f" ± {half:.{axis.digits}f}", n]
             for label, half, n in zip(table["config_label"], halves, table["n"], strict=True)

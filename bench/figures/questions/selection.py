@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 
@@ -10,8 +9,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis
-from bench.figures.parts.chart import Chart, Look, Missing, interval, log_ticks
-from bench.figures.parts.configurations import MOST_CHOSEN, chosen_runs, dashes_of, one_a_method, short_names
+from bench.figures.parts.chart import Chart, Look, Missing, escaped, interval, log_ticks
+from bench.figures.parts.configurations import (
+    MOST_CHOSEN,
+    chosen_runs,
+    dashes_of,
+    one_a_method,
+    short_names,
+    whose,
+)
 from bench.figures.parts.curves import add_curves, along
 from bench.figures.parts.verdicts import tally
 from bench.results.words import counted
@@ -90,7 +96,8 @@ def recovery(
                 name=look.label(method), error_y={"type": "data", "array": half.fillna(0).round(4).tolist()},
                 line={"color": look.colour(method), "dash": look.dash(method)},
                 marker={"symbol": look.marker(method), "size": 9, "color": look.colour(method)},
-                customdata=mine["config_label"].astype(str).map(html.escape).tolist(),
+                meta=whose(mine),
+                customdata=mine["config_label"].map(look.configuration).map(escaped).tolist(),
                 hovertemplate=(
                     "<b>%{customdata}</b><br>%{x} examples<br>average precision %{y:.3f}<extra></extra>"
                 ),
