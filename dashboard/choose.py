@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from bench.figures import MOST_CHOSEN, one_a_method
+from bench.figures import MOST_CHOSEN, axes, one_a_method
 from bench.results.files import shell_path
+from bench.results.words import counted
 from dashboard import data
 from dashboard.filters import Selection
 
@@ -21,8 +23,37 @@ MOST_OPTIONS = 300
 _FIRST = ("dataset", "network", "recipe", "method", "sparsity", "budget", "criterion")
 
 
-def configurations(selection: Selection, key: str) -> list[str]:
-    """Return the ``config_id`` of up to ``MOST_CHOSEN`` chosen configurations; by default one a method."""
+@dataclass(frozen=True)
+class Chosen:
+    """Hold the configurations that a page shows.
+
+    Parameters
+    ----------
+    ids
+        ``config_id`` of those with a panel or a line each.
+    runs
+        Rows of the table ``runs`` for charts with a row a configuration.
+    words
+        Which these are, for the line below a title.
+    """
+
+    ids: list[str]
+    runs: pd.DataFrame
+    words: str
+
+
+def configurations(selection: Selection, key: str, score: str) -> Chosen:
+    """Let readers choose up to ``MOST_CHOSEN`` configurations, one of each method, or all.
+
+    Parameters
+    ----------
+    selection
+        What the page shows.
+    key
+        Name of the choice in the address.
+    score
+        Column of ``runs`` by which methods are ranked, if only the best few are shown.
+    """
     done = selection.done.drop_duplicates("config_id").sort_values("config_label")
     labels = dict(
         zip(
@@ -36,8 +67,37 @@ def configurations(selection: Selection, key: str) -> list[str]:
     )  # fmt: skip
     say_if_more(len(labels))
     if chosen:
-        return chosen
-    return one_a_method(selection.runs, selection.look, data.references(selection.part).values())
+        return _these(selection, chosen, f"{counted(len(chosen), 'configuration')} chosen")
+    references = data.references(selection.part).values()
+    methods = one_a_method(selection.runs, selection.look, references, None, score)
+    many, best = len(methods) > MOST_CHOSEN, f"those of the best {axes()[score].name}"
+    words = {
+        "few": f"{MOST_CHOSEN} of {len(methods)} methods, {best}",
+        "methods": f"all {len(methods)} methods" if many else counted(len(methods), "method"),
+        "all": f"all {counted(len(labels), 'configuration')}",
+    }
+    # the address has these names, and stays what it is as results are added
+    shown = {"few": f"best {MOST_CHOSEN}"} if many else {}
+    shown["methods"] = "all methods"
+    if len(labels) > len(methods):
+        shown["all"] = "all configurations"
+    what = next(iter(shown))
+    if len(shown) > 1:
+        what = str(
+            st.segmented_control(
+                "Shown", list(shown), format_func=shown.__getitem__, key=f"{key}-shown",
+                bind="query-params", default=what, required=True,
+                help="One configuration of each method. With all configurations, charts with a row for each "
+                "show them, and panels and lines one of each method.",
+            )
+        )  # fmt: skip
+    ids = methods[:MOST_CHOSEN] if what == "few" else methods
+    found = _these(selection, ids, words[what])
+    return replace(found, runs=selection.runs) if what == "all" else found
+
+
+def _these(selection: Selection, ids: list[str], words: str) -> Chosen:
+    return Chosen(ids, selection.runs[selection.runs["config_id"].isin(ids)], words)
 
 
 def say_if_more(number: int) -> None:

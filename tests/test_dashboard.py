@@ -105,6 +105,22 @@ def test_questions_lists_every_suite_launched_or_not(opened):
     assert "after Holm's correction" in text.replace("\\", "")
 
 
+def test_calibration_shows_the_best_few_methods_and_offers_all(opened):
+    app = opened("calibration", suite="baselines · demo")
+    assert "· 6 of 12 methods, those of the best ECE ·" in words(app).replace("\\", "")
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    panels = [note for note in figure["layout"]["annotations"] if "ECE" in note["text"]]
+    errors = [float(re.search(r"ECE ([\d.]+)", note["text"])[1]) for note in panels]
+    assert len(errors) == 6 and errors == sorted(errors) and figure["layout"]["height"] < 1500
+    address = {"calibration-configurations-shown": "all methods"}
+    app = opened("calibration", suite="baselines · demo", **address)
+    assert "· all 12 methods ·" in words(app)
+    tall = [json.loads(chart.proto.spec)["layout"]["height"] for chart in app.get("plotly_chart")]
+    assert len(tall) == 3 and tall[1] < 1000
+    app = opened("uncertainty", suite="baselines · demo")
+    assert "· 6 of 12 methods, those of the best NLL ·" in words(app).replace("\\", "")
+
+
 def counting(monkeypatch, module, name):
     """Count the calls of a function of ``module``: a list with an entry for each."""
     calls, of = [], getattr(module, name)

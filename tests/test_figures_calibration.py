@@ -87,6 +87,20 @@ def test_bins_are_pooled_over_seeds_and_empty_ones_are_not_there():
     assert first["gap"] == pytest.approx(0.4)
 
 
+def test_fewer_bins_join_neighbours():
+    table = runs({**SSVI, "seed": 0})
+    rows = calibration(table, (0, 2, 98, 4, 6, *[0] * 9, 10), (0, 1, 79, 1, 3, *[0] * 9, 10))
+    five = bins(table, rows, "samples", "test", 5)
+    assert five["bin"].tolist() == [0, 1, 4] and five["count"].tolist() == [100, 10, 10]
+    assert five["accuracy"].tolist() == [0.8, 0.4, 1.0]
+    assert five["confidence"][0] == pytest.approx((2 * 1.5 + 98 * 2.5) / 15 / 100)
+    assert (five["lower"].tolist(), five["upper"].tolist()) == ([0.0, 0.2, 0.8], [0.2, 0.4, 1.0])
+    assert bins(table, rows, "samples", "test", 3)["count"].tolist() == [110, 10]
+    chart = reliability(table, rows, metrics(table, ece=0.02, ece_null=0.01), [identifier(0)],
+                        "samples", "test", LOOK, 5)  # fmt: skip
+    assert "in 5 bins" in chart.alt and "both with 15 bins" in chart.how
+
+
 def test_the_interval_is_wilsons_for_the_examples_of_one_seed():
     table = runs(SSVI)
     found = bins(table, calibration(table), "samples", "test").iloc[1]
@@ -141,6 +155,14 @@ def test_panels_share_their_axes_and_carry_the_methods_looks():
     assert few.marker.symbol == "circle-open" and few.y == (50.0,)
     assert [trace.marker.color for trace in drawn(chart, "Dense VI")] == ["#3A3A3A"] * 2
     assert drawn(chart, "Dense VI")[1].xaxis == "x2"
+
+
+def test_the_panel_of_the_least_error_is_first_and_one_without_is_last():
+    table = runs(SSVI, DENSE, {**SSVI, "method": "rigl"})
+    scores = metrics(table, ece=[float("nan")] * 3 + [0.03] * 3 + [0.01] * 3, ece_null=0.01)
+    headings = [note.text for note in diagram(table, scores=scores).figure.layout.annotations]
+    names = [text.partition("<br>")[0] for text in headings]
+    assert names == ["<b>RigL</b>", "<b>Dense VI</b>", "<b>SSVI</b>"]
 
 
 def test_whiskers_are_not_symmetric():
@@ -321,6 +343,15 @@ def test_one_a_method_at_the_sparsity_that_most_have():
     assert one_a_method(table, LOOK) == [identifier(1), identifier(4), identifier(2)]
     assert one_a_method(table, LOOK, most=1) == [identifier(1)]
     assert one_a_method(table[table["status"] == "failed"], LOOK) == []
+
+
+def test_methods_are_ranked_before_the_list_is_cut():
+    table = runs(SSVI, {**SSVI, "method": "rigl"}, DENSE)
+    table["ece"] = [0.03, 0.02, 0.04, *[float("nan")] * 3, 0.01, 0.01, 0.02]
+    table["accuracy"] = [0.9] * 3 + [0.8] * 3 + [0.7] * 3
+    assert one_a_method(table, LOOK, score="ece") == [identifier(2), identifier(0), identifier(1)]
+    assert one_a_method(table, LOOK, most=1, score="ece") == [identifier(2)]
+    assert one_a_method(table, LOOK, most=None, score="accuracy")[0] == identifier(0)
 
 
 def test_of_several_the_one_with_most_seeds_then_what_others_are_compared_with():

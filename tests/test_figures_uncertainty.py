@@ -18,6 +18,7 @@ from bench.figures import (
     shifts,
     tells_errors,
 )
+from bench.figures.parts.dots import MOST_ROWS
 from tests.figure_data import LOOK, identifier, runs
 
 T2 = 4.302652729911275
@@ -80,10 +81,27 @@ def test_right_is_filled_wrong_hollow_and_all_a_rule():
     assert "higher over wrong than over right predictions in 1 of 1" in chart.alt
 
 
-def test_rows_are_in_the_order_of_methods():
-    table = runs(DENSE, SSVI)
-    chart = separation(table, metrics(table, **TOLD), "entropy", "samples", "test", LOOK)
-    assert chart.data["method"].tolist() == ["ssvi", "dense_vi"]
+def test_the_row_whose_uncertainty_rises_most_is_drawn_first_and_is_never_cut():
+    table = runs(*({**SSVI, "sparsity": number / 100} for number in range(MOST_ROWS + 1)))
+    *others, last = (table[table["config_id"] == mine] for mine in table["config_id"].unique())
+    more = {**TOLD, "entropy_wrong": [0.95, 0.96, 0.97]}
+    rows = pd.concat([metrics(pd.concat(others), **TOLD), metrics(last, **more)])
+    chart = separation(table, rows, "entropy", "samples", "test", LOOK)
+    assert len(chart.data) == MOST_ROWS + 1 and chart.data["config_id"][0] == identifier(MOST_ROWS)
+    assert drawn(chart, "wrong predictions")[0].x[0] == pytest.approx(0.96)
+
+
+def test_tall_plots_have_their_axis_above_too():
+    few, many = (
+        separation(table, metrics(table, **TOLD), "entropy", "samples", "test", LOOK).figure
+        for table in (
+            runs(*({**SSVI, "sparsity": number / 100} for number in range(count))) for count in (7, 8)
+        )
+    )
+    assert not any(trace.xaxis == "x2" for trace in few.data)
+    assert many.layout.xaxis2.side == "top" and many.layout.xaxis2.matches == "x"
+    assert many.layout.xaxis2.range == many.layout.xaxis.range
+    assert any(trace.xaxis == "x2" for trace in many.data)  # plotly draws no axis without one
 
 
 def test_older_results_show_what_there_is():

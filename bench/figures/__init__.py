@@ -23,7 +23,7 @@ from bench.figures.beside.unknown import (
     foreign_splits,
     matrix,
 )
-from bench.figures.calibration import SCALED, reliability, scaling
+from bench.figures.calibration import BINS, SCALED, reliability, scaling
 from bench.figures.cost import COUNTED, MEASURED, costs, not_comparable, speed, stored
 from bench.figures.course.convergence import convergence
 from bench.figures.course.dimension import dimension
@@ -74,6 +74,7 @@ from bench.results.tables.columns import PREDICTORS, SCORES
 from bench.statistics.seeds import MOST_COMPARED
 
 __all__ = [
+    "BINS",
     "COSTS",
     "COUNTED",
     "DETECTION",

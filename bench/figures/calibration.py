@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ from bench.results.words import counted
 from bench.statistics.nonparametric import wilson
 from bench.statistics.seeds import summarise
 
+#: Numbers of bins to choose: that of stored tables, and those that join as many neighbours each.
+BINS = (15, 5, 3)
 #: A bin with fewer examples per run than this says almost nothing about accuracy.
 FEW = 10
 #: Greatest number of characters of a line above a panel.
@@ -26,7 +29,9 @@ _HEADING = 26
 SCALED = "+temperature"
 
 
-def bins(runs: pd.DataFrame, calibration: pd.DataFrame, predictor: str, split: str) -> pd.DataFrame:
+def bins(
+    runs: pd.DataFrame, calibration: pd.DataFrame, predictor: str, split: str, number: int = BINS[0]
+) -> pd.DataFrame:
     """Pool the bins of confidence over the seeds of each configuration, for the last stage of finished runs.
 
     Parameters
@@ -35,6 +40,8 @@ def bins(runs: pd.DataFrame, calibration: pd.DataFrame, predictor: str, split: s
         The tables of these names.
     predictor, split
         The predictor and the part of the data.
+    number
+        Number of bins, one of ``BINS``.
 
     Returns
     -------
@@ -54,6 +61,9 @@ def bins(runs: pd.DataFrame, calibration: pd.DataFrame, predictor: str, split: s
         rows[column] = rows["run_id"].map(known[column].astype(str))
     rows["right"] = (rows["accuracy"] * rows["count"]).fillna(0.0).round()
     rows["said"] = (rows["confidence"] * rows["count"]).fillna(0.0)
+    if number != BINS[0]:
+        rows["bin"] = rows["bin"] * number // BINS[0]
+        rows["lower"], rows["upper"] = rows["bin"] / number, (rows["bin"] + 1) / number
     keys = ["config_id", "config_label", "method", "bin", "lower", "upper"]
     found = rows.groupby(keys, as_index=False)[["count", "right", "said"]].sum()
     found = found[found["count"] > 0].reset_index(drop=True)
@@ -76,8 +86,11 @@ def reliability(
     predictor: str,
     split: str,
     look: Look | None = None,
+    number: int = BINS[0],
 ) -> Chart:
-    """Draw a reliability diagram for each of ``config_ids``, with the number of examples per bin below.
+    """Draw a reliability diagram for each of ``config_ids``, that with the least ECE first.
+
+    The number of examples of each bin stands below.
 
     Parameters
     ----------
@@ -91,6 +104,8 @@ def reliability(
         ``test`` or ``val``.
     look
         Colours and markers.
+    number
+        Number of bins, one of ``BINS``.
 
     Raises
     ------
@@ -99,14 +114,16 @@ def reliability(
     """
     look = look or Look.of(runs)
     chosen = runs[runs["config_id"].isin(list(config_ids))]
-    found = bins(chosen, calibration, predictor, split)
+    found = bins(chosen, calibration, predictor, split, number)
     if found.empty:
         raise Missing(_nothing(chosen, predictor, split))
     scores = summarise(
         scored(chosen, metrics, ["ece", "ece_null"], predictor, split), metrics=["ece", "ece_null"]
     )
     names = short_names(chosen, look)
+    known = scores.set_index("config_id")["ece_mean"].astype("float64").dropna()
     shown = [config_id for config_id in config_ids if config_id in set(found["config_id"])]
+    shown.sort(key=lambda config_id: float(known.get(config_id, math.inf)))
     parts = {config_id: found[found["config_id"] == config_id] for config_id in shown}
     headings = [_heading(names[config_id], scores, parts[config_id]) for config_id in shown]
     figure = panels(headings, look)
@@ -119,7 +136,7 @@ def reliability(
         dtick=2, tickformat="~s",
     )  # fmt: skip
     few = int((found["per_seed"] < FEW).sum())
-    worst = scores.set_index("config_id")["ece_mean"].reindex(shown)
+    worst = known.reindex(shown)
     said = ""
     if worst.notna().any():
         label = names[str(worst.idxmax())]
@@ -130,10 +147,10 @@ def reliability(
         figure=figure,
         data=found,
         how=(
-            f"Predictor `{predictor}`, split `{split}`, last stage of each run. Examples are sorted into 15 "
-            "bins of equal width by the probability of the predicted class. A mark stands at the mean "
-            "confidence and accuracy of a bin, over all seeds together. The bar from the diagonal to the "
-            "mark is the gap; above the diagonal the predictor is underconfident, below it overconfident. "
+            f"Predictor `{predictor}`, split `{split}`, last stage of each run. Examples are sorted into "
+            f"{number} bins of equal width by the probability of the predicted class. A mark stands at the "
+            "mean confidence and accuracy of a bin, over all seeds together. The bar from the diagonal to "
+            "the mark is the gap; above the diagonal the predictor is underconfident, below it overconfident. "
             "Whiskers are the 95 % Wilson interval of the accuracy for the number of examples that one run "
             "has in the bin. Seeds predict the same examples, or many of the same, so that the pooled "
             "examples are not independent, and an interval for all of them would be too narrow. Below: "
@@ -141,11 +158,12 @@ def reliability(
             f"have fewer than {FEW} (hollow marks, under the dotted line), and say almost nothing.\n\nAbove "
             "each panel: ECE, mean "
             "over seeds ± half width of the 95 % t-interval (none for a single seed), and the ECE to expect "
-            f"if the predictor were calibrated.\n\n**ECE**: {axes()['ece'].definition}"
+            f"if the predictor were calibrated, both with {BINS[0]} bins; the least ECE comes first."
+            f"\n\n**ECE**: {axes()['ece'].definition}"
         ),
         alt=(
-            f"Accuracy against confidence in 15 bins, {len(shown)} panels, predictor {predictor}, split "
-            f"{split}.{said} {few} of {len(found)} bins have fewer than {FEW} examples a run."
+            f"Accuracy against confidence in {number} bins, {len(shown)} panels, predictor {predictor}, "
+            f"split {split}.{said} {few} of {len(found)} bins have fewer than {FEW} examples a run."
         ),
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.bands import FEWEST
 from bench.figures.parts.chart import Chart, Look, Missing
-from bench.figures.parts.configurations import by_method, chosen_runs, dashes_of, short_names
+from bench.figures.parts.configurations import chosen_runs, dashes_of, ranked, short_names
 from bench.figures.parts.curves import add_curves, add_seeds, along
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import last_rows, scored, where
@@ -59,7 +59,8 @@ def separation(
 ) -> Chart:
     """Draw the mean ``measure`` over right and over wrong predictions, one row per configuration.
 
-    For runs that were not scored separately on these, only the mean over all predictions is drawn.
+    The one in which it rises most where predictions are wrong comes first. For runs that were not scored
+    separately on these, only the mean over all predictions is drawn.
 
     Parameters
     ----------
@@ -92,9 +93,10 @@ def separation(
             f"No finished run here has {axis.name} of predictor {predictor} on split {split}. "
             "Choose another split or predictor, or widen the filters."
         )
-    found = by_method(found, look)
-    shown = found.head(MOST_ROWS)
     told = found[f"{measure}_wrong_mean"].notna()
+    rise = found[f"{measure}_wrong_mean"] - found[f"{measure}_right_mean"]
+    found = ranked(found, rise if told.any() else found[f"{measure}_mean"])
+    shown = found.head(MOST_ROWS)
     if told.any():
         marks = [
             Marks(f"{measure}_right", "right predictions", "filled", 0.14),

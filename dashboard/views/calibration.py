@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from bench.figures import SCALED, reliability, scaling
+from bench.figures import BINS, SCALED, reliability, scaling
 from dashboard import choose, data, show
 from dashboard.filters import Selection
 
@@ -21,7 +21,9 @@ with st.container(horizontal=True):
     scaled = show.axis(
         "Temperature scaling", {"before": "before", "after": "after"}, "calibration-temperature"
     )
-chosen = choose.configurations(selection, "calibration-configurations")
+    number = show.axis("Bins", {str(count): str(count) for count in BINS}, "calibration-bins")
+chosen = choose.configurations(selection, "calibration-configurations", "ece")
+words = f"{selection.words} · {chosen.words}"
 shown = predictor + (SCALED if scaled == "after" else "")
 
 with show.forgiving():
@@ -29,16 +31,23 @@ with show.forgiving():
     show.chart(
         "reliability",
         lambda look: reliability(
-            selection.runs, data.table(part, "calibration"), metrics, chosen, shown, split, look
+            selection.runs,
+            data.table(part, "calibration"),
+            metrics,
+            chosen.ids,
+            shown,
+            split,
+            look,
+            int(number),
         ),
-        f"{selection.words} · {shown} · {split}",
+        f"{words} · {shown} · {split}",
     )
     singles = st.toggle("Single seeds", key="calibration-singles", bind="query-params")
     for score in ("ece", "nll"):
         found = show.chart(
             f"scaling-{score}",
-            partial(scaling, selection.runs, metrics, score, predictor, split, singles=singles),
-            f"{selection.words} · {predictor} · {split}",
+            partial(scaling, chosen.runs, metrics, score, predictor, split, singles=singles),
+            f"{words} · {predictor} · {split}",
         )
         if found is None:
             choose.again(selection)

@@ -176,8 +176,8 @@ st.divider()
 with show.forgiving():
     history = data.table(selection.part, "history")
     if opened.empty or len(opened) > MOST_RUNS:
-        chosen = choose.configurations(selection, "runs_curves_of")
-        shown = selection.done[selection.done["config_id"].isin(chosen)]
+        chosen = choose.configurations(selection, "runs_curves_of", selection.score)
+        shown = selection.done[selection.done["config_id"].isin(chosen.ids)]
     else:
         shown = opened
     rows = history[history["run_id"].isin(shown["run_id"])]

@@ -29,7 +29,7 @@ from dashboard import choose, data, show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
-part, runs = selection.part, selection.runs
+part = selection.part
 st.title("Uncertainty", anchor=False)
 with st.container(horizontal=True):
     predictor = show.axis(
@@ -39,8 +39,11 @@ with st.container(horizontal=True):
     measure = show.axis(
         "Measure", {name: axis.name for name, axis in UNCERTAINTIES.items()}, "uncertainty-measure"
     )
+chosen = choose.configurations(selection, "uncertainty-configurations", selection.score)
+runs, ids = chosen.runs, chosen.ids
 singles = st.toggle("Single seeds", key="uncertainty-singles", bind="query-params")
-words = f"{selection.words} · {predictor} · {split}"
+which = f"{selection.words} · {chosen.words}"
+words = f"{which} · {predictor} · {split}"
 
 with show.forgiving():
     metrics = data.table(part, "metrics")
@@ -63,21 +66,19 @@ with show.forgiving():
         )
         choose.again(selection)
 
-    if told or foreign or corruptions:
-        chosen = choose.configurations(selection, "uncertainty-configurations")
     if told:
         show.chart(
             "risk-coverage",
             lambda look: risk_coverage(
-                runs, data.table(part, "selective"), chosen, predictor, split, look, singles
+                selection.runs, data.table(part, "selective"), ids, predictor, split, look, singles
             ),
             words,
         )
     gain = show.axis("Gain in", {name: axes()[name].name for name in GAINS}, "uncertainty-gain")
-    show.chart("gain", lambda look: posterior_gain(runs, gain, look, singles), selection.words)
+    show.chart("gain", lambda look: posterior_gain(runs, gain, look, singles), which)
     if not foreign and not corruptions:
         st.caption("No unknown inputs and no shifted test inputs have been evaluated in this suite.")
-    beside = f"{selection.words} · {predictor}"
+    beside = f"{which} · {predictor}"
     if foreign:
         st.subheader("Unknown inputs", anchor=False)
         detector = show.axis("Judged by", DETECTORS, "uncertainty-detector", wrap=True)
@@ -87,7 +88,7 @@ with show.forgiving():
         show.chart(
             "rejection",
             lambda look: risk_coverage(
-                runs, data.table(part, "selective"), chosen, predictor, other, look, singles
+                selection.runs, data.table(part, "selective"), ids, predictor, other, look, singles
             ),
             beside,
         )
@@ -109,11 +110,15 @@ with show.forgiving():
             )
         show.chart(
             "severity",
-            lambda look: severity(runs, metrics, followed, shift, chosen, predictor, look),
+            lambda look: severity(selection.runs, metrics, followed, shift, ids, predictor, look),
             beside,
         )
         show.chart(
-            "corruption-error", lambda look: corruption_error(runs, metrics, predictor, look, singles), beside
+            "corruption-error",
+            lambda look: corruption_error(
+                selection.runs, metrics, predictor, look, singles, set(runs["config_id"])
+            ),
+            beside,
         )
         show.chart(
             "scaled-shift", lambda look: scaled_under_shift(runs, metrics, predictor, look, singles), beside

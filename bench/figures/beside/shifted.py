@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import pandas as pd
 
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.bands import FEWEST
 from bench.figures.parts.chart import Chart, Look, Missing, escaped
-from bench.figures.parts.configurations import by_method, chosen_runs, dashes_of, short_names
+from bench.figures.parts.configurations import chosen_runs, dashes_of, ranked, short_names
 from bench.figures.parts.curves import add_curves, along
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import finished, last_rows, scored, where
@@ -105,7 +105,12 @@ def severity(
 
 
 def corruption_error(
-    runs: pd.DataFrame, metrics: pd.DataFrame, predictor: str, look: Look | None = None, singles: bool = False
+    runs: pd.DataFrame,
+    metrics: pd.DataFrame,
+    predictor: str,
+    look: Look | None = None,
+    singles: bool = False,
+    only: Container[str] | None = None,
 ) -> Chart:
     """Draw the mean corruption error relative to the deterministic network, best configuration first.
 
@@ -120,6 +125,8 @@ def corruption_error(
         Colours and markers.
     singles
         Whether to draw a small dot for each run.
+    only
+        ``config_id`` of the configurations to draw; None for all.
 
     Raises
     ------
@@ -128,6 +135,8 @@ def corruption_error(
     """
     look = look or Look.of(runs)
     table = relative_errors(runs, metrics, predictor)
+    if only is not None:
+        table = table[[config_id in only for config_id in table["config_id"]]]
     found = summarise(table, metrics=["error"]).dropna(subset="error_mean")
     if found.empty:
         raise Missing(
@@ -193,7 +202,7 @@ def _deterministic(runs: pd.DataFrame) -> list[str]:
 def scaled_under_shift(
     runs: pd.DataFrame, metrics: pd.DataFrame, predictor: str, look: Look | None = None, singles: bool = False
 ) -> Chart:
-    """Draw ECE under shift with and without the temperature of clean validation data.
+    """Draw ECE under shift with and without the temperature of clean validation data, the least with first.
 
     Parameters
     ----------
@@ -219,7 +228,8 @@ def scaled_under_shift(
     columns["clean"] = scored(done, metrics, ["ece"], scaled, "test")["ece"]
     stems = list(columns)
     table = pd.concat([done, pd.DataFrame(columns)], axis=1)
-    found = by_method(summarise(table, metrics=stems).dropna(subset=["raw_mean", "scaled_mean"]), look)
+    found = summarise(table, metrics=stems).dropna(subset=["raw_mean", "scaled_mean"])
+    found = ranked(found, -found["scaled_mean"])
     if found.empty:
         raise Missing(f"No finished run here has an ECE of predictor {predictor} on shifted inputs.")
     shown = found.head(MOST_ROWS)

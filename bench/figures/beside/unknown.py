@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from bench.figures.parts.axes import Axis
 from bench.figures.parts.chart import INK, Chart, Look, Missing, escaped, interval
-from bench.figures.parts.configurations import by_method, short_names, whose
+from bench.figures.parts.configurations import ranked, short_names, whose
 from bench.figures.parts.dots import MOST_ROWS, Marks, described, dot_plot, rest
 from bench.figures.parts.last_stage import finished, scored
 from bench.figures.uncertainty import NO_INFORMATION, UNCERTAINTIES
@@ -194,8 +194,8 @@ def by_split(
 ) -> Chart:
     """Draw the mean ``measure`` on the test part and on an out-of-distribution ``split``.
 
-    There is one row per configuration. The arguments are those of ``separation``, with a split from
-    ``foreign_splits``.
+    There is one row per configuration, that with the largest rise first. The arguments are those of
+    ``separation``, with a split from ``foreign_splits``.
 
     Raises
     ------
@@ -209,7 +209,8 @@ def by_split(
     own = scored(runs, metrics, [measure], predictor, "test")
     other = scored(runs, metrics, [measure], predictor, split)
     found = summarise(own.assign(test=own[measure], other=other[measure]), metrics=["test", "other"])
-    found = by_method(found.dropna(subset="other_mean"), look)
+    found = found.dropna(subset="other_mean")
+    found = ranked(found, found["other_mean"] - found["test_mean"])
     if found.empty:
         raise Missing(f"No finished run here has {axis.name} of predictor {predictor} on {split}.")
     shown = found.head(MOST_ROWS)

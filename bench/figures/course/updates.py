@@ -90,7 +90,8 @@ def updates(
         told = escaped(look.configuration(part["config_label"].iloc[0]))
         figure.add_trace(
             go.Scatter(
-                x=part["x"].tolist(), y=part["mean"].round(6).tolist(), mode="lines+markers", meta=whose(part),
+                x=part["x"].tolist(), y=part["mean"].round(6).tolist(), mode="lines+markers",
+                meta=whose(part),
                 name=names[str(config_id)],
                 line={"color": look.colour(method), "dash": lines[str(config_id)]},
                 marker={"symbol": look.marker(method), "size": 8, "color": look.colour(method)},

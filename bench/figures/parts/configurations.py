@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from bench.figures.parts.axes import axes
 from bench.figures.parts.chart import Look, escaped
 from bench.results import names
 
@@ -15,7 +17,11 @@ MOST_CHOSEN = 6
 
 
 def one_a_method(
-    runs: pd.DataFrame, look: Look | None = None, compared: Iterable[str] = (), most: int = MOST_CHOSEN
+    runs: pd.DataFrame,
+    look: Look | None = None,
+    compared: Iterable[str] = (),
+    most: int | None = MOST_CHOSEN,
+    score: str | None = None,
 ) -> list[str]:
     """Choose one configuration of each method, at the sparsity that most methods have.
 
@@ -31,12 +37,15 @@ def one_a_method(
     compared
         ``config_id`` of configurations that others are compared with.
     most
-        Greatest number of configurations.
+        Greatest number of configurations; None for no limit.
+    score
+        Column of ``runs`` by whose mean they are ranked before the list is cut; None for the order of
+        methods.
 
     Returns
     -------
     list
-        The chosen ``config_id``, in the order of methods.
+        The chosen ``config_id``, in this order.
     """
     look = look or Look.of(runs)
     done = runs[runs["status"] == "done"]
@@ -51,7 +60,12 @@ def one_a_method(
         ["common", "seeds", "compared", "config_label"], ascending=[False, False, False, True], kind="stable"
     )
     best = found.reset_index().drop_duplicates("method").set_index("method")["config_id"]
-    return [str(best[method]) for method in look.ordered(best.index)][:most]
+    chosen = [str(best[method]) for method in look.ordered(best.index)]
+    if score is not None:
+        sign = 1 if axes()[score].better == "lower" else -1
+        means = sign * groups[score].mean().astype("float64")
+        chosen.sort(key=lambda config_id: (math.isnan(means[config_id]), means[config_id]))
+    return chosen[:most]
 
 
 def chosen_runs(runs: pd.DataFrame, config_ids: Sequence[str]) -> pd.DataFrame:
@@ -82,12 +96,12 @@ def whose(rows: pd.DataFrame) -> dict[str, Any]:
     return {key: found[0] if len(set(found)) == 1 else found for key, found in texts.items()}
 
 
-def by_method(table: pd.DataFrame, look: Look) -> pd.DataFrame:
-    """Sort rows by the order of methods, then by label."""
-    places = {method: place for place, method in enumerate(look.ordered(table["method"].astype(str)))}
-    order = table.assign(_place=table["method"].astype(str).map(places))
-    order = order.sort_values(["_place", "config_label"], kind="stable")
-    return order.drop(columns="_place").reset_index(drop=True)
+def ranked(table: pd.DataFrame, value: pd.Series) -> pd.DataFrame:
+    """Sort rows by ``value``, the largest first, and rows without one last, by label."""
+    order = table.assign(_value=value).sort_values(
+        ["_value", "config_label"], ascending=[False, True], kind="stable"
+    )
+    return order.drop(columns="_value").reset_index(drop=True)
 
 
 def short_names(table: pd.DataFrame, look: Look) -> dict[str, str]:

@@ -15,6 +15,8 @@ from bench.figures.parts.configurations import whose
 #: Greatest number of readable rows; ``rest`` tells readers how many are left out.
 MOST_ROWS = 30
 _ROW_PIXELS = 56
+#: From so many rows on the axis also stands above them, since the one below is out of sight.
+_AXIS_ABOVE = 8
 #: Heights of a row's name and of its marks above the middle of the row, in rows.
 _NAME_AT, _MARKS_AT = 0.31, -0.15
 
@@ -99,6 +101,12 @@ def dot_plot(
     # the axis is horizontal, so that the arrow to "better" points right or left
     title = axis.title.replace("↑", "→").replace("↓", "←")
     figure.update_xaxes(title_text=title, range=[low - pad, high + pad])
+    if len(rows) >= _AXIS_ABOVE:
+        above = {"overlaying": "x", "matches": "x", "side": "top", "showgrid": False}
+        figure.update_layout(xaxis2=figure.layout.xaxis.to_plotly_json() | above, margin={"t": 60})
+        figure.update_layout(height=figure.layout.height + 40)
+        # an axis is drawn only if a trace has it
+        figure.add_trace(go.Scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip"))
     return figure
 
 
