@@ -125,14 +125,14 @@ def test_a_change_is_described_by_its_sets_and_scores():
 
 
 def test_quantiles_are_order_statistics_and_none_of_nothing():
-    values = torch.randperm(101, generator=torch.Generator().manual_seed(0)).double()
+    values = np.random.default_rng(0).permutation(101).astype(float)
     assert recording._quantiles(values) == [10.0, 50.0, 90.0]
     assert recording._quantiles(values[:0]) == [None] * 3
 
 
 @pytest.mark.parametrize(
     ("updates", "steps", "least", "most"),
-    [(586, 78_200, 17, 20), (13, 360, 7, 9), (2, 50, 2, 2), (1, 10, 1, 1), (0, 3, 0, 0)],
+    [(586, 78_200, 17, 20), (13, 360, 3, 3), (2, 50, 2, 2), (1, 10, 1, 1), (0, 3, 0, 0)],
 )
 def test_snapshots_are_few_and_span_all_updates(updates, steps, least, most):
     chosen = recording.snapshots(updates, steps)
@@ -145,11 +145,13 @@ def moved(context, posteriors, change_of, optimiser):
     """Make an update of every layer and return the columns that follow lives, by layer."""
     found = {}
     for name, posterior in posteriors.items():
-        before, change = posterior.index.clone(), change_of(posterior)
+        before, change = posterior.index.numpy().copy(), change_of(posterior)
         surgery.apply(posterior, change, optimiser)
-        left = before[~torch.isin(before, before[change.keep])]
-        at = (torch.searchsorted(before, left), torch.searchsorted(posterior.index, change.add.int()))
-        found[name] = lifetimes.follow(context, name, posterior, change, before, *at)
+        keep, add, index = change.keep.numpy(), change.add.numpy(), posterior.index.numpy()
+        left = np.setdiff1d(np.arange(len(before)), keep)
+        found[name] = lifetimes.follow(
+            context, name, posterior, keep, add, before, left, np.searchsorted(index, add)
+        )
     return found
 
 

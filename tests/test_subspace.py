@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from methods.core.errors import UserError
 from methods.layers.posterior import SparseGaussian
 from methods.subspace import surgery
 from methods.subspace.exchange import Exchange
+from methods.subspace.lifetimes import overlap
 from tests.fuzzing import tries
 
 few_values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf]), min_size=1, max_size=30)
@@ -272,7 +274,5 @@ def test_published_schedule_replaces_88_mask_loads():
 def test_overlap(first, second):
     union = len(first | second)
     expected = len(first & second) / union if union else 1.0
-    found = surgery.overlap(
-        torch.tensor(sorted(first), dtype=torch.int32), torch.tensor(sorted(second), dtype=torch.int32), 31
-    )
+    found = overlap(np.array(sorted(first), dtype="int32"), np.array(sorted(second), dtype="int32"), 31)
     assert found == pytest.approx(expected)

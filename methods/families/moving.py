@@ -263,7 +263,7 @@ class MovingSubspace(FirstSubspace):
                 record_change(context, name, posterior, change, before, score, self.scores(posterior))
         if measured:
             free_energy.record(context, before_update, free_energy.of_minibatch(self.loss, context))
-        if context.watch and update_number in snapshots(updates, steps):
+        if context.watch and update_number in snapshots(updates, steps, lifetimes.STEPS_EACH):
             lifetimes.pass_by(context)
 
     def update_period(self) -> int | None:

@@ -14,8 +14,8 @@ from torch import nn
 
 from methods.base import Batch, Context, Progress
 
-#: Training steps for one measured update. Its two forward passes cost about as much as a step, or less.
-STEPS_EACH = 80
+#: Training steps for one measured update. Its two forward passes cost about as much as a step.
+STEPS_EACH = 160
 
 Loss = Callable[[nn.Module, Batch, Progress], torch.Tensor]
 

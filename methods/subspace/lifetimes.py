@@ -10,15 +10,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from methods.base import Context
 from methods.layers.layer import sparse_layers
 from methods.layers.posterior import Slots
-from methods.subspace import surgery
 
 #: Slots of the network, about, by which earlier subspaces are compared with the final one.
 COMPARED = 4096
+#: Training steps for one of these earlier subspaces.
+STEPS_EACH = 40
 _PASSED = "passed"
+Numbers = NDArray[Any]
+
+
+def on_host(tensor: torch.Tensor) -> Numbers:
+    """Return the values of a tensor as an array of numpy, which shares its memory on the CPU."""
+    return tensor.detach().cpu().numpy()
+
+
+def overlap(first: Numbers, second: Numbers, size: int) -> float:
+    """Return intersection over union of two sets of coordinates below ``size``; 1 if both are empty."""
+    marked = np.zeros(size, dtype=bool)
+    marked[first] = True
+    common = int(np.count_nonzero(marked[second]))
+    union = len(first) + len(second) - common
+    return common / union if union else 1.0
 
 
 def begin(context: Context) -> None:
@@ -33,10 +50,11 @@ def follow(
     context: Context,
     layer: str,
     posterior: Slots,
-    change: surgery.Change,
-    before: torch.Tensor,
-    left: torch.Tensor,
-    new: torch.Tensor,
+    keep: Numbers,
+    add: Numbers,
+    before: Numbers,
+    left: Numbers,
+    new: Numbers,
 ) -> dict[str, Any]:
     """Take note of an update of a layer just made, and return its columns of the table ``layers``.
 
@@ -46,8 +64,8 @@ def follow(
         Context of the hook.
     layer, posterior
         Name of the layer, and its posterior after the update.
-    change
-        The change that was made.
+    keep, add
+        Of the change that was made (``surgery.Change``): positions of slots that stay, and new coordinates.
     before
         Active coordinates (s,) before it.
     left, new
@@ -56,17 +74,21 @@ def follow(
     memory, step = context.memory, context.progress.step
     if _PASSED not in memory:  # the run goes on from a checkpoint of an earlier version of this package
         return {}
-    born, gone = memory[f"born/{layer}"], memory[f"gone/{layer}"]
-    stays = torch.ones(posterior.active, dtype=torch.bool, device=before.device).index_fill_(0, new, False)
-    now = torch.full_like(posterior.index, step).masked_scatter_(stays, born.index_select(0, change.keep))
-    added = torch.zeros(posterior.shape.numel(), dtype=torch.bool, device=before.device)
-    back = added.index_fill_(0, change.add, True).index_select(0, gone)
+    born, gone = (on_host(memory[f"{name}/{layer}"]) for name in ("born", "gone"))
+    stays = np.ones(posterior.active, dtype=bool)
+    stays[new] = False
+    now = np.full(posterior.active, step, dtype=born.dtype)
+    now[stays] = born[keep]
+    added = np.zeros(posterior.shape.numel(), dtype=bool)
+    added[add] = True
+    back = added[gone]
     # the state stays of the size of the slots: what was removed longest ago is forgotten
-    memory[f"gone/{layer}"] = torch.cat([gone[~back], before[left]])[-posterior.active :]
-    memory[f"born/{layer}"] = now
+    still = np.concatenate([gone[~back], before[left]])[-posterior.active :]
+    for name, values in (("born", now), ("gone", still)):
+        memory[f"{name}/{layer}"] = torch.from_numpy(values).to(posterior.index.device)
     births = {"age": now, "removed_age": born[left]}
     ages = {f"{name}_q50": _median_age(values, step) for name, values in births.items()}
-    return {"regrown": int(back.sum())} | ages
+    return {"regrown": int(np.count_nonzero(back))} | ages
 
 
 def pass_by(context: Context) -> None:
@@ -103,9 +125,9 @@ def _sample(index: torch.Tensor, share: float) -> torch.Tensor:
     return index[mixed < share * 2**32]
 
 
-def _median_age(born: torch.Tensor, step: int) -> int | None:
+def _median_age(born: Numbers, step: int) -> int | None:
     """Return the median age, or the lower one of two in the middle; None of nothing."""
-    if born.numel() == 0:
+    if born.size == 0:
         return None
-    at = born.numel() // 2
-    return step - int(np.partition(born.cpu().numpy(), at)[at])
+    at = born.size // 2
+    return step - int(np.partition(born, at)[at])

@@ -18,11 +18,12 @@ from methods.criteria.base import CRITERIA
 from methods.criteria.moments import Moments
 from methods.layers.posterior import Slots
 from methods.subspace import lifetimes, surgery
+from methods.subspace.lifetimes import Numbers
 
-#: Criteria are compared at about ``SNAPSHOTS`` updates of a stage; in a short stage at one update for every
-#: ``STEPS_A_SNAPSHOT`` steps, but at least at two. A comparison costs as much as a step or two of a small
-#: network.
-SNAPSHOTS, STEPS_A_SNAPSHOT = 20, 40
+#: What is recorded of some updates only is so at about ``SNAPSHOTS`` updates of a stage; in a short stage at
+#: fewer, but at least at two. Criteria are compared once in ``STEPS_A_SNAPSHOT`` steps then, since a
+#: comparison costs as much as a step or two of a small network.
+SNAPSHOTS, STEPS_A_SNAPSHOT = 20, 120
 #: Rank correlations use about this many slots, evenly spaced; their standard error is then at most 0.04.
 RANKED = 512
 QUANTILES = (0.1, 0.5, 0.9)
@@ -66,29 +67,27 @@ def record_change(
     score_before, score_after
         Scores of the slots before and after the change.
     """
-    slots, kept_slots, added = score_before.numel(), change.keep.numel(), change.add.numel()
-    left = torch.ones(slots, dtype=torch.bool, device=score_before.device).index_fill_(0, change.keep, False)
-    left = left.nonzero().view(-1)  # few: positions are faster than a mask
-    new = torch.searchsorted(posterior.index, change.add.to(torch.int32))
-    scores = {
-        "kept": (score_before, change.keep),
-        "removed": (score_before, left),
-        "added": (score_after, new),
-    }
+    # numpy's operations on a few thousand numbers take a fraction of the time of torch's
+    was, index, keep, add = map(lifetimes.on_host, (before, posterior.index, change.keep, change.add))
+    slots, kept_slots, added = len(was), len(keep), len(add)
+    goes = np.ones(slots, dtype=bool)
+    goes[keep] = False
+    left, new = np.flatnonzero(goes), np.searchsorted(index, add.astype(index.dtype))
+    lower, upper = map(lifetimes.on_host, (score_before, score_after))
     row: dict[str, Any] = {
         **_position(context, layer),
         "slots": posterior.active,
         "replaced": added,
         "removed": slots - kept_slots,
         "iou_previous": kept_slots / (slots + added),
-        "iou_initial": surgery.overlap(
-            posterior.index, context.memory[f"initial/{layer}"], posterior.shape.numel()
+        "iou_initial": lifetimes.overlap(
+            index, lifetimes.on_host(context.memory[f"initial/{layer}"]), posterior.shape.numel()
         ),
     }
-    for group, (score, at) in scores.items():
-        found = _quantiles(score.index_select(0, at))
+    for group, score in {"kept": lower[keep], "removed": lower[left], "added": upper[new]}.items():
+        found = _quantiles(score)
         row |= {f"{group}_q{round(100 * q)}": v for q, v in zip(QUANTILES, found, strict=True)}
-    row |= lifetimes.follow(context, layer, posterior, change, before, left, new)
+    row |= lifetimes.follow(context, layer, posterior, keep, add, was, left, new)
     context.record("layers", row)
 
 
@@ -154,12 +153,12 @@ def _position(context: Context, layer: str) -> dict[str, Any]:
     return {"stage": progress.stage, "epoch": progress.epoch, "step": progress.step, "layer": layer}
 
 
-def _quantiles(values: torch.Tensor) -> list[float | None]:
-    if values.numel() == 0:
+def _quantiles(values: Numbers) -> list[float | None]:
+    if values.size == 0:
         return [None] * len(QUANTILES)
     # take the order statistic at or below each quantile: one partial sort gives all three
-    at = [int(q * (values.numel() - 1)) for q in QUANTILES]
-    return [float(v) for v in np.partition(values.cpu().numpy(), at)[at]]
+    at = [int(q * (values.size - 1)) for q in QUANTILES]
+    return [float(v) for v in np.partition(values, at)[at]]
 
 
 def _centred_ranks(score: torch.Tensor) -> torch.Tensor:

@@ -261,15 +261,6 @@ def check_optimiser(optimiser: torch.optim.Optimizer) -> None:
             )
 
 
-def overlap(first: torch.Tensor, second: torch.Tensor, size: int) -> float:
-    """Return intersection over union of two sets of coordinates below ``size``; 1 if both are empty."""
-    marked = torch.zeros(size, dtype=torch.bool, device=first.device)
-    marked[first] = True
-    common = int(marked[second].sum())
-    union = first.numel() + second.numel() - common
-    return common / union if union else 1.0
-
-
 def _nth_lowest(values: torch.Tensor, n: int) -> torch.Tensor:
     """Return the ``n``-th lowest value of each row, of shape (1,) or (rows, 1)."""
     if values.device.type == "cpu":  # numpy's selection is several times as fast as torch's
