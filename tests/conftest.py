@@ -1,7 +1,8 @@
 """What all tests share: one thread a process, in CI the same drawn examples every time, and who runs where.
 
 ``make test`` spreads the tests over processes (pytest-xdist). Tests that share what is dear to make go to
-one of them: those that use a fixture of their module, those of the SLURM cluster, those of the browser.
+one of them: those that use a fixture of their module, and those of the browser. A SLURM cluster is up in a
+second, so each process has one of its own.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ settings.register_profile("everywhere the same", deadline=None, derandomize=True
 settings.load_profile("everywhere the same" if os.environ.get("CI") else "here")
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Tests with one of these marks share a service.
-SERVICES = ("slurm", "browser")
 #: More processes than this gain little, and each takes up to a gigabyte.
 MOST_PROCESSES = 8
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """How many ``-n auto`` means: one a core that this process may use, whatever else the machine has."""
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many ``-n auto`` means: one a core that this process may use, whatever else the machine has.
+
+    Tests of SLURM wait more than they compute; with them there are two more.
+    """
+    waiting = 0 if "not slurm" in config.option.markexpr else 2
+    return min(len(os.sched_getaffinity(0)) + waiting, MOST_PROCESSES)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -57,8 +60,6 @@ class Sharing(LoadScopeScheduling):
 def group(nodeid: str) -> str:
     """Return what a test shares with others: a service, the fixtures of its file, or nothing but its id."""
     file = nodeid.partition("::")[0]
-    if file in ("tests/test_slurm.py", "tests/test_slurm_cluster.py"):
-        return "slurm"
     if file == "tests/test_dashboard_browser.py" or nodeid.endswith("_prints_its_figures[dashboard]"):
         return "browser"
     return file if has_module_fixtures(file) else nodeid
@@ -71,10 +72,10 @@ def has_module_fixtures(file: str) -> bool:
 
 
 def length(item: pytest.Item) -> int:
-    """Return 0 for tests of a service, 1 for those that share fixtures of their file, 2 for others."""
-    if any(map(item.get_closest_marker, SERVICES)):
-        return 0
-    return 1 if has_module_fixtures(item.nodeid.partition("::")[0]) else 2
+    """Return a small number for tests that take long: alone, or together with those of their group."""
+    if group(item.nodeid) != item.nodeid:
+        return 0 if item.get_closest_marker("browser") else 2
+    return 1 if item.get_closest_marker("slurm") else 3 if item.get_closest_marker("slow") else 4
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

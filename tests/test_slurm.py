@@ -1,4 +1,8 @@
-"""Grids on a real SLURM: whatever happens to jobs, the final tables are those of an undisturbed grid."""
+"""Grids on a real SLURM: whatever happens to jobs, the final tables are those of an undisturbed grid.
+
+The runs last long enough to be disturbed since their method, SSVI for the rest, waits in each step of a job:
+that takes as long on any machine, and leaves its cores to other tests.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ import pytest
 from bench.monitoring import slurm_commands
 from bench.results import claims
 from bench.results.store import Store
+from tests.packages import install
 from tests.slurm_cluster import CPUS, OVER
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
@@ -29,9 +34,36 @@ scales:
     seeds: 0-1
     base: {dataset: digits, network: mlp, epochs: EPOCHS, batch_size: 64, samples: 1, lr: 0.003}
     grids:
-      - {recipe: default, method: ssvi, sparsity: 0.9}
+      - {recipe: default, method: patient, sparsity: 0.9}
 """
-EPOCHS = 400
+EPOCHS = 40
+#: The method, and the package that it comes in.
+PATIENT = '''
+import os, time
+from methods.ssvi import SSVI
+
+class Patient(SSVI):
+    """SSVI that waits in each step of a job."""
+
+    name = "patient"
+
+    def after_step(self, context):
+        super().after_step(context)
+        if "SLURM_JOB_ID" in os.environ:
+            time.sleep(float(os.environ.get("PATIENCE", 0.02)))
+'''
+PACKAGE = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "patient"
+version = "1"
+[project.entry-points."ssvi_bench.methods"]
+patient = "patient:Patient"
+[tool.setuptools]
+py-modules = ["patient"]
+"""
 #: Columns of ``runs`` that are measured, or tell how and when.
 MEASURED = (
     *("wall_seconds", "train_seconds", "evaluation_seconds", "overhead_seconds", "images_per_second"),
@@ -40,18 +72,36 @@ MEASURED = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """A folder of packages that has the method."""
+    source, site = tmp_path_factory.mktemp("patient"), tmp_path_factory.mktemp("site-packages")
+    (source / "patient.py").write_text(PATIENT)
+    (source / "pyproject.toml").write_text(PACKAGE)
+    install(source, site)
+    return site
+
+
+@pytest.fixture(autouse=True)
+def installed(site, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+@pytest.fixture(scope="session")
 def suite(tmp_path_factory):
     path = tmp_path_factory.mktemp("suite") / "disturbed.yaml"
     path.write_text(SUITE.replace("EPOCHS", str(EPOCHS)))
     return path
 
 
-@pytest.fixture(scope="module")
-def undisturbed(suite, tmp_path_factory):
+@pytest.fixture(scope="session")
+def undisturbed(suite, site, tmp_path_factory):
     """The tables of the suite, computed in one process without any trouble."""
     results = tmp_path_factory.mktemp("undisturbed") / "results"
-    assert bench("grid", "--suite", suite, "--executor", "inline", "--results", results).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(site))
+        done = bench("grid", "--suite", suite, "--executor", "inline", "--results", results)
+    assert done.returncode == 0, done.stdout + done.stderr
     return tables(results)
 
 
@@ -165,8 +215,8 @@ def test_a_grid_on_slurm_has_the_rows_of_one_on_this_machine(cluster, tmp_path):
     found = {}
     for executor in ("slurm", "local", "inline"):
         results = tmp_path / executor
-        asked = ["--suite", "criteria_ablation", "--seeds", "0", "--results", results, "--executor", executor]
-        done = bench("grid", *asked, timeout=300)
+        asked = ["--suite", "criteria_ablation", "--seeds", "0", "--set", "epochs=6", "--executor", executor]
+        done = bench("grid", *asked, "--results", results, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         found[executor] = tables(results, "criteria_ablation")
     assert len(found["slurm"]["runs"]) > 15
@@ -253,10 +303,11 @@ def test_a_run_that_is_killed_twice_is_a_failure_with_a_name_and_goes_on_when_as
     same(completed(suite, results, "--retry-failed"), undisturbed)
 
 
-def test_a_run_that_takes_more_memory_than_its_job_has_is_told_so(cluster, results, tmp_path):
+def test_a_run_that_takes_more_memory_than_its_job_has_is_told_so(cluster, results, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATIENCE", "1")  # SLURM looks every two seconds
     greedy = tmp_path / "disturbed.yaml"
-    large = SUITE.replace("EPOCHS", "3").replace("0-1", "0").replace("ssvi, sparsity: 0.9", "dense_vi")
-    wide = "network: mlp, network.hidden: [4096, 4096], max_steps: 30"
+    large = SUITE.replace("EPOCHS", "3").replace("0-1", "0").replace("sparsity: 0.9", "sparsity: 0")
+    wide = "network: mlp, network.hidden: [4096, 4096], max_steps: 6"
     greedy.write_text(large.replace("network: mlp", wide))
     done = bench("grid", *launch(greedy, results, slurm="memory=700M"))
     run = folders(results)[0]
