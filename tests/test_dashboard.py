@@ -121,6 +121,30 @@ def test_calibration_shows_the_best_few_methods_and_offers_all(opened):
     assert "· 6 of 12 methods, those of the best NLL ·" in words(app).replace("\\", "")
 
 
+def test_runs_are_ordered_and_filtered_and_begin_with_the_score_on_validation_data(opened):
+    app = opened("runs", suite="criteria_ablation · demo", score="ECE")
+    assert app.selectbox(key="runs_curve").value == "nll val"
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert figure["layout"]["xaxis"]["title"]["text"] == "share of training"
+    app.selectbox(key="runs_order").set_value("lowest NLL").run()
+    values = app.dataframe[0].value["nll"].dropna().tolist()
+    assert values == sorted(values) and len(values) > 100
+    app = opened("runs", suite="criteria_ablation · demo", runs_order="latest", score="accuracy")
+    days = app.dataframe[0].value["started_at"].tolist()
+    assert days == sorted(days, reverse=True) and app.selectbox(key="runs_curve").value == "accuracy val"
+
+
+def test_runs_are_filtered_by_their_status(opened, copy):
+    def fail(table):
+        status = table["status"].astype(object)
+        status.iloc[:3] = "failed"
+        return table.assign(status=status)
+
+    changed_runs(copy, fail)
+    app = opened("runs", copy, suite="criteria_ablation · demo", runs_status="failed")
+    assert app.dataframe[0].value["status"].tolist() == ["failed"] * 3
+
+
 def counting(monkeypatch, module, name):
     """Count the calls of a function of ``module``: a list with an entry for each."""
     calls, of = [], getattr(module, name)
