@@ -206,6 +206,22 @@ def test_the_method_of_the_mark_below_the_pointer_stands_out_in_all_charts(visit
     page.wait_for_function(f"() => !({faded})().some(number => number > 0)")
 
 
+def test_a_run_opens_beside_the_table_and_stays_chosen(visit):
+    page = visit(f"runs?{suite('baselines · demo')}", size={"width": 1400, "height": 1000})
+    box = page.locator("[data-testid=stDataFrame]").first.bounding_box()
+    page.mouse.click(box["x"] + 18, box["y"] + 35 + 18)
+    heading = page.get_by_role("heading", name=re.compile(", seed 0$"))
+    heading.wait_for()
+    settled(page)
+    table, told = page.locator("[data-testid=stDataFrame]").first.bounding_box(), heading.bounding_box()
+    assert told["x"] > table["x"] + table["width"] and abs(told["y"] - table["y"]) < 40
+    first = re.search(r"run=([0-9a-f]{12})$", page.url)[1]
+    page.mouse.click(table["x"] + 18, table["y"] + 35 + 35 + 18)
+    page.get_by_role("heading", name="In what do they differ?").wait_for()
+    settled(page)
+    assert re.search(rf"run={first}\+[0-9a-f]{{12}}$", page.url)
+
+
 def test_data_and_tables_can_be_taken_home(visit):
     page = visit(f"leaderboard?{suite('baselines · demo')}")
     page.get_by_text("For your paper").click()

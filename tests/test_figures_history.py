@@ -65,6 +65,25 @@ def test_epochs_of_later_stages_are_counted_on():
     assert lines(seed_curves(rows, one, "loss train", LOOK))[0].y == (3, 2, 5, 4)
 
 
+def test_runs_of_other_lengths_are_compared_by_the_share_of_their_training():
+    table = runs(
+        {**THREE, "status": ["done", "running", "done"]}, {**THREE, "status": "failed", "accuracy": math.nan}
+    )
+    table["epochs_total"] = [4.0, math.nan, math.nan, math.nan]
+    long, short = [4.0, 3, 2, 1], [4.0, 2]
+    other = {identifier(1000): [9.0]}
+    drawn_ = run_curves(history({**of_seeds(long, [5.0], short), **other}), table, "loss train", LOOK,
+                        against="share")  # fmt: skip
+    whole, begun, half = lines(drawn_)
+    assert whole.x == (0.25, 0.5, 0.75, 1.0) and half.x == (0.5, 1.0)
+    assert begun.x == (0.25,)  # of the length of a finished seed
+    assert drawn_.figure.layout.xaxis.title.text == "share of training"
+    means = seed_curves(history(of_seeds(long, [5.0], long)), table, "loss train", LOOK, against="share")
+    assert means.data["share"].tolist() == [0.25, 0.5, 0.75, 1.0]
+    with pytest.raises(Missing, match="draw them against epochs"):
+        run_curves(history(other), table, "loss train", LOOK, against="share")
+
+
 def test_single_runs_are_told_apart_and_failed_ones_are_drawn_as_far_as_they_came():
     table = runs({**THREE, "status": ["done", "failed", "running"]})
     nan = float("nan")

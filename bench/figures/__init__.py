@@ -48,7 +48,7 @@ from bench.figures.questions.networks import layer_types, rank_map
 from bench.figures.questions.pairs import matrix_of_pairs, seed_differences, verdict
 from bench.figures.questions.responses import responses
 from bench.figures.questions.selection import examples_needed, finding, recovery
-from bench.figures.runs import MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
+from bench.figures.runs import AGAINST, MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.standings import compared, standings
 from bench.figures.subspace import (
@@ -74,6 +74,7 @@ from bench.results.tables.columns import PREDICTORS, SCORES
 from bench.statistics.seeds import MOST_COMPARED
 
 __all__ = [
+    "AGAINST",
     "BINS",
     "COSTS",
     "COUNTED",

@@ -18,6 +18,13 @@ from bench.statistics.splits import overlap
 MOST_RUNS = 5
 #: The axis is logarithmic if the largest value is more than this many times the smallest.
 _LOG_FROM = 50.0
+#: What curves are drawn against; the shares of runs of different lengths can be compared.
+AGAINST = {"share": "share of training", "epoch": "epochs"}
+_AT = {"share": "%{x:.0%} of training", "epoch": "epoch %{x}"}
+_COUNTED = {
+    "share": "Shares are those of the epochs of all stages. ",
+    "epoch": "Epochs are counted through all stages. ",
+}
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
@@ -32,7 +39,9 @@ def recorded(history: pd.DataFrame) -> dict[str, str]:
     return {f"{metric} {split}": f"{metric} ({split})" for metric, split in found}
 
 
-def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look | None = None) -> Chart:
+def run_curves(
+    history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look | None = None, against: str = "epoch"
+) -> Chart:
     """Draw one line per run, also for runs that failed or are not finished.
 
     Parameters
@@ -43,6 +52,8 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
         A key of ``recorded``.
     look
         Colours and markers.
+    against
+        A key of ``AGAINST``.
 
     Raises
     ------
@@ -52,8 +63,8 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
     look = look or Look.of(runs)
     if len(runs) > MOST_RUNS:
         raise Missing(f"Curves of {len(runs)} runs can't be told apart; choose at most {MOST_RUNS}.")
-    rows = _rows(history, runs, what)
-    figure = _figure(rows["value"], what, look)
+    rows = _rows(history, runs, what, against)
+    figure = _figure(rows["value"], what, look, against)
     for number, run in enumerate(runs.itertuples(index=False)):
         mine = rows[rows["run_id"] == run.run_id]
         if mine.empty:
@@ -67,7 +78,7 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
                 marker={"symbol": look.marker(method), "size": 7, "color": colour, "maxdisplayed": 8},
                 meta=whose(mine), customdata=[[escaped(stage)] for stage in mine["stage"]],
                 hovertemplate=(
-                    f"<b>{escaped(name)}</b><br>{_name(what)} %{{y:.5~g}}<br>epoch %{{x}}, stage "
+                    f"<b>{escaped(name)}</b><br>{_name(what)} %{{y:.5~g}}<br>{_AT[against]}, stage "
                     f"%{{customdata[0]}}<br>run {run.run_id}<extra></extra>"
                 ),
             )
@@ -80,14 +91,19 @@ def run_curves(history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look 
         data=rows[["run_id", "config_label", "seed", "stage", "epoch", "at", "value"]],
         how=(
             "A line is a run: what it recorded at the end of each epoch, without averages or smoothing. "
-            f"Epochs are counted through all stages. {_defined(what)}"
+            f"{_COUNTED[against]}{_defined(what)}"
         ),
-        alt=f"{_name(what)} by epoch of {counted(len(last), 'run')}; at the end {ends}.",
+        alt=f"{_name(what)} by {AGAINST[against]} of {counted(len(last), 'run')}; at the end {ends}.",
     )
 
 
 def seed_curves(
-    history: pd.DataFrame, runs: pd.DataFrame, what: str, look: Look | None = None, single_seeds: bool = False
+    history: pd.DataFrame,
+    runs: pd.DataFrame,
+    what: str,
+    look: Look | None = None,
+    single_seeds: bool = False,
+    against: str = "epoch",
 ) -> Chart:
     """Draw means over the finished seeds of each configuration, with bands.
 
@@ -101,6 +117,8 @@ def seed_curves(
         Colours and markers.
     single_seeds
         Whether to draw a thin line for each run.
+    against
+        A key of ``AGAINST``.
 
     Raises
     ------
@@ -109,14 +127,14 @@ def seed_curves(
     """
     look = look or Look.of(runs)
     done = runs[runs["status"] == "done"]
-    rows = _rows(history, done, what)
+    rows = _rows(history, done, what, against)
     table = over_seeds(rows, ["config_id", "at"], ["value"]).sort_values(["config_id", "at"], kind="stable")
     known = done.drop_duplicates("config_id")
     known = known[known["config_id"].isin(rows["config_id"])]
     ids = known["config_id"].astype(str).tolist()
     methods = known["method"].astype(str).tolist()
     names, styles = short_names(known, look), dashes(ids, methods, look)
-    figure = _figure(rows["value"], what, look)
+    figure = _figure(rows["value"], what, look, against)
     for config_id, method in zip(ids, methods, strict=True):
         mine, colour = table[table["config_id"] == config_id], look.colour(method)
         if single_seeds:
@@ -136,7 +154,7 @@ def seed_curves(
                 meta=owner,
                 customdata=[[text, int(n)] for text, n in zip(texts, mine["value_n"], strict=True)],
                 hovertemplate=(
-                    f"<b>{names[config_id]}</b><br>{_name(what)} %{{customdata[0]}}<br>epoch %{{x}}"
+                    f"<b>{names[config_id]}</b><br>{_name(what)} %{{customdata[0]}}<br>{_AT[against]}"
                     "<br>n = %{customdata[1]}<extra></extra>"
                 ),
             )
@@ -145,13 +163,13 @@ def seed_curves(
     return Chart(
         title=f"How did {_name(what)} go?",
         figure=figure,
-        data=table.rename(columns={"at": "epoch"}),
+        data=table.rename(columns={"at": against}),
         how=(
             "A line is a configuration: the mean over its finished seeds at each epoch; the band is the 95 % "
-            f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. Epochs are counted "
-            f"through all stages. {_uncorrected(done)}{_defined(what)}"
+            f"t-interval over seeds, drawn from {FEWEST} seeds on; n in the tooltip. {_COUNTED[against]}"
+            f"{_uncorrected(done)}{_defined(what)}"
         ),
-        alt=f"{_name(what)} by epoch: means over seeds of {counted(len(ids), 'configuration')}.",
+        alt=f"{_name(what)} by {AGAINST[against]}: means over seeds of {counted(len(ids), 'configuration')}.",
     )
 
 
@@ -165,8 +183,11 @@ def _uncorrected(runs: pd.DataFrame) -> str:
     )
 
 
-def _rows(history: pd.DataFrame, runs: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Return the rows of ``what`` with columns of their runs and ``at``, the epoch counted over stages."""
+def _rows(history: pd.DataFrame, runs: pd.DataFrame, what: str, against: str) -> pd.DataFrame:
+    """Return the rows of ``what`` with columns of their runs and ``at``, where they are drawn.
+
+    That is the epoch counted over stages, or its share of all epochs of the run.
+    """
     metric, _, split = what.partition(" ")
     mine = history[history["run_id"].isin(runs["run_id"])].astype({"run_id": str, "stage": str})
     found = mine.assign(at=mine["epoch"].astype(float) + _before(mine))
@@ -177,8 +198,22 @@ def _rows(history: pd.DataFrame, runs: pd.DataFrame, what: str) -> pd.DataFrame:
             "bench.collect reads unfinished runs again."
         )
     known = runs.drop_duplicates("run_id")[["run_id", "config_id", "config_label", "method", "seed"]]
+    if against == "share":
+        found = found.assign(at=found["at"] / found["run_id"].map(_lengths(found, runs)))
+        found = found[found["at"].notna()]
+        if found.empty:
+            raise Missing("It is not known yet how many epochs these runs have; draw them against epochs.")
     joined = found.merge(known.astype({"run_id": str}), on="run_id", how="left")
     return joined.drop_duplicates(["run_id", "at"], keep="last")
+
+
+def _lengths(found: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    """Return the epochs of each run over all stages; those of a run that has not ended are another seed's."""
+    known = runs.drop_duplicates("run_id").assign(run_id=lambda rows: rows["run_id"].astype(str))
+    known = known.set_index("run_id")
+    longest = found.groupby("run_id")["at"].max().reindex(known.index)
+    made = known["epochs_total"].astype("float64").fillna(longest).where(known["status"] == "done")
+    return made.fillna(made.groupby(known["config_id"].astype(str)).transform("max"))
 
 
 def _before(history: pd.DataFrame) -> pd.Series:
@@ -189,10 +224,13 @@ def _before(history: pd.DataFrame) -> pd.Series:
     return pd.Series(before.reindex(keys).to_numpy(), index=history.index)
 
 
-def _figure(values: pd.Series, what: str, look: Look) -> go.Figure:
+def _figure(values: pd.Series, what: str, look: Look, against: str) -> go.Figure:
     figure = look.figure(height=460)
     low, high = float(values.min()), float(values.max())
-    figure.update_xaxes(title_text="epoch", rangemode="tozero")
+    if against == "share":
+        figure.update_xaxes(title_text="share of training", range=[0, 1.02], tickformat=".0%")
+    else:
+        figure.update_xaxes(title_text="epoch", rangemode="tozero")
     figure.update_yaxes(title_text=_title(what))
     if low > 0 and high / low > _LOG_FROM:
         figure.update_yaxes(type="log", **log_ticks(low / 1.2, high * 1.2))
