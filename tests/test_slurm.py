@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from bench.monitoring import slurm_commands
-from bench.results import claims
+from bench.results import beside, claims
 from bench.results.store import Store
 from tests.packages import install
 from tests.slurm_cluster import CPUS, OVER
@@ -43,7 +43,7 @@ import os, time
 from methods.ssvi import SSVI
 
 class Patient(SSVI):
-    """SSVI that waits in each step of a job."""
+    """SSVI that waits in each step of a job, and where it draws weights."""
 
     name = "patient"
 
@@ -51,6 +51,12 @@ class Patient(SSVI):
         super().after_step(context)
         if "SLURM_JOB_ID" in os.environ:
             time.sleep(float(os.environ.get("PATIENCE", 0.02)))
+
+    def draws(self, module, number, generator):
+        for draw in super().draws(module, number, generator):
+            if "SLURM_JOB_ID" in os.environ:
+                time.sleep(float(os.environ.get("PATIENCE_AT_DRAWS", 0)))
+            yield draw
 '''
 PACKAGE = """
 [build-system]
@@ -205,6 +211,11 @@ def pid_of(run):
     return claims.holder(run).pid
 
 
+def evaluated(run):
+    """The sets beside the test part that a run has been evaluated on."""
+    return beside.evaluated(run.read("status") or {})
+
+
 def kinds(results):
     return {(run.read("status") or {}).get("error_kind") for run in folders(results)}
 
@@ -263,6 +274,27 @@ def test_a_job_at_its_time_limit_puts_itself_back_into_the_queue(cluster, suite,
     assert run.read("provenance")["slurm"]["restarts"] == 1 and run.read("status")["attempt"] == 2
     bench("cancel", "--suite", "disturbed", "--results", results)
     assert run.status() == "cancelled"
+
+
+def test_a_job_whose_time_ends_in_an_evaluation_goes_on_with_the_sets_that_are_left(
+    cluster, results, tmp_path, monkeypatch
+):
+    """It gets SLURM's signal while a finished run is evaluated on sets beside its test part."""
+    monkeypatch.setenv("PATIENCE_AT_DRAWS", "2")
+    path, sets = tmp_path / "disturbed.yaml", ["inverted", "noise_uniform", "noise_gaussian"]
+    text = SUITE.replace("EPOCHS", "2").replace("0-1", "0")
+    path.write_text(text.replace("base: {", f"base: {{evaluation.ood: [{', '.join(sets)}], "))
+    detached(path, results)
+    (run,) = until(lambda: [run for run in folders(results) if evaluated(run)])
+    os.kill(pid_of(run), signal.SIGUSR2)
+    first = run.path / beside.document(evaluated(run)[0])
+    written, job = first.stat().st_mtime_ns, job_of(run)
+    until(lambda: len(evaluated(run)) == len(sets))
+    assert run.is_done() and run.read("status")["attempt"] == 1  # it was trained once
+    assert first.stat().st_mtime_ns == written
+    cluster.wait_for(job, ("COMPLETED",))
+    told = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    assert "Restarts=1 " in told
 
 
 def test_scancel_is_noted_and_the_next_launch_goes_on(cluster, suite, results, undisturbed):
