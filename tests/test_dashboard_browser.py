@@ -125,12 +125,12 @@ def test_every_page_on_a_narrow_screen(visit, name):
 
 def test_a_filter_redraws_and_lives_in_the_address_and_on_other_pages(visit):
     page = visit(f"tradeoff?{suite('baselines · demo')}")
-    page.locator(".legend .traces").nth(1).wait_for()
-    before = page.locator(".legend .traces").count()
+    marks = ".scatterlayer .trace .point"
+    before = page.locator(marks).count()
     page.get_by_role("combobox", name="Methods").click()
     page.get_by_role("option", name="RigL").click()
     page.keyboard.press("Escape")
-    page.wait_for_function("n => document.querySelectorAll('.legend .traces').length < n", arg=before)
+    page.wait_for_function(f"n => document.querySelectorAll('{marks}').length < n", arg=before)
     settled(page)
     assert "method=RigL" in page.url
     page.get_by_role("link", name="Leaderboard").click()

@@ -6,14 +6,30 @@ import pandas as pd
 import streamlit as st
 
 from bench.figures import COSTS, at_compression, axes, interval, printing, tradeoff
-from dashboard import for_paper, show
+from dashboard import data, for_paper, show
 from dashboard.filters import Selection
 
 selection: Selection = st.session_state["selection"]
 st.title("Trade-off", anchor=False)
 score = selection.score
 cost = show.axis("Against", {name: axes()[name].name for name in COSTS}, "cost")
-show.chart("tradeoff", lambda look: tradeoff(selection.runs, cost, score, look), selection.words)
+references = data.references(selection.part)
+differ = (
+    st.toggle("Difference to the reference", key="tradeoff_paired", bind="query-params")
+    if references
+    else False
+)
+shown = set(selection.runs["config_id"])
+show.chart(
+    "tradeoff",
+    lambda look: (
+        # the reference may be filtered out
+        tradeoff(selection.everything, cost, score, look, references, shown)
+        if differ
+        else tradeoff(selection.runs, cost, score, look)
+    ),
+    selection.words,
+)
 
 st.subheader(f"Which {axes()[score].name} is left at 10 × smaller or more?", anchor=False)
 with show.forgiving():

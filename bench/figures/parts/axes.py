@@ -50,6 +50,16 @@ class Axis:
         return found
 
     @property
+    def least(self) -> float | None:
+        """Return the least possible stored value; None if there is none."""
+        return None if self.signed else 0.0
+
+    @property
+    def most(self) -> float | None:
+        """Return the greatest possible stored value; None if there is none."""
+        return 1.0 if self.unit.startswith("%") and not self.signed else None
+
+    @property
     def definition(self) -> str:
         """Return the definition in ``bench/columns.yaml``."""
         return str(_defined(self.table, self.column)["definition"])
@@ -92,7 +102,14 @@ _AXES = (
     Axis("seconds_per_step", "time of a step", 1000, 2, log=True, unit="ms"),
 )
 #: Columns that are costs.
-COSTS = ("compression_vs_dense_vi", "sparsity", "train_flops_ratio", "train_seconds", "checkpoint_bytes")
+COSTS = (
+    "compression_vs_dense_vi",
+    "density",
+    "sparsity",
+    "train_flops_ratio",
+    "train_seconds",
+    "checkpoint_bytes",
+)
 
 
 def ranked_by(plan: Mapping[str, Any]) -> str:

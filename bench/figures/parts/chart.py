@@ -214,12 +214,18 @@ def interval(mean: float, half_width: float, digits: int, factor: float = 1.0) -
 def log_ticks(low: float, high: float) -> dict[str, Any]:
     """Return plotly properties for the ticks of a log axis from ``low`` to ``high``.
 
-    Ticks are at 1, 2 and 5 of each decade, or only at decades if the axis is long. Their texts are plain
-    numbers below 1,000 and have SI prefixes above: ``0.05``, ``20``, ``50k``, ``1M``.
+    Ticks are at 1, 2 and 5 of each decade, only at decades if the axis is long, and nearer to each other if
+    it is so short that fewer than three would show. Their texts are plain numbers below 1,000 and have SI
+    prefixes above: ``0.05``, ``20``, ``50k``, ``1M``.
     """
     steps = (1, 2, 5) if math.log10(high / low) < 2.6 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     shown = [v for decade in decades for step in steps if low <= (v := step * 10.0**decade) <= high]
+    if len(shown) < 3 and high < 10 * low:
+        # the step of a linear axis, since a short logarithmic one is nearly linear
+        power = 10.0 ** math.floor(math.log10((high - low) / 3))
+        step = next(power * times for times in (10, 5, 2, 1) if (high - low) / (power * times) >= 3)
+        shown = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return {
         "tickmode": "array",
         "tickvals": shown,
@@ -231,8 +237,8 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
 def _short(value: float) -> str:
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:.10g}{letter}"
-    return f"{value:.10g}"
+            return f"{value / size:.6g}{letter}"
+    return f"{value:.6g}"
 
 
 def signed(mean: float, half_width: float, digits: int, factor: float = 1.0) -> str:

@@ -102,7 +102,7 @@ def add_curves(
         known = half_width.notna() & (mine["n"] >= FEWEST)
         if known.any():
             # an interval may exceed possible values, but its band is cut there; these scores are at least 0
-            possible = y_axis.factor if y_axis.unit.startswith("%") else None
+            possible = None if y_axis.most is None else y_axis.most * y_axis.factor
             low = (mean - half_width)[known].clip(lower=0)
             high = (mean + half_width)[known].clip(upper=possible)
             figure.add_trace(

@@ -197,13 +197,12 @@ def _extent(
     rows: pd.DataFrame, marks: Sequence[Marks], axis: Axis, seeds: pd.DataFrame | None
 ) -> tuple[float, float]:
     """Return the range of marks, whiskers and single seeds in shown values."""
-    least, possible = (None, None) if axis.signed else (0, 1.0 if axis.unit.startswith("%") else None)
     ends = []
     for kind in marks:
         mean = rows[f"{kind.stem}_mean"]
         reach = 0 if kind.shape == "tick" else rows[f"{kind.stem}_half_width"].fillna(0)
         # an interval may exceed possible values, but the frame does not show those
-        ends += [(mean - reach).clip(lower=least), (mean + reach).clip(upper=possible)]
+        ends += [(mean - reach).clip(lower=axis.least), (mean + reach).clip(upper=axis.most)]
         if seeds is not None and kind.shape != "tick":
             ends.append(seeds.loc[seeds["config_id"].isin(rows["config_id"]), kind.stem])
     every = pd.concat(ends).dropna() * axis.factor

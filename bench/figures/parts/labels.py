@@ -85,16 +85,16 @@ def beside(
     found = []
     for label in sorted(labels, key=lambda each: (-each.y, each.x)):
         size = _LETTER * len(unescape(label.text))
-        options = []
+        options: list[tuple[float, int, int, int, list[_Box]]] = []
         for side in (1, -1):
             for step in _STEPS:
                 boxes = [_box(area, width, label, size, side, step) for width in _WIDTHS]
                 cost = sum(
-                    8 * _outside(box, area, width) + sum(4 * _shared(box, other) for other in others)
+                    40 * _outside(box, area, width) + sum(4 * _shared(box, other) for other in others)
                     + sum(_shared(box, mark) for mark in around)
                     for box, width, others, around in zip(boxes, _WIDTHS, placed, marks, strict=True)
                 )  # fmt: skip
-                options.append((cost + 12 * abs(step) + (side < 0), len(options), side, step, boxes))
+                options.append((cost + 25 * abs(step) + (side < 0), len(options), side, step, boxes))
         _, _, side, step, boxes = min(options, key=lambda option: option[:2])
         for others, box in zip(placed, boxes, strict=True):
             others.append(box)
