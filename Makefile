@@ -55,6 +55,7 @@ reference: $(STAMP)
 	$(PYTHON) -m bench.grid --suite posterior --seeds 0-9 --results $(WORK)
 	$(PYTHON) -m bench.grid --suite ood --results $(WORK)
 	$(PYTHON) -m bench.grid --suite ood --where "sparsity=0|0.95" --seeds 0-9 --results $(WORK)
+	$(PYTHON) -m bench.grid --suite adaptive --seeds 0-9 --results $(WORK)
 	for suite in subspace_evolution hyperparameters kl_schedule initialisation architectures high_dimensional; do \
 	    $(PYTHON) -m bench.grid --suite $$suite --results $(WORK) || exit; done
 	$(PYTHON) -m bench.publish --suite all --results $(WORK) --to results/reference

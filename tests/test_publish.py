@@ -16,6 +16,7 @@ from bench.experiment.execution import Execution
 from bench.launching.pool import run_inline
 from bench.planning.suite import load
 from bench.reporting import collecting, publishing
+from bench.reporting.rounding import KEPT
 from bench.results import styles
 from bench.results.files import StoreError
 from bench.results.store import Store
@@ -69,8 +70,7 @@ def test_what_is_published_is_read_as_it_was(store, tmp_path, capsys):
         assert found.read_styles("given", of) == store.read_styles("given", of) != {}
     expected = store.read_tables("given")
     for name, table in found.read_tables("given").items():
-        rounding = {"rtol": 2.0**-16, "atol": 0}  # of fractions, in all tables but `runs`
-        exact = {"check_exact": True} if name == "runs" else rounding
+        exact = {"rtol": 2.0 ** -KEPT[name], "atol": 0} if name in KEPT else {"check_exact": True}
         pd.testing.assert_frame_equal(table, expected[name], **exact)
     assert not (target / "runs").exists()
     names = {path.name for path in (target / "given").iterdir()}

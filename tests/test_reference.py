@@ -20,7 +20,7 @@ FOLDER = ROOT / "results" / "reference"
 #: Suites whose comparisons need the most seeds, and those that ask one open question each.
 HEADLINE = ("baselines", "criteria_ablation", "ood", "posterior", "sparsity_sweep")
 QUESTIONS = (
-    *("architectures", "high_dimensional", "hyperparameters", "initialisation", "kl_schedule"),
+    *("adaptive", "architectures", "high_dimensional", "hyperparameters", "initialisation", "kl_schedule"),
     "subspace_evolution",
 )
 #: Of what every page may give figures: shown as in the dashboard.
@@ -49,7 +49,7 @@ def test_every_table_is_one_that_this_version_reads(store):
 def test_headline_cells_have_ten_seeds_and_questions_their_own(store):
     for suite in QUESTIONS:
         seeds = store.read_tables(suite, ["runs"])["runs"].groupby("config_label")["seed"].nunique()
-        assert seeds.min() == seeds.max() == (3 if suite == "high_dimensional" else 5)
+        assert seeds.min() == seeds.max() == {"adaptive": 10, "high_dimensional": 3}.get(suite, 5)
     for suite in HEADLINE:
         runs = store.read_tables(suite, ["runs"])["runs"]
         seeds = runs[runs["scale"] == "demo"].groupby("config_label")["seed"].nunique()

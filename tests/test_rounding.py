@@ -1,4 +1,4 @@
-"""Numbers of published tables: fractions of nearly five digits, all else as it was."""
+"""Numbers of published tables: fractions of so many digits, all else as it was."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.reporting.rounding import rounded
+from bench.reporting import merging
+from bench.reporting.rounding import KEPT, rounded
 
 
-def column(values):
-    return rounded(pa.table({"value": pa.array(values, pa.float64())})).column("value").to_pylist()
+def column(values, bits=16):
+    return rounded(pa.table({"value": pa.array(values, pa.float64())}), bits).column("value").to_pylist()
 
 
-def test_fractions_have_nearly_five_digits():
+@pytest.mark.parametrize("bits", sorted(set(KEPT.values())))
+def test_fractions_have_so_many_bits(bits):
     values = np.random.default_rng(0).normal(size=10_000) * 10.0 ** np.arange(-20, 20).repeat(250)
-    found = np.array(column(values))
+    found = np.array(column(values, bits))
     fractions = values != np.rint(values)
     off = np.abs(found / values - 1)
-    assert off[fractions].max() <= 2.0**-16 and np.array_equal(found[~fractions], values[~fractions])
-    bits = np.frexp(found[fractions])[0] * 2.0**16
+    assert off[fractions].max() <= 2.0**-bits and np.array_equal(found[~fractions], values[~fractions])
+    bits = np.frexp(found[fractions])[0] * 2.0**bits
     assert np.array_equal(bits, np.rint(bits)) and (off[fractions] > 0).all()
 
 
@@ -42,7 +44,11 @@ def test_what_is_not_a_number_stays():
 
 def test_other_columns_and_missing_values_stay():
     table = pa.table({"n": [1, 2**60 + 1], "name": ["a", None], "value": [0.1, None]})
-    found = rounded(table)
+    found = rounded(table, 16)
     assert found.select(["n", "name"]) == table.select(["n", "name"])
     assert found.column("value").null_count == 1 and found.schema == table.schema
-    assert rounded(found) == found
+    assert rounded(found, 16) == found
+
+
+def test_every_published_table_but_runs_is_rounded():
+    assert KEPT.keys() == set(merging.TABLES) - {"runs"}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.reporting.rounding import rounded
+from bench.reporting.rounding import KEPT, rounded
 from bench.results import plans as planfile
 from bench.results.files import StoreError
 from bench.results.store import Store
@@ -100,7 +100,7 @@ def read(store: Store, suite: str) -> Tables:
             for field in parquet.schema_of(name):
                 if field.name not in table.column_names:  # an older version did not write it
                     table = table.append_column(field, pa.nulls(len(table), field.type))
-            tables[name] = table if name == "runs" else rounded(table)
+            tables[name] = rounded(table, KEPT[name]) if name in KEPT else table
     return tables
 
 

@@ -22,7 +22,7 @@ _PATCH = re.compile(r"\+([0-9a-f]{8})$")
 
 
 def publish(store: Store, suites: Sequence[str], target: Path, merge: bool = False) -> list[Path]:
-    """Copy the tables of ``suites`` to the folder ``target``, long ones with fractions of nearly five digits.
+    """Copy the tables of ``suites`` to the folder ``target``; long ones are rounded (see ``rounding``).
 
     Every suite is written beside its place before any is put there, so that an error changes nothing.
 
