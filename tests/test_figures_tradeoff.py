@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
-from bench.figures import tradeoff
+from bench.figures import Chart, axes, tradeoff
+from bench.figures.parts.axes import ends, whiskers
 from bench.figures.parts.chart import log_ticks
 from bench.figures.parts.labels import Area, Label, beside
 from bench.statistics.front import front_shares
@@ -72,6 +75,38 @@ def test_whiskers_end_where_values_do():
     (mark,) = marks(drawn(configuration(accuracy=(0.98, 1.0, 0.99))))
     assert mark.y[0] + mark.error_y.array[0] == pytest.approx(100.0)
     assert mark.error_y.arrayminus[0] > mark.error_y.array[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "mean", "half", "shown"),
+    [
+        ("accuracy", 0.99, 0.02, (97.0, 100.0)),
+        ("ece", 0.01, 0.02, (0.0, 3.0)),
+        ("nll", 0.1, 0.2, (0.0, 0.3)),
+        ("posterior_gain_nll", 0.1, 0.2, (-0.1, 0.3)),
+        ("accuracy", 0.9, math.nan, (90.0, 90.0)),
+    ],
+)
+def test_whiskers_of_every_chart_end_where_values_do(column, mean, half, shown):
+    found = ends(pd.Series([mean]), pd.Series([half]), axes()[column])
+    assert tuple(float(end.iloc[0]) for end in found) == pytest.approx(shown)
+    drawn = whiskers(pd.Series([mean]), pd.Series([half]), axes()[column])
+    middle = mean * axes()[column].factor
+    assert (middle - drawn["arrayminus"][0], middle + drawn["array"][0]) == pytest.approx(shown)
+
+
+def test_titles_of_axes_have_lines_that_a_phone_has_room_for():
+    for title in (
+        "NLL (nats) ← better",
+        "w " * 100,
+        "NLL less that of SSVI · 95 % (nats) ← better",
+        "long" * 30,
+    ):
+        figure = go.Figure().update_xaxes(title_text=title)
+        told = Chart("", figure, pd.DataFrame(), "", "").figure.layout.xaxis.title.text
+        assert told.replace("<br>", " ").replace("\u00a0", " ").strip() == title.strip()
+        assert " " not in title.strip() or max(map(len, told.split("<br>"))) <= 42
+        assert not any(line.startswith("%") for line in told.split("<br>"))
 
 
 def test_one_mark_has_ticks_beside_it():

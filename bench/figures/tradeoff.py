@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from bench.figures.overview import differences
-from bench.figures.parts.axes import COSTS, Axis, axes
+from bench.figures.parts.axes import COSTS, Axis, axes, ends
 from bench.figures.parts.chart import (
     BACKGROUND,
     Chart,
@@ -46,7 +46,7 @@ _APART, _SPREAD = 0.01, 0.045
 #: A configuration that is on the front less often than this has no ring.
 _SELDOM = 0.05
 #: Heights in pixels: a panel, its heading, what is between two, what is below the last, a note.
-_PANEL, _HEADING, _BETWEEN, _BELOW, _NOTE = 410, 26, 44, 90, 16
+_PANEL, _HEADING, _BETWEEN, _BELOW, _NOTE = 410, 26, 44, 106, 16
 
 
 def points(
@@ -294,12 +294,9 @@ def _placed(values: pd.Series, axis: Axis) -> pd.Series:
 
 def _ends(rows: pd.DataFrame, axis: Axis, differ: bool) -> tuple[pd.Series, pd.Series]:
     """Return the lower and upper ends of whiskers, which end where values do."""
-    mean = rows[f"{axis.column}_mean"]
-    half = rows[f"{axis.column}_half_width"].fillna(0.0)
-    low, high = mean - half, mean + half
-    if not differ:
-        low, high = low.clip(lower=axis.least), high.clip(upper=axis.most)
-    return low * axis.factor, high * axis.factor
+    # a difference may be negative
+    bounded = replace(axis, signed=axis.signed or differ)
+    return ends(rows[f"{axis.column}_mean"], rows[f"{axis.column}_half_width"], bounded)
 
 
 def _dodged(rows: pd.DataFrame, axis: Axis, view: _View, look: Look) -> list[float]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pandas as pd
+
 from bench.results.tables.columns import SCORES, definitions
 
 
@@ -116,6 +118,28 @@ def ranked_by(plan: Mapping[str, Any]) -> str:
     """Return the score by which a plan ranks configurations; accuracy if it names no known score."""
     named = plan.get("rank_by")
     return named if named in SCORES else SCORES[0]
+
+
+def ends(mean: pd.Series, half_width: pd.Series, axis: Axis) -> tuple[pd.Series, pd.Series]:
+    """Return the lower and upper ends of whiskers in shown values; they end where possible values do.
+
+    Parameters
+    ----------
+    mean, half_width
+        Stored values; a half width that is NaN makes no whiskers.
+    axis
+        The axis on which they stand.
+    """
+    half = half_width.fillna(0.0)
+    low, high = (mean - half).clip(lower=axis.least), (mean + half).clip(upper=axis.most)
+    return low * axis.factor, high * axis.factor
+
+
+def whiskers(mean: pd.Series, half_width: pd.Series, axis: Axis) -> dict[str, Any]:
+    """Return plotly's data of error bars with these ``ends``."""
+    low, high = ends(mean, half_width, axis)
+    middle = mean * axis.factor
+    return {"type": "data", "array": (high - middle).tolist(), "arrayminus": (middle - low).tolist()}
 
 
 class _Axes(dict[str, Axis]):

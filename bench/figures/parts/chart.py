@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -36,6 +37,8 @@ _SYMBOL = re.compile(
     r"circle|square|diamond(-tall|-wide)?|cross|x|triangle-(up|down|left|right|ne|se|sw|nw)|pentagon|hexagon2?"
     r"|octagon|star(-triangle-up|-triangle-down|-square|-diamond)?|hexagram|hourglass|bowtie"
 )
+#: Letters of an axis title in a line on a screen 390 pixels wide.
+_TITLE_LETTERS = 42
 _DASHES = ("solid", "dot", "dash", "longdash", "dashdot", "longdashdot")
 
 
@@ -66,6 +69,12 @@ class Chart:
     data: pd.DataFrame
     how: str
     alt: str
+
+    def __post_init__(self) -> None:
+        """Break the titles of horizontal axes into lines that a phone has room for."""
+        for axis in self.figure.select_xaxes():
+            if axis.title.text and "<" not in axis.title.text:
+                axis.title.text = _broken(axis.title.text)
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> Any:
         """Show the figure where a notebook displays the chart."""
@@ -209,6 +218,15 @@ def interval(mean: float, half_width: float, digits: int, factor: float = 1.0) -
     if math.isnan(half_width):
         return f"{mean * factor:.{digits}f}"
     return f"{mean * factor:.{digits}f} ± {half_width * factor:.{digits}f}"
+
+
+def _broken(title: str) -> str:
+    """Break a title into as few lines as fit, about equally long, between words but not before ``%``."""
+    lines = math.ceil(len(html.unescape(title)) / _TITLE_LETTERS)
+    if lines == 1:
+        return title
+    width = min(_TITLE_LETTERS, math.ceil(len(title) / lines) + 4)
+    return "<br>".join(textwrap.wrap(title.replace(" %", "\u00a0%"), width, break_long_words=False))
 
 
 def log_ticks(low: float, high: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import Axis
+from bench.figures.parts.axes import Axis, whiskers
 from bench.figures.parts.chart import Look, escaped, interval, translucent
 from bench.figures.parts.configurations import whose
 
@@ -138,7 +138,7 @@ def _trace(rows: pd.DataFrame, kind: Marks, axis: Axis, look: Look) -> go.Scatte
             "size": 9 if is_tick else 10, "color": colours, "line": {"width": 2, "color": colours},
         },
         error_x=None if is_tick else {
-            "type": "data", "array": (half_width * axis.factor).fillna(0).tolist(),
+            **whiskers(mean, half_width, axis),
             "color": look.soft, "thickness": 1.3, "width": 3,
         },
         customdata=[

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from bench.figures.parts.axes import Axis, axes
+from bench.figures.parts.axes import Axis, axes, whiskers
 from bench.figures.parts.chart import Chart, Look, Missing, escaped
 from bench.figures.parts.configurations import MOST_CHOSEN, dashes, whose
 from bench.figures.parts.varied import Response, setting_name, varied
@@ -132,7 +132,10 @@ def _line(table: pd.DataFrame, place: int, method: str, dash: str, axis: Axis, l
         name=escaped(table["line"].iloc[0]), legendgroup=str(table["line"].iloc[0]),
         line={"color": colour, "dash": dash, "width": 1.5}, xaxis=f"x{number}", yaxis=f"y{number}",
         marker={"symbol": look.marker(method), "size": 8, "color": colour},
-        error_y={"type": "data", "array": halves.fillna(0).tolist(), "thickness": 1, "width": 3},
+        error_y={
+            **whiskers(table["mean"], table["half_width"].astype("float64"), axis),
+            "thickness": 1, "width": 3,
+        },
         meta=whose(table),
         customdata=[
             [escaped(look.configuration(label)), "" if half != half else f" ± {half:.{axis.digits}f}", n]
