@@ -9,7 +9,7 @@ averaging gains between ``<!-- gains: SUITE SCALE -->`` and ``<!-- end of the ga
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -74,7 +74,7 @@ def _table(store: Store, block: re.Match[str]) -> str:
 def _answers(store: Store, block: re.Match[str]) -> str:
     """Return each answer: its question, its sentences, and its table, folded."""
     suite, scale = block["suite"], block["scale"]
-    plan, table = store.plan(suite, scale), partial(store.read_table, suite, scale)
+    plan, table = store.plan(suite, scale), cache(partial(store.read_table, suite, scale))
     found = answers(table, store.references(suite, scale), ranked_by(plan), _look(store, suite))
     return "\n".join(_answer(each, str(plan["question"])) for each in found)
 
