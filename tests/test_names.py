@@ -16,6 +16,8 @@ CRITERIA = {"snr": {"label": "SNR"}}
         ("ssvi sparsity=0.95 budget=flops", "SSVI · 95 % · equal FLOPs"),
         ("ssvi budget=flops sparsity=0.95", "SSVI · 95 % · equal FLOPs"),
         ("dense_vi budget=epochs sparsity=0", "Dense VI · equal epochs"),
+        ("ssvi budget=epochs budget_cap=10 sparsity=0.9", "SSVI · 90 % · equal epochs"),
+        ("ssvi budget=flops budget_cap=20 sparsity=0.9", "SSVI · 90 % · equal FLOPs · budget cap 20"),
         ("ssvi sparsity=0.9995 criterion=snr recipe=default", "SSVI · 99.95 % · by SNR · recipe default"),
         ("ssvi criterion=mine", "SSVI · by mine"),
         ("ssvi method.lam=0.5 kl_factor=0.1 replace_until=0.9", "SSVI · λ 0.5 · κ 0.1 · replace until 0.9"),

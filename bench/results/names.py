@@ -52,7 +52,9 @@ def in_words(label: str, methods: Styles, criteria: Styles) -> str:
 def parts(found: Mapping[str, str], criteria: Styles) -> list[str]:
     """Return settings in the words that people use, sparsity first; a sparsity of 0 needs none."""
     share = sparsity(found["sparsity"]) if "sparsity" in found else ""
-    others = [word(name, value, criteria) for name, value in found.items() if name != "sparsity"]
+    # a budget in epochs has no cap
+    silent = {"sparsity", "budget_cap"} if found.get("budget") == "epochs" else {"sparsity"}
+    others = [word(name, value, criteria) for name, value in found.items() if name not in silent]
     return [share, *others] if share else others
 
 
