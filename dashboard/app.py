@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from bench.figures.parts.chart import SOFT, Mode
+from bench.figures.parts.chart import GRID, INK, SOFT, Mode
 from bench.results.files import StoreError, shell_path
 from bench.results.words import counted
 from dashboard import address, configuration, data, exposure, filters, live, marks
@@ -37,6 +37,8 @@ _CSS = """<style>
 [data-testid="stMainBlockContainer"] h2, [data-testid="stMainBlockContainer"] h3 {{font-size: 20px}}
 [data-testid="stSidebarHeader"] {{height: 2.5rem; padding-bottom: 0; margin-bottom: 0}}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{color: {minor}; opacity: 1}}
+[data-testid="stMultiSelect"] [data-tag] {{background-color: {tag}}}
+[data-testid="stMultiSelect"] [data-tag], [data-testid="stMultiSelect"] [data-tag] * {{color: {ink}}}
 @media (max-width: 640px) {{[data-testid="stMainBlockContainer"] {{padding: 3.5rem 1rem 2rem}}}}
 </style>"""
 
@@ -83,7 +85,7 @@ def main() -> None:
         st.code(f"python -m bench.grid --suite criteria_ablation{into}", language="bash")
         return
     mode: Mode = "dark" if st.context.theme.type == "dark" else "light"
-    st.html(_CSS.format(minor=SOFT[mode]))
+    st.html(_CSS.format(minor=SOFT[mode], ink=INK[mode], tag=GRID[mode]))
     selection, fault = filters.choose(parts, mode)
     if selection is None:
         # a grid that has just begun has no tables yet, but its progress can be shown

@@ -113,6 +113,24 @@ def test_every_page_in_light_and_dark(visit, name, scheme):
         assert marks.count() > 0, "a chart is blank"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_every_page_has_the_contrast_of_wcag_aa(visit, address, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, axe, faint = visit(f"definitions?{suite('criteria_ablation · demo')}", scheme), Axe(), []
+    for name in PAGES:
+        page.goto(f"{address}/{name}?{suite('criteria_ablation · demo')}")
+        settled(page)
+        found = axe.run(page, options={"runOnly": ["color-contrast"]}).response
+        assert found["passes"], "nothing was looked at"
+        faint += [
+            f"{name}: {node['html'][:200]} {node['any'][0]['data']['contrastRatio']}"
+            for violation in found["violations"]
+            for node in violation["nodes"]
+        ]
+    assert faint == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_on_a_narrow_screen(visit, name):
     page = visit(f"{'' if name == 'overview' else name}?{suite('baselines · demo')}", size=NARROW)

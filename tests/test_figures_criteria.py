@@ -10,11 +10,14 @@ import pytest
 from bench.figures import (
     Missing,
     aliases,
+    beside_criteria,
     coincidences,
     criteria,
+    few_at_the_end,
     overlap_in_time,
     overlap_map,
     same_results,
+    settings_map,
     verdicts,
 )
 from bench.figures.criteria.paired import differences
@@ -331,3 +334,59 @@ def test_degrees_of_coincidence_in_words():
     assert mostly == "Mostly the same weights: abs_mean and snr (IoU 0.94 on average, down to 0.88)."
     assert hardly.startswith("Hardly any weights in common: snr_exp and each of the others (IoU 0.06 on")
     assert hardly.endswith("up to 0.10).")
+
+
+# -- criteria beside other settings -----------------------------------------------------------
+
+
+def test_a_cell_is_the_mean_at_equal_other_settings_and_blue_is_better_than_its_column():
+    table = runs(
+        configuration("abs_mean", [0.90, 0.92]),
+        configuration("snr", [0.94, 0.96]),
+        configuration("abs_mean", [0.70, 0.72], 0.98),
+        configuration("snr", [0.60, 0.62], 0.98),
+        {**configuration("snr", [0.1, 0.2], 0.5), "config_label": "ssvi sparsity=0.5 criterion=snr M=1"},
+        CONTROL,
+    )
+    assert beside_criteria(table) == ["sparsity"]
+    chart = settings_map(table, "accuracy", "sparsity", LOOK)
+    (cells,) = chart.figure.data
+    names, heads = chart.figure.layout.yaxis.ticktext, chart.figure.layout.xaxis.ticktext
+    place = {name: number for number, name in enumerate(names)}
+    assert heads == ("90 %", "98 %") and set(names) == {"abs_mean", "snr"}
+    assert tuple(cells.text[place["snr"]]) == ("95.00", "61.00")
+    assert cells.z[place["snr"]] == pytest.approx((0.02, -0.05)) and cells.zmax == pytest.approx(0.05)
+    assert "the best is snr at 90 %, 95.00" in chart.alt
+    lower = settings_map(table.assign(nll=table["accuracy"]), "nll", "sparsity", LOOK)
+    assert lower.figure.data[0].z[place["snr"]] == pytest.approx((-0.02, 0.05))
+
+
+def test_criteria_without_lambda_have_one_cell_and_no_map_is_made_of_one_criterion():
+    labels = ["mean_exp lam=1", "mean_exp lam=10", "snr lam=1"]
+    table = runs(
+        *({**configuration(name.split()[0], [0.9, 0.91]), "config_label": f"ssvi criterion={name}"}
+          for name in labels)
+    )  # fmt: skip
+    assert beside_criteria(table) == ["lam"]
+    chart = settings_map(table, "accuracy", "lam", LOOK)
+    assert chart.figure.layout.xaxis.ticktext == ("λ 1", "λ 10")
+    blank = chart.figure.data[0].text[chart.figure.layout.yaxis.ticktext.index("snr")]
+    assert tuple(blank) == ("90.50", "")
+    alone = table[table["criterion"] == "mean_exp"]
+    assert beside_criteria(alone) == []
+    with pytest.raises(Missing, match="two values of λ"):
+        settings_map(alone, "accuracy", "lam", LOOK)
+
+
+def test_how_few_weights_the_last_updates_move_is_said():
+    rows = [
+        {"run_id": identifier(seed), "stage": "train", "step": step, "layer": layer, "slots": 1000,
+         "removed": removed}
+        for seed in (0, 1)
+        for step, removed in ((10, 300), (20, 50), (30, 1), (40, 0))
+        for layer in ("fc1", "fc2")
+    ]  # fmt: skip
+    layers = pd.DataFrame(rows).astype({"run_id": "category", "stage": "category", "layer": "category"})
+    said = few_at_the_end(layers)
+    assert "removes 600 weights (30 % of the slots), the last 2 weights (0.1 % of the slots)" in said
+    assert few_at_the_end(layers[layers["step"] == 10]) == few_at_the_end(layers.head(0)) == ""

@@ -34,7 +34,9 @@ def test_what_is_best_is_said_with_its_interval_and_what_its_lead_is_worth(table
     assert best.words.startswith("The best accuracy of 3 configurations with 6 seeds is that of Dense VI, 9")
     assert "% (n = 6); of the others 2 differ from it, 0 are equivalent" in best.words
     assert best.page == sparse.page == "leaderboard" and sparse.where == {"leaderboard_sparse": "true"}
-    assert sparse.words.startswith("Of the sparse ones it is SSVI · 90 %, 9")
+    assert sparse.words.startswith(
+        "Of the sparse ones, with at most 10 % of the weights, it is SSVI · 90 %, 9"
+    )
     assert sparse.words.endswith("12 × smaller than dense VI: worse than the best.")
     assert clearest.words.startswith(
         "Of 2 comparisons with a reference the clearest is RigL · 90 % against SSVI"

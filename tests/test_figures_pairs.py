@@ -71,3 +71,7 @@ def test_pairs_are_one_family_and_the_matrix_is_symmetric(table):
     assert np.array_equal(shades, shades.T, equal_nan=True)
     assert shades[0, 1] == 1 and shades[0, 2] == 0.5 and np.isnan(shades[0, 0])
     assert "Of 3 pairs 2 differ" in chart.alt
+    # names stand above the cells, and figures are short, so that a dozen columns fit on a phone
+    assert chart.figure.layout.yaxis.showticklabels is False
+    assert [note.text[:1] for note in chart.figure.layout.annotations] == ["1", "2", "3"]
+    assert all(len(text) <= 5 and not text.startswith("0.") for row in cells.text for text in row)

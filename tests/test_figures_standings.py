@@ -72,6 +72,18 @@ def test_sparse_is_what_has_lost_weights_whatever_was_asked_for(table):
         compared(table.assign(density=1.0), "accuracy", sparse=True)
 
 
+def test_what_is_denser_than_any_that_was_asked_for_a_sparsity_is_not_sparse(table):
+    outcome = table[table["method"] == "dense_vi"].assign(
+        method="lbbnn", config_id=identifier(77), config_label="lbbnn", density=0.43
+    )
+    outcome["run_id"] = [identifier(7700 + seed) for seed in range(len(outcome))]
+    both = pd.concat([table, outcome])
+    assert "lbbnn" not in set(compared(both, "accuracy", sparse=True)["method"])
+    asked = both["density"][both["sparsity"] > 0].max()
+    as_sparse = both.assign(density=both["density"].mask(both["method"] == "lbbnn", asked))
+    assert "lbbnn" in set(compared(as_sparse, "accuracy", sparse=True)["method"])
+
+
 def test_the_smallest_difference_that_would_show_is_that_of_the_first_test_of_all_pairs():
     rng = np.random.default_rng(0)
     values = rng.normal(0.9, 0.01, (3, 6))

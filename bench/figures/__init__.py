@@ -30,7 +30,14 @@ from bench.figures.course.dimension import dimension
 from bench.figures.course.settling import settled, settling, worth
 from bench.figures.course.updates import updates
 from bench.figures.criteria.paired import criteria
-from bench.figures.criteria.removed_sets import MOMENTS, coincidences, overlap_in_time, overlap_map
+from bench.figures.criteria.removed_sets import (
+    MOMENTS,
+    coincidences,
+    few_at_the_end,
+    overlap_in_time,
+    overlap_map,
+)
+from bench.figures.criteria.settings_map import BESIDE, beside_criteria, settings_map
 from bench.figures.criteria.weight_scores import weight_scores
 from bench.figures.criteria.words import aliases, same_results, verdicts
 from bench.figures.leaderboard import grouped, latex, leaderboard, shown
@@ -75,6 +82,7 @@ from bench.statistics.seeds import MOST_COMPARED
 
 __all__ = [
     "AGAINST",
+    "BESIDE",
     "BINS",
     "COSTS",
     "COUNTED",
@@ -106,6 +114,7 @@ __all__ = [
     "at_compression",
     "auroc_axis",
     "axes",
+    "beside_criteria",
     "by_split",
     "coincidences",
     "compare",
@@ -121,6 +130,7 @@ __all__ = [
     "differing",
     "dimension",
     "examples_needed",
+    "few_at_the_end",
     "finding",
     "foreign_splits",
     "forest",
@@ -160,6 +170,7 @@ __all__ = [
     "separation",
     "setting_name",
     "settings",
+    "settings_map",
     "settled",
     "settling",
     "severity",

@@ -57,7 +57,7 @@ def compared(runs: pd.DataFrame, score: str, sparse: bool = False) -> pd.DataFra
     runs, score
         As in ``leaderboard``.
     sparse
-        Whether to leave out configurations of which no weight was removed, by their measured density.
+        Whether to leave out configurations that ``densest_sparse`` does not count as sparse.
 
     Returns
     -------
@@ -70,8 +70,24 @@ def compared(runs: pd.DataFrame, score: str, sparse: bool = False) -> pd.DataFra
         No configuration has the score.
     """
     if sparse:
-        runs = runs[runs["density"] < 1 - _SPARSE]
+        runs = runs[runs["density"] <= densest_sparse(runs)]
     return leaderboard(runs, score, (*COLUMNS, "density"), of_equal_n=True)
+
+
+def densest_sparse(runs: pd.DataFrame) -> float:
+    """Return the greatest measured density of a configuration that counts as sparse.
+
+    It is the greatest one among finished runs that were asked for a sparsity, since they say which densities
+    the comparison is about; a method whose sparsity is an outcome may be far denser. Where none was asked for
+    one, all that have lost weights are sparse.
+
+    Parameters
+    ----------
+    runs
+        The table ``runs``.
+    """
+    asked = runs.loc[(runs["sparsity"] > 0) & (runs["status"] == "done"), "density"].max()
+    return 1 - _SPARSE if pd.isna(asked) else min(float(asked) + _SPARSE, 1 - _SPARSE)
 
 
 def standings(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from bench.figures import (
+    BESIDE,
     MOMENTS,
     aliases,
+    beside_criteria,
     coincidences,
     criteria,
+    few_at_the_end,
     overlap_in_time,
     overlap_map,
     same_results,
+    settings_map,
     verdicts,
 )
 from dashboard import choose, data, show
@@ -52,6 +56,14 @@ if drawn is not None:
         *(a.words for a in left_out),
     ]
     st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+if beside := beside_criteria(selection.runs):
+    setting = beside[0]
+    if len(beside) > 1:
+        setting = show.axis("Criterion and", {key: BESIDE[key] for key in beside}, "criteria_beside")
+    show.chart(
+        "criteria-map", lambda look: settings_map(selection.runs, score, setting, look), selection.words
+    )
 
 look = selection.look.criterion
 present = {*selection.everything["criterion"].dropna().astype(str), *(a.name for a in left_out)}
@@ -104,3 +116,6 @@ with show.forgiving():
         lambda look: overlap_in_time(mine, against, look, one, singles),
         subtitle,
     )
+    moved = layers[layers["run_id"].isin(mine["run_id"])]
+    if said := few_at_the_end(moved if one is None else moved[moved["layer"].astype(str) == one]):
+        st.markdown(plain(said))

@@ -27,7 +27,11 @@ axis = axes()[score]
 with show.forgiving():
     with st.container(horizontal=True, vertical_alignment="bottom"):
         shown = show.axis("Rows", _ROWS, "leaderboard_rows")
-        sparse = st.toggle("Sparse only", key="leaderboard_sparse", bind="query-params")
+        sparse = st.toggle(
+            "Sparse only", key="leaderboard_sparse", bind="query-params",
+            help="of a measured density at or below that of configurations that were asked for a sparsity; "
+            "where none was, all that have lost weights",
+        )  # fmt: skip
     board = compared(selection.runs, score, sparse)
     several = board["method"].value_counts()
     unfolded: list[str] | None = None

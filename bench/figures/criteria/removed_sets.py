@@ -183,6 +183,36 @@ def overlap_in_time(
     )
 
 
+def few_at_the_end(layers: pd.DataFrame) -> str:
+    """Say in plain text how many weights the first and the last recorded update remove; empty if as many.
+
+    Parameters
+    ----------
+    layers
+        Rows of the table ``layers`` of the runs of one configuration, of one layer or of all.
+    """
+    keys = ["run_id", "stage", "step"]
+    sums = layers.groupby(keys, observed=True, sort=False)[["slots", "removed"]].sum().reset_index()
+    moved = sums[sums["removed"] > 0].sort_values("step")
+    if moved.empty:
+        return ""
+    ends = moved.groupby("run_id", observed=True)
+    first, last = (
+        part[["slots", "removed"]].mean().astype("float64") for part in (ends.first(), ends.last())
+    )
+    if last["removed"] >= first["removed"]:
+        return ""
+    said = [
+        f"{end['removed']:,.0f} weights ({100 * end['removed'] / end['slots']:.2g} % of the slots)"
+        for end in (first, last)
+    ]
+    return (
+        f"The first recorded update removes {said[0]}, the last {said[1]}: two criteria that order the "
+        "lowest few weights differently then have an overlap near 0, although both would keep nearly the "
+        "same others. A fall at the end says that few slots move, more than that the criteria part."
+    )
+
+
 def coincidences(pairs: pd.DataFrame, look: Look | None = None) -> list[str]:
     """Say in plain text which criteria remove the same weights, a sentence for each degree of agreement.
 

@@ -11,11 +11,8 @@ from bench.figures.overview import differences
 from bench.figures.parts.axes import Axis, axes
 from bench.figures.parts.chart import Look, Missing, interval
 from bench.figures.parts.verdicts import by_how_much, said, within
-from bench.figures.standings import compared
+from bench.figures.standings import compared, densest_sparse
 from bench.results.words import counted
-
-#: A density below which a configuration counts as sparse.
-_SPARSE = 1 - 1e-6
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ def headlines(
             {},
         )
     ]
-    sparse = most[most["density_mean"] < _SPARSE]
+    densest = densest_sparse(runs)
+    sparse = most[most["density_mean"] <= densest]
     if len(sparse) and sparse.index[0] != most.index[0]:
         first = sparse.iloc[0]
         smaller = f"{first['compression_vs_dense_vi_mean']:.3g} × smaller than dense VI"
@@ -90,7 +88,8 @@ def headlines(
         }.get(str(first["verdict"]), "not compared")  # fmt: skip
         found.append(
             Headline(
-                f"Of the sparse ones it is {_valued(first, score, axis, look)}, {smaller}: {verdict}.",
+                f"Of the sparse ones, with at most {100 * densest:.3g} % of the weights, it is "
+                f"{_valued(first, score, axis, look)}, {smaller}: {verdict}.",
                 "leaderboard",
                 {"leaderboard_sparse": "true"},
             )

@@ -16,7 +16,9 @@ from bench.statistics.seeds import by_seed, margin_of, paired, pairwise
 
 #: Shade of a verdict in the matrix, between the background and the accent.
 _SHADES = {"undecided": 0.0, "equivalent": 0.5, "differs": 1.0}
-_ROW_PIXELS = 34
+_ROW_PIXELS = 56
+#: Pixels between two rows of cells, where the name of the lower one stands, to fit narrow screens.
+_GAP = 26
 
 
 def verdict(runs: pd.DataFrame, one: str, other: str, score: str, look: Look) -> str:
@@ -140,7 +142,11 @@ def matrix_of_pairs(
         for sign, key in ((1, (row["config_id"], row["other"])), (-1, (row["other"], row["config_id"]))):
             cells[key] = {**row, "difference": sign * row["difference"]}
     shades = [[_SHADES[cells[a, b]["verdict"]] if a != b else None for b in order] for a in order]
-    texts = [[_p(cells[a, b]["p_adjusted"]) if a != b else "" for b in order] for a in order]
+    # without the 0 before the point, a dozen fit beside each other on a phone
+    texts = [
+        [_p(cells[a, b]["p_adjusted"]).replace("0.", ".").replace(" ", "") if a != b else "" for b in order]
+        for a in order
+    ]
     hovers = [
         [
             f"<b>{names[a]}</b> less <b>{names[b]}</b><br>{axis.name} "
@@ -155,19 +161,28 @@ def matrix_of_pairs(
     figure = look.figure(height=130 + _ROW_PIXELS * len(order), legend=False)
     figure.add_trace(
         go.Heatmap(
-            z=shades, text=texts, texttemplate="%{text}", textfont={"color": look.ink},
+            z=shades, text=texts, texttemplate="%{text}", textfont={"color": look.ink, "size": 11},
             customdata=hovers, hovertemplate="%{customdata}<extra></extra>", colorscale=[[0, low], [1, high]],
-            zmin=0, zmax=1, showscale=False, xgap=2, ygap=2,
+            zmin=0, zmax=1, showscale=False, xgap=2, ygap=_GAP,
             meta=whose(mine.drop_duplicates("config_id")),
         )
     )  # fmt: skip
     ticks = {"tickvals": list(range(len(order))), "showgrid": False, "showline": False, "ticks": ""}
     # numbers repeat the rows, since names would overlap
     numbers = [str(place + 1) for place in range(len(order))]
-    heads = [f"{names[name]}  {number}" for name, number in zip(order, numbers, strict=True)]
-    figure.update_yaxes(ticktext=heads, autorange="reversed", **ticks)
+    figure.update_yaxes(range=[len(order) - 0.5, -0.75], **{**ticks, "showticklabels": False})
     figure.update_xaxes(ticktext=numbers, side="top", **ticks)
-    figure.update_layout(margin={"t": 40, "b": 20})
+    figure.update_layout(
+        margin={"t": 40, "b": 20, "l": 12},
+        annotations=[
+            {
+                "xref": "paper", "x": 0, "xanchor": "left", "y": place - 0.5, "yanchor": "middle",
+                "showarrow": False, "text": f"{place + 1}  {names[name]}",
+                "font": {"size": 13, "color": look.ink},
+            }
+            for place, name in enumerate(order)
+        ],
+    )  # fmt: skip
     labels = mine.drop_duplicates("config_id").set_index("config_id")["config_label"].astype(str)
     data = found.assign(config_label=found["config_id"].map(labels), other_label=found["other"].map(labels))
     differ = int((found["verdict"] == "differs").sum())
