@@ -58,10 +58,12 @@ def one(config: dict[str, Any], limit: float) -> None:
         try:
             done = execute(spec, store, Execution()) == "done"
         except MemoryError:
-            done = False
+            print("null")
+            return
         run = store.run(spec.run_id)
-        if not done and "memory" not in (reason := str((run.read("status") or {}).get("reason", "memory"))):
-            raise SystemExit(reason)
+        status = run.read("status") or {}
+        if not done and status["error_kind"] != "oom":
+            raise SystemExit(status["error"])
         print(json.dumps(run.read("costs") if done else None))
 
 
