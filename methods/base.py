@@ -150,6 +150,8 @@ class Context:
         Makes the context manager of the precision in which losses are computed.
     watch
         Whether to record what the method does; false where steps are timed.
+    measure
+        Whether recording may take passes of its own; false where those of a step are counted.
     network
         Builds the network that ``Method.build`` received anew, on the CPU, with the same initial weights.
     batch
@@ -175,6 +177,7 @@ class Context:
     record: Callable[[str, dict[str, Any]], None]
     arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
     watch: bool = True
+    measure: bool = True
     network: Callable[[], nn.Module] = nn.Module
     batch: Batch = (torch.empty(0), torch.empty(0))
     scratch: dict[str, Any] = field(default_factory=dict)

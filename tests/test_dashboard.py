@@ -233,17 +233,17 @@ def test_suite_and_score_are_in_the_address_also_where_they_are_the_default(open
 def test_the_leaderboard_has_a_row_a_method_and_unfolds(opened):
     app = opened("leaderboard", suite="baselines · demo")
     table = app.dataframe[0].value
-    assert len(table) == 12 and table["method"].is_unique
+    assert len(table) == 15 and table["method"].is_unique
     # texts would be sorted as such: 1.2, 13.6, 2.0
     texts = {"method", "budget", "95 % interval", "verdict"}
     assert {head for head in table if not pd.api.types.is_numeric_dtype(table[head])} <= texts
     app.multiselect(key="leaderboard_unfold").select("ssvi").run()
     assert list(app.dataframe[0].value["method"]).count("↳ SSVI") == 5
     app = opened("leaderboard", suite="baselines · demo", leaderboard_rows="every configuration")
-    assert len(app.dataframe[0].value) == 42
+    assert len(app.dataframe[0].value) == 48
     app.toggle(key="leaderboard_sparse").set_value(True).run()
     sparse = app.dataframe[0].value
-    assert len(sparse) == 38 and (sparse["sparsity %"] > 0).all()
+    assert len(sparse) == 41 and (sparse["sparsity %"] > 0).all()
 
 
 def test_filters_and_address_never_disagree(opened):
@@ -318,7 +318,8 @@ def test_criteria_have_the_looks_and_words_that_the_folder_gives_them(opened, co
     path.write_text(json.dumps(known))
     app = opened("criteria", copy, suite="criteria_ablation · demo")
     drawn = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-    differences, overlaps, in_time = drawn
+    differences, settings, overlaps, in_time = drawn
+    assert "Signal *to* noise" in settings["data"][0]["y"] + settings["layout"]["yaxis"].get("ticktext", [])
     assert "Signal *to* noise" in differences["layout"]["yaxis"]["ticktext"][-2:][0]
     assert overlaps["layout"]["yaxis"]["ticktext"][-1].startswith("Signal *to* noise")
     lines = {line.get("name"): line for line in in_time["data"]}

@@ -44,7 +44,7 @@ def labelled(suite, label):
 
 
 def test_an_address_opens_a_configuration_with_its_runs_and_what_sets_it_apart(opened):
-    mine = labelled("baselines", "rigl budget=epochs sparsity=0.95")
+    mine = labelled("baselines", "rigl budget=epochs budget_cap=10 sparsity=0.95")
     app = opened(suite="baselines · demo", configuration=mine["config_id"].iloc[0])
     found = {tuple(map(str, table.value.columns)): table.value for table in app.dataframe}
     (rows,) = (table for heads, table in found.items() if heads[:2] == ("seed", "status"))

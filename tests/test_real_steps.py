@@ -43,7 +43,8 @@ def train(problem, steps, folder):
 
     def recorded(*args):
         found = loss(*args)
-        losses.append(found.item())
+        if torch.is_grad_enabled():  # the free energy before and after an update is no step
+            losses.append(found.item())
         return found
 
     problem.method.loss = recorded

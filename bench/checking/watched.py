@@ -197,6 +197,7 @@ class Watched:
         """Start to count a step."""
         if len(self.steps) < MANY or context.progress.step <= FIRST:
             self._counter = FlopCounter().__enter__()
+        context.measure = self._counter is None
         self._method.before_step(context)
 
     def loss(self, module: nn.Module, batch: Batch, progress: Progress) -> torch.Tensor:

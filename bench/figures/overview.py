@@ -89,7 +89,7 @@ def forest(
     >>> import bench
     >>> runs = bench.tables("sparsity_sweep", "results/reference", scale="demo")["runs"]
     >>> bench.figures.forest(runs, score="nll").alt
-    'Compared with their reference in NLL: 2 differ, 0 are equivalent and 39 are undecided.'
+    'Compared with their reference in NLL: 5 differ, 0 are equivalent and 66 are undecided.'
     """
     look = look or Look.of(runs)
     axis = axes()[score]

@@ -251,7 +251,8 @@ class MovingSubspace(FirstSubspace):
         added = self.added([posterior for *_, posterior in update.layers], changes)
         steps, update_number = context.progress.steps, context.memory["updates"]
         updates = (self._last_update(steps) - 1) // self.options.replace_every
-        measured = context.watch and update_number in snapshots(updates, steps, free_energy.STEPS_EACH)
+        measured = context.watch and context.measure
+        measured = measured and update_number in snapshots(updates, steps, free_energy.STEPS_EACH)
         before_update = free_energy.of_minibatch(self.loss, context) if measured else 0.0
         for (name, _, posterior), change, score, new in zip(
             update.layers, changes, update.scores, added, strict=True
