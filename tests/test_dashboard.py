@@ -235,7 +235,7 @@ def test_the_leaderboard_has_a_row_a_method_and_unfolds(opened):
     table = app.dataframe[0].value
     assert len(table) == 15 and table["method"].is_unique
     # texts would be sorted as such: 1.2, 13.6, 2.0
-    texts = {"method", "budget", "95 % interval", "verdict"}
+    texts = {"method", "budget", "settings", "95 % interval", "verdict"}
     assert {head for head in table if not pd.api.types.is_numeric_dtype(table[head])} <= texts
     app.multiselect(key="leaderboard_unfold").select("ssvi").run()
     assert list(app.dataframe[0].value["method"]).count("↳ SSVI") == 5
