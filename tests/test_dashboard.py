@@ -238,7 +238,7 @@ def test_the_leaderboard_has_a_row_a_method_and_unfolds(opened):
     texts = {"method", "budget", "settings", "95 % interval", "verdict"}
     assert {head for head in table if not pd.api.types.is_numeric_dtype(table[head])} <= texts
     app.multiselect(key="leaderboard_unfold").select("ssvi").run()
-    assert list(app.dataframe[0].value["method"]).count("↳ SSVI") == 5
+    assert list(app.dataframe[0].value["method"]).count("↳ SSVI") == 4
     app = opened("leaderboard", suite="baselines · demo", leaderboard_rows="every configuration")
     assert len(app.dataframe[0].value) == 48
     app.toggle(key="leaderboard_sparse").set_value(True).run()
