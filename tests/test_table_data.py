@@ -291,23 +291,6 @@ def test_the_files_are_those_of_the_papers(name):
     assert cls.known == (sum(counts), len(counts), (genes,)) and cls.known_tested == tested
 
 
-@pytest.mark.parametrize(
-    ("name", "known"),
-    [
-        ("golub", "X95735_at"),  # zyxin
-        ("alon", "Hsa.37937"),
-        ("khan", "21652|catenin (cadherin-associated protein), alpha 1 (102kD)"),
-        ("singh", "g6033"),
-    ],
-)
-def test_genes_have_the_names_that_are_in_the_files(name, known):
-    cls = DATASETS.get(name)
-    with needed():
-        names = cls().feature_names()
-    assert len(names) == cls.known[2][0] and known in names
-    assert max(map(len, names)) <= npz.LONGEST_NAME
-
-
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("resampling", ["folds", "leave_one_out"])
 def test_folds_of_the_files_share_no_sample(name, resampling):
