@@ -15,7 +15,6 @@ KEPT = {
     "history": 11,
     "calibration": 11,
     "selective": 11,
-    "features": 11,
     "layers": 8,
     "criteria_pairs": 8,
 }
