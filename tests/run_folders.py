@@ -204,23 +204,13 @@ def _history(stages: tuple[str, ...], epochs: int) -> list[dict[str, Any]]:
 
 def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
     """Every figure differs between stages, predictors and splits, so that a wrong choice shows."""
-    metrics, calibration, curve, ended, features = [], [], [], [], []
+    metrics, calibration, curve, ended = [], [], [], []
     for number, stage in enumerate(stages):
         ended.append(
             {"stage": stage, "stage_index": number, "density": 0.1, "params_active": 2000,
              "epochs_total": 20 * (number + 1), "steps_total": 360 * (number + 1),
              "train_flops": 1e9 * (number + 1)}
         )  # fmt: skip
-        # as if the inputs were a vector
-        metrics.append(
-            {"stage": stage, "predictor": "mean", "split": "test", "shift": None, "severity": None,
-             "metric": "inputs_used", "value": 0.25, "n": 64}
-        )  # fmt: skip
-        features += [
-            {"stage": stage, "rank": rank, "input": 7 * rank, "name": "zyxin" if rank == 1 else None,
-             "strength": 1 / rank}
-            for rank in (1, 2, 3)
-        ]  # fmt: skip
         for predictor in ("mean", "mean+temperature", "samples", "samples+temperature"):
             taken = SCALED if "+temperature" in predictor else METRICS
             for split, n in (("val", 250), ("test", 450)):
@@ -238,7 +228,4 @@ def _metrics(stages: tuple[str, ...], accuracy: float) -> dict[str, Any]:
                     )  # fmt: skip
                 for part in range(1, 21):
                     curve.append({**here, "coverage": part / 20, "risk": lowered * part / 20})
-    return {
-        "metrics": metrics, "calibration": calibration, "selective": curve, "stages": ended,
-        "features": features,
-    }  # fmt: skip
+    return {"metrics": metrics, "calibration": calibration, "selective": curve, "stages": ended}

@@ -9,7 +9,7 @@ from bench.figures import Missing, answers, dimension, finding, updates
 from bench.figures.course.dimension import chosen, sweeps
 from bench.figures.course.updates import cost_of_updates, rises
 from tests.figure_data import LOOK, identifier, runs
-from tests.test_selection import features, planted
+from tests.test_selection import planted
 
 FIXED, ADAPTIVE = {"config.method.dimension": "fixed"}, {"config.method.dimension": "adaptive"}
 
@@ -62,7 +62,6 @@ def test_an_adaptive_dimension_is_compared_with_the_best_of_its_own_sweep():
     )
     assert "50 ± 0 weights" in second and "100 weights, is +0.110 ± 0.025 nats" in second
     tables = {"runs": table, "layers": layers, "history": history, "metrics": planted()[1].head(0)}
-    tables["features"] = features()
     own = answers(tables.__getitem__, {}, "nll", LOOK)[0].sentences
     assert first in own and second in own
 

@@ -67,17 +67,6 @@ def test_the_benchmark_of_execution_options_gets_to_its_end_and_measures_each_of
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the private memory of a process")
-@pytest.mark.timeout(300)
-def test_a_wide_layer_that_needs_more_memory_than_the_limit_does_not_fit(tmp_path):
-    """SSVI stores 1 % of these 26 million weights; dense VI has several numbers for each of them."""
-    wide = ("--features", 100_000, "--hidden", 256)
-    shown = smoke("wide_layers", tmp_path, *wide, "--limit", 1)
-    assert re.search(r"\| 100,000 \| ssvi \| 256,770 \| \d+\.\d \|", shown), shown
-    assert "| 100,000 | dense_vi | does not fit |" in shown, shown
-
-
-@pytest.mark.slow
 def test_figures_of_a_short_form_are_not_kept_among_those_of_the_kernels(tmp_path):
     """They would replace measured ones in the page of the documentation."""
     command = [sys.executable, SCRIPTS["kernels"], "--smoke", "--out", tmp_path]

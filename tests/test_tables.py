@@ -282,21 +282,6 @@ def test_tables_of_a_version_without_risk_coverage_curves_have_none(tmp_path):
     assert_same(store.read_tables(SUITE), expected)
 
 
-def test_folders_from_before_there_were_features_read_as_they_did(tmp_path):
-    run = run_files(config())
-    now = results(tmp_path / "now", run).tables(SUITE)
-    del run["metrics"]["features"]
-    run["metrics"]["metrics"] = [row for row in run["metrics"]["metrics"] if row["metric"] != "inputs_used"]
-    store = results(tmp_path / "then", run)
-    then = store.tables(SUITE)
-    pd.testing.assert_frame_equal(then["runs"], now["runs"])
-    assert then["features"].empty and list(then["features"]) == list(now["features"])
-    path = store.update_tables(SUITE)["features"]
-    expected = store.read_tables(SUITE)
-    path.unlink()  # as tables of a version that had no such table
-    assert_same(store.read_tables(SUITE), expected)
-
-
 def test_what_could_not_be_scored_is_empty_in_the_table_of_metrics(tmp_path):
     """Of a run without a wrong prediction: NaN when it is written, null in the file."""
     run = run_files(config())
@@ -364,7 +349,7 @@ def test_only_what_is_done_has_figures(tables):
     assert runs.loc[unfinished, FIGURES].isna().all(axis=None)
     assert runs.loc[~unfinished, FIGURES].notna().all(axis=None)
     assert set(tables["metrics"]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
-    for name in ("calibration", "selective", "stages", "features"):
+    for name in ("calibration", "selective", "stages"):
         assert set(tables[name]["run_id"]) == set(runs.loc[~unfinished, "run_id"])
 
 
@@ -452,7 +437,6 @@ def test_a_hand_written_run_has_the_files_and_keys_of_a_real_one(trained):
         else:
             # folders from before a run listed its files are read as well
             assert set(trained.read(name)) - {"files"} == set(content), name
-    del written["metrics"]["features"]  # the inputs of the real one are pixels
     for name, content in written["metrics"].items():
         assert {tuple(row) for row in trained.read("metrics")[name]} == {tuple(row) for row in content}
     keys = {(row["split"], row["metric"]) for row in written["history"]}
@@ -588,7 +572,6 @@ metric_rows = st.fixed_dictionaries(
 )
 calibration_rows = st.fixed_dictionaries({}, optional={"stage": texts, "bin": odd, "lower": usual["value"]})
 selective_rows = st.fixed_dictionaries({}, optional={"split": texts, "coverage": odd, "risk": usual["value"]})
-feature_rows = st.fixed_dictionaries({}, optional={"rank": odd, "name": texts, "strength": usual["value"]})
 
 
 @settings(max_examples=tries(60))
@@ -599,7 +582,6 @@ feature_rows = st.fixed_dictionaries({}, optional={"rank": odd, "name": texts, "
             optional={
                 "calibration": st.none() | st.lists(calibration_rows, max_size=3),
                 "selective": st.none() | st.lists(selective_rows, max_size=3),
-                "features": st.none() | st.lists(feature_rows, max_size=3),
                 "more": odd,
             },
         ),

@@ -31,8 +31,8 @@ def tables(suite: str, results: str | Path = "results", scale: str | None = None
     -------
     dict of DataFrame
         ``runs`` has one row per run and scale, planned and failed runs included. ``metrics``, ``history``,
-        ``layers``, ``criteria_pairs``, ``calibration``, ``selective``, ``stages`` and ``features`` are long
-        tables with a column ``run_id``. The ``attrs`` of each table hold
+        ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and ``stages`` are long tables with a
+        column ``run_id``. The ``attrs`` of each table hold
 
         - ``definitions``: column to its ``type``, ``unit``, ``definition``, ``source`` and ``better``;
         - ``metrics``: the same for each metric (tables ``metrics`` and ``history`` only);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -128,10 +128,6 @@ class Dataset:
 
         None, the default, if this is not known. Real data do not tell; a simulated problem does.
         """
-        return None
-
-    def feature_names(self) -> Sequence[str] | None:
-        """Return a name for each number of an example that is a vector; None, the default, without names."""
         return None
 
     def task(self, refit: bool = False) -> Task | None:

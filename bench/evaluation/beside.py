@@ -131,7 +131,7 @@ class Beside:
                     scores = scaled_scores(log_probs, self._labels, fitted.value, fitted.spread)
                     rows += self._rows(here, f"{predictor}+temperature", scores)
             rows += self._rows(here, None, _seconds(began))
-        return {"metrics": rows, "calibration": [], "selective": [], "stages": [], "features": []}
+        return {"metrics": rows, "calibration": [], "selective": [], "stages": []}
 
     def unknown(self, name: str, inputs: torch.Tensor) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return the rows of the long tables for inputs of no class, and scores of single inputs.
@@ -183,7 +183,7 @@ class Beside:
             where = {"stage": self._stage.name, "predictor": predictor, "split": name}
             curves += [where | point for point in curve]
         rows += self._rows(here, None, _seconds(began), len(inputs))
-        return {"metrics": rows, "calibration": [], "selective": curves, "stages": [], "features": []}, arrays
+        return {"metrics": rows, "calibration": [], "selective": curves, "stages": []}, arrays
 
     def _rows(
         self, here: dict[str, Any], predictor: str | None, scores: dict[str, Any], n: int | None = None

@@ -83,21 +83,6 @@ def input_scores(problem: Problem, module: nn.Module) -> dict[str, float]:
     return recovery.scores(module, relevant, problem.splits.test.inputs[0].numel())
 
 
-def used_inputs(problem: Problem, module: nn.Module) -> tuple[list[dict[str, Any]], float] | None:
-    """Return which inputs the first layer uses most, with their names, and the share of those that it uses.
-
-    They are those of ``recovery.strongest``. None unless an example is a vector that a linear layer takes: a
-    pixel of an image is no feature that could be named.
-    """
-    example = problem.splits.test.inputs[0]
-    found = recovery.strongest(module, len(example)) if example.dim() == 1 else None
-    if found is None:
-        return None
-    rows, share = found
-    names = problem.dataset.feature_names()
-    return [{**row, "name": names[row["input"]] if names else None} for row in rows], share
-
-
 def evaluate_stage(
     problem: Problem, module: nn.Module, stage: Stage
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -119,9 +104,9 @@ def evaluate_stage(
     Returns
     -------
     tuple
-        Rows for the tables ``metrics``, ``calibration``, ``selective`` and ``features``, and the arrays of
-        the test part to store: labels (N,), and for each predictor without temperature scaling the averaged
-        probabilities (N, C), the predictive entropy (N,) and the mutual information (N,), both in nats.
+        Rows for the tables ``metrics``, ``calibration`` and ``selective``, and the arrays of the test part to
+        store: labels (N,), and for each predictor without temperature scaling the averaged probabilities
+        (N, C), the predictive entropy (N,) and the mutual information (N,), both in nats.
 
     Raises
     ------
@@ -132,7 +117,7 @@ def evaluate_stage(
     if problem.splits.val is not None:
         splits = {"val": problem.splits.val, **splits}
     labels = {name: split.labels.cpu().numpy() for name, split in splits.items()}
-    rows: dict[str, Any] = {"metrics": [], "calibration": [], "selective": [], "features": []}
+    rows: dict[str, Any] = {"metrics": [], "calibration": [], "selective": []}
     arrays: dict[str, np.ndarray] = {"labels": labels["test"].astype(np.int16)}
     for predictor, functions in predictors(problem, module, stage):
         draws: dict[str, list[np.ndarray]] = {name: [] for name in splits}
@@ -152,11 +137,7 @@ def evaluate_stage(
                 arrays[f"{predictor}/mutual_information"] = information.astype(np.float32)
         if "val" in splits:
             _add_scaled(rows, stage, predictor, pooled, labels)
-    found_inputs = input_scores(problem, module)
-    if (used := used_inputs(problem, module)) is not None:
-        rows["features"] = [{"stage": stage.name, **row} for row in used[0]]
-        found_inputs["inputs_used"] = used[1]
-    if found_inputs:
+    if found_inputs := input_scores(problem, module):
         inputs = problem.splits.test.inputs[0].numel()
         first = {key: rows["metrics"][0][key] for key in ("predictor", "shift", "severity")}
         rows["metrics"] += [

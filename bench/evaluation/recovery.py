@@ -1,17 +1,12 @@
-"""Say which inputs the first layer of a network uses, and compare them with those that decide the classes."""
+"""Compare the inputs that the first layer of a trained network uses with those that decide the classes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
 
 from methods.layers.layer import VariationalLayer
 from methods.layers.posterior import Slots
-
-#: Number of inputs of a run that are recorded, those with the strongest weights.
-STRONGEST = 50
 
 
 def scores(module: nn.Module, relevant: torch.Tensor, inputs: int) -> dict[str, float]:
@@ -45,36 +40,6 @@ def scores(module: nn.Module, relevant: torch.Tensor, inputs: int) -> dict[str, 
         "input_recall": hits / len(relevant),
         "input_average_precision": average_precision(strength, truth),
     }
-
-
-def strongest(module: nn.Module, inputs: int) -> tuple[list[dict[str, Any]], float] | None:
-    """Return the inputs with the strongest weights, and the share of all inputs with an active weight.
-
-    Parameters
-    ----------
-    module
-        The trained network.
-    inputs
-        Number p of inputs.
-
-    Returns
-    -------
-    tuple or None
-        A row with ``rank`` (from 1), ``input`` (position from 0) and ``strength`` (norm of its weights) for
-        each of the ``STRONGEST`` strongest inputs that have a weight other than 0, and the share. None if no
-        linear layer takes the inputs as they are.
-    """
-    found = first_layer(module, inputs)
-    if found is None:
-        return None
-    strength, used = (values.cpu() for values in found)
-    order = strength.sort(descending=True, stable=True).indices[:STRONGEST]
-    rows = [
-        {"rank": rank, "input": int(place), "strength": float(strength[place])}
-        for rank, place in enumerate(order, 1)
-        if strength[place] > 0
-    ]
-    return rows, float(used.double().mean())
 
 
 @torch.no_grad()

@@ -55,7 +55,6 @@ from bench.figures.questions.networks import layer_types, rank_map
 from bench.figures.questions.pairs import matrix_of_pairs, seed_differences, verdict
 from bench.figures.questions.responses import responses
 from bench.figures.questions.selection import examples_needed, finding, recovery
-from bench.figures.questions.stability import selected, stable
 from bench.figures.runs import AGAINST, MOST_RUNS, differing, recorded, run_curves, seed_curves, settings
 from bench.figures.significance import compare, middle, ranks
 from bench.figures.standings import compared, standings
@@ -168,7 +167,6 @@ __all__ = [
     "scored_by",
     "seed_curves",
     "seed_differences",
-    "selected",
     "separation",
     "setting_name",
     "settings",
@@ -180,7 +178,6 @@ __all__ = [
     "shown",
     "signed",
     "speed",
-    "stable",
     "standings",
     "stored",
     "subspace",

@@ -232,8 +232,6 @@ def _by_tables(
         lambda: figures.dimension(rows("layers"), rows("history"), runs, look),
         lambda: figures.recovery(runs, rows("metrics"), references, look),
         lambda: figures.finding(runs, rows("metrics"), rows("history"), references, look),
-        lambda: figures.stable(runs, rows("metrics"), rows("features"), references, look),
-        lambda: figures.selected(runs, rows("metrics"), rows("features"), references, look),
         lambda: figures.layer_types(runs, rows("layers"), look),
         lambda: figures.settling(rows("history"), runs, look),
         lambda: figures.worth(rows("history"), runs, score, look),

@@ -272,8 +272,8 @@ class Store:
         -------
         dict
             Data frames by name: ``runs`` (one row per run and scale, also for planned runs without a folder),
-            ``metrics``, ``history``, ``layers``, ``criteria_pairs``, ``calibration``, ``selective``,
-            ``stages`` and ``features``. ``bench/columns.yaml`` defines every column.
+            ``metrics``, ``history``, ``layers``, ``criteria_pairs``, ``calibration``, ``selective`` and
+            ``stages``. ``bench/columns.yaml`` defines every column.
         """
         from bench.results.tables import build
 
@@ -324,8 +324,7 @@ class Store:
     def read_tables(self, suite: str, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
         """Read the tables that ``update_tables`` wrote last, only those in ``names``.
 
-        ``selective`` and ``features`` are empty if the tables were written by an older version that did not
-        have them.
+        ``selective`` is empty if the tables were written by an older version that did not have it.
         """
         from bench.results.tables import parquet
 

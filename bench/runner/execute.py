@@ -171,9 +171,7 @@ def _train_and_evaluate(
         write_bytes(folder.path / PREDICTIONS, content.getvalue())
         costs = account(problem, module, stored_bytes, trainer, memory, meter)
     folder.write("costs", costs | {"stored_nll_change": change})
-    # a stage that an earlier version scored, before a checkpoint, lacks the tables that came later
-    rows = {table: [row for r in results for row in r.get(table, [])] for table in LISTS}
-    folder.write("metrics", rows)
+    folder.write("metrics", {table: [row for r in results for row in r[table]] for table in LISTS})
     seal(
         folder,
         trainer.recorder.write_all,

@@ -30,7 +30,7 @@ from bench.statistics.seeds import (
     summarise,
 )
 from bench.statistics.splits import overlap, scope
-from bench.statistics.subspaces import Overlap, Stability, kuncheva, stability, subspace_overlap
+from bench.statistics.subspaces import Overlap, kuncheva, subspace_overlap
 
 __all__ = [
     "ALPHA",
@@ -39,7 +39,6 @@ __all__ = [
     "Interval",
     "Overlap",
     "RankAgreement",
-    "Stability",
     "TooFew",
     "average_ranks",
     "bootstrap_interval",
@@ -59,7 +58,6 @@ __all__ = [
     "references_of",
     "scope",
     "shaffer",
-    "stability",
     "subspace_overlap",
     "summarise",
     "superiority",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.statistics.seeds import LEVEL, half_width
+from bench.statistics.seeds import LEVEL
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -109,55 +109,12 @@ def kuncheva(sets: Sequence[Iterable[int]], size: int) -> float:
     >>> round(kuncheva([{0, 1, 2}, {0, 1, 3}], 10), 3)  # 2 in common, 0.9 by chance, 3 at most
     0.524
     """
-    return stability(sets, size).mean
-
-
-class Stability(NamedTuple):
-    """Stability of a selection over repetitions.
-
-    Parameters
-    ----------
-    mean
-        Kuncheva's index, averaged over all pairs of sets, as ``kuncheva`` returns it.
-    half_width
-        Half width of its 95 % interval by the jackknife; NaN below three sets.
-    """
-
-    mean: float
-    half_width: float
-
-
-def stability(sets: Sequence[Iterable[int]], size: int) -> Stability:
-    """Compute how stable a selection is over repetitions, with an interval.
-
-    A set is in many pairs, which are therefore not independent. The interval leaves out one set at a time, as
-    is usual for an average over pairs (Arvesen 1969), and uses the t-distribution.
-
-    Parameters
-    ----------
-    sets, size
-        As in ``kuncheva``.
-
-    Raises
-    ------
-    ValueError
-        An item is not below ``size``.
-    """
     chosen = [{int(item) for item in one} for one in sets]
     if any(not 0 <= item < size for one in chosen for item in one):
         raise ValueError(f"items must be from 0 to {size - 1}")
-    pairs = np.full((len(chosen), len(chosen)), math.nan)
-    for (i, one), (j, other) in combinations(enumerate(chosen), 2):
+    indices = []
+    for one, other in combinations(chosen, 2):
         chance, most = len(one) * len(other) / size, min(len(one), len(other))
         if most > chance:
-            pairs[i, j] = pairs[j, i] = (len(one & other) - chance) / (most - chance)
-    # each pair is in the matrix twice
-    totals, counts = np.nansum(pairs, axis=1), (~np.isnan(pairs)).sum(axis=1)
-    if not counts.any():
-        return Stability(math.nan, math.nan)
-    mean = float(totals.sum() / counts.sum())
-    left = counts.sum() / 2 - counts
-    if len(chosen) < 3 or not left.all():
-        return Stability(mean, math.nan)
-    without = (totals.sum() / 2 - totals) / left
-    return Stability(mean, (len(chosen) - 1) * half_width(without))
+            indices.append((len(one & other) - chance) / (most - chance))
+    return math.fsum(indices) / len(indices) if indices else math.nan

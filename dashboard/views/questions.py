@@ -20,8 +20,6 @@ from bench.figures import (
     ranked_by,
     recovery,
     responses,
-    selected,
-    stable,
     updates,
 )
 from bench.results.files import StoreError
@@ -34,7 +32,7 @@ from dashboard.plain import plain
 
 selection: Selection = st.session_state["selection"]
 #: Tables that answers are made of.
-_TABLES = ("runs", "metrics", "history", "layers", "features")
+_TABLES = ("runs", "metrics", "history", "layers")
 
 
 def _asked(part: Part, unfolded: bool) -> None:
@@ -127,8 +125,6 @@ OF_SOME_SUITES = {
     "dimension": lambda look: dimension(table("layers"), table("history"), shown, look),
     "recovery": lambda look: recovery(shown, table("metrics"), references, look),
     "finding": lambda look: finding(shown, table("metrics"), table("history"), references, look),
-    "stable": lambda look: stable(shown, table("metrics"), table("features"), references, look),
-    "selected": lambda look: selected(shown, table("metrics"), table("features"), references, look),
     "layer-types": lambda look: layer_types(shown, table("layers"), look),
 }
 for name, make in OF_SOME_SUITES.items():

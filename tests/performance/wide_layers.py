@@ -58,12 +58,10 @@ def one(config: dict[str, Any], limit: float) -> None:
         try:
             done = execute(spec, store, Execution()) == "done"
         except MemoryError:
-            print("null")
-            return
+            done = False
         run = store.run(spec.run_id)
-        status = run.read("status") or {}
-        if not done and status["error_kind"] != "oom":
-            raise SystemExit(status["error"])
+        if not done and "memory" not in (reason := str((run.read("status") or {}).get("reason", "memory"))):
+            raise SystemExit(reason)
         print(json.dumps(run.read("costs") if done else None))
 
 

@@ -7,13 +7,12 @@ They are files of numpy's ``npz`` format in ``gene-expression/`` of the data fol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from bench.data.files import data_root
-from bench.data.tables.npz import feature_names, read
+from bench.data.tables.npz import read
 from bench.data.tables.resampling import Resampled, ResamplingOptions, Rows
 from bench.data.tables.tabular import Tabular
 from methods.core.errors import UserError
@@ -49,7 +48,7 @@ class GeneExpression(Tabular, Resampled):
         UserError
             The file is missing or damaged.
         """
-        path = self._path()
+        path = data_root() / "gene-expression" / self.file
         if not path.is_file():
             raise UserError(
                 f"data set {self.name}: no file gene-expression/{self.file} in {data_root()}; set "
@@ -59,13 +58,6 @@ class GeneExpression(Tabular, Resampled):
         if self.intensities is None or not self.options.logarithm:
             return found
         return Rows(found.inputs.clip(*self.intensities).log2(), found.labels, found.classes, found.tested)
-
-    def feature_names(self) -> list[str] | None:
-        """Return accessions or descriptions of the genes."""
-        return feature_names(self._path())
-
-    def _path(self) -> Path:
-        return data_root() / "gene-expression" / self.file
 
 
 class Golub(GeneExpression):

@@ -1,8 +1,7 @@
 """Read a table of the user from a file of numpy's ``npz`` format; nothing in it is unpickled.
 
 ``X`` (N, …) holds numbers and ``y`` (N,) classes, as whole numbers or text. ``split`` (N,), if it is there,
-holds ``train`` or ``test`` for each row. ``feature_names`` (features,), texts, is only shown. Other arrays
-are not read.
+holds ``train`` or ``test`` for each row. Other arrays, such as ``feature_names``, are not needed.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from methods.core.errors import UserError
 
 #: The arrays whose content is the data set, and so its digest.
 _ARRAYS = ("X", "y", "split")
-#: Characters of the name of a feature that are kept.
-LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,6 @@ class Npz(Tabular, Resampled):
         """
         return read(self.options.found(self.name), f"data set {self.name}")
 
-    def feature_names(self) -> list[str] | None:
-        """Return the names in the file, if there are any."""
-        return feature_names(self.options.found(self.name))
-
 
 def read(path: Path, place: str) -> Rows:
     """Read a table.
@@ -79,22 +72,6 @@ def read(path: Path, place: str) -> Rows:
     """
     arrays = _arrays(path, place)
     return _rows(arrays["X"], arrays["y"], arrays.get("split"), f"{place}: {path}")
-
-
-def feature_names(path: Path) -> list[str] | None:
-    """Return the texts ``feature_names`` of a table, shortened to ``LONGEST_NAME``.
-
-    None if there are none, or if they are not one text for each feature.
-    """
-    with np.load(path, allow_pickle=False) as file:
-        try:
-            names, features = file["feature_names"], file["X"].shape[1:]
-        except (KeyError, ValueError):  # there are none, or they are Python objects
-            return None
-    if names.dtype.kind != "U" or names.shape != features:
-        return None
-    texts = [" ".join(str(name).split()) for name in names]
-    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in texts]
 
 
 def _arrays(path: Path, place: str) -> dict[str, np.ndarray]:

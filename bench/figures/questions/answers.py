@@ -21,7 +21,6 @@ from bench.figures.questions.answer import Answer
 from bench.figures.questions.networks import alike, blocks
 from bench.figures.questions.ranges import gains, ranges
 from bench.figures.questions.selection import recovered
-from bench.figures.questions.stability import stable_words
 from bench.figures.questions.unknown_inputs import beside
 from bench.results.files import StoreError
 
@@ -83,9 +82,6 @@ def _own(
             yield from (where + line for line in chosen(table("layers"), table("history"), part))
         with suppress(Missing, StoreError):
             yield from (where + line for line in recovered(part, table("metrics"), references, look))
-        with suppress(Missing, StoreError):
-            told = stable_words(part, table("metrics"), table("features"), references, look)
-            yield from (where + line for line in told)
         with suppress(Missing, StoreError):
             if said := pace(table("history"), part, references, look):
                 yield from (where + line for line in said)

@@ -58,14 +58,6 @@ def found_features(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(subset=[_METRIC, *needed])
 
 
-def most_examples(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs on the planted problem of most features, from the most examples; of other data all."""
-    for column in (_FEATURES, _RELEVANT, _TRAIN):
-        if column in table and table[column].notna().any():
-            table = table[table[column] == table[column].max()]
-    return table
-
-
 def recovery(
     runs: pd.DataFrame, metrics: pd.DataFrame, references: Mapping[str, str], look: Look | None = None
 ) -> Chart:
@@ -161,7 +153,8 @@ def finding(
         The relevant features are known in no finished run, or were not looked for during training.
     """
     look, table = look or Look.of(runs), found_features(runs, metrics)
-    table = most_examples(table)
+    for column in (_FEATURES, _RELEVANT, _TRAIN):
+        table = table[table[column] == table[column].max()]
     shown = one_a_method(table, look, references.values(), most=MOST_CHOSEN + 2)
     mine = chosen_runs(table, shown)
     rows = history[(history["metric"].astype(str) == _METRIC) & history["run_id"].isin(mine["run_id"])]

@@ -9,10 +9,7 @@ from typing import Any
 import yaml
 
 #: The tables of a suite. ``runs`` has one row per run and scale; the others are long.
-TABLES = (
-    *("runs", "metrics", "history", "layers", "criteria_pairs"),
-    *("calibration", "selective", "stages", "features"),
-)
+TABLES = ("runs", "metrics", "history", "layers", "criteria_pairs", "calibration", "selective", "stages")
 #: Columns of ``runs`` by which configurations can be ranked.
 SCORES = ("accuracy", "nll", "brier", "ece")
 #: Predictors by which configurations can be compared, and their names for readers.

@@ -19,7 +19,7 @@ from bench.results.files import StoreError, parse_json
 from bench.results.tables.arrow import Columns, columns, parse_lists, table_of
 
 #: The lists in ``metrics.json``; each becomes a table.
-LISTS = ("metrics", "calibration", "selective", "stages", "features")
+LISTS = ("metrics", "calibration", "selective", "stages")
 #: The metrics that the table ``runs`` shows of the last stage.
 VIEW = ("accuracy", "nll", "brier", "ece", "ece_null", "ece_marginal_l2")
 

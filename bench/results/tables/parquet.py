@@ -23,7 +23,7 @@ from bench.results.tables.arrow import arrow_type, empty, to_pandas
 from bench.results.tables.columns import TABLES, kinds
 
 #: Tables that older versions did not write, each with a metric that exactly the runs with rows in it have.
-_LATER = {"selective": "aurc", "features": "inputs_used"}
+_LATER = {"selective": "aurc"}
 #: Last columns of a table that older versions did not write; they are null there.
 _LATER_COLUMNS = {"layers": ("regrown", "age_q50", "removed_age_q50")}
 #: Numbers that change when a file is changed or replaced.
@@ -92,8 +92,8 @@ def write_runs(folder: Path, table: pa.Table) -> None:
 def read(folder: Path, names: Sequence[str] = TABLES) -> dict[str, pd.DataFrame]:
     """Read the tables ``names`` from the folder of a suite.
 
-    ``selective`` and ``features`` are empty if an older version wrote the tables and no run had rows for
-    them, and columns that an older version did not write are null.
+    ``selective`` is empty if an older version wrote the tables and no run had rows for it, and columns that
+    an older version did not write are null.
 
     Raises
     ------
