@@ -95,13 +95,14 @@ def slots_over_training(layers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFram
     return found.assign(config_id=found["run_id"].map(ids).astype(str), share=share)
 
 
-def at_the_end(layers: pd.DataFrame, history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return finished runs with their active weights after the last update and their last free energy.
+def at_the_end(moves: pd.DataFrame, history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return finished runs with their active weights after the last of ``moves`` and their last free energy.
 
-    The free energy is the mean training loss of the last epoch, in nats per example.
+    ``moves`` is from ``slots_over_training``. The free energy is the mean training loss of the last epoch, in
+    nats per example.
     """
     done = runs[runs["status"] == "done"]
-    slots = slots_over_training(layers, done).sort_values("step").drop_duplicates("run_id", keep="last")
+    slots = moves.sort_values("step").drop_duplicates("run_id", keep="last")
     losses = history[(history["metric"].astype(str) == "loss") & (history["split"].astype(str) == "train")]
     losses = losses.sort_values("step").drop_duplicates("run_id", keep="last")
     ends = {_SLOTS: dict(zip(slots["run_id"], slots[_SLOTS], strict=True))}
@@ -127,7 +128,8 @@ def dimension(
         No finished run has an adaptive dimension, or its updates were not recorded.
     """
     look, groups = look or Look.of(runs), sweeps(runs)
-    ends, moves = at_the_end(layers, history, runs), slots_over_training(layers, runs)
+    moves = slots_over_training(layers, runs)
+    ends = at_the_end(moves, history, runs)
     found = summarise(ends, metrics=[_SLOTS, _FREE_ENERGY]).set_index("config_id")
     found = found.dropna(subset=[f"{_SLOTS}_mean", _MEAN])
     groups = [group for group in groups if group.adaptive in found.index]
@@ -204,7 +206,7 @@ def chosen(layers: pd.DataFrame, history: pd.DataFrame, runs: pd.DataFrame) -> l
         No finished run has an adaptive dimension.
     """
     groups = sweeps(runs)
-    return list(_told(at_the_end(layers, history, runs), groups))
+    return list(_told(at_the_end(slots_over_training(layers, runs), history, runs), groups))
 
 
 def _told(ends: pd.DataFrame, groups: list[Sweep]) -> Iterator[str]:

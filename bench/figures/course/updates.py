@@ -120,7 +120,7 @@ def updates(
             "An update costs at first, since added weights start at 0; what it gains comes with the training "
             "after it."
         ),
-        alt=" ".join(cost_of_updates(history, mine, shown, look)),
+        alt=" ".join(_told(table, mine, shown, look)),
     )
 
 
@@ -143,7 +143,11 @@ def cost_of_updates(
     Missing
         No finished run measured it.
     """
-    table = rises(history, runs).sort_values(["run_id", "step"], kind="stable")
+    return _told(rises(history, runs), runs, config_ids, look)
+
+
+def _told(table: pd.DataFrame, runs: pd.DataFrame, config_ids: list[str], look: Look) -> list[str]:
+    table = table.sort_values(["run_id", "step"], kind="stable")
     ends = {
         "first": table.drop_duplicates("run_id").set_index("run_id")[_RISE].to_dict(),
         "last": table.drop_duplicates("run_id", keep="last").set_index("run_id")[_RISE].to_dict(),
